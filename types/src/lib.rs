@@ -1,0 +1,48 @@
+//! The words of vouch as types: ids, states, observations, statements, verdicts, commands and events.
+//!
+//! Every other crate speaks in these. This crate does no I/O, reads no clock and draws no random number; it depends on
+//! serde, uuid and thiserror alone, so that a simulator, a fuzzer or a client can use the words without the system.
+
+pub mod advice;
+pub mod command;
+pub mod duration;
+pub mod event;
+pub mod fault;
+pub mod grant;
+pub mod id;
+pub mod manager;
+pub mod node;
+pub mod observation;
+pub mod outcome;
+pub mod path;
+pub mod probe;
+pub mod state;
+pub mod statement;
+pub mod time;
+pub mod timing;
+pub mod verdict;
+pub mod vm;
+pub mod watcher;
+
+pub use advice::Advice;
+pub use command::{Applied, Command, DenyReason, VerdictChange};
+pub use event::{EventKind, EventRecord};
+pub use fault::{Cause, Fault, RankedCause};
+pub use grant::Grant;
+pub use id::{
+    AssignmentGeneration, BootId, ClusterId, Digest, Generation, IdError, Incarnation, LogIndex, ManagerId, NodeId,
+    Nonce, ProbeName, Sequence, StartId, Term, TickSequence, VerdictVersion, VmId, WatcherId,
+};
+pub use manager::ManagerNode;
+pub use node::NodeRecord;
+pub use observation::{Observation, RelayObservation, RelayOutcome, WatcherHealth};
+pub use outcome::Outcome;
+pub use path::{Network, NodePath, Source};
+pub use probe::{ProbeImports, ProbeRecord};
+pub use state::{ExitReason, HypervisorState, PauseReason, VmState};
+pub use statement::Statement;
+pub use time::{Moment, WallTime};
+pub use timing::Timing;
+pub use verdict::Verdict;
+pub use vm::{ProbeAssignment, VmRecord, VmSpec};
+pub use watcher::{WatcherLife, WatcherRecord};

@@ -1,0 +1,29 @@
+//! A probe component as the cluster records it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, ProbeName};
+
+/// What a component imports: its manifest, which cannot understate.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ProbeImports {
+    /// Interfaces by their full name, as `vouch:probe/icmp@0.1.0`, sorted.
+    pub interfaces: Vec<String>,
+}
+
+/// A probe component as the cluster records it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProbeRecord {
+    /// Its name.
+    pub name: ProbeName,
+    /// Its version, as it describes itself.
+    pub version: String,
+    /// SHA-256 of the component.
+    pub digest: Digest,
+    /// Size of the component in bytes.
+    pub size: u64,
+    /// What it imports.
+    pub imports: ProbeImports,
+    /// Whether it is one of vouch's own, compiled ahead of time into the watcher's image.
+    pub shipped: bool,
+}

@@ -1,0 +1,64 @@
+//! A VM as its node describes it, and as the cluster records it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Generation, Network, NodeId, ProbeName, Verdict, VmId};
+
+/// The most probes that one VM may have.
+pub const PROBES_PER_VM_MAX: usize = 8;
+/// The most addresses that one VM may have per network.
+pub const ADDRESSES_MAX: usize = 8;
+
+/// One probe that is to be run against a VM.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeAssignment {
+    /// The probe.
+    pub probe: ProbeName,
+    /// Over which network the target is reached.
+    pub network: Network,
+    /// The probe's settings: a JSON object, checked by the probe's `validate`.
+    #[serde(default = "empty_settings")]
+    pub settings: String,
+}
+
+fn empty_settings() -> String {
+    "{}".to_owned()
+}
+
+/// What a node knows of one of its VMs from the user's files or the hypervisor.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VmSpec {
+    /// The hypervisor's UUID.
+    pub id: VmId,
+    /// What people call it.
+    pub name: String,
+    /// Its addresses per network, first the one that probes use; at most [`ADDRESSES_MAX`] each.
+    pub addresses: BTreeMap<Network, Vec<IpAddr>>,
+    /// The probes to run; at most [`PROBES_PER_VM_MAX`].
+    pub probes: Vec<ProbeAssignment>,
+    /// Free labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The store of its disks, if it has any.
+    #[serde(default)]
+    pub datastore: Option<String>,
+}
+
+/// A VM as the cluster records it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct VmRecord {
+    /// As its owner described it.
+    pub spec: VmSpec,
+    /// The node that owns it.
+    pub node: NodeId,
+    /// Placement generation, from 1.
+    pub generation: Generation,
+    /// The last verdict.
+    pub verdict: Verdict,
+    /// Probes that have succeeded at least once: only these ever count against it.
+    pub proven: Vec<ProbeAssignment>,
+}
