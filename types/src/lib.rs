@@ -45,4 +45,4 @@ pub use time::{Moment, WallTime};
 pub use timing::Timing;
 pub use verdict::Verdict;
 pub use vm::{ProbeAssignment, VmRecord, VmSpec};
-pub use watcher::{WatcherLife, WatcherRecord};
+pub use watcher::{WatcherBoot, WatcherLeg, WatcherLife, WatcherRecord};

@@ -56,3 +56,47 @@ pub struct WatcherRecord {
     /// Generation of that list.
     pub assignment: AssignmentGeneration,
 }
+
+/// A leg of a watcher on one network, as its node gives it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatcherLeg {
+    /// The network.
+    pub network: crate::Network,
+    /// MAC address of the card, as `52:54:00:00:00:01`; empty for a watcher that is a process on a host.
+    #[serde(default)]
+    pub mac: String,
+    /// Its address; a process binds its outgoing connections to it.
+    pub address: std::net::IpAddr,
+    /// Length of the network's prefix in bits.
+    pub prefix_len: u8,
+}
+
+/// What a node hands to a watcher at its start: in the fw_cfg file `opt/vouch/boot`, as JSON, or in a 0600 file.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatcherBoot {
+    /// Its number.
+    pub watcher: WatcherId,
+    /// The node that it runs on: the relay of this node is reached over the local bridge.
+    pub node: NodeId,
+    /// One-time secret, 64 hexadecimal digits.
+    pub secret: String,
+    /// PEM of the CA to trust.
+    pub ca_certificate: String,
+    /// Where the managers are.
+    pub managers: Vec<(crate::ManagerId, crate::Network, std::net::SocketAddr)>,
+    /// Its legs; at most one per network.
+    pub legs: Vec<WatcherLeg>,
+    /// The node's wall clock when the watcher was started: the least that TLS time may be.
+    pub stamp: crate::WallTime,
+}
+
+impl std::fmt::Debug for WatcherBoot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WatcherBoot").field("watcher", &self.watcher).field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// Name of the fw_cfg file that holds the [`WatcherBoot`].
+pub const WATCHER_BOOT_FW_CFG: &str = "opt/vouch/boot";

@@ -1,0 +1,61 @@
+//! What the detector orders: only the leader's orders are carried out.
+
+use std::time::Duration;
+
+use vouch_types::command::PathChange;
+use vouch_types::event::ManagerNote;
+use vouch_types::{Moment, NodeId, Nonce, ProbeAssignment, VerdictChange, VmId, WatcherId};
+
+/// An order of the detector.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Ask a watcher to look now.
+    Ask(Ask),
+    /// Propose these changes as one command; the driver answers with `ProposalSettled`.
+    ///
+    /// At most one proposal is under way at a time.
+    Propose(Proposal),
+    /// Call `handle(now, Event::Ticked)` at this moment at the latest; it replaces any earlier order of this kind.
+    Schedule(Moment),
+}
+
+/// A request to a watcher (M3).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ask {
+    /// Which watcher.
+    pub watcher: WatcherId,
+    /// Ties the answer to it; unique within this manager's process, and rising.
+    pub nonce: Nonce,
+    /// How long the watcher has.
+    pub deadline: Duration,
+    /// Nodes whose relay is to be asked.
+    pub nodes: Vec<NodeId>,
+    /// VMs whose probes are to be run.
+    pub vms: Vec<VmId>,
+}
+
+/// Changes that belong together.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Proposal {
+    /// Verdicts.
+    pub verdicts: Vec<VerdictChange>,
+    /// Paths.
+    pub paths: Vec<PathChange>,
+    /// All manager notes as they are now, when they changed.
+    pub manager_notes: Option<Vec<ManagerNote>>,
+    /// Probes that have succeeded for the first time.
+    pub proven: Vec<(VmId, ProbeAssignment)>,
+    /// Watchers that are lost, and why.
+    pub lost_watchers: Vec<(WatcherId, String)>,
+}
+
+impl Proposal {
+    /// Returns whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.verdicts.is_empty()
+            && self.paths.is_empty()
+            && self.manager_notes.is_none()
+            && self.proven.is_empty()
+            && self.lost_watchers.is_empty()
+    }
+}

@@ -1,0 +1,233 @@
+//! What the detector is told: facts, in the past tense.
+//!
+//! Every moment in here is on this manager's own monotonic clock. A `begun` is the latest moment at which the check
+//! can have begun, found from the tick that its sender echoed; a sender's clock never enters.
+
+use std::net::IpAddr;
+
+use vouch_types::{
+    AssignmentGeneration, BootId, Generation, HypervisorState, Incarnation, ManagerId, Moment, Network, NodeId,
+    NodePath, Nonce, Observation, ProbeAssignment, RelayObservation, Sequence, StartId, Statement, Term, Verdict,
+    VerdictVersion, VmId, WatcherHealth, WatcherId, WatcherLife,
+};
+
+/// A fact for the detector.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The replicated records changed (or were loaded): the whole of them as they are now.
+    InventoryChanged(Inventory),
+    /// This manager became the leader of this term, or stopped to be.
+    LeadershipChanged {
+        /// The term that it leads in; `None` when it does not lead.
+        leads: Option<Term>,
+    },
+    /// A stream of a node to a manager (this one, or another that told us) opened or was lost.
+    NodeStreamChanged {
+        /// Which manager's stream.
+        manager: ManagerId,
+        /// Which node's.
+        node: NodeId,
+        /// What happened to it.
+        change: StreamChange,
+    },
+    /// A manager heard a node: the age of its word on that path.
+    NodeHeard {
+        /// Which manager heard it.
+        manager: ManagerId,
+        /// Which node.
+        node: NodeId,
+        /// When what it heard began, at the latest.
+        begun: Moment,
+    },
+    /// A node reported its VMs, to this manager or through another.
+    NodeReported(NodeReport),
+    /// A signed statement of a node came, carried by a watcher; its signature has been checked.
+    StatementReceived {
+        /// Who carried it.
+        watcher: WatcherId,
+        /// What it says.
+        statement: Statement,
+        /// When the check began that brought it, at the latest.
+        begun: Moment,
+    },
+    /// A stream of a watcher to a manager opened or was lost.
+    WatcherStreamChanged {
+        /// Which manager's stream.
+        manager: ManagerId,
+        /// Which watcher's.
+        watcher: WatcherId,
+        /// Over which network.
+        network: Network,
+        /// What happened to it.
+        change: StreamChange,
+    },
+    /// A watcher was heard, with its health.
+    WatcherHeard {
+        /// Which manager heard it.
+        manager: ManagerId,
+        /// Which watcher.
+        watcher: WatcherId,
+        /// Its life.
+        incarnation: Incarnation,
+        /// When its word began, at the latest.
+        begun: Moment,
+        /// How it is; `None` when only its stream was heard.
+        health: Option<WatcherHealth>,
+    },
+    /// A watcher's probe came to something.
+    Observed(Observation),
+    /// A watcher asked a node's relay.
+    RelayObserved(RelayObservation),
+    /// Everything that a watcher said earlier and has not changed is still so, from checks begun at `begun` or later.
+    OthersUnchanged {
+        /// Which watcher.
+        watcher: WatcherId,
+        /// Its assignment generation.
+        assignment: AssignmentGeneration,
+        /// When the oldest of those checks began, at the latest.
+        begun: Moment,
+    },
+    /// A watcher has said all that it will say to an ask.
+    AskAnswered {
+        /// Which watcher.
+        watcher: WatcherId,
+        /// Which ask.
+        nonce: Nonce,
+    },
+    /// An operator wants a fresh look at a VM.
+    CheckRequested {
+        /// Which VM.
+        vm: VmId,
+    },
+    /// A proposal of this detector was committed, refused or lost.
+    ProposalSettled(Settlement),
+    /// Time passed.
+    Ticked,
+}
+
+/// What happened to a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StreamChange {
+    /// It opened.
+    Opened,
+    /// It ended in good order.
+    Closed,
+    /// It was reset: suspicion begins at once.
+    Reset,
+}
+
+/// What became of a proposal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Settlement {
+    /// It was committed and applied; the inventory that follows shows what was recorded.
+    Committed,
+    /// It was not; whatever still holds is to be proposed again.
+    Failed,
+}
+
+/// A node's report on its VMs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeReport {
+    /// The manager that heard it first hand.
+    pub manager: ManagerId,
+    /// The node.
+    pub node: NodeId,
+    /// The boot of the node.
+    pub boot: BootId,
+    /// The life of its agent.
+    pub incarnation: Incarnation,
+    /// Position among the agent's reports: lower ones of the same incarnation are stale.
+    pub sequence: Sequence,
+    /// When the hypervisor was read, at the latest.
+    pub begun: Moment,
+    /// All VMs are in `vms`; else only changed ones.
+    pub full: bool,
+    /// The node's word on its VMs.
+    pub vms: Vec<VmWord>,
+    /// Hypervisor states of the watcher VMs on the node, all of them.
+    pub watchers: Vec<(WatcherId, HypervisorState)>,
+}
+
+/// A node's word on one VM.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VmWord {
+    /// The VM.
+    pub vm: VmId,
+    /// Placement generation as the node was told; 0 when it was not.
+    pub generation: Generation,
+    /// The start that it speaks of.
+    pub start: StartId,
+    /// The hypervisor's word.
+    pub state: HypervisorState,
+    /// Ports of the VM that have no link or carrier.
+    pub links_down: Vec<Network>,
+}
+
+/// The replicated records that the detector judges by, in id order.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Inventory {
+    /// This manager.
+    pub own: ManagerId,
+    /// All managers of the membership.
+    pub managers: Vec<ManagerId>,
+    /// Nodes.
+    pub nodes: Vec<NodeEntry>,
+    /// VMs.
+    pub vms: Vec<VmEntry>,
+    /// Watchers.
+    pub watchers: Vec<WatcherEntry>,
+}
+
+/// A node as the detector needs it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeEntry {
+    /// Its name.
+    pub node: NodeId,
+    /// Its boot as recorded.
+    pub boot: BootId,
+    /// Its paths as recorded.
+    pub path: NodePath,
+}
+
+/// A VM as the detector needs it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct VmEntry {
+    /// Its id.
+    pub vm: VmId,
+    /// Its owner.
+    pub node: NodeId,
+    /// Its placement generation.
+    pub generation: Generation,
+    /// Its addresses, to tell who shares one.
+    pub addresses: Vec<IpAddr>,
+    /// Its probes.
+    pub probes: Vec<ProbeAssignment>,
+    /// Those that have ever succeeded.
+    pub proven: Vec<ProbeAssignment>,
+    /// Its verdict as recorded, with the version that a change replaces.
+    pub verdict: Verdict,
+}
+
+/// A watcher as the detector needs it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WatcherEntry {
+    /// Its number.
+    pub watcher: WatcherId,
+    /// The node that it runs on.
+    pub node: NodeId,
+    /// Where it is in its life.
+    pub life: WatcherLife,
+    /// Its incarnation, once it is known.
+    pub incarnation: Option<Incarnation>,
+    /// What it watches.
+    pub vms: Vec<VmId>,
+    /// Generation of that.
+    pub assignment: AssignmentGeneration,
+}
+
+impl NodeEntry {
+    /// Returns the version that a change of its paths replaces.
+    pub fn path_version(&self) -> VerdictVersion {
+        self.path.version
+    }
+}
