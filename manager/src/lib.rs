@@ -1,1 +1,4 @@
-//! Skeleton.
+//! The replicated manager: one process of the control cluster. Every manager hears every node and watcher; only the
+//! leader decides.
+
+pub mod store;

@@ -1,0 +1,46 @@
+//! What one command touched: for the projection on disk, and for the parts of the manager that follow the state.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use vouch_types::{EventRecord, LogIndex, NodeId, ProbeName, VmId, WatcherId};
+
+/// Position of an event: the log index of its command, and its place among that command's events.
+pub type EventPosition = (LogIndex, u32);
+
+/// The records that a command put or removed, and the events that it made. Read the records themselves from the state.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Changes {
+    /// Whether the cluster, the leader, the manager notes or the watcher counter changed.
+    pub head: bool,
+    /// Nodes that were put.
+    pub nodes: BTreeSet<NodeId>,
+    /// VMs that were put or removed.
+    pub vms: BTreeSet<VmId>,
+    /// Watchers that were put or removed.
+    pub watchers: BTreeSet<WatcherId>,
+    /// Probes that were put.
+    pub probes: BTreeSet<ProbeName>,
+    /// Events that were made, in order.
+    pub events: Vec<Arc<EventRecord>>,
+    /// Events that the ring let go of to make room.
+    pub evicted: Vec<EventPosition>,
+}
+
+impl Changes {
+    /// Returns whether the command changed nothing at all.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Adds what a later command touched.
+    pub fn merge(&mut self, later: Self) {
+        self.head |= later.head;
+        self.nodes.extend(later.nodes);
+        self.vms.extend(later.vms);
+        self.watchers.extend(later.watchers);
+        self.probes.extend(later.probes);
+        self.events.extend(later.events);
+        self.evicted.extend(later.evicted);
+    }
+}

@@ -1,0 +1,101 @@
+//! One command after the other: who handles it, and how its events are numbered.
+
+use std::sync::Arc;
+
+use vouch_types::{Applied, Command, DenyReason, EventKind, EventRecord, LogIndex, WallTime};
+
+use super::super::Changes;
+use super::{Cluster, EVENTS_MAX, Leadership, State};
+
+/// What a handler hands back: what came of it, or why nothing did.
+pub(super) type Outcome = Result<Applied, DenyReason>;
+
+/// One command while it is being applied: collects what it touches and numbers its events.
+pub(super) struct Step {
+    pub(super) index: LogIndex,
+    pub(super) changes: Changes,
+}
+
+impl Step {
+    pub(super) fn done(&self) -> Outcome {
+        Ok(Applied::Done { index: self.index })
+    }
+
+    pub(super) fn event(&mut self, at: WallTime, kind: EventKind) {
+        let ordinal = u32::try_from(self.changes.events.len()).expect("a command makes fewer events than u32 can count");
+        self.changes.events.push(Arc::new(EventRecord { index: self.index, ordinal, at, kind }));
+    }
+}
+
+impl State {
+    /// Applies one command, the one at `index` of the log. A refused command changes nothing.
+    pub fn apply(&mut self, index: LogIndex, command: Command) -> (Applied, Changes) {
+        let mut step = Step { index, changes: Changes::default() };
+        match self.dispatch(&mut step, command) {
+            Ok(applied) => {
+                self.keep(&mut step.changes);
+                (applied, step.changes)
+            }
+            Err(reason) => {
+                debug_assert!(step.changes.is_empty(), "a handler refuses before it changes anything");
+                (Applied::Denied(reason), Changes::default())
+            }
+        }
+    }
+
+    fn dispatch(&mut self, step: &mut Step, command: Command) -> Outcome {
+        // Who leads is known before there is a cluster; all else speaks of one.
+        match command {
+            Command::InitCluster { cluster, secrets, at } => {
+                return self.init_cluster(step, Cluster { id: cluster, secrets }, at);
+            }
+            Command::RecordLeader { manager, term, at } => {
+                return self.record_leader(step, Leadership { manager, term }, at);
+            }
+            _ if self.head.cluster.is_none() => return Err(DenyReason::NotInitialised),
+            Command::RecordNode { node, at } => self.record_node(step, node, at),
+            Command::RecordVms { node, vms, at } => self.record_vms(step, &node, vms, at),
+            Command::RecordProven { proven } => self.record_proven(step, proven),
+            Command::RecordVerdicts { verdicts, paths, manager_notes, at } => {
+                self.record_verdicts(step, verdicts, paths, manager_notes, at)
+            }
+            Command::PlaceWatcher { node, secret_hash, at } => self.place_watcher(step, node, secret_hash, at),
+            Command::RedeemSecret { watcher, secret_hash, incarnation, at } => {
+                self.redeem_secret(step, watcher, &secret_hash, incarnation, at)
+            }
+            Command::AssignWatchers { assignments } => self.assign_watchers(step, assignments),
+            Command::LoseWatcher { watcher, reason, at } => self.lose_watcher(step, watcher, reason, at),
+            Command::RetireWatcher { watcher, at } => self.retire_watcher(step, watcher, at),
+            Command::ForgetWatcher { watcher } => self.forget_watcher(step, watcher),
+            Command::RecordProbe { probe, at } => self.record_probe(step, probe, at),
+        }
+    }
+
+    fn init_cluster(&mut self, step: &mut Step, cluster: Cluster, at: WallTime) -> Outcome {
+        if let Some(existing) = &self.head.cluster {
+            return Err(DenyReason::AlreadyInitialised(existing.id));
+        }
+        self.head.cluster = Some(cluster);
+        step.changes.head = true;
+        step.event(at, EventKind::ClusterInitialised);
+        step.done()
+    }
+
+    fn record_leader(&mut self, step: &mut Step, leader: Leadership, at: WallTime) -> Outcome {
+        if self.head.leader.is_none_or(|last| leader.term > last.term) {
+            self.head.leader = Some(leader);
+            step.changes.head = true;
+            step.event(at, EventKind::LeaderElected { manager: leader.manager, term: leader.term });
+        }
+        step.done()
+    }
+
+    fn keep(&mut self, changes: &mut Changes) {
+        self.events.extend(changes.events.iter().cloned());
+        while self.events.len() > EVENTS_MAX
+            && let Some(oldest) = self.events.pop_front()
+        {
+            changes.evicted.push((oldest.index, oldest.ordinal));
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The replicated state: what every manager knows once it has applied the same log.
+//!
+//! Pure: no clock, no random number, no I/O. `apply` is the only way to change it, is the same on every manager, and
+//! every rule that protects the cluster from a confused leader (stale verdicts, another node's VMs, a secret redeemed
+//! twice) is enforced here and nowhere else. Records sit behind `Arc`, so that the view which a snapshot is made from
+//! costs pointers, not copies.
+
+mod apply;
+mod inventory;
+mod verdicts;
+mod watchers;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use vouch_types::command::ClusterSecrets;
+use vouch_types::event::ManagerNote;
+use vouch_types::{
+    ClusterId, EventRecord, ManagerId, NodeId, NodeRecord, ProbeName, ProbeRecord, Term, VmId, VmRecord, WatcherId,
+    WatcherRecord,
+};
+
+use super::changes::EventPosition;
+
+/// How many events are kept; older ones leave as new ones come.
+pub const EVENTS_MAX: usize = 100_000;
+
+/// The cluster, once it is made.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Its id.
+    pub id: ClusterId,
+    /// Its keys.
+    pub secrets: ClusterSecrets,
+}
+
+/// Who led last, and in which term.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Leadership {
+    /// The leader.
+    pub manager: ManagerId,
+    /// Its term.
+    pub term: Term,
+}
+
+/// The small things of which there is one each.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Head {
+    /// The cluster, once it is made.
+    pub cluster: Option<Cluster>,
+    /// Who led last.
+    pub leader: Option<Leadership>,
+    /// Managers that cannot hear what others hear, sorted.
+    pub manager_notes: Vec<ManagerNote>,
+    /// How many watchers were ever placed: numbers are never used again.
+    pub watchers_placed: u64,
+}
+
+/// The replicated state.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct State {
+    pub(super) head: Head,
+    pub(super) nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
+    pub(super) vms: BTreeMap<VmId, Arc<VmRecord>>,
+    pub(super) watchers: BTreeMap<WatcherId, Arc<WatcherRecord>>,
+    pub(super) probes: BTreeMap<ProbeName, Arc<ProbeRecord>>,
+    pub(super) events: VecDeque<Arc<EventRecord>>,
+}
+
+impl State {
+    /// Returns the cluster, once it is made.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.head.cluster.as_ref()
+    }
+
+    /// Returns who led last, as the log says.
+    pub fn leader(&self) -> Option<Leadership> {
+        self.head.leader
+    }
+
+    /// Returns what managers cannot hear, sorted.
+    pub fn manager_notes(&self) -> &[ManagerNote] {
+        &self.head.manager_notes
+    }
+
+    /// Returns all nodes by name.
+    pub fn nodes(&self) -> &BTreeMap<NodeId, Arc<NodeRecord>> {
+        &self.nodes
+    }
+
+    /// Returns all VMs by id.
+    pub fn vms(&self) -> &BTreeMap<VmId, Arc<VmRecord>> {
+        &self.vms
+    }
+
+    /// Returns the VMs that this node owns.
+    pub fn vms_of<'a>(&'a self, node: &'a NodeId) -> impl Iterator<Item = (&'a VmId, &'a Arc<VmRecord>)> {
+        self.vms.iter().filter(move |(_, vm)| vm.node == *node)
+    }
+
+    /// Returns all watchers by number.
+    pub fn watchers(&self) -> &BTreeMap<WatcherId, Arc<WatcherRecord>> {
+        &self.watchers
+    }
+
+    /// Returns all probes by name.
+    pub fn probes(&self) -> &BTreeMap<ProbeName, Arc<ProbeRecord>> {
+        &self.probes
+    }
+
+    /// Returns the kept events, oldest first; at most [`EVENTS_MAX`].
+    pub fn events(&self) -> impl DoubleEndedIterator<Item = &Arc<EventRecord>> + ExactSizeIterator {
+        self.events.iter()
+    }
+
+    /// Returns the kept events after this position, oldest first.
+    pub fn events_after(&self, position: EventPosition) -> impl DoubleEndedIterator<Item = &Arc<EventRecord>> {
+        let from = self.events.partition_point(|e| (e.index, e.ordinal) <= position);
+        self.events.range(from..)
+    }
+}

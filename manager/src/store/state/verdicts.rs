@@ -1,0 +1,127 @@
+//! Verdicts, paths and manager notes: what is published. A change of something that has moved on is refused by itself.
+
+use std::sync::Arc;
+
+use vouch_types::command::{CHANGES_MAX, PathChange};
+use vouch_types::event::ManagerNote;
+use vouch_types::{Applied, EventKind, NodeId, NodePath, Source, Verdict, VerdictChange, VmId, WallTime};
+
+use super::State;
+use super::apply::{Outcome, Step};
+use super::inventory::limit;
+
+/// The longest reason that is kept, in bytes.
+const REASON_MAX: usize = 256;
+
+/// What came of one change among many.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Recorded {
+    Current,
+    Stale,
+}
+
+impl State {
+    pub(super) fn record_verdicts(
+        &mut self,
+        step: &mut Step,
+        verdicts: Vec<VerdictChange>,
+        paths: Vec<PathChange>,
+        manager_notes: Option<Vec<ManagerNote>>,
+        at: WallTime,
+    ) -> Outcome {
+        limit("changes", verdicts.len() + paths.len(), CHANGES_MAX)?;
+        let mut stale_nodes: Vec<NodeId> = Vec::new();
+        let mut stale_vms: Vec<VmId> = Vec::new();
+        // Paths come first: what is shared is told before what it explains.
+        for change in paths {
+            let node = change.node.clone();
+            if self.record_path(step, change, at) == Recorded::Stale {
+                stale_nodes.push(node);
+            }
+        }
+        for change in verdicts {
+            let vm = change.vm;
+            if self.record_verdict(step, change, at) == Recorded::Stale {
+                stale_vms.push(vm);
+            }
+        }
+        if let Some(mut notes) = manager_notes {
+            notes.sort();
+            notes.dedup();
+            if notes != self.head.manager_notes {
+                step.event(at, EventKind::ManagerNotesChanged { notes: notes.clone() });
+                step.changes.head = true;
+                self.head.manager_notes = notes;
+            }
+        }
+        Ok(Applied::Recorded { index: step.index, stale_vms, stale_nodes })
+    }
+
+    fn record_path(&mut self, step: &mut Step, change: PathChange, at: WallTime) -> Recorded {
+        let Some(record) = self.nodes.get_mut(&change.node) else {
+            return Recorded::Stale;
+        };
+        if record.path.version != change.replaces {
+            return Recorded::Stale;
+        }
+        let PathChange { node, source, faults, reason, .. } = change;
+        let reason = shortened(reason);
+        let from = record.path.source;
+        if from == source && record.path.faults == faults {
+            return Recorded::Current;
+        }
+        let kind = match (source, faults.is_empty()) {
+            // Something was wrong before, or this would not be a change.
+            (Source::Direct, true) => EventKind::PathRecovered { node: node.clone(), reason },
+            (Source::Direct, false) | (Source::Watcher, _) => {
+                EventKind::PathChanged { node: node.clone(), from, to: source, faults: faults.clone(), reason }
+            }
+        };
+        let record = Arc::make_mut(record);
+        record.path =
+            NodePath { source, faults, version: record.path.version.next(), since: at.max(record.path.since) };
+        step.event(at, kind);
+        step.changes.nodes.insert(node);
+        Recorded::Current
+    }
+
+    fn record_verdict(&mut self, step: &mut Step, change: VerdictChange, at: WallTime) -> Recorded {
+        let vm = change.vm;
+        let Some(record) = self.vms.get_mut(&vm) else {
+            return Recorded::Stale;
+        };
+        if record.generation != change.generation || record.verdict.version != change.replaces {
+            return Recorded::Stale;
+        }
+        let mut new = change.verdict;
+        let old = &record.verdict;
+        if says_the_same(old, &new) {
+            return Recorded::Current;
+        }
+        new.reason = shortened(new.reason);
+        new.version = old.version.next();
+        let (from, to) = (old.state, new.state);
+        new.since = if from == to { old.since } else { new.since.max(at).max(old.since) };
+        let (faults, advice, reason) = (new.faults.clone(), new.advice.clone(), new.reason.clone());
+        let kind = if from == to {
+            EventKind::VmFaultsChanged { vm, state: to, faults, notes: new.notes.clone(), advice, reason }
+        } else {
+            EventKind::VmStateChanged { vm, from, to, faults, advice, reason }
+        };
+        Arc::make_mut(record).verdict = new;
+        step.event(at, kind);
+        step.changes.vms.insert(vm);
+        Recorded::Current
+    }
+}
+
+/// Whether two verdicts tell a user the same. The evidence that the first one rests on stays the recorded one.
+fn says_the_same(old: &Verdict, new: &Verdict) -> bool {
+    old.state == new.state && old.faults == new.faults && old.notes == new.notes && old.advice == new.advice
+}
+
+/// Returns the reason cut at the limit, at the edge of a character.
+fn shortened(mut reason: String) -> String {
+    reason.truncate(reason.floor_char_boundary(REASON_MAX));
+    reason
+}
