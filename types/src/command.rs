@@ -167,6 +167,33 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Returns its name, for logs and metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::InitCluster { .. } => "init_cluster",
+            Self::RecordNode { .. } => "record_node",
+            Self::RecordVms { .. } => "record_vms",
+            Self::RecordProven { .. } => "record_proven",
+            Self::RecordVerdicts { .. } => "record_verdicts",
+            Self::PlaceWatcher { .. } => "place_watcher",
+            Self::RedeemSecret { .. } => "redeem_secret",
+            Self::AssignWatchers { .. } => "assign_watchers",
+            Self::LoseWatcher { .. } => "lose_watcher",
+            Self::RetireWatcher { .. } => "retire_watcher",
+            Self::ForgetWatcher { .. } => "forget_watcher",
+            Self::RecordProbe { .. } => "record_probe",
+            Self::RecordLeader { .. } => "record_leader",
+        }
+    }
+}
+
+impl std::fmt::Display for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// Why a command changed nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Error, Serialize, Deserialize)]
 pub enum DenyReason {
