@@ -39,6 +39,13 @@ pub enum Event {
         /// When what it heard began, at the latest.
         begun: Moment,
     },
+    /// Another manager's evidence frame came: it lives, and what it says of its own hearing counts.
+    ManagerHeard {
+        /// Which manager.
+        manager: ManagerId,
+        /// When its frame was made, at the latest.
+        begun: Moment,
+    },
     /// A node reported its VMs, to this manager or through another.
     NodeReported(NodeReport),
     /// A signed statement of a node came, carried by a watcher; its signature has been checked.
@@ -67,6 +74,8 @@ pub enum Event {
         manager: ManagerId,
         /// Which watcher.
         watcher: WatcherId,
+        /// Over which network.
+        network: Network,
         /// Its life.
         incarnation: Incarnation,
         /// When its word began, at the latest.
