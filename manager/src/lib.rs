@@ -1,4 +1,5 @@
 //! The replicated manager: one process of the control cluster. Every manager hears every node and watcher; only the
 //! leader decides.
 
+pub mod api;
 pub mod store;

@@ -1,0 +1,80 @@
+//! What the API asks the running manager for: live evidence, a forced check, who is heard, readiness and counters.
+//!
+//! None of it is replicated. The fleet part implements it; tests bring their own. It must never be used to decide
+//! anything: it shows what one manager has in memory now.
+
+use async_trait::async_trait;
+use thiserror::Error;
+use vouch_types::VmId;
+
+use super::view::{CheckView, EvidenceView, HearingView, ReasonView};
+
+/// The running manager as the API sees it.
+#[async_trait]
+pub trait LiveView: Send + Sync + 'static {
+    /// Returns what this manager's detector holds on a VM now; `None` when it knows no such VM.
+    async fn evidence(&self, vm: VmId) -> Option<EvidenceView>;
+
+    /// Has the watchers of a VM look at it now, and returns once they have answered or their time is over.
+    ///
+    /// # Errors
+    /// [`CheckError`] when nobody was asked.
+    async fn check(&self, vm: VmId) -> Result<CheckView, CheckError>;
+
+    /// Returns which nodes and watchers each manager hears, as far as this manager knows: its own streams, and what
+    /// the evidence of the others says.
+    async fn hearing(&self) -> HearingView;
+
+    /// Returns whether this manager may be sent requests, and why not.
+    async fn readiness(&self) -> Readiness;
+
+    /// Returns counters and gauges of this process for `/metrics`, beside those that the API makes from the state.
+    async fn metrics(&self) -> Vec<Metric>;
+}
+
+/// Why a check did not happen.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum CheckError {
+    /// The detector knows no such VM.
+    #[error("vm {0} is not known")]
+    UnknownVm(VmId),
+    /// Only the leader's asks are carried out, and this manager does not lead.
+    #[error("this manager does not lead")]
+    NotLeader,
+    /// No live watcher is assigned to the VM.
+    #[error("vm {0} has no live watcher to ask")]
+    NoWatcher(VmId),
+}
+
+/// Whether a manager may be sent requests.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Readiness {
+    /// Why it is not ready; ready when empty.
+    pub reasons: Vec<ReasonView>,
+    /// Things worth knowing that do not make it unready, such as a cluster with one network.
+    pub notes: Vec<ReasonView>,
+}
+
+/// One number of this process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Metric {
+    /// Its name without prefix and unit suffix, as `messages_dropped`; the API puts `vouch_` before it.
+    pub name: &'static str,
+    /// One sentence on it.
+    pub help: &'static str,
+    /// Whether it only rises.
+    pub kind: MetricKind,
+    /// Labels with their values.
+    pub labels: Vec<(&'static str, String)>,
+    /// Its value.
+    pub value: u64,
+}
+
+/// Whether a number only rises.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MetricKind {
+    /// It only rises while the process lives; exposed with the suffix `_total`.
+    Counter,
+    /// It rises and falls.
+    Gauge,
+}

@@ -1,0 +1,502 @@
+//! The documents of the API: what a client reads, in the words of the design.
+//!
+//! Ids are texts, ages are milliseconds, times are RFC 3339 beside Unix milliseconds. Pure: made from the state by
+//! [`super::compose`] or from memory by the fleet part; fields are only ever added, since clients keep them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use vouch_types::{Advice, Fault, WallTime};
+
+/// A moment on the wall clock of the leader that recorded it; for people, nothing is decided by it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TimeView {
+    /// RFC 3339 in UTC with milliseconds.
+    #[schema(example = "2026-11-22T21:36:47.042Z")]
+    pub rfc3339: String,
+    /// Milliseconds since the Unix epoch.
+    pub unix_ms: u64,
+}
+
+impl From<WallTime> for TimeView {
+    fn from(t: WallTime) -> Self {
+        Self { rfc3339: t.to_string(), unix_ms: t.as_unix_millis() }
+    }
+}
+
+/// One thing that is broken, with its ranked causes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct FaultView {
+    /// The likeliest cause.
+    #[schema(example = "manager_node_path")]
+    pub cause: String,
+    /// How it shows, in one word where there is one.
+    #[schema(example = "closed")]
+    pub detail: String,
+    /// All causes, the likeliest first.
+    pub causes: Vec<CauseView>,
+}
+
+/// A cause with its weight.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CauseView {
+    /// What may have broken.
+    pub cause: String,
+    /// Per cent of the evidence that speaks for it.
+    pub score: u8,
+}
+
+impl From<&Fault> for FaultView {
+    fn from(fault: &Fault) -> Self {
+        Self {
+            cause: fault.top().to_string(),
+            detail: fault.detail.clone(),
+            causes: fault
+                .causes
+                .iter()
+                .map(|c| CauseView { cause: c.cause.to_string(), score: c.score })
+                .collect(),
+        }
+    }
+}
+
+/// What an operator may do about a VM; vouch never does it by itself.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AdviceView {
+    /// `none`, `restart`, `safe_to_restart`, `fence_first` or `blocked`.
+    #[serde(rename = "do")]
+    #[schema(example = "none")]
+    pub action: String,
+    /// Placement generation that the proof speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// Log index that holds the proof.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof: Option<u64>,
+}
+
+impl From<&Advice> for AdviceView {
+    fn from(advice: &Advice) -> Self {
+        let (generation, proof) = match advice {
+            Advice::None | Advice::Blocked => (None, None),
+            Advice::Restart { generation } | Advice::FenceFirst { generation } => (Some(generation.get()), None),
+            Advice::SafeToRestart { generation, proof } => (Some(generation.get()), Some(proof.get())),
+        };
+        Self { action: advice.as_str().to_owned(), generation, proof }
+    }
+}
+
+/// A VM with its verdict, joined with the paths of its node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct VmView {
+    /// UUID.
+    #[schema(example = "6f1c2a9e-0000-4000-8000-000000000001")]
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// The node that owns it.
+    pub node: String,
+    /// Placement generation.
+    pub generation: u64,
+    /// `up`, `degraded`, `paused`, `hung`, `rebooting`, `stopped`, `down`, `lost`, `conflict` or `unknown`.
+    #[schema(example = "up")]
+    pub state: String,
+    /// Since when the state is this one.
+    pub since: TimeView,
+    /// Where the state comes from now: `direct` or `watcher`.
+    #[schema(example = "direct")]
+    pub source: String,
+    /// Since when it comes from there.
+    pub source_since: TimeView,
+    /// All that is broken: what the VM shares with its node first, then its own.
+    pub faults: Vec<FaultView>,
+    /// How many of `faults`, from the first, are shared with the node.
+    pub shared_faults: u32,
+    /// Things worth knowing that change nothing.
+    pub notes: Vec<FaultView>,
+    /// What may be done.
+    pub advice: AdviceView,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// SHA-256 over the evidence of the recorded verdict.
+    pub evidence: String,
+    /// Version of the recorded verdict.
+    pub version: u64,
+    /// Who watches it.
+    pub watchers: Vec<VmWatcherView>,
+    /// What is missing in who watches it.
+    pub coverage: Vec<ReasonView>,
+    /// Addresses per network.
+    pub addresses: BTreeMap<String, Vec<String>>,
+    /// The probes that are run against it.
+    pub probes: Vec<VmProbeView>,
+    /// Free labels.
+    pub labels: BTreeMap<String, String>,
+    /// The store of its disks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub datastore: Option<String>,
+}
+
+/// A watcher of a VM.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct VmWatcherView {
+    /// Its id.
+    #[schema(example = "w1")]
+    pub id: String,
+    /// The node that it runs on.
+    pub node: String,
+    /// `placed`, `live`, `lost` or `retired`.
+    pub life: String,
+    /// Whether it runs on the VM's own node.
+    pub same_node: bool,
+}
+
+/// A probe of a VM.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct VmProbeView {
+    /// Its name.
+    pub probe: String,
+    /// Over which network.
+    pub network: String,
+    /// Its settings, a JSON object.
+    pub settings: String,
+    /// Whether it has ever succeeded: only then does its failure count.
+    pub proven: bool,
+}
+
+/// A reason or warning: a word for programs, a sentence for people.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ReasonView {
+    /// The word.
+    #[schema(example = "no_quorum")]
+    pub code: String,
+    /// The sentence.
+    pub message: String,
+}
+
+impl ReasonView {
+    /// Returns the reason of this word and sentence.
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into() }
+    }
+}
+
+/// What one manager's detector holds on a VM.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct EvidenceView {
+    /// The VM.
+    pub vm: String,
+    /// The manager whose memory this is.
+    pub manager: String,
+    /// Whether it led when it was asked: only the leader's evidence decides.
+    pub leads: bool,
+    /// Whether this is live. `false`: only the digest of the recorded verdict is known here.
+    pub live: bool,
+    /// SHA-256 over the evidence of the recorded verdict.
+    pub digest: String,
+    /// How the detector comes from this evidence to its verdict, one sentence per step; empty when it was not asked.
+    pub explanation: Vec<String>,
+    /// The node's own word, per manager that heard it.
+    pub node_words: Vec<NodeWordView>,
+    /// Signed statements of the node that watchers carried.
+    pub statements: Vec<StatementView>,
+    /// What watchers' probes came to.
+    pub observations: Vec<ObservationView>,
+    /// What came of asking the relay of the VM's node.
+    pub relays: Vec<RelayView>,
+}
+
+/// A node's own word on one of its VMs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NodeWordView {
+    /// The manager that heard it.
+    pub manager: String,
+    /// The node.
+    pub node: String,
+    /// What its hypervisor says: `running`, `paused`, `gone` and the like.
+    pub state: String,
+    /// Placement generation that it speaks of.
+    pub generation: u64,
+    /// How old it is.
+    pub age_ms: u64,
+    /// Whether it is fresh enough to count.
+    pub fresh: bool,
+}
+
+/// A signed statement that a watcher carried.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct StatementView {
+    /// Who carried it.
+    pub watcher: String,
+    /// The node that signed it.
+    pub node: String,
+    /// What its hypervisor says.
+    pub state: String,
+    /// Placement generation that it speaks of.
+    pub generation: u64,
+    /// How old it is.
+    pub age_ms: u64,
+    /// Whether it is fresh enough to count.
+    pub fresh: bool,
+}
+
+/// What one probe of one watcher came to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ObservationView {
+    /// Who looked.
+    pub watcher: String,
+    /// The node that the watcher runs on.
+    pub watcher_node: String,
+    /// Whether that is the VM's own node.
+    pub same_node: bool,
+    /// Over which network.
+    pub network: String,
+    /// With which probe.
+    pub probe: String,
+    /// `up`, `degraded`, `down` or `unknown`.
+    pub outcome: String,
+    /// Why, in one word.
+    pub reason: String,
+    /// The same for people.
+    pub message: String,
+    /// How old it is.
+    pub age_ms: u64,
+    /// Whether it is fresh enough to count.
+    pub fresh: bool,
+    /// Whether the watcher itself was well.
+    pub healthy: bool,
+    /// Whether this probe has ever succeeded for this VM.
+    pub proven: bool,
+}
+
+/// What came of asking a node's relay.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RelayView {
+    /// Who asked.
+    pub watcher: String,
+    /// The node that the watcher runs on.
+    pub watcher_node: String,
+    /// Whether it asked over the local bridge, because it runs on that node; else over the management network.
+    pub same_node: bool,
+    /// The node whose relay was asked.
+    pub node: String,
+    /// `reached`, `refused`, `stalled`, `silent` or `denied`.
+    pub outcome: String,
+    /// How old it is.
+    pub age_ms: u64,
+    /// Whether it is fresh enough to count.
+    pub fresh: bool,
+}
+
+/// What came of a forced check.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct CheckView {
+    /// The VM.
+    pub vm: String,
+    /// The watchers that were asked.
+    pub asked: Vec<String>,
+    /// Those that answered in time.
+    pub answered: Vec<String>,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
+/// A forced check with what is known after it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CheckedView {
+    /// Who was asked, and who answered.
+    pub check: CheckView,
+    /// The VM as it is recorded after the check.
+    pub vm: VmView,
+    /// The evidence after the check; absent when the VM has gone meanwhile.
+    pub evidence: Option<EvidenceView>,
+}
+
+/// Who is heard by whom.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct HearingView {
+    /// The manager that tells it.
+    pub manager: String,
+    /// Streams of nodes.
+    pub nodes: Vec<HeardView>,
+    /// Streams of watchers.
+    pub watchers: Vec<HeardView>,
+}
+
+/// How one manager hears one node or watcher.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct HeardView {
+    /// The manager that hears it.
+    pub manager: String,
+    /// The node or watcher that is heard.
+    pub peer: String,
+    /// `open`, `closed` or `reset`.
+    pub stream: String,
+    /// Networks that its open streams run over, as far as they are known.
+    pub networks: Vec<String>,
+    /// How old its last word is; absent when there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+}
+
+/// A compute node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NodeView {
+    /// Its name.
+    pub id: String,
+    /// Its rack.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rack: Option<String>,
+    /// How its hypervisor is driven: `qemu` or `local`.
+    pub driver: String,
+    /// Where its relay listens.
+    pub relay: String,
+    /// The boot in which it was last heard.
+    pub boot: String,
+    /// Where the states of its VMs come from now.
+    pub source: String,
+    /// Since when.
+    pub since: TimeView,
+    /// What is broken between it and the managers.
+    pub faults: Vec<FaultView>,
+    /// How many of its VMs are in each state.
+    pub vms: BTreeMap<String, u64>,
+    /// Watchers that run on it.
+    pub watchers: Vec<String>,
+    /// How each manager hears it, as far as the answering manager knows.
+    pub heard: Vec<HeardView>,
+    /// Managers that cannot hear it although others do.
+    pub deaf_managers: Vec<String>,
+}
+
+/// A watcher.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct WatcherView {
+    /// Its id.
+    pub id: String,
+    /// The node that it runs on.
+    pub node: String,
+    /// `placed`, `live`, `lost` or `retired`.
+    pub life: String,
+    /// Log index of its placement.
+    pub placed: u64,
+    /// Its incarnation, once it has redeemed its secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<u64>,
+    /// The VMs that it watches.
+    pub vms: Vec<String>,
+    /// Generation of that list.
+    pub assignment: u64,
+    /// How each manager hears it, as far as the answering manager knows.
+    pub heard: Vec<HeardView>,
+}
+
+/// A probe component.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ProbeView {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of the component.
+    pub digest: String,
+    /// Size of the component in bytes.
+    pub size: u64,
+    /// Interfaces that it imports: what it is able to do.
+    pub imports: Vec<String>,
+    /// Whether it is one of vouch's own.
+    pub shipped: bool,
+}
+
+/// One event of the replicated log.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct EventView {
+    /// Its position, `INDEX.ORDINAL`: never repeats, and rises.
+    #[schema(example = "42.0")]
+    pub id: String,
+    /// Log index of the command that made it.
+    pub index: u64,
+    /// Position among the events of that command.
+    pub ordinal: u32,
+    /// When.
+    pub at: TimeView,
+    /// What: `vm_state_changed`, `path_recovered` and the like.
+    #[schema(example = "vm_state_changed")]
+    pub kind: String,
+    /// The VM that it is about, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vm: Option<String>,
+    /// The node that it is about, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The same for people, in one line.
+    pub text: String,
+    /// All of it.
+    pub detail: serde_json::Value,
+}
+
+/// One page of a list.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    /// The items, in order.
+    pub items: Vec<T>,
+    /// What to send as `after` for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// The control cluster.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ClusterView {
+    /// Its id; absent before it is initialised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The manager that answers.
+    pub manager: String,
+    /// What it is now: `leader`, `follower`, `candidate` or `learner`.
+    pub role: String,
+    /// The leader, if one is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// The current term.
+    pub term: u64,
+    /// Log index up to which this manager has applied.
+    pub applied: u64,
+    /// All managers.
+    pub members: Vec<MemberView>,
+    /// Managers that cannot hear a node which others hear.
+    pub notes: Vec<ReasonView>,
+}
+
+/// One manager of the cluster.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct MemberView {
+    /// Its id.
+    pub id: String,
+    /// Whether it votes.
+    pub voter: bool,
+    /// Its mutually authenticated port per network.
+    pub addresses: BTreeMap<String, String>,
+    /// Base URL of its admin API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
+}
+
+/// Whether a manager may be sent requests.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ReadyView {
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Why it is not.
+    pub reasons: Vec<ReasonView>,
+    /// Things worth knowing that do not make it unready.
+    pub notes: Vec<ReasonView>,
+}
+
+/// The process is alive.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LiveDocument {
+    /// Always `true`.
+    pub live: bool,
+}
