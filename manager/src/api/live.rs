@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 use thiserror::Error;
-use vouch_types::VmId;
+use vouch_types::{ClusterId, VmId};
 
 use super::view::{CheckView, EvidenceView, HearingView, ReasonView};
 
@@ -30,6 +30,30 @@ pub trait LiveView: Send + Sync + 'static {
 
     /// Returns counters and gauges of this process for `/metrics`, beside those that the API makes from the state.
     async fn metrics(&self) -> Vec<Metric>;
+
+    /// Makes the cluster out of the configured managers, and its keys out of this manager's CA key. Returns once the
+    /// cluster's id is committed; one that exists already is an error.
+    ///
+    /// # Errors
+    /// [`InitError`] when there is a cluster, when this manager has no CA key, or when no quorum answers in time.
+    async fn init_cluster(&self) -> Result<ClusterId, InitError>;
+}
+
+/// Why a cluster was not made.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum InitError {
+    /// There is one.
+    #[error("the cluster is initialised already")]
+    AlreadyInitialised,
+    /// Only a manager with the key of the CA can make one.
+    #[error("tls.ca_key: must name the key of the CA on the manager that initialises the cluster")]
+    NoCaKey,
+    /// The other managers did not agree in time.
+    #[error("no quorum of managers agreed: {0}")]
+    NoQuorum(String),
+    /// The keys could not be read or made.
+    #[error("the cluster's keys: {0}")]
+    Keys(String),
 }
 
 /// Why a check did not happen.

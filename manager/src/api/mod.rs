@@ -6,4 +6,4 @@
 pub mod live;
 pub mod view;
 
-pub use live::{CheckError, LiveView, Metric, MetricKind, Readiness};
+pub use live::{CheckError, InitError, LiveView, Metric, MetricKind, Readiness};
