@@ -5,10 +5,11 @@
 
 use std::net::IpAddr;
 
+use vouch_types::event::ManagerNote;
 use vouch_types::{
-    AssignmentGeneration, BootId, Generation, HypervisorState, Incarnation, ManagerId, Moment, Network, NodeId,
-    NodePath, Nonce, Observation, ProbeAssignment, RelayObservation, Sequence, StartId, Statement, Term, Verdict,
-    VerdictVersion, VmId, WatcherHealth, WatcherId, WatcherLife,
+    AssignmentGeneration, BootId, Generation, HypervisorState, Incarnation, LogIndex, ManagerId, Moment, Network,
+    NodeId, NodePath, Nonce, Observation, ProbeAssignment, RelayObservation, Sequence, StartId, Statement, Term,
+    Verdict, VerdictVersion, VmId, WatcherHealth, WatcherId, WatcherLife,
 };
 
 /// A fact for the detector.
@@ -128,8 +129,9 @@ pub enum StreamChange {
 /// What became of a proposal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Settlement {
-    /// It was committed and applied; the inventory that follows shows what was recorded.
-    Committed,
+    /// It was committed and applied at this log index: the detector proposes again once it has an inventory of that
+    /// index or a later one.
+    Committed(LogIndex),
     /// It was not; whatever still holds is to be proposed again.
     Failed,
 }
@@ -175,8 +177,8 @@ pub struct VmWord {
 /// The replicated records that the detector judges by, in id order.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Inventory {
-    /// This manager.
-    pub own: ManagerId,
+    /// The log index that it shows.
+    pub index: LogIndex,
     /// All managers of the membership.
     pub managers: Vec<ManagerId>,
     /// Nodes.
@@ -185,6 +187,8 @@ pub struct Inventory {
     pub vms: Vec<VmEntry>,
     /// Watchers.
     pub watchers: Vec<WatcherEntry>,
+    /// What managers cannot hear, as recorded.
+    pub manager_notes: Vec<ManagerNote>,
 }
 
 /// A node as the detector needs it.
