@@ -1,0 +1,65 @@
+//! `cargo xtask`: the developer commands of vouch.
+//!
+//! One entry for everything that a developer or a CI machine runs, so that both run the same. Nothing here is part of
+//! the product, and nothing here depends on it: what has to be built is built by calling cargo.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line tool for developers talks to its terminal"
+)]
+
+mod deps;
+mod gate;
+mod image;
+mod licences;
+mod metadata;
+mod phases;
+mod prerequisites;
+mod shell;
+mod tests;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Developer commands of vouch")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The gate: formatting, clippy, licences and sources, import rules, then every test. Never writes to the sources
+    Ci,
+    /// Writes what the gate would complain about: formatting and the fixes that clippy can make by itself
+    Fix,
+    /// Checks who may depend on whom
+    Deps,
+    /// Installs what is missing, builds everything, runs the unit tests and then the whole-system tests
+    Test,
+    /// Builds the image of the watcher VM, or of another machine, into target/images
+    Image {
+        #[arg(value_enum, default_value = "watcher")]
+        which: image::Which,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Ci => gate::ci(),
+        Command::Fix => gate::fix(),
+        Command::Deps => deps::check(),
+        Command::Test => tests::run(),
+        Command::Image { which } => image::build(which),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What has to be on the machine besides Rust: Debian packages and rustup targets.
+//!
+//! As root on Debian the missing packages are installed; otherwise the message says exactly what is missing and what
+//! to run. Nothing that is there already is touched.
+
+use std::{fs, process::Command};
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
+
+/// One program that is needed, and the Debian package that brings it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tool {
+    pub(crate) program: &'static str,
+    pub(crate) package: &'static str,
+}
+
+const fn tool(program: &'static str, package: &'static str) -> Tool {
+    Tool { program, package }
+}
+
+/// Needed to compile the workspace and the static watcher (the C parts of the crypto library).
+pub(crate) const BUILD: &[Tool] = &[tool("cc", "build-essential"), tool("musl-gcc", "musl-tools")];
+/// Needed to make the images.
+pub(crate) const IMAGE: &[Tool] = &[tool("readelf", "binutils")];
+/// Needed by the whole-system tests and the demo: guests, and networks to break.
+pub(crate) const SYSTEM: &[Tool] = &[
+    tool("qemu-system-x86_64", "qemu-system-x86"),
+    tool("ip", "iproute2"),
+    tool("nft", "nftables"),
+    tool("ping", "iputils-ping"),
+];
+
+const RUST_TARGETS: &[&str] = &["wasm32-wasip2", "x86_64-unknown-linux-musl"];
+
+/// Makes sure that the tools are there: installs their packages as root, else says what to run.
+pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
+    let missing: Vec<Tool> = tools.iter().copied().filter(|tool| shell::find_program(tool.program).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    let by_hand = format!("apt-get install --no-install-recommends {}", packages.join(" "));
+    if !shell::is_root() {
+        let programs: Vec<&str> = missing.iter().map(|tool| tool.program).collect();
+        bail!("missing: {}. Run: sudo {by_hand}", programs.join(", "));
+    }
+    if shell::find_program("apt-get").is_none() {
+        bail!("this is no Debian machine. Install what corresponds to: {by_hand}");
+    }
+    update_lists_if_empty()?;
+    println!("installing {}", packages.join(" "));
+    let install = || {
+        shell::output(
+            Command::new("apt-get")
+                .args(["install", "-y", "-qq", "--no-install-recommends"])
+                .args(&packages)
+                .env("DEBIAN_FRONTEND", "noninteractive"),
+        )
+    };
+    // Lists that are weeks old name package files that are gone: a second try with new lists settles it.
+    if install().is_err() {
+        update_lists()?;
+        install()?;
+    }
+    match missing.iter().find(|tool| shell::find_program(tool.program).is_none()) {
+        Some(tool) => bail!("`{by_hand}` succeeded, but `{}` is still not there", tool.program),
+        None => Ok(()),
+    }
+}
+
+/// Makes sure that the rustup targets of the toolchain file are there.
+pub(crate) fn ensure_rust_targets() -> Result<()> {
+    for target in RUST_TARGETS {
+        let folder = shell::output(Command::new("rustc").current_dir(shell::workspace()).args([
+            "--print",
+            "target-libdir",
+            "--target",
+            target,
+        ]))?;
+        if fs::exists(folder.trim()).unwrap_or(false) {
+            continue;
+        }
+        shell::run(Command::new("rustup").current_dir(shell::workspace()).args(["target", "add", target]))
+            .with_context(|| format!("the Rust target is missing. Run: rustup target add {target}"))?;
+    }
+    Ok(())
+}
+
+/// Fetches apt's package lists if there are none, which only root can do.
+pub(crate) fn update_lists_if_empty() -> Result<()> {
+    let lists = fs::read_dir("/var/lib/apt/lists").map(|entries| {
+        entries.filter_map(Result::ok).filter(|entry| entry.file_name().to_string_lossy().contains("Packages")).count()
+    });
+    if lists.unwrap_or(0) > 0 {
+        return Ok(());
+    }
+    if !shell::is_root() {
+        bail!("apt has no package lists. Run: sudo apt-get update");
+    }
+    update_lists()
+}
+
+fn update_lists() -> Result<()> {
+    println!("fetching apt's package lists");
+    shell::output(Command::new("apt-get").args(["update", "-qq"])).map(drop)
+}

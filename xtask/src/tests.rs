@@ -1,0 +1,69 @@
+//! `cargo xtask test`: from a clean checkout to the last whole-system test.
+//!
+//! Everything is built before the first test runs, so that nothing compiles while time is measured; the whole-system
+//! tests run one at a time, since each of them is a whole cluster.
+
+use anyhow::{Result, bail};
+
+use crate::{
+    image::{self, Which},
+    phases::{Phases, Went},
+    prerequisites, shell,
+};
+
+/// The crate of the whole-system tests.
+const SYSTEM: &str = "vouch-tests";
+
+/// Runs all phases; the last line is the summary.
+pub(crate) fn run() -> Result<()> {
+    let mut phases = Phases::begin();
+    self::phases(&mut phases);
+    phases.finish("test")
+}
+
+/// Adds the phases of the tests to a run.
+pub(crate) fn phases(phases: &mut Phases) {
+    let set_up = phases.run("set-up", || {
+        prerequisites::ensure_rust_targets()?;
+        prerequisites::ensure(prerequisites::BUILD)?;
+        prerequisites::ensure(prerequisites::IMAGE)?;
+        system_tools()
+    });
+    if set_up == Went::Wrong {
+        return;
+    }
+    let build = phases.run("build", || {
+        shell::run(shell::cargo().args(["build", "--locked"]))?;
+        shell::run(shell::cargo().args(["test", "--locked", "--workspace", "--no-run", "--quiet"]))
+    });
+    let _ = phases.run("image watcher", || image::build(Which::Watcher));
+    let _ = phases.run("image guest", || image::build(Which::Guest));
+    if build == Went::Wrong {
+        return;
+    }
+    let _ = phases.run("unit tests", || {
+        shell::run(shell::cargo().args(["test", "--locked", "--workspace", "--exclude", SYSTEM, "--no-fail-fast"]))
+    });
+    let _ = phases.run("whole-system tests", || {
+        shell::run(shell::cargo().args(["test", "--locked", "--package", SYSTEM, "--no-fail-fast"]).args([
+            "--",
+            "--test-threads=1",
+            "--nocapture",
+        ]))
+    });
+}
+
+/// The tools of the whole-system tests. A machine of a developer without root can do without them, as the tests that
+/// need them say when they are left out; in CI nothing may be left out.
+fn system_tools() -> Result<()> {
+    let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+    match prerequisites::ensure(prerequisites::SYSTEM) {
+        Err(error) if in_ci => Err(error),
+        Err(error) => {
+            println!("note: {error:#}. The tests on QEMU will be left out");
+            Ok(())
+        }
+        Ok(()) if in_ci && !shell::is_root() => bail!("CI=true, but the tests on QEMU need root"),
+        Ok(()) => Ok(()),
+    }
+}
