@@ -2,4 +2,5 @@
 //! leader decides.
 
 pub mod api;
+pub mod raft;
 pub mod store;

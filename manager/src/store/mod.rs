@@ -1,12 +1,40 @@
 //! What a manager keeps: the replicated state, the log it is made from, its projection on disk, and snapshots.
 //!
-//! The log ([`LogStore`](openraft::storage::RaftLogStorage): [`WalLogStore`], [`MemoryLogStore`]) and the last snapshot
-//! ([`SnapshotStore`]) are the truth. [`State`] is what they add up to, in memory. A [`StateStore`] holds a projection
-//! of it, so that a restart need not replay: it is thrown away whenever it is in doubt, and nothing may depend on it.
+//! The log ([`WalLogStore`], [`MemoryLogStore`]) and the last snapshot ([`SnapshotStore`]) are the truth. [`State`] is
+//! what they add up to, in memory. A [`StateStore`] holds a projection of it, so that a restart need not replay: it is
+//! thrown away whenever it is in doubt, and nothing may depend on it.
 
 pub mod changes;
 pub mod codec;
+mod file_snapshot_store;
+mod image;
+mod log_store;
+mod memory_log_store;
+mod memory_snapshot_store;
+mod memory_state_store;
+mod projection;
+mod sled_state_store;
+mod snapshot_store;
 pub mod state;
+mod state_store;
+mod stores;
+mod wal_log_store;
+mod wal_records;
 
 pub use changes::Changes;
+pub use file_snapshot_store::FileSnapshotStore;
+pub use image::Image;
+pub use log_store::LogStore;
+pub use memory_log_store::MemoryLogStore;
+pub use memory_snapshot_store::MemorySnapshotStore;
+pub use memory_state_store::MemoryStateStore;
+pub use projection::{Position, Projection};
+pub use sled_state_store::SledStateStore;
+pub use snapshot_store::{SnapshotError, SnapshotSource, SnapshotStore, StoredSnapshot};
 pub use state::{Cluster, State};
+pub use state_store::{Batch, StateStore, StateStoreError};
+pub use stores::{OpenError, Stores};
+pub use wal_log_store::{WalConfig, WalLogStore, WalOpenError};
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,8 @@ impl Step {
     }
 
     pub(super) fn event(&mut self, at: WallTime, kind: EventKind) {
-        let ordinal = u32::try_from(self.changes.events.len()).expect("a command makes fewer events than u32 can count");
+        let ordinal =
+            u32::try_from(self.changes.events.len()).expect("a command makes fewer events than u32 can count");
         self.changes.events.push(Arc::new(EventRecord { index: self.index, ordinal, at, kind }));
     }
 }

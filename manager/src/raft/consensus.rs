@@ -1,0 +1,368 @@
+//! The handle that the rest of the manager works with: propose, read, follow, and learn who leads.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError};
+use openraft::{AsyncRuntime, ReadPolicy};
+use thiserror::Error;
+use tokio::sync::watch;
+use vouch_types::{Applied, Command, LogIndex, ManagerId, ManagerNode};
+use vouch_wire::links::{RaftLink, RaftService};
+
+use super::applied::{AppliedState, NoticeStream};
+use super::config::ConsensusConfig;
+use super::network::Network;
+use super::runtime::SeededRuntime;
+use super::service::Server;
+use super::state_machine::StateMachine;
+use super::status::ConsensusStatus;
+use super::types::{Types, manager_id};
+use crate::store::{LogStore, State, StateStore, StateStoreError, Stores};
+
+type Raft = openraft::Raft<Types, StateMachine>;
+
+/// Why consensus cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The settings do not fit together.
+    #[error("consensus settings")]
+    Config(#[from] openraft::ConfigError),
+    /// The projection cannot be read.
+    #[error(transparent)]
+    State(#[from] StateStoreError),
+    /// Log, snapshot and projection do not add up.
+    #[error("manager {manager} cannot start from what it has stored")]
+    Storage {
+        /// The manager.
+        manager: ManagerId,
+        /// What is wrong.
+        #[source]
+        source: Box<Fatal<Types>>,
+    },
+}
+
+/// Why the first members cannot be set.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum InitializeError {
+    /// There is a log already: this manager is, or was, in a cluster.
+    #[error("manager {0} is in a cluster already")]
+    AlreadyInitialised(ManagerId),
+    /// The members do not name this manager.
+    #[error("manager {0} is not among the first members")]
+    NotAMember(ManagerId),
+    /// Consensus has stopped.
+    #[error("consensus has stopped: {0}")]
+    Stopped(String),
+}
+
+/// Why a command did not come back applied.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum ProposeError {
+    /// Another manager leads; nothing was proposed.
+    #[error("this manager does not lead{}", leads(.leader))]
+    NotLeader {
+        /// Who leads, if known.
+        leader: Option<ManagerId>,
+    },
+    /// Leadership was lost while the command was under way: it may yet be applied, or never.
+    #[error("leadership was lost while the command was under way: it may or may not be applied{}", leads(.leader))]
+    Unknown {
+        /// Who leads now, if known.
+        leader: Option<ManagerId>,
+    },
+    /// Consensus has stopped.
+    #[error("consensus has stopped: {0}")]
+    Stopped(String),
+}
+
+/// Why the state cannot be read at the consistency that was asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum ReadError {
+    /// Another manager leads.
+    #[error("this manager does not lead{}", leads(.leader))]
+    NotLeader {
+        /// Who leads, if known.
+        leader: Option<ManagerId>,
+    },
+    /// This manager leads, as far as it knows, and hears too few others to be sure.
+    #[error("no quorum of managers answers")]
+    NoQuorum,
+    /// Consensus has stopped.
+    #[error("consensus has stopped: {0}")]
+    Stopped(String),
+}
+
+/// Why leadership cannot be handed over.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum TransferError {
+    /// Consensus has stopped.
+    #[error("consensus has stopped: {0}")]
+    Stopped(String),
+}
+
+fn leads(leader: &Option<ManagerId>) -> String {
+    leader.map(|leader| format!(": {leader} does")).unwrap_or_default()
+}
+
+fn leader_of(forward: &ForwardToLeader<Types>) -> Option<ManagerId> {
+    forward.leader_id.map(manager_id)
+}
+
+/// How sure a read of the state has to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Consistency {
+    /// The leader has heard from a quorum within its lease.
+    Lease,
+    /// The leader asks a quorum before it answers.
+    Linearizable,
+}
+
+struct Inner {
+    manager: ManagerId,
+    raft: Raft,
+    applied: Arc<AppliedState>,
+    status: watch::Receiver<ConsensusStatus>,
+    state_store: Arc<dyn StateStore>,
+    flush_log: Box<dyn Fn() -> BoxFuture<'static, std::io::Result<()>> + Send + Sync>,
+}
+
+/// The handle on consensus. Cheap to clone.
+#[derive(Clone)]
+pub struct Consensus(Arc<Inner>);
+
+impl std::fmt::Debug for Consensus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Consensus").field(&self.0.manager).finish()
+    }
+}
+
+impl Consensus {
+    /// Starts consensus from what the stores hold. A new manager then waits to be initialised or added by others.
+    ///
+    /// # Errors
+    /// [`StartError`] when settings or stores do not allow it.
+    pub async fn start<L: LogStore>(
+        manager: ManagerId,
+        config: &ConsensusConfig,
+        stores: Stores<L>,
+        link: Arc<dyn RaftLink>,
+    ) -> Result<Self, StartError> {
+        let machine = StateMachine::open(Arc::clone(&stores.state), stores.snapshots)?;
+        let applied = machine.applied();
+        let network = Network { this: manager, link };
+        let log = stores.log.clone();
+        let config = Arc::new(config.to_openraft()?);
+        let raft = Raft::new(manager.get(), config, network, stores.log, machine)
+            .await
+            .map_err(|source| StartError::Storage { manager, source: Box::new(source) })?;
+        let status = follow(&raft);
+        Ok(Self(Arc::new(Inner {
+            manager,
+            raft,
+            applied,
+            status,
+            state_store: stores.state,
+            flush_log: Box::new(move || Box::pin(log.flush())),
+        })))
+    }
+
+    /// Returns what other managers' Raft calls.
+    pub fn service(&self) -> Arc<dyn RaftService> {
+        Arc::new(Server(self.0.raft.clone()))
+    }
+
+    /// Returns this manager's id.
+    pub fn manager(&self) -> ManagerId {
+        self.0.manager
+    }
+
+    /// Sets the first members of a new cluster. Done once, on one of them.
+    ///
+    /// # Errors
+    /// [`InitializeError`] when this manager is in a cluster already, or not named.
+    pub async fn initialize(&self, members: BTreeMap<ManagerId, ManagerNode>) -> Result<(), InitializeError> {
+        use openraft::errors::InitializeError as Refused;
+        let members: BTreeMap<u64, ManagerNode> = members.into_iter().map(|(id, node)| (id.get(), node)).collect();
+        match self.0.raft.initialize(members).await {
+            Ok(()) => Ok(()),
+            Err(RaftError::APIError(Refused::NotAllowed(_))) => {
+                Err(InitializeError::AlreadyInitialised(self.0.manager))
+            }
+            Err(RaftError::APIError(Refused::NotInMembers(_))) => Err(InitializeError::NotAMember(self.0.manager)),
+            Err(RaftError::Fatal(fatal)) => Err(InitializeError::Stopped(fatal.to_string())),
+        }
+    }
+
+    /// Returns whether this manager is in a cluster.
+    pub async fn is_initialized(&self) -> bool {
+        self.0.raft.is_initialized().await.unwrap_or(false)
+    }
+
+    /// Has a command agreed on and applied, and returns what came of it. Only the leader can.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; after [`ProposeError::Unknown`] the command may still be applied later.
+    pub async fn propose(&self, command: Command) -> Result<Applied, ProposeError> {
+        match self.0.raft.client_write(command).await {
+            Ok(written) => Ok(written.data),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
+                Err(ProposeError::NotLeader { leader: leader_of(&forward) })
+            }
+            Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(forward))) => {
+                Err(ProposeError::Unknown { leader: leader_of(&forward) })
+            }
+            Err(RaftError::APIError(
+                ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_),
+            )) => Err(ProposeError::Unknown { leader: self.status().leader }),
+            Err(RaftError::Fatal(fatal)) => Err(ProposeError::Stopped(fatal.to_string())),
+        }
+    }
+
+    /// Returns what this manager now knows of its place in the cluster.
+    pub fn status(&self) -> ConsensusStatus {
+        self.0.status.borrow().clone()
+    }
+
+    /// Returns a receiver that follows [`Consensus::status`].
+    pub fn watch(&self) -> watch::Receiver<ConsensusStatus> {
+        self.0.status.clone()
+    }
+
+    /// Reads the state as this manager has applied it; it may lag behind the cluster. Keep `read` short: apply waits.
+    pub fn read_state<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        self.0.applied.read(read)
+    }
+
+    /// Makes sure that a read of the state which follows sees all that was committed before this call.
+    ///
+    /// # Errors
+    /// [`ReadError`] when this manager does not lead, or cannot be sure that it does.
+    pub async fn ensure_current(&self, consistency: Consistency) -> Result<(), ReadError> {
+        let policy = match consistency {
+            Consistency::Lease => ReadPolicy::LeaseRead,
+            Consistency::Linearizable => ReadPolicy::ReadIndex,
+        };
+        match self.0.raft.ensure_linearizable(policy).await {
+            Ok(_) => Ok(()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                Err(ReadError::NotLeader { leader: leader_of(&forward) })
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(ReadError::NoQuorum),
+            Err(RaftError::Fatal(fatal)) => Err(ReadError::Stopped(fatal.to_string())),
+        }
+    }
+
+    /// Returns notices of what is applied from now on. Subscribe first, then read the state, and nothing is missed.
+    pub fn subscribe(&self) -> NoticeStream {
+        self.0.applied.subscribe()
+    }
+
+    /// Returns a receiver that follows the index of the last applied entry.
+    pub fn applied_index(&self) -> watch::Receiver<LogIndex> {
+        self.0.applied.index()
+    }
+
+    /// Waits until consensus stops by itself, and returns why. The process has to end then: after a storage error
+    /// nothing that it holds in memory can be trusted. Never returns after [`Consensus::shutdown`].
+    pub fn fatal(&self) -> impl Future<Output = String> + Send + 'static {
+        let mut metrics = self.0.raft.metrics();
+        async move {
+            loop {
+                let running = metrics.borrow_watched().running_state.clone();
+                match running {
+                    Err(Fatal::Stopped) => return std::future::pending().await,
+                    Err(fatal) => return chain(&fatal),
+                    Ok(()) => {}
+                }
+                if metrics.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+            }
+        }
+    }
+
+    /// Waits until the state covers all that this manager had acknowledged before it was started again.
+    ///
+    /// # Errors
+    /// A text when that takes longer than `limit`, or consensus stops.
+    pub async fn wait_for_recovery(&self, limit: std::time::Duration) -> Result<(), String> {
+        self.0.raft.wait_for_recovery(Some(limit)).await.map(drop).map_err(|e| e.to_string())
+    }
+
+    /// Hands leadership over to another manager; returns before that has taken it.
+    ///
+    /// # Errors
+    /// [`TransferError::Stopped`]. A manager that does not lead does nothing.
+    pub async fn transfer_leader(&self, to: ManagerId) -> Result<(), TransferError> {
+        self.0.raft.trigger().transfer_leader(to.get()).await.map_err(|e| TransferError::Stopped(e.to_string()))
+    }
+
+    /// Makes a snapshot now.
+    ///
+    /// # Errors
+    /// A text when consensus has stopped.
+    pub async fn snapshot(&self) -> Result<(), String> {
+        self.0.raft.trigger().snapshot().await.map_err(|e| e.to_string())
+    }
+
+    /// Stops, and leaves everything on disk in good order. Errors are told in the log: the next start makes up for them.
+    pub async fn shutdown(&self) {
+        if let Err(error) = self.0.raft.shutdown().await {
+            tracing::warn!(%error, "consensus did not stop in good order");
+        }
+        if let Err(error) = (self.0.flush_log)().await {
+            tracing::warn!(%error, "log could not be flushed");
+        }
+        let store = Arc::clone(&self.0.state_store);
+        if let Err(error) = store.close() {
+            tracing::warn!(error = &error as &dyn std::error::Error, "state store could not be closed");
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Follows openraft's metrics, in words of our own, until consensus is gone.
+fn follow(raft: &Raft) -> watch::Receiver<ConsensusStatus> {
+    let mut metrics = raft.metrics();
+    let first = ConsensusStatus::of(&metrics.borrow_watched());
+    let (sender, receiver) = watch::channel(first);
+    let _task = SeededRuntime::spawn(async move {
+        while metrics.changed().await.is_ok() {
+            let now = ConsensusStatus::of(&metrics.borrow_watched());
+            let before = sender.borrow().clone();
+            if (before.role, before.leader) != (now.role, now.leader) {
+                tracing::info!(
+                    manager_id = %now.manager,
+                    term = %now.term,
+                    from = before.role.as_str(),
+                    to = now.role.as_str(),
+                    leader = now.leader.map(tracing::field::display),
+                    "consensus role"
+                );
+            }
+            sender.send_if_modified(|status| {
+                let changed = *status != now;
+                *status = now;
+                changed
+            });
+        }
+    });
+    receiver
+}

@@ -1,0 +1,28 @@
+//! Consensus: how the managers agree on one log, as a thin adapter over openraft.
+//!
+//! [`Consensus`] is what the rest of the manager uses; it names no openraft type. What a command does is not decided
+//! here but in [`State::apply`](crate::store::State::apply); how messages travel is the links' matter
+//! ([`vouch_wire::links::RaftLink`]).
+
+mod applied;
+mod config;
+mod consensus;
+mod network;
+mod runtime;
+mod service;
+mod state_machine;
+mod status;
+mod types;
+
+pub use applied::{NOTICES_MAX, Notice, NoticeStream};
+pub use config::{ConsensusConfig, LOG_KEPT, SNAPSHOT_AFTER};
+pub use consensus::{Consensus, Consistency, InitializeError, ProposeError, ReadError, StartError, TransferError};
+pub use runtime::SeededRuntime;
+pub use state_machine::StateMachine;
+pub use status::{ConsensusStatus, Role};
+pub use types::{
+    Entry, LogId, LogIdOptionExt, Membership, Payload, SnapshotMeta, StoredMembership, Types, Vote, log_id_term,
+};
+
+#[cfg(test)]
+mod tests;

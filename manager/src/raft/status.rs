@@ -1,0 +1,96 @@
+//! What a manager knows of its place in the cluster.
+
+use std::collections::BTreeMap;
+
+use openraft::{RaftMetrics, ServerState};
+use vouch_types::{LogIndex, ManagerId, ManagerNode, Term};
+
+use super::types::{Types, manager_id};
+
+/// What this manager is in the cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// It receives the log and has no vote.
+    Learner,
+    /// It follows a leader, or waits for one.
+    Follower,
+    /// It asks for votes.
+    Candidate,
+    /// It leads.
+    Leader,
+    /// It has stopped.
+    Stopped,
+}
+
+impl Role {
+    /// Returns the word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Learner => "learner",
+            Self::Follower => "follower",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What a manager knows of its place in the cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ConsensusStatus {
+    /// Itself.
+    pub manager: ManagerId,
+    /// What it is.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// Who leads, as far as it knows.
+    pub leader: Option<ManagerId>,
+    /// The last entry of its log.
+    pub last_log: LogIndex,
+    /// The last entry that it knows to be committed.
+    pub committed: LogIndex,
+    /// The last entry that it has applied.
+    pub applied: LogIndex,
+    /// The last entry that its snapshot covers.
+    pub snapshot: LogIndex,
+    /// The managers with a vote, and where they are reached.
+    pub voters: BTreeMap<ManagerId, ManagerNode>,
+    /// For a leader, how far each other manager's log agrees with its own.
+    pub replicated: BTreeMap<ManagerId, LogIndex>,
+}
+
+impl ConsensusStatus {
+    pub(super) fn of(metrics: &RaftMetrics<Types>) -> Self {
+        let index = |id: &Option<super::types::LogId>| LogIndex::new(id.as_ref().map_or(0, |id| id.index));
+        let membership = metrics.membership_config.membership();
+        let voters: Vec<u64> = membership.voter_ids().collect();
+        Self {
+            manager: manager_id(metrics.id),
+            role: match metrics.state {
+                ServerState::Learner => Role::Learner,
+                ServerState::Follower => Role::Follower,
+                ServerState::Candidate => Role::Candidate,
+                ServerState::Leader => Role::Leader,
+                ServerState::Shutdown => Role::Stopped,
+            },
+            term: Term::new(metrics.current_term),
+            leader: metrics.current_leader.map(manager_id),
+            last_log: LogIndex::new(metrics.last_log_index.unwrap_or_default()),
+            committed: index(&metrics.local_committed),
+            applied: index(&metrics.last_applied),
+            snapshot: index(&metrics.snapshot),
+            voters: membership
+                .nodes()
+                .filter(|(id, _)| voters.contains(id))
+                .map(|(id, node)| (manager_id(*id), node.clone()))
+                .collect(),
+            replicated: metrics.replication.iter().flatten().map(|(id, at)| (manager_id(*id), index(at))).collect(),
+        }
+    }
+
+    /// Returns whether this manager leads.
+    pub fn leads(&self) -> bool {
+        self.role == Role::Leader
+    }
+}

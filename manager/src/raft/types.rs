@@ -1,0 +1,43 @@
+//! The types that openraft is instantiated with, under names of our own.
+
+use vouch_types::{Applied, Command, ManagerId, ManagerNode, Term};
+
+use super::runtime::SeededRuntime;
+
+openraft::declare_raft_types!(
+    /// Raft as vouch uses it: one leader per term at most, commands in, what came of them out.
+    pub Types:
+        D = Command,
+        R = Applied,
+        NodeId = u64,
+        Node = ManagerNode,
+        Term = u64,
+        LeaderId = openraft::impls::leader_id_std::LeaderId<Self::Term, Self::NodeId>,
+        AsyncRuntime = SeededRuntime,
+);
+
+/// Position of an entry: term and index.
+pub type LogId = openraft::type_config::alias::LogIdOf<Types>;
+/// A vote: for whom, in which term, and whether a quorum granted it.
+pub type Vote = openraft::type_config::alias::VoteOf<Types>;
+/// One entry of the log.
+pub type Entry = openraft::type_config::alias::EntryOf<Types>;
+/// What an entry carries.
+pub type Payload = openraft::type_config::alias::PayloadOf<Types>;
+/// Who the managers are.
+pub type Membership = openraft::Membership<u64, ManagerNode>;
+/// Who the managers are, and which entry said so.
+pub type StoredMembership = openraft::type_config::alias::StoredMembershipOf<Types>;
+/// What a snapshot covers.
+pub type SnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
+
+pub use openraft::LogIdOptionExt;
+
+/// Returns the term of an entry's position.
+pub fn log_id_term(id: &LogId) -> Term {
+    Term::new(**id.committed_leader_id())
+}
+
+pub(super) fn manager_id(number: u64) -> ManagerId {
+    ManagerId::new(number)
+}

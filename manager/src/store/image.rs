@@ -1,0 +1,46 @@
+//! The whole state as one value: what a snapshot holds.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use vouch_types::{EventRecord, NodeRecord, ProbeRecord, VmRecord, WatcherRecord};
+
+use super::State;
+use super::state::Head;
+
+/// The whole state as one value. Records carry their ids, so lists suffice.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Image {
+    head: Head,
+    nodes: Vec<Arc<NodeRecord>>,
+    vms: Vec<Arc<VmRecord>>,
+    watchers: Vec<Arc<WatcherRecord>>,
+    probes: Vec<Arc<ProbeRecord>>,
+    events: Vec<Arc<EventRecord>>,
+}
+
+impl From<&State> for Image {
+    fn from(state: &State) -> Self {
+        Self {
+            head: state.head.clone(),
+            nodes: state.nodes.values().cloned().collect(),
+            vms: state.vms.values().cloned().collect(),
+            watchers: state.watchers.values().cloned().collect(),
+            probes: state.probes.values().cloned().collect(),
+            events: state.events.iter().cloned().collect(),
+        }
+    }
+}
+
+impl From<Image> for State {
+    fn from(image: Image) -> Self {
+        Self {
+            head: image.head,
+            nodes: image.nodes.into_iter().map(|r| (r.id.clone(), r)).collect(),
+            vms: image.vms.into_iter().map(|r| (r.spec.id, r)).collect(),
+            watchers: image.watchers.into_iter().map(|r| (r.id, r)).collect(),
+            probes: image.probes.into_iter().map(|r| (r.name.clone(), r)).collect(),
+            events: image.events.into(),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The state as keys and values: one flat, ordered space, with a letter in front of each kind.
+//!
+//! ```text
+//! a                   position: last applied entry and membership
+//! h                   head: cluster, leader, manager notes, watcher counter
+//! n NAME  v UUID  w NUMBER  p NAME  e INDEX ORDINAL
+//! ```
+//!
+//! Numbers are big-endian, so that the order of keys is the order of numbers.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use vouch_types::{NodeId, ProbeName, VmId, WatcherId};
+
+use super::changes::EventPosition;
+use super::codec::{CodecError, decode, encode};
+use super::{Changes, State};
+use crate::raft::{LogId, StoredMembership};
+
+/// How far the state has come, and who the managers were then.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Position {
+    /// The last applied entry.
+    pub applied: Option<LogId>,
+    /// The last applied membership.
+    pub membership: StoredMembership,
+}
+
+/// The state with its position, as a store gives it back.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Projection {
+    /// The state.
+    pub state: State,
+    /// How far it has come.
+    pub position: Position,
+}
+
+/// A key and its new value, or `None` to remove it.
+pub(super) type Write = (Vec<u8>, Option<Vec<u8>>);
+
+const POSITION: u8 = b'a';
+const HEAD: u8 = b'h';
+const NODE: u8 = b'n';
+const VM: u8 = b'v';
+const WATCHER: u8 = b'w';
+const PROBE: u8 = b'p';
+const EVENT: u8 = b'e';
+
+fn key(kind: u8, rest: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + rest.len());
+    key.push(kind);
+    key.extend_from_slice(rest);
+    key
+}
+
+fn node_key(id: &NodeId) -> Vec<u8> {
+    key(NODE, id.as_str().as_bytes())
+}
+
+fn vm_key(id: VmId) -> Vec<u8> {
+    key(VM, id.get().as_bytes())
+}
+
+fn watcher_key(id: WatcherId) -> Vec<u8> {
+    key(WATCHER, &id.get().to_be_bytes())
+}
+
+fn probe_key(name: &ProbeName) -> Vec<u8> {
+    key(PROBE, name.as_str().as_bytes())
+}
+
+fn event_key((index, ordinal): EventPosition) -> Vec<u8> {
+    let mut rest = [0; 12];
+    rest[..8].copy_from_slice(&index.get().to_be_bytes());
+    rest[8..].copy_from_slice(&ordinal.to_be_bytes());
+    key(EVENT, &rest)
+}
+
+fn put<T: Serialize>(key: Vec<u8>, what: &'static str, value: Option<&Arc<T>>) -> Result<Write, CodecError> {
+    Ok((key, value.map(|value| encode(what, value.as_ref())).transpose()?))
+}
+
+fn position_write(position: &Position) -> Result<Write, CodecError> {
+    Ok((vec![POSITION], Some(encode("position", position)?)))
+}
+
+fn head_write(state: &State) -> Result<Write, CodecError> {
+    Ok((vec![HEAD], Some(encode("head", &state.head)?)))
+}
+
+/// Returns the writes that bring a store up to `state`, after `changes`.
+pub(super) fn changed(state: &State, changes: &Changes, position: &Position) -> Result<Vec<Write>, CodecError> {
+    let mut writes = vec![position_write(position)?];
+    if changes.head {
+        writes.push(head_write(state)?);
+    }
+    for id in &changes.nodes {
+        writes.push(put(node_key(id), "node", state.nodes.get(id))?);
+    }
+    for id in &changes.vms {
+        writes.push(put(vm_key(*id), "vm", state.vms.get(id))?);
+    }
+    for id in &changes.watchers {
+        writes.push(put(watcher_key(*id), "watcher", state.watchers.get(id))?);
+    }
+    for name in &changes.probes {
+        writes.push(put(probe_key(name), "probe", state.probes.get(name))?);
+    }
+    for event in &changes.events {
+        writes.push(put(event_key((event.index, event.ordinal)), "event", Some(event))?);
+    }
+    // After the events, because one batch may bring in and let go of the same one.
+    writes.extend(changes.evicted.iter().map(|position| (event_key(*position), None)));
+    Ok(writes)
+}
+
+/// Returns the writes that fill an empty store with `state`.
+pub(super) fn whole(state: &State, position: &Position) -> Result<Vec<Write>, CodecError> {
+    let everything = Changes {
+        head: true,
+        nodes: state.nodes.keys().cloned().collect(),
+        vms: state.vms.keys().copied().collect(),
+        watchers: state.watchers.keys().copied().collect(),
+        probes: state.probes.keys().cloned().collect(),
+        events: state.events.iter().cloned().collect(),
+        evicted: Vec::new(),
+    };
+    changed(state, &everything, position)
+}
+
+impl Projection {
+    /// Takes in one pair as the store hands it back, in the order of keys.
+    pub(super) fn take_in(&mut self, key: &[u8], value: &[u8]) -> Result<(), CodecError> {
+        fn record<T: DeserializeOwned>(what: &'static str, value: &[u8]) -> Result<Arc<T>, CodecError> {
+            decode(what, value).map(Arc::new)
+        }
+        let state = &mut self.state;
+        match key.first().copied() {
+            Some(POSITION) => self.position = decode("position", value)?,
+            Some(HEAD) => state.head = decode("head", value)?,
+            Some(NODE) => {
+                let node: Arc<vouch_types::NodeRecord> = record("node", value)?;
+                state.nodes.insert(node.id.clone(), node);
+            }
+            Some(VM) => {
+                let vm: Arc<vouch_types::VmRecord> = record("vm", value)?;
+                state.vms.insert(vm.spec.id, vm);
+            }
+            Some(WATCHER) => {
+                let watcher: Arc<vouch_types::WatcherRecord> = record("watcher", value)?;
+                state.watchers.insert(watcher.id, watcher);
+            }
+            Some(PROBE) => {
+                let probe: Arc<vouch_types::ProbeRecord> = record("probe", value)?;
+                state.probes.insert(probe.name.clone(), probe);
+            }
+            Some(EVENT) => state.events.push_back(record("event", value)?),
+            // Written by a later version, and of no meaning to this one.
+            Some(_) | None => {}
+        }
+        Ok(())
+    }
+}

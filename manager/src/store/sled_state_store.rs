@@ -1,0 +1,202 @@
+//! The projection in sled: one tree, one batch per apply, written by one thread.
+//!
+//! sled's flush is not a full durability barrier, so what it holds counts only after a close in good order, which
+//! leaves the file `closed` beside it. A start takes that file away first: after a crash it is missing, and the
+//! projection is wiped and made again from snapshot and log. It is never the truth.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use super::projection::Projection;
+use super::state_store::{Batch, Fresh, StateStore, StateStoreError};
+
+/// Memory that sled may use to cache pages.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// How many batches may wait for the writer before apply waits for it.
+const BATCHES_MAX: usize = 256;
+/// Says that the projection was closed in good order.
+const CLOSED: &str = "closed";
+/// Where sled keeps its files.
+const TREE: &str = "sled";
+
+enum Order {
+    Commit(Batch),
+    Wipe(Sender<Result<(), StateStoreError>>),
+    Close(Sender<Result<(), StateStoreError>>),
+}
+
+#[derive(Debug)]
+struct Writer {
+    orders: SyncSender<Order>,
+    thread: JoinHandle<Result<(), StateStoreError>>,
+}
+
+/// The projection in sled.
+#[derive(Debug)]
+pub struct SledStateStore {
+    folder: PathBuf,
+    loaded: Mutex<Option<Projection>>,
+    writer: Mutex<Option<Writer>>,
+}
+
+impl SledStateStore {
+    /// Opens the projection in this folder, or begins an empty one where it is missing or in doubt.
+    ///
+    /// # Errors
+    /// [`StateStoreError`] when the folder cannot be written, or sled cannot begin an empty tree in it.
+    pub fn open(folder: &Path) -> Result<Self, StateStoreError> {
+        fs::create_dir_all(folder).map_err(at(folder, "cannot be made"))?;
+        let closed = folder.join(CLOSED);
+        let kept = match fs::remove_file(&closed) {
+            Ok(()) => {
+                sync_folder(folder)?;
+                open_tree(folder).and_then(|db| Ok((read(&db, folder)?, db)))
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => begin(folder).map(|db| (Projection::default(), db)),
+            Err(e) => return Err(at(&closed, "cannot be removed")(e)),
+        };
+        let (projection, db) = match kept {
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "state store in doubt: made again");
+                (Projection::default(), begin(folder)?)
+            }
+        };
+        let loaded = projection.position.applied.is_some().then_some(projection);
+
+        let (orders, inbox) = sync_channel(BATCHES_MAX);
+        let home = folder.to_owned();
+        let thread = thread::Builder::new()
+            .name("state-store".to_owned())
+            .spawn(move || write(&db, &home, &inbox))
+            .map_err(at(folder, "writer thread cannot be started"))?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            loaded: Mutex::new(loaded),
+            writer: Mutex::new(Some(Writer { orders, thread })),
+        })
+    }
+
+    /// Gives an order, or says why the writer takes no more.
+    fn order(&self, order: Order) -> Result<(), StateStoreError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let stopped = || StateStoreError::Stopped { path: self.folder.clone() };
+        let orders = &writer.as_ref().ok_or_else(stopped)?.orders;
+        if orders.send(order).is_ok() {
+            return Ok(());
+        }
+        // It stopped by itself, which it does only after an error: tell that one.
+        match writer.take().map(|writer| writer.thread.join()) {
+            Some(Ok(Err(error))) => Err(error),
+            Some(Ok(Ok(())) | Err(_)) | None => Err(stopped()),
+        }
+    }
+
+    fn ask(&self, order: impl FnOnce(Sender<Result<(), StateStoreError>>) -> Order) -> Result<(), StateStoreError> {
+        let (answer, answered) = channel();
+        self.order(order(answer))?;
+        answered.recv().unwrap_or_else(|_| Err(StateStoreError::Stopped { path: self.folder.clone() }))
+    }
+}
+
+impl StateStore for SledStateStore {
+    fn load(&self) -> Result<Option<Projection>, StateStoreError> {
+        Ok(self.loaded.lock().unwrap_or_else(PoisonError::into_inner).take())
+    }
+
+    fn commit(&self, batch: Batch) -> Result<(), StateStoreError> {
+        self.order(Order::Commit(batch))
+    }
+
+    fn wipe(&self) -> Result<(), StateStoreError> {
+        self.ask(Order::Wipe)
+    }
+
+    fn close(&self) -> Result<(), StateStoreError> {
+        self.ask(Order::Close)?;
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Joined, so that sled's lock on its files is gone when this returns.
+        match writer.map(|writer| writer.thread.join()) {
+            Some(Ok(result)) => result,
+            Some(Err(_)) | None => Err(StateStoreError::Stopped { path: self.folder.clone() }),
+        }
+    }
+}
+
+/// Runs the orders one after the other until it is closed, dropped, or fails.
+fn write(db: &sled::Db, folder: &Path, orders: &Receiver<Order>) -> Result<(), StateStoreError> {
+    while let Ok(order) = orders.recv() {
+        match order {
+            Order::Commit(batch) => {
+                if batch.fresh == Fresh::StartOver {
+                    db.clear().map_err(sled_at(folder, "clear"))?;
+                }
+                let mut tree = sled::Batch::default();
+                for (key, value) in batch.writes {
+                    match value {
+                        Some(value) => tree.insert(key, value),
+                        None => tree.remove(key),
+                    }
+                }
+                db.apply_batch(tree).map_err(sled_at(folder, "write a batch"))?;
+            }
+            Order::Wipe(answer) => {
+                let wiped = db.clear().map_err(sled_at(folder, "clear"));
+                let _ = answer.send(wiped.map(|_| ()));
+            }
+            Order::Close(answer) => {
+                let _ = answer.send(close(db, folder));
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn close(db: &sled::Db, folder: &Path) -> Result<(), StateStoreError> {
+    db.flush().map_err(sled_at(folder, "flush"))?;
+    let closed = folder.join(CLOSED);
+    let file = File::create(&closed).map_err(at(&closed, "cannot be made"))?;
+    file.sync_all().map_err(at(&closed, "cannot be flushed"))?;
+    sync_folder(folder)
+}
+
+fn open_tree(folder: &Path) -> Result<sled::Db, StateStoreError> {
+    sled::Config::default().path(folder.join(TREE)).cache_capacity(CACHE_BYTES).open().map_err(sled_at(folder, "open"))
+}
+
+fn begin(folder: &Path) -> Result<sled::Db, StateStoreError> {
+    let tree = folder.join(TREE);
+    match fs::remove_dir_all(&tree) {
+        Ok(()) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) => return Err(at(&tree, "cannot be removed")(e)),
+    }
+    open_tree(folder)
+}
+
+fn read(db: &sled::Db, folder: &Path) -> Result<Projection, StateStoreError> {
+    let mut projection = Projection::default();
+    for pair in db.iter() {
+        let (key, value) = pair.map_err(sled_at(folder, "read"))?;
+        projection.take_in(&key, &value)?;
+    }
+    Ok(projection)
+}
+
+fn sync_folder(folder: &Path) -> Result<(), StateStoreError> {
+    File::open(folder).and_then(|f| f.sync_all()).map_err(at(folder, "cannot be flushed"))
+}
+
+fn at(path: &Path, step: &'static str) -> impl FnOnce(std::io::Error) -> StateStoreError {
+    let path = path.to_owned();
+    move |source| StateStoreError::Folder { path, step, source }
+}
+
+fn sled_at(path: &Path, step: &'static str) -> impl FnOnce(sled::Error) -> StateStoreError {
+    let path = path.to_owned();
+    move |source| StateStoreError::Sled { path, step, source }
+}

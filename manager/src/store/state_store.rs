@@ -1,0 +1,104 @@
+//! The seam behind which the projection of the state is kept.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::codec::CodecError;
+use super::projection::{self, Position, Projection, Write};
+use super::{Changes, State};
+
+/// Why the projection could not be kept. The manager stops: what it would tell after that could be wrong.
+#[derive(Debug, Error)]
+pub enum StateStoreError {
+    /// A record cannot be written or read.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The store under it failed.
+    #[error("state store {path}: {step}")]
+    Sled {
+        /// Its folder.
+        path: PathBuf,
+        /// What was being done.
+        step: &'static str,
+        /// What sled says.
+        #[source]
+        source: sled::Error,
+    },
+    /// The folder could not be worked on.
+    #[error("state store {path}: {step}")]
+    Folder {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was being done.
+        step: &'static str,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The writer has stopped, after an error that was told before.
+    #[error("state store {path}: the writer has stopped")]
+    Stopped {
+        /// Its folder.
+        path: PathBuf,
+    },
+}
+
+/// What one call of apply changed: all of it is kept, or nothing.
+#[derive(Debug)]
+pub struct Batch {
+    pub(super) writes: Vec<Write>,
+    pub(super) fresh: Fresh,
+}
+
+/// Whether a batch adds to what is there, or starts from nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fresh {
+    Add,
+    StartOver,
+}
+
+impl Batch {
+    /// Returns the batch that brings a store up to `state`, after `changes`.
+    ///
+    /// # Errors
+    /// [`CodecError`] when a record cannot be written.
+    pub fn of_changes(state: &State, changes: &Changes, position: &Position) -> Result<Self, CodecError> {
+        Ok(Self { writes: projection::changed(state, changes, position)?, fresh: Fresh::Add })
+    }
+
+    /// Returns the batch that replaces all that a store holds by `state`.
+    ///
+    /// # Errors
+    /// [`CodecError`] when a record cannot be written.
+    pub fn of_everything(state: &State, position: &Position) -> Result<Self, CodecError> {
+        Ok(Self { writes: projection::whole(state, position)?, fresh: Fresh::StartOver })
+    }
+}
+
+/// Keeps a projection of the state. It need not survive a crash, but must never come back half-written.
+pub trait StateStore: std::fmt::Debug + Send + Sync + 'static {
+    /// Returns what was kept when the store was closed in good order, `None` when there is nothing or it is in doubt.
+    ///
+    /// # Errors
+    /// [`StateStoreError`] when the store cannot be read.
+    fn load(&self) -> Result<Option<Projection>, StateStoreError>;
+
+    /// Keeps a batch after all earlier ones. Returns before it is on disk.
+    ///
+    /// # Errors
+    /// [`StateStoreError`] when this batch, or one before it, cannot be kept.
+    fn commit(&self, batch: Batch) -> Result<(), StateStoreError>;
+
+    /// Forgets everything.
+    ///
+    /// # Errors
+    /// [`StateStoreError`] when the store cannot be emptied.
+    fn wipe(&self) -> Result<(), StateStoreError>;
+
+    /// Writes out all that was kept, and marks it as closed in good order. Nothing may be kept after that.
+    ///
+    /// # Errors
+    /// [`StateStoreError`] when it cannot be written out; the next start then begins without it.
+    fn close(&self) -> Result<(), StateStoreError>;
+}

@@ -1,0 +1,196 @@
+//! The log on disk: vote, entries and commit position in one ordered, checksummed write-ahead log with group commit.
+//!
+//! raft-log keeps the order of writes and runs the fsyncs on a thread of its own; many appends share one. A torn tail
+//! of the last chunk is cut when it is opened; damage anywhere else is an error that names the folder.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use openraft::{LogIdOptionExt, OptionalSend};
+use raft_log::RaftLog;
+use raft_log::api::raft_log_writer::RaftLogWriter;
+use thiserror::Error;
+
+use super::LogStore;
+use super::wal_records::{WalCallback, WalLogId, WalPayload, WalTypes, WalVote};
+use crate::raft::{Entry, LogId, Types, Vote};
+
+/// The log cannot be opened.
+#[derive(Debug, Error)]
+#[error(
+    "log {path} cannot be opened; to go on without it, remove this manager's data folder and let it join the cluster again"
+)]
+pub struct WalOpenError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// Limits of the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WalConfig {
+    /// How long the flusher waits for more to flush together.
+    pub flush_batch_wait: Duration,
+    /// Size at which a chunk is closed and the next one begun.
+    pub chunk_bytes: usize,
+    /// Memory for entries that were written lately.
+    pub cache_bytes: usize,
+    /// How many entries may be in that memory.
+    pub cache_entries: usize,
+    /// Memory for reading a chunk when the log is opened.
+    pub read_buffer_bytes: usize,
+}
+
+impl Default for WalConfig {
+    fn default() -> Self {
+        Self {
+            flush_batch_wait: Duration::from_micros(100),
+            chunk_bytes: 64 * 1024 * 1024,
+            cache_bytes: 32 * 1024 * 1024,
+            cache_entries: 100_000,
+            read_buffer_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// The log on disk. Clones share it.
+#[derive(Clone, Debug)]
+pub struct WalLogStore(Arc<Mutex<RaftLog<WalTypes>>>);
+
+impl WalLogStore {
+    /// Opens the log in this folder, which is made if it is missing.
+    ///
+    /// # Errors
+    /// [`WalOpenError`] when it is damaged, in use, or cannot be read.
+    pub fn open(folder: &Path, config: &WalConfig) -> Result<Self, WalOpenError> {
+        let failed = |source| WalOpenError { path: folder.to_owned(), source };
+        let dir = folder.to_str().ok_or_else(|| failed(io::Error::other("its path is not UTF-8")))?;
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        let config = raft_log::Config {
+            wal: raft_log::chunked_wal::Config {
+                read_buffer_size: Some(config.read_buffer_bytes),
+                chunk_max_size: Some(config.chunk_bytes),
+                truncate_incomplete_record: Some(true),
+                flush_batch_wait: Some(config.flush_batch_wait),
+                ..raft_log::chunked_wal::Config::new(dir)
+            },
+            log_cache_max_items: Some(config.cache_entries),
+            log_cache_capacity: Some(config.cache_bytes),
+        };
+        let log = RaftLog::open(Arc::new(config)).map_err(failed)?;
+        Ok(Self(Arc::new(Mutex::new(log))))
+    }
+
+    fn log<T>(&self, work: impl FnOnce(&mut RaftLog<WalTypes>) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes, and waits until it is durable; other writers may be waiting for the same fsync.
+    async fn write_through(&self, write: impl FnOnce(&mut RaftLog<WalTypes>) -> io::Result<()>) -> io::Result<()> {
+        let (flushed, wait) = tokio::sync::oneshot::channel();
+        self.log(|log| {
+            write(log)?;
+            log.flush(true, Some(WalCallback::Waiting(flushed)))
+        })?;
+        wait.await.map_err(|_| io::Error::other("the log's flusher has stopped"))?
+    }
+}
+
+impl LogStore for WalLogStore {
+    fn flush(&self) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        let log = self.clone();
+        async move { log.write_through(|_| Ok(())).await }
+    }
+}
+
+impl RaftLogReader<Types> for WalLogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let from = match range.start_bound() {
+            Bound::Included(from) => *from,
+            Bound::Excluded(before) => before.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(last) => last.saturating_add(1),
+            Bound::Excluded(to) => *to,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.log(|log| {
+            log.read(from, to)
+                .map(|read| read.map(|(id, logged)| Entry { log_id: id.0, payload: (*logged.payload).clone() }))
+                .collect()
+        })
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.log(|log| log.log_state().vote().map(|vote| vote.0)))
+    }
+}
+
+impl RaftLogStorage<Types> for WalLogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
+        Ok(self.log(|log| {
+            let state = log.log_state();
+            LogState { last_purged_log_id: state.purged().map(|id| id.0), last_log_id: state.last().map(|id| id.0) }
+        }))
+    }
+
+    async fn get_log_reader(&mut self) -> Self::LogReader {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.write_through(|log| log.save_vote(WalVote(*vote)).map(drop)).await
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        // No fsync of its own: it becomes durable with the next append, and what is lost is learnt again.
+        self.log(|log| match committed.map(WalLogId) {
+            Some(id) if log.log_state().last() >= Some(&id) && log.log_state().committed() < Some(&id) => {
+                log.commit(id).map(drop)
+            }
+            // Ahead of the log only after a snapshot, which says the same by itself.
+            Some(_) | None => Ok(()),
+        })
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        Ok(self.log(|log| log.log_state().committed().map(|id| id.0)))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut records = Vec::new();
+        for entry in entries {
+            records.push((WalLogId(entry.log_id), WalPayload::new(entry.payload)?));
+        }
+        self.log(|log| {
+            log.append(records)?;
+            log.flush(true, Some(WalCallback::Appended(callback)))
+        })
+    }
+
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+        let next = last_log_id.next_index();
+        self.write_through(|log| log.truncate(next).map(drop)).await
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+        // The flush lets raft-log delete the chunks that are no longer needed.
+        self.write_through(|log| log.purge(WalLogId(log_id)).map(drop)).await
+    }
+}

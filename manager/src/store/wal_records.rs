@@ -1,0 +1,137 @@
+//! How votes, positions and entries are written into the write-ahead log.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use openraft::storage::IOFlushed;
+use openraft::vote::RaftLeaderId;
+use openraft::vote::leader_id_std::CommittedLeaderId;
+use raft_log::codeq::{Decode, Encode};
+
+use super::codec::{CodecError, decode, encode};
+use crate::raft::{LogId, Payload, Types, Vote};
+
+/// The largest record that is believed on reading: a length beyond it is damage.
+const RECORD_MAX: u32 = 256 * 1024 * 1024;
+
+fn write_bytes<W: Write>(mut w: W, bytes: &[u8]) -> io::Result<usize> {
+    let len = u32::try_from(bytes.len()).ok().filter(|len| *len <= RECORD_MAX);
+    let len = len.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a log record is larger than 256 MiB"))?;
+    let written = len.encode(&mut w)?;
+    w.write_all(bytes)?;
+    Ok(written + bytes.len())
+}
+
+fn read_bytes<R: Read>(mut r: R) -> io::Result<Vec<u8>> {
+    let len = u32::decode(&mut r)?;
+    if len > RECORD_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the length of a log record is damaged"));
+    }
+    let mut bytes = vec![0; len as usize];
+    r.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Position of an entry.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct WalLogId(pub(super) LogId);
+
+impl Encode for WalLogId {
+    fn encode<W: Write>(&self, mut w: W) -> Result<usize, io::Error> {
+        Ok((**self.0.committed_leader_id()).encode(&mut w)? + self.0.index.encode(&mut w)?)
+    }
+}
+
+impl Decode for WalLogId {
+    fn decode<R: Read>(mut r: R) -> Result<Self, io::Error> {
+        let (term, index) = (u64::decode(&mut r)?, u64::decode(&mut r)?);
+        Ok(Self(LogId::new(CommittedLeaderId::new(term), index)))
+    }
+}
+
+/// A vote.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Debug)]
+pub(super) struct WalVote(pub(super) Vote);
+
+impl Encode for WalVote {
+    fn encode<W: Write>(&self, mut w: W) -> Result<usize, io::Error> {
+        let Vote { leader_id, committed } = &self.0;
+        Ok(leader_id.term.encode(&mut w)?
+            + leader_id.voted_for.encode(&mut w)?
+            + u8::from(*committed).encode(&mut w)?)
+    }
+}
+
+impl Decode for WalVote {
+    fn decode<R: Read>(mut r: R) -> Result<Self, io::Error> {
+        let (term, manager) = (u64::decode(&mut r)?, u64::decode(&mut r)?);
+        let leader_id = RaftLeaderId::new(term, manager);
+        Ok(Self(Vote { leader_id, committed: u8::decode(&mut r)? != 0 }))
+    }
+}
+
+/// What an entry carries, both as a value, which readers get, and as bytes, which the disk gets.
+#[derive(Clone, Debug)]
+pub(super) struct WalPayload {
+    pub(super) payload: Arc<Payload>,
+    bytes: Arc<[u8]>,
+}
+
+impl WalPayload {
+    pub(super) fn new(payload: Payload) -> Result<Self, CodecError> {
+        let bytes = encode("log entry", &payload)?.into();
+        Ok(Self { payload: Arc::new(payload), bytes })
+    }
+}
+
+impl Encode for WalPayload {
+    fn encode<W: Write>(&self, w: W) -> Result<usize, io::Error> {
+        write_bytes(w, &self.bytes)
+    }
+}
+
+impl Decode for WalPayload {
+    fn decode<R: Read>(r: R) -> Result<Self, io::Error> {
+        let bytes = read_bytes(r)?;
+        Ok(Self { payload: Arc::new(decode("log entry", &bytes)?), bytes: bytes.into() })
+    }
+}
+
+/// Who is told when a write is durable.
+pub(super) enum WalCallback {
+    /// openraft, of appended entries.
+    Appended(IOFlushed<Types>),
+    /// Somebody who waits.
+    Waiting(tokio::sync::oneshot::Sender<io::Result<()>>),
+}
+
+impl raft_log::Callback for WalCallback {
+    fn send(self, result: Result<(), io::Error>) {
+        match self {
+            Self::Appended(flushed) => flushed.io_completed(result),
+            // Who no longer waits has stopped, and learns of it there.
+            Self::Waiting(waiting) => drop(waiting.send(result)),
+        }
+    }
+}
+
+/// The types that the write-ahead log is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct WalTypes;
+
+impl raft_log::Types for WalTypes {
+    type LogId = WalLogId;
+    type LogPayload = WalPayload;
+    type Vote = WalVote;
+    type Callback = WalCallback;
+    type UserData = String;
+
+    fn log_index(log_id: &WalLogId) -> u64 {
+        log_id.0.index
+    }
+
+    fn payload_size(payload: &WalPayload) -> u64 {
+        // The value is about as large as its bytes.
+        2 * payload.bytes.len() as u64
+    }
+}
