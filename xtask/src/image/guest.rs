@@ -27,7 +27,7 @@ pub(crate) fn build() -> Result<()> {
     let kernel_digest = kernel.digest()?;
     let packages = PACKAGES.join(" ");
     let listed = modules.join(" ");
-    let inputs = ["guest 2", INIT, packages.as_str(), listed.as_str(), kernel_digest.as_str()];
+    let inputs = ["guest 3", INIT, packages.as_str(), listed.as_str(), kernel_digest.as_str()];
     let stamp = Stamp::of(folder.join("stamp"), inputs.map(str::as_bytes));
     if stamp.is_fresh() {
         println!("{} is up to date", folder.display());
@@ -96,12 +96,12 @@ pub(crate) fn build() -> Result<()> {
 fn quiet(configuration: &str) -> Result<String> {
     let mut text = configuration.to_owned();
     for (from, to) in [
-        ("LogFile=xrdp.log", "LogFile=/dev/null"),
-        ("LogLevel=INFO", "LogLevel=ERROR"),
+        ("\nLogLevel=INFO", "\nLogLevel=CORE"),
+        ("\n#SyslogLevel=INFO", "\nSyslogLevel=CORE"),
         ("EnableSyslog=true", "EnableSyslog=false"),
     ] {
         if !text.contains(from) {
-            bail!("xrdp.ini of the package has no `{from}`");
+            bail!("xrdp.ini of the package has no `{}`", from.trim());
         }
         text = text.replace(from, to);
     }
