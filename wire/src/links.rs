@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use thiserror::Error;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use vouch_types::{ManagerId, Network, NodeId, WatcherId};
 
 use crate::proto;
@@ -29,6 +30,14 @@ pub enum LinkError {
         address: String,
         /// What the transport said.
         why: String,
+    },
+    /// The address answered that nothing listens there.
+    #[error("nothing listens for {to} at {address}")]
+    NotListening {
+        /// Who.
+        to: String,
+        /// Where.
+        address: String,
     },
     /// The connection was reset or closed by the other side or the network.
     #[error("the stream was reset: {0}")]
@@ -53,6 +62,65 @@ pub struct Session<In, Out> {
     pub outbound: mpsc::Sender<Out>,
     /// Messages from the other side.
     pub inbound: mpsc::Receiver<Result<In, LinkError>>,
+}
+
+impl<In: Send + 'static, Out: Send + 'static> Session<In, Out> {
+    /// Returns the two ends of a session inside this process, for simulators and tests. Must be called in a runtime.
+    ///
+    /// Dropping one end ends the other: its receiver yields what is under way and then `None`, its sender is closed.
+    /// Up to `capacity` messages wait on each side of each direction.
+    pub fn pair(capacity: usize) -> (Self, Session<Out, In>) {
+        Self::pair_until(capacity, CancellationToken::new())
+    }
+
+    /// As [`Session::pair`]; when `reset` is cancelled, both ends see a reset at once, and what was under way is lost.
+    pub fn pair_until(capacity: usize, reset: CancellationToken) -> (Self, Session<Out, In>) {
+        let (outbound, out_source) = mpsc::channel(capacity);
+        let (out_sink, their_inbound) = mpsc::channel(capacity);
+        let (their_outbound, in_source) = mpsc::channel(capacity);
+        let (in_sink, inbound) = mpsc::channel(capacity);
+        // Dropping either channel of an end is dropping the end, as with a stream.
+        let ended = reset.child_token();
+        tokio::spawn(carry(out_source, out_sink, reset.clone(), ended.clone()));
+        tokio::spawn(carry(in_source, in_sink, reset, ended));
+        (Self { outbound, inbound }, Session { outbound: their_outbound, inbound: their_inbound })
+    }
+}
+
+/// Carries one direction of a pair until either side is dropped or the reset comes.
+async fn carry<T>(
+    mut source: mpsc::Receiver<T>,
+    sink: mpsc::Sender<Result<T, LinkError>>,
+    reset: CancellationToken,
+    ended: CancellationToken,
+) {
+    let mut draining = false;
+    loop {
+        let message = tokio::select! {
+            biased;
+            () = reset.cancelled() => break,
+            () = ended.cancelled(), if !draining => {
+                // The other end is gone; what it still sent is delivered, nothing new is taken.
+                source.close();
+                draining = true;
+                continue;
+            }
+            () = sink.closed() => break,
+            message = source.recv() => message,
+        };
+        let Some(message) = message else { break };
+        tokio::select! {
+            biased;
+            () = reset.cancelled() => break,
+            sent = sink.send(Ok(message)) => if sent.is_err() { break },
+        }
+    }
+    let was_reset = reset.is_cancelled();
+    ended.cancel();
+    if was_reset {
+        // The receiver may be full; the reset comes after what it already holds.
+        let _receiver_may_be_gone = sink.send(Err(LinkError::Reset("the link was reset".to_owned()))).await;
+    }
 }
 
 /// Where one manager is reached over one network.
@@ -98,9 +166,10 @@ pub trait RelayLink: Send + Sync + 'static {
     /// Asks for statements on all VMs of the grant.
     ///
     /// # Errors
-    /// [`LinkError::Unreachable`] when nothing answers at all, [`LinkError::Timeout`] when the connection stood and
-    /// no answer came, [`LinkError::Refused`] when the relay turns the grant or certificate down, or when the
-    /// address answers that nothing listens there (`Reset` tells that case).
+    /// Each tells another outcome: [`LinkError::Unreachable`] when no connection came about in time or there is no
+    /// route (`RelayOutcome::Silent`); [`LinkError::NotListening`] when the address answers that nothing listens
+    /// there (`Refused`); [`LinkError::Timeout`] or [`LinkError::Reset`] when the connection stood and no answer
+    /// came (`Stalled`); [`LinkError::Refused`] when the relay turns the grant or certificate down (`Denied`).
     async fn state(
         &self,
         node: &NodeId,
@@ -171,20 +240,14 @@ pub trait PeerLink: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`LinkError`] when there is no connection.
-    async fn evidence(
-        &self,
-        to: ManagerId,
-    ) -> Result<Session<proto::EvidenceFrame, proto::EvidenceFrame>, LinkError>;
+    async fn evidence(&self, to: ManagerId) -> Result<Session<proto::EvidenceFrame, proto::EvidenceFrame>, LinkError>;
 
     /// Has another manager do something.
     ///
     /// # Errors
     /// [`LinkError`] when it was not answered.
-    async fn forward(
-        &self,
-        to: ManagerId,
-        request: proto::ForwardRequest,
-    ) -> Result<proto::ForwardResponse, LinkError>;
+    async fn forward(&self, to: ManagerId, request: proto::ForwardRequest)
+    -> Result<proto::ForwardResponse, LinkError>;
 }
 
 /// What a manager serves to the others' Raft; the caller's certificate has been checked.
@@ -214,11 +277,7 @@ pub trait ManagerService: Send + Sync + 'static {
     async fn watcher_session(&self, watcher: WatcherId, session: Session<proto::FromWatcher, proto::ToWatcher>);
 
     /// Another manager opened its evidence stream.
-    async fn evidence_session(
-        &self,
-        manager: ManagerId,
-        session: Session<proto::EvidenceFrame, proto::EvidenceFrame>,
-    );
+    async fn evidence_session(&self, manager: ManagerId, session: Session<proto::EvidenceFrame, proto::EvidenceFrame>);
 
     /// Another manager asks for something.
     async fn forward(&self, manager: ManagerId, request: proto::ForwardRequest) -> proto::ForwardResponse;
@@ -240,11 +299,7 @@ pub trait RelayService: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`LinkError::Refused`] when the grant does not hold for this watcher and node.
-    async fn state(
-        &self,
-        watcher: WatcherId,
-        request: proto::StateRequest,
-    ) -> Result<proto::StateResponse, LinkError>;
+    async fn state(&self, watcher: WatcherId, request: proto::StateRequest) -> Result<proto::StateResponse, LinkError>;
 
     /// A read-only query to a VM's guest agent.
     ///

@@ -1,0 +1,36 @@
+//! The most of everything that a message may hold. A message over a limit is refused whole.
+
+pub use vouch_types::grant::GRANT_VMS_MAX;
+pub use vouch_types::observation::{MESSAGE_MAX, REASON_MAX};
+pub use vouch_types::vm::{ADDRESSES_MAX, PROBES_PER_VM_MAX};
+
+/// VMs in one report of a node, and in the ownership that it is told.
+pub const VMS_PER_REPORT_MAX: usize = 10_000;
+/// Watcher VMs in one report of a node.
+pub const WATCHERS_PER_REPORT_MAX: usize = 1_000;
+/// Observations in one report or answer of a watcher.
+pub const OBSERVATIONS_PER_REPORT_MAX: usize = 5_000;
+/// Relay observations in one report or answer of a watcher.
+pub const RELAYS_PER_REPORT_MAX: usize = 1_000;
+/// Signed statements in one answer.
+pub const STATEMENTS_PER_ANSWER_MAX: usize = 5_000;
+/// Targets in one assignment of a watcher.
+pub const TARGETS_PER_ASSIGNMENT_MAX: usize = 1_000;
+/// Relays in one assignment of a watcher.
+pub const RELAYS_PER_ASSIGNMENT_MAX: usize = 1_000;
+/// Probe components in one assignment of a watcher.
+pub const PROBES_PER_ASSIGNMENT_MAX: usize = 256;
+/// Managers that a watcher is told of.
+pub const MANAGERS_MAX: usize = 16;
+/// Labels of one VM.
+pub const LABELS_MAX: usize = 64;
+/// Bytes of one label's key or value.
+pub const LABEL_TEXT_MAX: usize = 256;
+/// Bytes of a VM's name, and of the name of a rack, driver or datastore.
+pub const NAME_TEXT_MAX: usize = 256;
+/// Bytes of a probe's settings (JSON).
+pub const SETTINGS_MAX: usize = 4_096;
+/// Bytes of a PEM certificate.
+pub const CERTIFICATE_MAX: usize = 16_384;
+/// Bytes of a one-time secret.
+pub const SECRET_LEN: usize = 32;

@@ -1,0 +1,271 @@
+//! Orders of managers: ownership, watchers to create, assignments; each with its fence.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use vouch_types::{
+    AssignmentGeneration, Digest, Generation, LogIndex, Network, NodeId, ProbeAssignment, ProbeName, Term, VmId,
+    WatcherId,
+};
+
+use super::vm::{from_addresses, from_labels, from_probes, to_addresses, to_labels};
+use super::{
+    ConvertError, at_most, digest, limits, manager_id, network, node_id, present, probe_name, socket_address, text,
+    vm_bytes, vm_id, watcher_id,
+};
+use crate::links::ManagerEndpoint;
+use crate::proto;
+
+/// What an order is fenced with: receivers keep the highest and refuse lower ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Fence {
+    /// Term of the leader that gave it.
+    pub term: Term,
+    /// Log index that it rests on.
+    pub log_index: LogIndex,
+}
+
+impl From<Fence> for proto::Fence {
+    fn from(f: Fence) -> Self {
+        Self { term: f.term.get(), log_index: f.log_index.get() }
+    }
+}
+
+impl From<proto::Fence> for Fence {
+    fn from(m: proto::Fence) -> Self {
+        Self { term: Term::new(m.term), log_index: LogIndex::new(m.log_index) }
+    }
+}
+
+/// Returns the message that tells a watcher where the managers are.
+pub fn manager_addresses(endpoints: &[ManagerEndpoint]) -> Vec<proto::ManagerAddresses> {
+    let mut by_manager: BTreeMap<_, Vec<proto::Endpoint>> = BTreeMap::new();
+    for e in endpoints {
+        by_manager
+            .entry(e.manager)
+            .or_default()
+            .push(proto::Endpoint { network: proto::Network::from(e.network).into(), address: e.address.to_string() });
+    }
+    by_manager
+        .into_iter()
+        .map(|(manager, endpoints)| proto::ManagerAddresses { manager: manager.get(), endpoints })
+        .collect()
+}
+
+/// Returns where the managers are.
+///
+/// # Errors
+/// [`ConvertError`] names the field that breaks a rule or limit.
+pub fn manager_endpoints(list: Vec<proto::ManagerAddresses>) -> Result<Vec<ManagerEndpoint>, ConvertError> {
+    at_most("managers", list.len(), limits::MANAGERS_MAX, "managers")?;
+    let mut out = Vec::new();
+    for m in list {
+        let manager = manager_id("managers.manager", m.manager)?;
+        at_most("managers.endpoints", m.endpoints.len(), Network::ALL.len(), "endpoints")?;
+        for e in m.endpoints {
+            out.push(ManagerEndpoint {
+                manager,
+                network: network("managers.endpoints.network", e.network)?,
+                address: socket_address("managers.endpoints.address", &e.address)?,
+            });
+        }
+    }
+    Ok(out)
+}
+
+/// Returns the fence of an ownership, and the VMs that the node owns with their generations.
+///
+/// # Errors
+/// [`ConvertError`] names the field that breaks a rule or limit.
+pub fn ownership(m: proto::Ownership) -> Result<(Fence, BTreeMap<VmId, Generation>), ConvertError> {
+    at_most("ownership.vms", m.vms.len(), limits::VMS_PER_REPORT_MAX, "VMs")?;
+    let fence = present("ownership.fence", m.fence)?.into();
+    let vms = m
+        .vms
+        .iter()
+        .map(|o| Ok((vm_id("ownership.vms.vm", &o.vm)?, Generation::new(o.generation))))
+        .collect::<Result<_, ConvertError>>()?;
+    Ok((fence, vms))
+}
+
+/// The order to create a watcher.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CreateWatcher {
+    /// Its fence.
+    pub fence: Fence,
+    /// The watcher.
+    pub watcher: WatcherId,
+    /// Log index of its placement.
+    pub placed: LogIndex,
+    /// One-time secret.
+    pub secret: [u8; limits::SECRET_LEN],
+    /// PEM of the CA that the watcher is to trust.
+    pub ca_certificate: String,
+    /// Where the managers are.
+    pub managers: Vec<ManagerEndpoint>,
+}
+
+impl std::fmt::Debug for CreateWatcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CreateWatcher")
+            .field("fence", &self.fence)
+            .field("watcher", &self.watcher)
+            .field("placed", &self.placed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<&CreateWatcher> for proto::CreateWatcher {
+    fn from(c: &CreateWatcher) -> Self {
+        Self {
+            fence: Some(c.fence.into()),
+            watcher: c.watcher.get(),
+            placed: c.placed.get(),
+            secret: c.secret.to_vec(),
+            ca_certificate: c.ca_certificate.clone(),
+            managers: manager_addresses(&c.managers),
+        }
+    }
+}
+
+impl TryFrom<proto::CreateWatcher> for CreateWatcher {
+    type Error = ConvertError;
+    fn try_from(m: proto::CreateWatcher) -> Result<Self, ConvertError> {
+        Ok(Self {
+            fence: present("create_watcher.fence", m.fence)?.into(),
+            watcher: watcher_id("create_watcher.watcher", m.watcher)?,
+            placed: LogIndex::new(m.placed),
+            // The wrong secret is not repeated: it may be most of a right one.
+            secret: m.secret.as_slice().try_into().map_err(|_| {
+                ConvertError::new("create_watcher.secret", format!("{} bytes", m.secret.len()), "must be 32 bytes")
+            })?,
+            ca_certificate: text("create_watcher.ca_certificate", m.ca_certificate, limits::CERTIFICATE_MAX)?,
+            managers: manager_endpoints(m.managers)?,
+        })
+    }
+}
+
+/// One VM that a watcher watches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The VM.
+    pub vm: VmId,
+    /// The node that owns it.
+    pub node: NodeId,
+    /// Its addresses per network.
+    pub addresses: BTreeMap<Network, Vec<IpAddr>>,
+    /// The probes to run.
+    pub probes: Vec<ProbeAssignment>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl From<&Target> for proto::Target {
+    fn from(t: &Target) -> Self {
+        Self {
+            vm: vm_bytes(t.vm),
+            node: t.node.as_str().to_owned(),
+            addresses: to_addresses(&t.addresses),
+            probes: t.probes.iter().map(Into::into).collect(),
+            labels: to_labels(&t.labels),
+        }
+    }
+}
+
+impl TryFrom<proto::Target> for Target {
+    type Error = ConvertError;
+    fn try_from(m: proto::Target) -> Result<Self, ConvertError> {
+        Ok(Self {
+            vm: vm_id("target.vm", &m.vm)?,
+            node: node_id("target.node", &m.node)?,
+            addresses: from_addresses(m.addresses)?,
+            probes: from_probes(m.probes)?,
+            labels: from_labels(m.labels)?,
+        })
+    }
+}
+
+/// A node's relay that a watcher may ask.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RelayTarget {
+    /// The node.
+    pub node: NodeId,
+    /// Where its relay listens.
+    pub address: SocketAddr,
+    /// The signed grant, for the node to check.
+    pub grant: proto::Signed,
+}
+
+/// The whole of what a watcher watches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assignment {
+    /// Its fence.
+    pub fence: Fence,
+    /// Its generation.
+    pub generation: AssignmentGeneration,
+    /// The VMs.
+    pub targets: Vec<Target>,
+    /// The relays.
+    pub relays: Vec<RelayTarget>,
+    /// Components by name.
+    pub probes: BTreeMap<ProbeName, Digest>,
+}
+
+impl From<&Assignment> for proto::Assignment {
+    fn from(a: &Assignment) -> Self {
+        Self {
+            fence: Some(a.fence.into()),
+            generation: a.generation.get(),
+            targets: a.targets.iter().map(Into::into).collect(),
+            relays: a
+                .relays
+                .iter()
+                .map(|r| proto::RelayTarget {
+                    node: r.node.as_str().to_owned(),
+                    address: r.address.to_string(),
+                    grant: Some(r.grant.clone()),
+                })
+                .collect(),
+            probes: a
+                .probes
+                .iter()
+                .map(|(name, d)| proto::ProbeComponent {
+                    name: name.as_str().to_owned(),
+                    digest: d.as_bytes().to_vec(),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl TryFrom<proto::Assignment> for Assignment {
+    type Error = ConvertError;
+    fn try_from(m: proto::Assignment) -> Result<Self, ConvertError> {
+        at_most("assignment.targets", m.targets.len(), limits::TARGETS_PER_ASSIGNMENT_MAX, "targets")?;
+        at_most("assignment.relays", m.relays.len(), limits::RELAYS_PER_ASSIGNMENT_MAX, "relays")?;
+        at_most("assignment.probes", m.probes.len(), limits::PROBES_PER_ASSIGNMENT_MAX, "probes")?;
+        Ok(Self {
+            fence: present("assignment.fence", m.fence)?.into(),
+            generation: AssignmentGeneration::new(m.generation),
+            targets: m.targets.into_iter().map(Target::try_from).collect::<Result<_, _>>()?,
+            relays: m
+                .relays
+                .into_iter()
+                .map(|r| {
+                    Ok(RelayTarget {
+                        node: node_id("assignment.relays.node", &r.node)?,
+                        address: socket_address("assignment.relays.address", &r.address)?,
+                        grant: present("assignment.relays.grant", r.grant)?,
+                    })
+                })
+                .collect::<Result<_, ConvertError>>()?,
+            probes: m
+                .probes
+                .iter()
+                .map(|p| {
+                    Ok((probe_name("assignment.probes.name", &p.name)?, digest("assignment.probes.digest", &p.digest)?))
+                })
+                .collect::<Result<_, ConvertError>>()?,
+        })
+    }
+}
