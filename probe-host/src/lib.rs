@@ -1,1 +1,39 @@
-//! Skeleton.
+//! Runs probes: WASM components that check one target once.
+//!
+//! ```text
+//! component --compile / precompile + load_native--> Probe --validate, run--> RunOutcome or RunFault
+//! ```
+//!
+//! Every run has an instance of its own, with limits on its time, memory, tables, handles and output, and reaches
+//! nothing but the addresses of its target on the granted ports, and what the caller lends it ([`Capabilities`]).
+//! A run that could not be made is a [`RunFault`], never a `down`.
+//!
+//! This crate decides nothing about a VM, keeps no schedule, and never takes native code that is not in a [`Manifest`].
+
+mod bindings;
+mod capabilities;
+mod contract;
+mod engine;
+mod guest_agent;
+mod host;
+mod icmp;
+mod icmp_packet;
+mod icmp_sockets;
+pub mod limits;
+mod manifest;
+mod outcome;
+mod probe;
+mod run_state;
+mod socket_filter;
+mod ticker;
+
+pub use capabilities::{Capabilities, PortGrant};
+pub use engine::{EngineError, compilations, engine_config};
+pub use guest_agent::{GuestAgent, GuestAgentError};
+pub use host::{LoadError, ProbeHost};
+pub use icmp::{EchoReply, EchoRequest, Icmp, IcmpError};
+pub use icmp_sockets::{IcmpSocketKind, IcmpSockets};
+pub use limits::HostLimits;
+pub use manifest::{Manifest, digest_of};
+pub use outcome::{Phase, RunFault, RunOutcome, Sample};
+pub use probe::{Descriptor, Probe, Target};

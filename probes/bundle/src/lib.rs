@@ -1,1 +1,1 @@
-//! Skeleton.
+//! The bytes of the shipped probes.

@@ -1,0 +1,101 @@
+//! The engine's configuration, and the count of what it compiled.
+//!
+//! Native code is compiled in one process (`vouch-watcher precompile`) and loaded in another on a machine whose CPU may
+//! have fewer features: the target is explicit, so that none are inferred from the CPU of the build, and everything that
+//! wasmtime's compatibility check compares is fixed here and nowhere else. That check compares architecture and operating
+//! system of the target but not its environment, so a file made by a glibc build loads in a static musl one.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::HostLimits;
+use crate::limits::{CORE_INSTANCES_MAX, STACK_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+
+/// Stack of the host's calls above that of the guest.
+const HOST_STACK: usize = 512 * 1024;
+/// Memory of a slot that is zeroed for the next run instead of given back to the system.
+const KEEP_RESIDENT: usize = 128 * 1024;
+
+static COMPILATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// Why there is no engine.
+#[derive(thiserror::Error, Debug)]
+pub enum EngineError {
+    /// This platform cannot run it.
+    #[error("probe engine: configure for {target}")]
+    Configure {
+        /// The target triple.
+        target: String,
+        /// What was wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The contract's interfaces could not be provided.
+    #[error("probe engine: provide the contract's interfaces")]
+    Link(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The thread that keeps the time could not be started.
+    #[error("probe engine: start the clock thread")]
+    Clock(#[source] std::io::Error),
+}
+
+/// Returns how often the compiler ran in this process: 0 in a watcher that has shipped probes only.
+pub fn compilations() -> u64 {
+    COMPILATIONS.load(Ordering::Relaxed)
+}
+
+/// Counts one run of the compiler.
+pub(crate) fn count_compilation() {
+    COMPILATIONS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Returns the target triple of this build, with the baseline of its architecture.
+fn target() -> String {
+    let environment = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
+    format!("{}-unknown-linux-{environment}", std::env::consts::ARCH)
+}
+
+/// Returns the configuration of every engine that compiles or runs probes.
+///
+/// # Errors
+/// [`EngineError::Configure`] when the engine does not know this platform.
+pub fn engine_config(limits: &HostLimits) -> Result<Config, EngineError> {
+    let target = target();
+    let mut config = Config::new();
+    config.target(&target).map_err(|e| EngineError::Configure { target: target.clone(), source: e.into() })?;
+    config
+        .epoch_interruption(true)
+        .consume_fuel(false)
+        .concurrency_support(false)
+        .wasm_simd(false)
+        .wasm_relaxed_simd(false)
+        .wasm_memory64(false)
+        .generate_address_map(false)
+        .wasm_backtrace_max_frames(None)
+        .max_wasm_stack(STACK_MAX)
+        .async_stack_size(STACK_MAX + HOST_STACK)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)));
+    Ok(config)
+}
+
+/// Returns the engine for these limits.
+pub(crate) fn engine(limits: &HostLimits) -> Result<Engine, EngineError> {
+    Engine::new(&engine_config(limits)?).map_err(|e| EngineError::Configure { target: target(), source: e.into() })
+}
+
+fn pool(limits: &HostLimits) -> PoolingAllocationConfig {
+    let runs = limits.concurrency;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(runs)
+        .total_core_instances(runs.saturating_mul(CORE_INSTANCES_MAX))
+        .total_memories(runs)
+        .total_tables(runs.saturating_mul(TABLES_MAX))
+        .total_stacks(runs)
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
+        .max_memories_per_component(1)
+        .max_tables_per_component(TABLES_MAX)
+        .table_elements(TABLE_ELEMENTS_MAX)
+        .max_memory_size(limits.memory)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(4096);
+    pool
+}

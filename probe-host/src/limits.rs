@@ -1,0 +1,59 @@
+//! Every limit of a run, by name.
+
+use std::time::Duration;
+
+/// How long after its deadline a run is stopped: a probe answers before the deadline, and its answer needs a moment.
+pub const DEADLINE_GRACE: Duration = Duration::from_millis(250);
+/// The longest deadline that a run may have.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(60);
+/// Time for `describe` and `validate`, which wait for nothing.
+pub const QUESTION_DEADLINE: Duration = Duration::from_secs(2);
+/// How often a running guest is interrupted, to look at its deadline and to let other tasks run.
+pub const EPOCH_TICK: Duration = Duration::from_millis(10);
+/// The most bytes that a guest hands to the host in one call.
+pub const HOSTCALL_FUEL: usize = 256 * 1024;
+/// The most handles (sockets, streams, pollables) that one run has at a time.
+pub const RESOURCES_MAX: usize = 64;
+/// The most elements of one table of a guest.
+pub const TABLE_ELEMENTS_MAX: usize = 20_000;
+/// The most core instances inside one component.
+pub const CORE_INSTANCES_MAX: u32 = 10;
+/// The most tables inside one component.
+pub const TABLES_MAX: u32 = 4;
+/// Stack of a guest.
+pub const STACK_MAX: usize = 512 * 1024;
+/// The most bytes that a run writes to its standard error, kept for the message of a crash.
+pub const STDERR_MAX: usize = 2 * 1024;
+/// The most log lines of one run.
+pub const LOG_LINES_MAX: u32 = 32;
+/// The longest log line, in bytes.
+pub const LOG_LINE_MAX: usize = 512;
+/// The most echo requests of one run.
+pub const ECHOES_MAX: u32 = 32;
+/// The shortest pause between two echo requests of a series.
+pub const ECHO_INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// The most questions to the guest agent of one run.
+pub const AGENT_QUESTIONS_MAX: u32 = 8;
+/// The most phases, samples and facts, each, of one outcome.
+pub const OUTCOME_ITEMS_MAX: usize = 16;
+/// The longest name, unit or value of a phase, sample or fact, in bytes.
+pub const OUTCOME_TEXT_MAX: usize = 256;
+/// The longest settings, in bytes.
+pub const SETTINGS_MAX: usize = 16 * 1024;
+/// The largest component that is compiled, in bytes.
+pub const COMPONENT_MAX: usize = 16 * 1024 * 1024;
+
+/// Limits that depend on the machine that runs the probes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HostLimits {
+    /// The most runs at a time; more wait for their turn within their own deadline.
+    pub concurrency: u32,
+    /// The most memory of one run, in bytes (a multiple of 64 KiB).
+    pub memory: usize,
+}
+
+impl Default for HostLimits {
+    fn default() -> Self {
+        Self { concurrency: 512, memory: 16 * 1024 * 1024 }
+    }
+}

@@ -1,0 +1,220 @@
+//! One probe, ready to run: a fresh instance for every question.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::OnceCell;
+use vouch_types::observation::MESSAGE_MAX;
+use vouch_types::{Network, ProbeImports, VmId};
+use wasmtime::{Store, Trap, UpdateDeadline};
+
+use crate::bindings::vouch::probe::types;
+use crate::bindings::{Probe as Instance, ProbePre};
+use crate::host::Shared;
+use crate::limits::{DEADLINE_GRACE, DEADLINE_MAX, HOSTCALL_FUEL, QUESTION_DEADLINE, SETTINGS_MAX};
+use crate::outcome::{cut, fault_from, outcome_from};
+use crate::run_state::{Reach, RunState};
+use crate::socket_filter::SocketFilter;
+use crate::{Capabilities, RunFault, RunOutcome};
+
+/// How a probe describes itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Descriptor {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What it checks, in one sentence.
+    pub summary: String,
+    /// The ports that it connects to when its settings have no `port`.
+    pub ports: Vec<u16>,
+}
+
+/// One VM as a probe sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Target {
+    /// The VM.
+    pub vm: VmId,
+    /// Its addresses on that network, the one to use first.
+    pub addresses: Vec<IpAddr>,
+    /// The network over which it is reached.
+    pub network: Network,
+    /// Free labels.
+    pub labels: Vec<(String, String)>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    contract: ProbePre<RunState>,
+    imports: ProbeImports,
+    descriptor: OnceCell<Descriptor>,
+}
+
+/// One probe, ready to run; cheap to clone.
+#[derive(Clone)]
+pub struct Probe {
+    inner: Arc<Inner>,
+}
+
+impl Probe {
+    pub(crate) fn new(shared: Arc<Shared>, contract: ProbePre<RunState>, imports: Vec<String>) -> Self {
+        let imports = ProbeImports { interfaces: imports };
+        Self { inner: Arc::new(Inner { shared, contract, imports, descriptor: OnceCell::new() }) }
+    }
+
+    /// Returns what the component imports, sorted.
+    pub fn imports(&self) -> &ProbeImports {
+        &self.inner.imports
+    }
+
+    /// Returns how the probe describes itself; asked once, then remembered.
+    ///
+    /// # Errors
+    /// [`RunFault`] when the probe could not be asked.
+    pub async fn describe(&self) -> Result<&Descriptor, RunFault> {
+        self.inner
+            .descriptor
+            .get_or_try_init(|| async {
+                let said = self.question(async |probe, store| probe.call_describe(store).await).await?;
+                Ok(Descriptor {
+                    name: cut(said.name, 63),
+                    version: cut(said.version, 63),
+                    summary: cut(said.summary, MESSAGE_MAX),
+                    ports: said.ports.into_iter().take(16).collect(),
+                })
+            })
+            .await
+    }
+
+    /// Checks settings, a JSON object.
+    ///
+    /// # Errors
+    /// [`RunFault::BadSettings`], with the probe's own words, when it refuses them; another fault when it could not be
+    /// asked.
+    pub async fn validate(&self, settings: &str) -> Result<(), RunFault> {
+        check_size(settings)?;
+        let said = self.question(async |probe, store| probe.call_validate(store, settings).await).await?;
+        said.map_err(|refusal| RunFault::BadSettings(cut(refusal, MESSAGE_MAX)))
+    }
+
+    /// Checks the target once, in a fresh instance, within the deadline (at most a minute).
+    ///
+    /// Waits for a free slot within the deadline too. A probe that overstays is stopped a moment (250 ms) after it.
+    /// Dropping the future stops the run.
+    ///
+    /// # Errors
+    /// [`RunFault`] when the run says nothing about the target; never counts as `down`.
+    pub async fn run(
+        &self,
+        target: &Target,
+        settings: &str,
+        deadline: Duration,
+        capabilities: &Capabilities,
+    ) -> Result<RunOutcome, RunFault> {
+        check_size(settings)?;
+        let deadline = deadline.min(DEADLINE_MAX);
+        let described = self.describe().await?;
+        let reach = Reach {
+            vm: Some(target.vm),
+            filter: SocketFilter::new(&target.addresses, capabilities.ports.ports(settings, &described.ports)),
+            icmp: capabilities.icmp.clone(),
+            guest_agent: capabilities.guest_agent.clone(),
+        };
+        let arrived = Instant::now();
+        let answer = self
+            .call(reach, deadline, async |probe, store| {
+                let left = deadline.saturating_sub(arrived.elapsed()).as_millis();
+                let begun = Instant::now();
+                let target = guest_target(target);
+                let left = u32::try_from(left).unwrap_or(u32::MAX);
+                let answer = probe.call_run(store, &target, settings, left).await?;
+                Ok((answer, begun.elapsed()))
+            })
+            .await?;
+        match answer {
+            (Ok(found), elapsed) => outcome_from(found, elapsed),
+            (Err(fault), _) => Err(fault_from(fault)),
+        }
+    }
+
+    async fn question<T>(
+        &self,
+        ask: impl AsyncFnOnce(&Instance, &mut Store<RunState>) -> wasmtime::Result<T>,
+    ) -> Result<T, RunFault> {
+        self.call(Reach::nothing(), QUESTION_DEADLINE, ask).await
+    }
+
+    /// Makes an instance and calls into it: the one place where guest code runs.
+    async fn call<T>(
+        &self,
+        reach: Reach,
+        deadline: Duration,
+        ask: impl AsyncFnOnce(&Instance, &mut Store<RunState>) -> wasmtime::Result<T>,
+    ) -> Result<T, RunFault> {
+        let shared = &self.inner.shared;
+        let begun = Instant::now();
+        let ends = begun + deadline + DEADLINE_GRACE;
+        let Ok(Ok(_slot)) = tokio::time::timeout(deadline, shared.slots.acquire()).await else {
+            return Err(RunFault::Busy { deadline });
+        };
+        let mut store = self.store(reach, ends);
+        let _ticking = shared.ticker.tick_while();
+        let call = async {
+            let instance = self.inner.contract.instantiate_async(&mut store).await?;
+            ask(&instance, &mut store).await
+        };
+        match tokio::time::timeout_at(ends.into(), call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(self.fault(&store, &error, begun)),
+            Err(_) => Err(RunFault::Deadline { after: begun.elapsed() }),
+        }
+    }
+
+    fn store(&self, reach: Reach, ends: Instant) -> Store<RunState> {
+        let shared = &self.inner.shared;
+        let name = self.inner.descriptor.get().map_or("", |described| described.name.as_str());
+        let state = RunState::new(Arc::from(name), reach, ends, shared.limits.memory);
+        let mut store = Store::new(&shared.engine, state);
+        store.limiter(RunState::limiter);
+        store.set_hostcall_fuel(HOSTCALL_FUEL);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(move |_| {
+            Ok(if Instant::now() < ends { UpdateDeadline::Yield(1) } else { UpdateDeadline::Interrupt })
+        });
+        store
+    }
+
+    fn fault(&self, store: &Store<RunState>, error: &wasmtime::Error, begun: Instant) -> RunFault {
+        if store.data().memory_refused() {
+            return RunFault::Memory { limit: self.inner.shared.limits.memory };
+        }
+        if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
+            return RunFault::Deadline { after: begun.elapsed() };
+        }
+        let (why, said) = (format!("{error:#}"), store.data().stderr());
+        let text = if said.is_empty() { why } else { format!("{why}; it wrote: {said}") };
+        RunFault::Crashed(cut(text, MESSAGE_MAX))
+    }
+}
+
+fn check_size(settings: &str) -> Result<(), RunFault> {
+    match settings.len() {
+        size if size > SETTINGS_MAX => {
+            Err(RunFault::BadSettings(format!("settings have {size} bytes: at most {SETTINGS_MAX} are taken")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn guest_target(target: &Target) -> types::Target {
+    types::Target {
+        vm_id: target.vm.to_string(),
+        addresses: target.addresses.iter().map(|address| address.to_canonical().to_string()).collect(),
+        network: match target.network {
+            Network::Management => types::Network::Management,
+            Network::Service => types::Network::Service,
+        },
+        labels: target.labels.clone(),
+    }
+}

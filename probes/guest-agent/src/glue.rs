@@ -1,0 +1,57 @@
+//! The `guest-agent` probe as a component.
+
+use probe_kit::Budget;
+
+use crate::GuestAgentSettings;
+
+wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-0.1.0" });
+
+use vouch::probe::guest_agent::{self, Error};
+use vouch::probe::types::{Sample, State};
+
+struct GuestAgent;
+
+export!(GuestAgent);
+
+impl Guest for GuestAgent {
+    fn describe() -> Descriptor {
+        Descriptor {
+            name: "guest-agent".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            summary: "Asks the guest agent of the target for a sign of life.".to_owned(),
+            ports: Vec::new(),
+        }
+    }
+
+    fn validate(settings: String) -> Result<(), String> {
+        GuestAgentSettings::parse(&settings).map(|_| ())
+    }
+
+    fn run(_target: Target, settings: String, deadline_ms: u32) -> Result<Outcome, Fault> {
+        let budget = Budget::starting_now(deadline_ms).whole().as_millis() as u32;
+        let settings = GuestAgentSettings::parse(&settings).map_err(Fault::BadSettings)?;
+        match guest_agent::ping(settings.timeout_ms.unwrap_or(budget).min(budget)) {
+            Ok(micros) => {
+                let seconds = micros as f64 / 1e6;
+                let sample = Sample { name: "round_trip".to_owned(), value: seconds, unit: "seconds".to_owned() };
+                Ok(outcome(State::Up, "answered", "the guest agent answered".to_owned(), vec![sample]))
+            }
+            Err(Error::Silent) => {
+                Ok(outcome(State::Down, "silent", "the guest agent was asked and stays silent".to_owned(), Vec::new()))
+            }
+            Err(Error::Unreachable(why)) => {
+                let message = format!("the question could not be carried to the agent: {why}");
+                Ok(outcome(State::Unknown, "unreachable", message, Vec::new()))
+            }
+            Err(Error::NoChannel) => Err(Fault::NotApplicable("the target has no channel for an agent".to_owned())),
+            Err(Error::NotGranted) => {
+                Err(Fault::Other("questions to the agent are not granted to this run".to_owned()))
+            }
+            Err(Error::Other(why)) => Err(Fault::Other(why)),
+        }
+    }
+}
+
+fn outcome(state: State, reason: &str, message: String, samples: Vec<Sample>) -> Outcome {
+    Outcome { state, reason: reason.to_owned(), message, phases: Vec::new(), samples, facts: Vec::new() }
+}

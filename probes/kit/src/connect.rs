@@ -1,0 +1,73 @@
+//! One TCP connection to a target, with every way to fail told apart.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::Budget;
+
+/// Why there is no connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ConnectError {
+    /// The target refused: something answers there, but nothing listens.
+    Closed,
+    /// Nothing came back in time.
+    Timeout,
+    /// A neighbour or router said that the target is not there.
+    Unreachable,
+    /// There is no way to that network from here: says nothing of the target.
+    NoRoute,
+    /// The host does not allow this address or port.
+    NotGranted,
+    /// Anything else.
+    Other(String),
+}
+
+impl ConnectError {
+    /// Returns the error that this I/O error stands for.
+    pub fn from_io(error: &io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => Self::Closed,
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => Self::Timeout,
+            ErrorKind::HostUnreachable => Self::Unreachable,
+            ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable | ErrorKind::NetworkDown => Self::NoRoute,
+            ErrorKind::PermissionDenied => Self::NotGranted,
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+/// Connects to a port of the target within what is left of the budget, and returns how long it took.
+///
+/// # Errors
+/// [`ConnectError`], by what the failure says of the target.
+pub fn connect(address: IpAddr, port: u16, budget: &Budget) -> Result<(TcpStream, Duration), ConnectError> {
+    let left = budget.left().ok_or(ConnectError::Timeout)?;
+    let begun = Instant::now();
+    TcpStream::connect_timeout(&SocketAddr::new(address, port), left)
+        .map(|stream| (stream, begun.elapsed()))
+        .map_err(|error| ConnectError::from_io(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    #[test]
+    fn a_listening_port_is_told_from_a_refusing_one() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(connect(address.ip(), address.port(), &Budget::starting_now(1000)).is_ok());
+        drop(listener);
+        let refused = connect(address.ip(), address.port(), &Budget::starting_now(1000));
+        assert_eq!(refused.unwrap_err(), ConnectError::Closed);
+    }
+
+    #[test]
+    fn a_spent_budget_is_a_timeout_and_not_a_panic() {
+        let spent = connect(Ipv4Addr::LOCALHOST.into(), 1, &Budget::starting_now(0));
+        assert_eq!(spent.unwrap_err(), ConnectError::Timeout);
+    }
+}

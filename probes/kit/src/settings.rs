@@ -1,0 +1,104 @@
+//! Settings of a probe: a flat JSON object, read field by field.
+//!
+//! Every refusal names the field, its value and the rule, so that the person who wrote it can mend it from the message
+//! alone. Unknown fields are refused: a misspelt one would otherwise be ignored in silence.
+
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Value};
+
+/// The most characters of a wrong value that a message repeats.
+const VALUE_SHOWN_MAX: usize = 80;
+
+/// The settings of one probe.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    fields: Map<String, Value>,
+}
+
+impl Settings {
+    /// Reads settings that may have the `known` fields and no others.
+    ///
+    /// # Errors
+    /// A sentence, when the text is not a JSON object or has a field that is not known.
+    pub fn parse(text: &str, known: &[&str]) -> Result<Self, String> {
+        let value: Value = serde_json::from_str(text)
+            .map_err(|e| format!("settings {} are not JSON ({e}): must be a JSON object", shown(text)))?;
+        let Value::Object(fields) = value else {
+            return Err(format!("settings are {}: must be a JSON object", shown(&value.to_string())));
+        };
+        match fields.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+            None => Ok(Self { fields }),
+            Some((name, value)) => Err(format!(
+                "field `{}` is {}: not a setting of this probe (they are: {})",
+                shown(name),
+                shown(&value.to_string()),
+                if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+            )),
+        }
+    }
+
+    /// Returns a whole number, or `None` when the field is absent.
+    ///
+    /// # Errors
+    /// A sentence, when it is something else or out of range.
+    pub fn whole(&self, field: &str, range: RangeInclusive<u32>) -> Result<Option<u32>, String> {
+        let Some(value) = self.fields.get(field) else { return Ok(None) };
+        match value.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| range.contains(n)) {
+            Some(number) => Ok(Some(number)),
+            None => Err(format!(
+                "field `{field}` is {}: must be a whole number from {} to {}",
+                shown(&value.to_string()),
+                range.start(),
+                range.end()
+            )),
+        }
+    }
+
+    /// Returns the `port`, or `None` when it is absent.
+    ///
+    /// # Errors
+    /// A sentence, when it is not a port number from 1.
+    pub fn port(&self) -> Result<Option<u16>, String> {
+        let port = self.whole("port", 1..=u32::from(u16::MAX))?;
+        Ok(port.and_then(|n| u16::try_from(n).ok()))
+    }
+}
+
+fn shown(value: &str) -> String {
+    value.chars().take(VALUE_SHOWN_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_field_its_value_and_the_rule() {
+        let port = |text| Settings::parse(text, &["port"]).and_then(|s| s.port()).unwrap_err();
+        for (text, words) in [
+            (r#"{"port": 0}"#, ["`port`", "is 0", "from 1 to 65535"]),
+            (r#"{"port": 65536}"#, ["`port`", "is 65536", "from 1 to 65535"]),
+            (r#"{"port": "22"}"#, ["`port`", r#"is "22""#, "from 1 to 65535"]),
+            (r#"{"prot": 22}"#, ["`prot`", "is 22", "they are: port"]),
+            ("[1]", ["settings", "are [1]", "must be a JSON object"]),
+            ("port=22", ["settings", "port=22", "must be a JSON object"]),
+        ] {
+            let message = port(text);
+            assert!(words.iter().all(|word| message.contains(word)), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_absent_field_is_no_error() {
+        assert_eq!(Settings::parse("{}", &["port"]).unwrap().port(), Ok(None));
+        assert_eq!(Settings::parse(r#"{"port": 3389}"#, &["port"]).unwrap().port(), Ok(Some(3389)));
+    }
+
+    #[test]
+    fn a_huge_value_is_cut_in_the_message() {
+        let text = format!(r#"{{"port": "{}"}}"#, "x".repeat(10_000));
+        let message = Settings::parse(&text, &["port"]).and_then(|s| s.port()).unwrap_err();
+        assert!(message.len() < 300, "{}", message.len());
+    }
+}

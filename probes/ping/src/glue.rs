@@ -1,0 +1,85 @@
+//! The `ping` probe as a component.
+
+use probe_kit::Budget;
+
+use crate::{PingSettings, SeriesState, judge};
+
+wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-0.1.0" });
+
+use vouch::probe::icmp::{self, EchoReply, EchoRequest};
+use vouch::probe::types::{Sample, State};
+
+struct Ping;
+
+export!(Ping);
+
+impl Guest for Ping {
+    fn describe() -> Descriptor {
+        Descriptor {
+            name: "ping".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            summary: "Sends echo requests to the target.".to_owned(),
+            ports: Vec::new(),
+        }
+    }
+
+    fn validate(settings: String) -> Result<(), String> {
+        PingSettings::parse(&settings).map(|_| ())
+    }
+
+    fn run(target: Target, settings: String, deadline_ms: u32) -> Result<Outcome, Fault> {
+        let budget = Budget::starting_now(deadline_ms).whole().as_millis() as u32;
+        let settings = PingSettings::parse(&settings).map_err(Fault::BadSettings)?;
+        let address = target.addresses.first().ok_or(Fault::NotApplicable("the target has no address".to_owned()))?;
+        let Some(timeout_ms) = budget.checked_sub(settings.sending_ms()).filter(|left| *left > 0) else {
+            return Err(Fault::BadSettings(format!(
+                "fields `count` and `interval_ms` are {} and {}: sending takes {} ms and must leave time of the deadline \
+                 of {deadline_ms} ms for replies",
+                settings.count,
+                settings.interval_ms,
+                settings.sending_ms()
+            )));
+        };
+        let request = EchoRequest {
+            address: address.clone(),
+            count: settings.count,
+            interval_ms: settings.interval_ms,
+            timeout_ms,
+        };
+        match icmp::echo(&request) {
+            Ok(replies) => Ok(outcome(address, settings.count, &replies)),
+            Err(icmp::Error::Unreachable(why)) => Ok(Outcome {
+                state: State::Unknown,
+                reason: "no_route".to_owned(),
+                message: format!("no route to {address} from here: {why}"),
+                phases: Vec::new(),
+                samples: Vec::new(),
+                facts: Vec::new(),
+            }),
+            Err(icmp::Error::NotGranted) => Err(Fault::Other("echo requests are not granted to this run".to_owned())),
+            Err(icmp::Error::NotTheTarget) => Err(Fault::Other(format!("{address} is not the target's"))),
+            Err(icmp::Error::Other(why)) => Err(Fault::Other(why)),
+        }
+    }
+}
+
+fn outcome(address: &str, sent: u32, replies: &[EchoReply]) -> Outcome {
+    let judged = judge(sent, replies.len() as u32);
+    let mut samples = vec![Sample { name: "sent".to_owned(), value: f64::from(sent), unit: "requests".to_owned() }];
+    samples.push(Sample { name: "answered".to_owned(), value: replies.len() as f64, unit: "requests".to_owned() });
+    if let Some(best) = replies.iter().map(|reply| reply.micros).min() {
+        let seconds = best as f64 / 1e6;
+        samples.push(Sample { name: "round_trip_min".to_owned(), value: seconds, unit: "seconds".to_owned() });
+    }
+    Outcome {
+        state: match judged {
+            SeriesState::Replied | SeriesState::Lossy => State::Up,
+            SeriesState::Silent => State::Down,
+        },
+        reason: judged.as_str().to_owned(),
+        message: format!("{address} answered {} of {sent} echo requests", replies.len()),
+        phases: Vec::new(),
+        samples,
+        facts: Vec::new(),
+    }
+}
