@@ -1,0 +1,144 @@
+//! What a watcher is told to watch: one assignment, checked as a whole before anything of it counts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use thiserror::Error;
+use vouch_types::{AssignmentGeneration, LogIndex, Term};
+use vouch_wire::convert::{Assignment, ConvertError, Target};
+use vouch_wire::proto;
+
+use super::{Check, CheckSpec, ProbeSpec, RelaySpec};
+
+/// The most checks that one watcher takes on.
+pub const CHECKS_MAX: usize = 4_000;
+
+/// Why an assignment is not taken.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum AssignmentError {
+    /// It comes from a manager that has been overtaken.
+    #[error("order of term {} index {} is older than term {} index {}", .got.0, .got.1, .kept.0, .kept.1)]
+    OldFence {
+        /// Fence of the order.
+        got: (Term, LogIndex),
+        /// Highest fence so far.
+        kept: (Term, LogIndex),
+    },
+    /// A later one is in force.
+    #[error("generation {got} is older than {kept}")]
+    OldGeneration {
+        /// Generation of the order.
+        got: AssignmentGeneration,
+        /// Generation in force.
+        kept: AssignmentGeneration,
+    },
+    /// A field breaks the contract.
+    #[error("malformed: {0}")]
+    Malformed(#[from] ConvertError),
+    /// More than a watcher takes on.
+    #[error("{count} checks are more than {CHECKS_MAX}")]
+    TooMany {
+        /// How many.
+        count: usize,
+    },
+}
+
+/// One assignment, checked.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Assigned {
+    /// Who ordered it, and when.
+    pub fence: (Term, LogIndex),
+    /// Its generation.
+    pub generation: AssignmentGeneration,
+    /// Everything to look at.
+    pub checks: BTreeMap<Check, CheckSpec>,
+}
+
+impl Assigned {
+    /// Returns the assignment of a watcher that has been told nothing.
+    pub fn nothing() -> Self {
+        Self {
+            fence: (Term::default(), LogIndex::default()),
+            generation: AssignmentGeneration::default(),
+            checks: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the assignment that replaces this one.
+    ///
+    /// # Errors
+    /// [`AssignmentError`] when it is older than this one or malformed; this one stays in force then.
+    pub fn replaced_by(&self, message: proto::Assignment) -> Result<Self, AssignmentError> {
+        let new = Self::of(Assignment::try_from(message)?);
+        if new.checks.len() > CHECKS_MAX {
+            return Err(AssignmentError::TooMany { count: new.checks.len() });
+        }
+        if new.fence < self.fence {
+            return Err(AssignmentError::OldFence { got: new.fence, kept: self.fence });
+        }
+        if new.generation < self.generation {
+            return Err(AssignmentError::OldGeneration { got: new.generation, kept: self.generation });
+        }
+        Ok(new)
+    }
+
+    fn of(assignment: Assignment) -> Self {
+        let Assignment { fence, generation, targets, relays, probes } = assignment;
+        let relays: Vec<_> = relays
+            .into_iter()
+            .map(|relay| Arc::new(RelaySpec { node: relay.node, address: relay.address, grant: relay.grant }))
+            .collect();
+        let mut checks = BTreeMap::new();
+        for target in targets {
+            let relay = relays.iter().find(|relay| relay.node == target.node);
+            let Target { vm, node: _, addresses, probes: wanted, labels } = target;
+            for wanted in wanted {
+                let (network, probe) = (wanted.network, wanted.probe);
+                let spec = ProbeSpec {
+                    vm,
+                    network,
+                    probe: probe.clone(),
+                    digest: probes.get(&probe).copied(),
+                    addresses: addresses.get(&network).cloned().unwrap_or_default(),
+                    labels: labels.clone().into_iter().collect(),
+                    settings: wanted.settings,
+                    relay: relay.cloned(),
+                };
+                checks.insert(Check::Probe { vm, network, probe }, CheckSpec::Probe(Arc::new(spec)));
+            }
+        }
+        for relay in relays {
+            checks.insert(Check::Relay { node: relay.node.clone() }, CheckSpec::Relay(relay));
+        }
+        Self { fence: (fence.term, fence.log_index), generation, checks }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(term: u64, log_index: u64, generation: u64) -> proto::Assignment {
+        proto::Assignment { fence: Some(proto::Fence { term, log_index }), generation, ..Default::default() }
+    }
+
+    #[test]
+    fn an_overtaken_manager_is_refused_and_the_same_order_again_is_not() {
+        let kept = Assigned::nothing().replaced_by(order(3, 40, 7)).expect("the first is taken");
+        assert!(kept.replaced_by(order(3, 40, 7)).is_ok());
+        assert!(kept.replaced_by(order(4, 41, 8)).is_ok());
+        assert!(matches!(kept.replaced_by(order(2, 99, 9)), Err(AssignmentError::OldFence { .. })));
+        assert!(matches!(kept.replaced_by(order(3, 39, 7)), Err(AssignmentError::OldFence { .. })));
+        assert!(matches!(kept.replaced_by(order(4, 41, 6)), Err(AssignmentError::OldGeneration { .. })));
+    }
+
+    #[test]
+    fn a_malformed_field_is_named_and_nothing_of_the_order_counts() {
+        let mut bad = order(1, 1, 1);
+        bad.targets.push(proto::Target { vm: vec![1, 2, 3], ..Default::default() });
+        let e = Assigned::nothing().replaced_by(bad).expect_err("must be refused");
+        assert!(e.to_string().contains("target.vm"), "{e}");
+        let e = Assigned::nothing().replaced_by(proto::Assignment::default()).expect_err("must be refused");
+        assert!(e.to_string().contains("fence"), "{e}");
+    }
+}

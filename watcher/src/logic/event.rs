@@ -1,0 +1,209 @@
+//! What the core is told, and what it orders.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use vouch_types::observation::{MESSAGE_MAX, REASON_MAX};
+use vouch_types::{Digest, Network, NodeId, Nonce, Outcome, ProbeName, RelayOutcome, VmId};
+use vouch_wire::links::ManagerEndpoint;
+use vouch_wire::proto;
+
+/// One stream to one manager, numbered by the driver and never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SessionId(pub u64);
+
+/// One run of one check, numbered in the order in which runs begin.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RunId(pub u64);
+
+/// One thing that a watcher looks at again and again.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Check {
+    /// A VM, over a network, with a probe.
+    Probe {
+        /// The VM.
+        vm: VmId,
+        /// Over which network.
+        network: Network,
+        /// With which probe.
+        probe: ProbeName,
+    },
+    /// The relay of a node.
+    Relay {
+        /// The node.
+        node: NodeId,
+    },
+}
+
+/// All that a run of a check needs to know.
+#[derive(Clone, PartialEq, Debug)]
+pub enum CheckSpec {
+    /// Of a VM.
+    Probe(Arc<ProbeSpec>),
+    /// Of a node's relay.
+    Relay(Arc<RelaySpec>),
+}
+
+/// A VM as a probe is to see it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ProbeSpec {
+    /// The VM.
+    pub vm: VmId,
+    /// Over which network.
+    pub network: Network,
+    /// With which probe.
+    pub probe: ProbeName,
+    /// SHA-256 of the probe's component; absent when the assignment names none.
+    pub digest: Option<Digest>,
+    /// Addresses of the VM on that network, the one to use first.
+    pub addresses: Vec<IpAddr>,
+    /// Labels of the VM.
+    pub labels: Vec<(String, String)>,
+    /// Settings of the probe, a JSON object.
+    pub settings: String,
+    /// The relay of the VM's node, for questions to its guest agent.
+    pub relay: Option<Arc<RelaySpec>>,
+}
+
+/// A node's relay, and the right to use it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RelaySpec {
+    /// The node.
+    pub node: NodeId,
+    /// Where its relay listens.
+    pub address: SocketAddr,
+    /// The signed grant.
+    pub grant: proto::Signed,
+}
+
+/// One run that is to begin now.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Run {
+    /// Its number.
+    pub id: RunId,
+    /// What to check.
+    pub spec: CheckSpec,
+    /// For a relay: the nonce of the ask that it answers, 0 for none.
+    pub nonce: Nonce,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// What came of a run.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Ended {
+    /// Of a probe.
+    Probe {
+        /// What it came to.
+        outcome: Outcome,
+        /// Why, as one word.
+        reason: String,
+        /// The same for people.
+        message: String,
+    },
+    /// Of a question to a relay.
+    Relay {
+        /// What it came to.
+        outcome: RelayOutcome,
+        /// Signed statements that it gave.
+        statements: Vec<proto::Signed>,
+    },
+}
+
+impl Ended {
+    /// Returns the end of a probe's run, its texts cut to what a message may hold.
+    pub fn probe(outcome: Outcome, reason: &str, message: &str) -> Self {
+        let cut = |text: &str, max| text[..text.floor_char_boundary(max)].to_owned();
+        Self::Probe { outcome, reason: cut(reason, REASON_MAX), message: cut(message, MESSAGE_MAX) }
+    }
+}
+
+/// What happened.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// A stream to a manager stands.
+    SessionOpened {
+        /// Its number.
+        session: SessionId,
+        /// Where it leads.
+        endpoint: ManagerEndpoint,
+    },
+    /// A stream is gone.
+    SessionClosed {
+        /// Its number.
+        session: SessionId,
+    },
+    /// A manager said something.
+    Heard {
+        /// On which stream.
+        session: SessionId,
+        /// What.
+        message: proto::ToWatcher,
+    },
+    /// A probe can run now.
+    ProbeReady {
+        /// SHA-256 of its component.
+        digest: Digest,
+    },
+    /// A probe could not be made ready.
+    ProbeUnavailable {
+        /// SHA-256 of its component.
+        digest: Digest,
+        /// Why, for people.
+        why: String,
+    },
+    /// A run is over.
+    RunEnded {
+        /// Its number.
+        run: RunId,
+        /// What came of it.
+        ended: Ended,
+    },
+    /// The driver measured how well this machine keeps time.
+    HealthMeasured {
+        /// Worst lateness of a timer in the last second.
+        loop_lag: Duration,
+        /// Per cent of time that the hypervisor kept.
+        steal_percent: u8,
+    },
+    /// The moment of [`Logic::next_wake`](super::Logic::next_wake) has come.
+    Woken,
+}
+
+/// Why a stream is dropped by this side.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CloseReason {
+    /// No tick came for too long.
+    NoTick,
+    /// The manager broke the contract.
+    Malformed,
+}
+
+/// What is to be done.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// Send a message; if the stream cannot take it at once, drop the stream.
+    Send {
+        /// On which stream.
+        session: SessionId,
+        /// What.
+        message: proto::FromWatcher,
+    },
+    /// Drop a stream and dial anew.
+    Close {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        why: CloseReason,
+    },
+    /// Begin a run; answered by [`Event::RunEnded`].
+    Begin(Run),
+    /// Make a probe ready; answered by [`Event::ProbeReady`] or [`Event::ProbeUnavailable`].
+    Prepare {
+        /// Its name.
+        probe: ProbeName,
+        /// SHA-256 of its component.
+        digest: Digest,
+    },
+}

@@ -1,0 +1,63 @@
+//! Messages to managers, made of what the ledger and the runs hold.
+
+use std::time::Duration;
+
+use vouch_types::TickSequence;
+use vouch_wire::convert::{WireObservation, WireRelayObservation};
+use vouch_wire::proto;
+
+use super::{Check, Ended, Entry, SessionId};
+
+/// The two kinds of observation as a message carries them.
+#[derive(Debug, Default)]
+pub(super) struct Observed {
+    pub(super) observations: Vec<proto::Observation>,
+    pub(super) relays: Vec<proto::RelayObservation>,
+    pub(super) statements: Vec<proto::Signed>,
+}
+
+impl Observed {
+    /// Returns these observations, dated with the ticks of one stream.
+    pub(super) fn of<'a>(entries: impl IntoIterator<Item = (&'a Check, &'a Entry)>, session: SessionId) -> Self {
+        let mut observed = Self::default();
+        for (check, entry) in entries {
+            observed.add(check, entry, session);
+        }
+        observed
+    }
+
+    fn add(&mut self, check: &Check, entry: &Entry, session: SessionId) {
+        let (begun, begun_after) = entry.ticks.on(session, entry.begun);
+        match (check, &entry.ended) {
+            (Check::Probe { vm, network, probe }, Ended::Probe { outcome, reason, message }) => {
+                let observation = WireObservation {
+                    vm: *vm,
+                    network: *network,
+                    probe: probe.clone(),
+                    outcome: *outcome,
+                    reason: reason.clone(),
+                    message: message.clone(),
+                    begun,
+                    begun_after,
+                    took: entry.took,
+                };
+                self.observations.push((&observation).into());
+            }
+            (Check::Relay { node }, Ended::Relay { outcome, statements }) => {
+                let observation = WireRelayObservation { node: node.clone(), outcome: *outcome, begun };
+                self.relays.push((&observation).into());
+                self.statements.extend(statements.iter().cloned());
+            }
+            // A run answers in the kind of its check: the driver makes both of one spec.
+            (Check::Probe { .. }, Ended::Relay { .. }) | (Check::Relay { .. }, Ended::Probe { .. }) => {}
+        }
+    }
+}
+
+pub(super) fn tick(sequence: TickSequence) -> proto::Tick {
+    proto::Tick { sequence: sequence.get() }
+}
+
+pub(super) fn micros(d: Duration) -> u64 {
+    u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,28 @@
+//! The pure heart of a watcher: events in, effects out. No async, no clock, no random number, no socket.
+//!
+//! [`Logic`] ties the parts together: [`Schedule`] says when checks are due, [`Ledger`] holds the latest observation of
+//! each, [`Asks`] the questions that are open, [`Ticks`] which tick of which manager came last.
+
+mod asks;
+mod assignment;
+mod event;
+mod health;
+mod ledger;
+mod message;
+mod probes;
+mod schedule;
+mod sessions;
+mod ticks;
+mod watcher;
+
+
+
+
+pub use asks::{ASKS_MAX, Answering, AskId, Asks, Serves};
+pub use assignment::{Assigned, AssignmentError, CHECKS_MAX};
+pub use event::{Check, CheckSpec, CloseReason, Effect, Ended, Event, ProbeSpec, RelaySpec, Run, RunId, SessionId};
+pub use health::HealthState;
+pub use ledger::{Entry, Ledger};
+pub use schedule::Schedule;
+pub use ticks::{TickStamp, Ticks};
+pub use watcher::{Logic, RUNS_MAX};

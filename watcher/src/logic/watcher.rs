@@ -1,0 +1,404 @@
+//! [`Logic`]: one watcher's whole behaviour as events in and effects out.
+//!
+//! Each event changes memory and then takes one *turn*, which does everything that is due at that moment: streams without
+//! ticks are dropped, runs begin (asked ones first), answers and reports leave. The driver calls
+//! [`handle`](Logic::handle) with [`Event::Woken`] no later than [`next_wake`](Logic::next_wake).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+use vouch_types::{Incarnation, Moment, Network, Nonce, Outcome, RelayOutcome, TickSequence, Timing, WatcherId};
+use vouch_wire::proto;
+use vouch_wire::proto::from_watcher::Message as Say;
+use vouch_wire::proto::to_watcher::Message as Hear;
+
+use super::asks::{Answering, AskId, Serves};
+use super::message::{Observed, tick};
+use super::probes::{Probes, Readiness};
+use super::sessions::{SessionState, other_stream};
+use super::{
+    Asks, Assigned, Check, CheckSpec, CloseReason, Effect, Ended, Entry, Event, HealthState, Ledger, Run, RunId,
+    Schedule, SessionId, TickStamp, Ticks,
+};
+
+/// The most runs at a time: a slow target holds one of these, and never delays another's run before they are all held.
+pub const RUNS_MAX: usize = 256;
+/// The most time that an ask may give.
+const ASK_DEADLINE_MAX: Duration = Duration::from_secs(60);
+/// The most unchanged observations that a report tells apart because they are older than the rest.
+const LAGGARDS_MAX: usize = 256;
+/// Reason of an observation whose probe cannot run.
+const PROBE_UNAVAILABLE: &str = "probe_unavailable";
+
+/// A run in flight.
+#[derive(Debug)]
+struct Running {
+    check: Check,
+    spec: CheckSpec,
+    begun: Moment,
+    ticks: TickStamp,
+    why: Why,
+}
+
+/// Why a run was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Scheduled,
+    Asked(AskId),
+}
+
+/// One watcher's whole behaviour, without any I/O.
+#[derive(Debug)]
+pub struct Logic {
+    incarnation: Incarnation,
+    timing: Timing,
+    assigned: Assigned,
+    sessions: BTreeMap<SessionId, SessionState>,
+    ticks: Ticks,
+    schedule: Schedule,
+    ledger: Ledger,
+    asks: Asks,
+    probes: Probes,
+    health: HealthState,
+    next_run: u64,
+    runs: BTreeMap<RunId, Running>,
+    /// Asked checks that wait for room.
+    wanted: VecDeque<(Check, AskId)>,
+    /// Probes with an asked run in flight; one per check.
+    asked: BTreeSet<Check>,
+    /// Results that are still to be sent as answers.
+    results: BTreeMap<RunId, (Check, Entry)>,
+    effects: Vec<Effect>,
+}
+
+impl Logic {
+    /// Returns a watcher that has been told nothing yet.
+    pub fn new(watcher: WatcherId, incarnation: Incarnation, timing: Timing) -> Self {
+        Self {
+            incarnation,
+            schedule: Schedule::new(watcher, timing.probe_interval),
+            timing,
+            assigned: Assigned::nothing(),
+            sessions: BTreeMap::new(),
+            ticks: Ticks::default(),
+            ledger: Ledger::default(),
+            asks: Asks::default(),
+            probes: Probes::default(),
+            health: HealthState::default(),
+            next_run: 0,
+            runs: BTreeMap::new(),
+            wanted: VecDeque::new(),
+            asked: BTreeSet::new(),
+            results: BTreeMap::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Takes one event and returns what is to be done, in order.
+    pub fn handle(&mut self, now: Moment, event: Event) -> Vec<Effect> {
+        match event {
+            Event::SessionOpened { session, endpoint } => self.session_opened(now, session, endpoint),
+            Event::SessionClosed { session } => self.session_closed(session),
+            Event::Heard { session, message } => self.heard(now, session, message),
+            Event::ProbeReady { digest } => self.probes.ready(digest),
+            Event::ProbeUnavailable { digest, why } => self.probes.unavailable(now, digest, why),
+            Event::RunEnded { run, ended } => self.run_ended(now, run, ended),
+            Event::HealthMeasured { loop_lag, steal_percent } => self.health.measured(loop_lag, steal_percent),
+            Event::Woken => {}
+        }
+        self.turn(now);
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Returns when [`Event::Woken`] is due, if ever.
+    pub fn next_wake(&self) -> Option<Moment> {
+        let version = self.ledger.version();
+        let streams = self.sessions.values().flat_map(|s| {
+            s.report_at(version, &self.timing).into_iter().chain([s.silent_at(&self.timing)])
+        });
+        let due = if self.runs.len() < RUNS_MAX { self.schedule.next_due() } else { None };
+        streams.chain(due).chain(self.asks.next_due()).chain(self.probes.next_due()).min()
+    }
+
+    fn session_opened(&mut self, now: Moment, session: SessionId, endpoint: vouch_wire::links::ManagerEndpoint) {
+        let network = proto::Network::from(endpoint.network).into();
+        self.sessions.insert(session, SessionState::new(now, endpoint));
+        self.say(session, Say::Hello(proto::WatcherHello { incarnation: self.incarnation.get(), network }));
+    }
+
+    fn session_closed(&mut self, session: SessionId) {
+        self.ticks.forget(session);
+        if let Some(gone) = self.sessions.remove(&session) {
+            self.asks.session_closed(session, other_stream(&self.sessions, &gone.endpoint));
+        }
+    }
+
+    fn close(&mut self, session: SessionId, why: CloseReason) {
+        self.session_closed(session);
+        self.effects.push(Effect::Close { session, why });
+    }
+
+    fn heard(&mut self, now: Moment, session: SessionId, message: proto::ToWatcher) {
+        let Some(state) = self.sessions.get_mut(&session) else { return };
+        match message.message {
+            Some(Hear::Welcome(welcome)) => {
+                state.welcomed();
+                self.set_timing(now, &welcome.timing);
+            }
+            Some(Hear::Tick(tick)) => {
+                state.ticked(now);
+                self.health.reached(now, state.endpoint.network);
+                self.ticks.record(now, session, TickSequence::new(tick.sequence));
+            }
+            Some(Hear::Assignment(assignment)) => self.assign(now, assignment),
+            Some(Hear::Ask(ask)) => self.ask(now, session, &ask),
+            Some(Hear::Resync(_)) => state.resync(),
+            None => self.close(session, CloseReason::Malformed),
+        }
+    }
+
+    fn set_timing(&mut self, now: Moment, json: &str) {
+        let timing = serde_json::from_str::<Timing>(json).map_err(|e| e.to_string());
+        match timing.and_then(|t| t.validate().map(|()| t).map_err(|e| e.to_string())) {
+            Ok(timing) => {
+                self.schedule.set_interval(now, timing.probe_interval);
+                self.timing = timing;
+            }
+            Err(error) => warn!(error, "timing of a manager refused"),
+        }
+    }
+
+    fn assign(&mut self, now: Moment, message: proto::Assignment) {
+        let generation = message.generation;
+        let new = match self.assigned.replaced_by(message) {
+            Ok(new) => new,
+            Err(error) => {
+                warn!(%error, generation, "assignment refused");
+                return;
+            }
+        };
+        let old = std::mem::replace(&mut self.assigned, new);
+        if old.generation == self.assigned.generation && old.checks == self.assigned.checks {
+            return;
+        }
+        info!(from = %old.generation, to = %self.assigned.generation, checks = self.assigned.checks.len(), "assignment changed");
+        let checks = &self.assigned.checks;
+        self.schedule.set_checks(now, checks.keys().cloned());
+        self.ledger.keep(|check| match (old.checks.get(check), checks.get(check)) {
+            (Some(old), Some(new)) => old.same_target(new),
+            (None, _) | (_, None) => false,
+        });
+        let needed = checks.values().filter_map(|spec| match spec {
+            CheckSpec::Probe(spec) => spec.digest.map(|digest| (digest, spec.probe.clone())),
+            CheckSpec::Relay(_) => None,
+        });
+        for (probe, digest) in self.probes.need(needed.collect()) {
+            self.effects.push(Effect::Prepare { probe, digest });
+        }
+        self.sessions.values_mut().for_each(SessionState::resync);
+    }
+
+    fn ask(&mut self, now: Moment, session: SessionId, ask: &proto::Ask) {
+        let is_asked = |check: &&Check| match check {
+            Check::Probe { vm, .. } => ask.vms.iter().any(|asked| asked == vm.get().as_bytes()),
+            Check::Relay { node } => ask.nodes.iter().any(|asked| asked == node.as_str()),
+        };
+        let checks: BTreeSet<_> = self.assigned.checks.keys().filter(is_asked).cloned().collect();
+        let deadline = Duration::from_micros(ask.deadline_micros).min(ASK_DEADLINE_MAX);
+        let asked = (session, Nonce::new(ask.nonce));
+        let Some(id) = self.asks.open(now, asked, deadline, checks.clone(), RunId(self.next_run)) else { return };
+        // Relays first: one answer of a node speaks for all its VMs.
+        let (relays, vms): (Vec<_>, Vec<_>) = checks.into_iter().partition(|c| matches!(c, Check::Relay { .. }));
+        self.wanted.extend(relays.into_iter().map(|check| (check, id)));
+        for check in vms {
+            // One that waits already begins after this ask, too.
+            if !self.wanted.iter().any(|(waiting, _)| *waiting == check) {
+                self.wanted.push_back((check, id));
+            }
+        }
+    }
+
+    fn run_ended(&mut self, now: Moment, id: RunId, mut ended: Ended) {
+        let Some(run) = self.runs.remove(&id) else { return };
+        let serves = match (&run.check, run.why) {
+            (Check::Probe { .. }, Why::Scheduled | Why::Asked(_)) => Serves::All,
+            (Check::Relay { .. }, Why::Scheduled) => Serves::None,
+            (Check::Relay { .. }, Why::Asked(ask)) => Serves::Only(ask),
+        };
+        match run.why {
+            Why::Scheduled => self.schedule.ended(&run.check),
+            Why::Asked(_) => {
+                self.asked.remove(&run.check);
+            }
+        }
+        if let Some(network) = reached(&run.check, &ended) {
+            self.health.reached(now, network);
+        }
+        let took = now.since(run.begun);
+        if self.asks.run_ended(now, id, &run.check, serves) {
+            let entry = Entry::new(run.begun, run.ticks.clone(), took, ended.clone());
+            self.results.insert(id, (run.check.clone(), entry));
+        }
+        if let Ended::Relay { statements, .. } = &mut ended {
+            statements.clear();
+        }
+        if self.assigned.checks.get(&run.check).is_some_and(|spec| spec.same_target(&run.spec)) {
+            self.ledger.record(run.check, run.begun, run.ticks, took, ended);
+        }
+    }
+
+    fn turn(&mut self, now: Moment) {
+        let silent = |s: &SessionState| s.silent_at(&self.timing) <= now;
+        let silent: Vec<_> = self.sessions.iter().filter(|(_, s)| silent(s)).map(|(id, _)| *id).collect();
+        for session in silent {
+            self.close(session, CloseReason::NoTick);
+        }
+        for (probe, digest) in self.probes.take_retries(now) {
+            self.effects.push(Effect::Prepare { probe, digest });
+        }
+        self.begin_asked(now);
+        for check in self.schedule.take_due(now, RUNS_MAX.saturating_sub(self.runs.len())) {
+            self.begin(now, check, Why::Scheduled);
+        }
+        self.answer(now);
+        self.report(now);
+    }
+
+    fn begin_asked(&mut self, now: Moment) {
+        let mut waiting = VecDeque::new();
+        while let Some((check, ask)) = self.wanted.pop_front() {
+            if self.runs.len() >= RUNS_MAX || self.asked.contains(&check) {
+                waiting.push_back((check, ask));
+            } else if self.asks.nonce(ask).is_some() || matches!(check, Check::Probe { .. }) {
+                self.begin(now, check, Why::Asked(ask));
+            }
+        }
+        self.wanted = waiting;
+    }
+
+    fn begin(&mut self, now: Moment, check: Check, why: Why) {
+        let Some(spec) = self.assigned.checks.get(&check).cloned() else {
+            return self.schedule.ended(&check);
+        };
+        let id = RunId(self.next_run);
+        self.next_run += 1;
+        let nonce = match (&check, why) {
+            (Check::Relay { .. }, Why::Asked(ask)) => self.asks.nonce(ask).unwrap_or_default(),
+            (Check::Relay { .. }, Why::Scheduled) | (Check::Probe { .. }, _) => Nonce::default(),
+        };
+        if let (Check::Probe { .. }, Why::Asked(_)) = (&check, why) {
+            self.asked.insert(check.clone());
+        }
+        let unavailable = self.unavailable(&spec);
+        let run = Running { check, spec: spec.clone(), begun: now, ticks: self.ticks.stamp(), why };
+        self.runs.insert(id, run);
+        match unavailable {
+            None => {
+                let timeout = self.timing.probe_timeout;
+                self.effects.push(Effect::Begin(Run { id, spec, nonce, timeout }));
+            }
+            Some(message) => {
+                let ended = Ended::probe(Outcome::Unknown, PROBE_UNAVAILABLE, &message);
+                self.run_ended(now, id, ended);
+            }
+        }
+    }
+
+    /// Returns why a probe cannot run now.
+    fn unavailable(&self, spec: &CheckSpec) -> Option<String> {
+        let CheckSpec::Probe(spec) = spec else { return None };
+        match spec.digest.as_ref().and_then(|digest| self.probes.get(digest)) {
+            Some(Readiness::Ready) => None,
+            Some(Readiness::Preparing) => Some("the probe is being made ready".to_owned()),
+            Some(Readiness::Unavailable { why, .. }) => Some(why.clone()),
+            None => Some("the assignment names no component of this probe".to_owned()),
+        }
+    }
+
+    fn answer(&mut self, now: Moment) {
+        for Answering { nonce, session, runs, complete } in self.asks.take_answers(now) {
+            let results = runs.iter().filter_map(|run| self.results.get(run)).map(|(check, entry)| (check, entry));
+            let observed = Observed::of(results, session);
+            let answer = proto::Answer {
+                nonce: nonce.get(),
+                observations: observed.observations,
+                relays: observed.relays,
+                statements: observed.statements,
+                complete,
+                health: Some(self.told_health(now)),
+                assignment: self.assigned.generation.get(),
+            };
+            self.say(session, Say::Answer(answer));
+        }
+        let held = self.asks.held();
+        self.results.retain(|run, _| held.contains(run));
+    }
+
+    fn report(&mut self, now: Moment) {
+        let version = self.ledger.version();
+        let due = |s: &SessionState| s.report_at(version, &self.timing).is_some_and(|at| at <= now);
+        let due: Vec<_> = self.sessions.iter().filter(|(_, s)| due(s)).map(|(id, _)| *id).collect();
+        for session in due {
+            let Some(state) = self.sessions.get_mut(&session) else { continue };
+            let (sequence, told) = state.report(now, version);
+            let (entries, others_age) = match told {
+                None => (self.ledger.all(), Duration::ZERO),
+                Some(told) => self.ledger.since(told, now, self.timing.probe_interval * 3 / 2, LAGGARDS_MAX),
+            };
+            let observed = Observed::of(entries, session);
+            let report = proto::WatcherReport {
+                sequence,
+                assignment: self.assigned.generation.get(),
+                full: told.is_none(),
+                observations: observed.observations,
+                relays: observed.relays,
+                others_age_micros: Some(super::message::micros(others_age)),
+                health: Some(self.told_health(now)),
+                tick: Some(tick(self.ticks.stamp().on(session, now).0)),
+            };
+            self.say(session, Say::Report(report));
+        }
+    }
+
+    fn told_health(&self, now: Moment) -> proto::WatcherHealth {
+        (&self.health.told(now, (self.timing.probe_interval * 3 / 2).max(Duration::from_secs(1)))).into()
+    }
+
+    fn say(&mut self, session: SessionId, message: Say) {
+        self.effects.push(Effect::Send { session, message: proto::FromWatcher { message: Some(message) } });
+    }
+}
+
+/// Returns the network over which somebody answered, if a run shows that.
+fn reached(check: &Check, ended: &Ended) -> Option<Network> {
+    match (check, ended) {
+        // Questions to a guest agent travel through the relay, whatever network the probe is assigned to.
+        (Check::Probe { probe, .. }, Ended::Probe { outcome, .. }) if probe.as_str() == "guest-agent" => {
+            outcome.is_sign_of_life().then_some(Network::Management)
+        }
+        (Check::Probe { network, .. }, Ended::Probe { outcome, .. }) => outcome.is_sign_of_life().then_some(*network),
+        (_, Ended::Relay { outcome, .. }) => match outcome {
+            RelayOutcome::Reached | RelayOutcome::Refused | RelayOutcome::Stalled | RelayOutcome::Denied => {
+                Some(Network::Management)
+            }
+            RelayOutcome::Silent => None,
+        },
+        (Check::Relay { .. }, Ended::Probe { .. }) => None,
+    }
+}
+
+impl CheckSpec {
+    /// Returns whether a result for one is a result for the other: a new grant, say, changes nothing.
+    pub fn same_target(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Probe(a), Self::Probe(b)) => {
+                Arc::ptr_eq(a, b)
+                    || (a.digest == b.digest && a.addresses == b.addresses && a.settings == b.settings)
+            }
+            (Self::Relay(a), Self::Relay(b)) => a.node == b.node && a.address == b.address,
+            (Self::Probe(_), Self::Relay(_)) | (Self::Relay(_), Self::Probe(_)) => false,
+        }
+    }
+}
