@@ -9,8 +9,23 @@
 //!        --> paths    (per node and manager)             --> judge (pure) --> path    --/
 //! ```
 
+mod asks;
+mod detector;
 pub mod effect;
 pub mod event;
+mod intake;
+mod judge;
+mod node_track;
+mod paths;
+mod silence;
+mod verdicts;
+pub mod view;
+mod vm_track;
+mod watcher_track;
 
+pub use detector::Detector;
 pub use effect::{Ask, Effect, Proposal};
 pub use event::{Event, Inventory, NodeEntry, NodeReport, Settlement, StreamChange, VmEntry, VmWord, WatcherEntry};
+pub use paths::ASK_VMS_MAX;
+pub use view::{CheckView, VmEvidence};
+pub use vm_track::{OBSERVERS_MAX, PROBES_MAX};

@@ -1,0 +1,73 @@
+//! Takes the words of nodes and watchers into evidence. Nothing is judged here.
+
+use vouch_types::{HypervisorState, Moment, Observation, Statement, WatcherId};
+
+use crate::node_track::ReportKey;
+use crate::{Detector, NodeReport};
+
+impl Detector {
+    pub(crate) fn take_report(&mut self, now: Moment, report: NodeReport) {
+        let Some(track) = self.nodes.get_mut(&report.node) else { return };
+        let key = ReportKey { boot: report.boot, incarnation: report.incarnation, sequence: report.sequence };
+        let stale = track
+            .report
+            .is_some_and(|(known, _)| (key.incarnation, key.sequence) < (known.incarnation, known.sequence));
+        if stale {
+            return;
+        }
+        // The same report comes over several streams and managers: each of them is a path that was heard.
+        track.hear(report.manager, report.begun);
+        let begun = track.report.map_or(report.begun, |(_, known)| known.max(report.begun));
+        track.report = Some((key, begun));
+        let owned = track.vms.clone();
+        let node = report.node.clone();
+        for word in report.vms {
+            // A node speaks only for VMs that it owns.
+            let Some(vm) = owned.contains(&word.vm).then(|| self.vms.get_mut(&word.vm)).flatten() else { continue };
+            let told = word.generation.get();
+            if told != 0 && word.generation != vm.entry.generation {
+                continue;
+            }
+            self.dirty.insert(word.vm);
+            vm.word = Some((word, report.begun));
+        }
+        if !report.full {
+            // VMs that did not change are as they were, and read again just now.
+            for id in &owned {
+                if let Some((_, read)) = self.vms.get_mut(id).and_then(|vm| vm.word.as_mut()) {
+                    *read = (*read).max(report.begun);
+                }
+            }
+        }
+        for (watcher, state) in report.watchers {
+            if let Some(track) = self.watchers.get_mut(&watcher).filter(|w| w.entry.node == node) {
+                track.gone = matches!(state, HypervisorState::Gone(_) | HypervisorState::Stopped);
+            }
+        }
+        self.advance_node(now, &node);
+    }
+
+    pub(crate) fn take_statement(&mut self, watcher: WatcherId, statement: Statement, begun: Moment) {
+        // Only an answer to an ask of this manager's own is fresh beyond doubt: a carrier could keep an old one back.
+        let Some(asked) = self.asks.get(statement.nonce, watcher).map(|ask| ask.at) else { return };
+        let begun = begun.max(asked);
+        let Some(vm) = self.vms.get_mut(&statement.vm) else { return };
+        let id = statement.vm;
+        if vm.state(statement, begun, watcher) {
+            self.dirty.insert(id);
+        }
+    }
+
+    pub(crate) fn take_observation(&mut self, mut seen: Observation) {
+        seen.begun = self.begun_of(seen.begun, seen.asked, seen.watcher);
+        let watched = self.watchers.get(&seen.watcher).is_some_and(|w| w.entry.vms.contains(&seen.vm));
+        if !watched {
+            return;
+        }
+        if let Some(vm) = self.vms.get_mut(&seen.vm) {
+            let id = seen.vm;
+            vm.see(seen);
+            self.dirty.insert(id);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What the detector knows of one VM: its node's word, statements that watchers carried, and what probes saw.
+
+use std::collections::BTreeMap;
+
+use vouch_types::{Moment, Network, Observation, Outcome, ProbeName, Statement, Timing, WatcherId};
+
+use crate::{VmEntry, VmWord};
+
+/// The most observers of one VM; more are refused and counted.
+pub const OBSERVERS_MAX: usize = 4;
+/// The most probes of one VM that evidence is kept of, per observer.
+pub const PROBES_MAX: usize = 8;
+
+/// Who looked, over which network, with which probe.
+pub(crate) type CheckKey = (WatcherId, Network, ProbeName);
+
+/// What one observer saw with one probe.
+#[derive(Clone, Debug)]
+pub(crate) struct CheckTrack {
+    /// The last observation.
+    pub last: Observation,
+    /// When the first of the failures in a row began; `None` while it does not fail.
+    pub failing_since: Option<Moment>,
+    /// Failures in a row that were told one by one.
+    pub told_failures: u32,
+    /// When the last check began that it answered.
+    pub alive: Option<Moment>,
+}
+
+impl CheckTrack {
+    fn new(seen: Observation) -> Self {
+        let failing = seen.outcome == Outcome::Down;
+        let alive = seen.outcome.is_sign_of_life().then_some(seen.begun);
+        Self { failing_since: failing.then_some(seen.begun), told_failures: u32::from(failing), alive, last: seen }
+    }
+
+    fn see(&mut self, seen: Observation) {
+        if seen.begun < self.last.begun {
+            return;
+        }
+        match seen.outcome {
+            Outcome::Down => {
+                // The same run told twice (by two managers' streams) is one failure.
+                if seen.begun > self.last.begun || self.failing_since.is_none() {
+                    self.told_failures += 1;
+                }
+                self.failing_since.get_or_insert(seen.begun);
+            }
+            Outcome::Up | Outcome::Degraded => {
+                self.failing_since = None;
+                self.told_failures = 0;
+                self.alive = Some(seen.begun);
+            }
+            // It could not look: that neither ends nor lengthens a row of failures.
+            Outcome::Unknown => {}
+        }
+        self.last = seen;
+    }
+
+    /// Returns failures in a row, with those that went untold because nothing changed.
+    pub fn failures(&self, begun: Moment, timing: &Timing) -> u32 {
+        let Some(since) = self.failing_since else { return 0 };
+        let untold = begun.since(since).as_micros() / timing.probe_interval.as_micros().max(1);
+        self.told_failures.max(1 + u32::try_from(untold).unwrap_or(u32::MAX - 1))
+    }
+}
+
+/// The suspicion that a VM's service fails, and how often watchers were asked about it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Suspicion {
+    /// Rounds of asks so far.
+    pub rounds: u32,
+    /// When the last round was.
+    pub asked: Option<Moment>,
+}
+
+/// One VM as evidence shows it.
+#[derive(Clone, Debug)]
+pub(crate) struct VmTrack {
+    /// As recorded.
+    pub entry: VmEntry,
+    /// The last word of its node, heard by a manager.
+    pub word: Option<(VmWord, Moment)>,
+    /// The last statement that a watcher carried, when its check began, and who carried it.
+    pub statement: Option<(Statement, Moment, WatcherId)>,
+    /// What probes saw.
+    pub checks: BTreeMap<CheckKey, CheckTrack>,
+    /// Whether its service is being looked into.
+    pub suspicion: Suspicion,
+    /// Observations beyond the limits.
+    pub refused: u64,
+}
+
+impl VmTrack {
+    pub fn new(entry: VmEntry) -> Self {
+        Self {
+            entry,
+            word: None,
+            statement: None,
+            checks: BTreeMap::new(),
+            suspicion: Suspicion::default(),
+            refused: 0,
+        }
+    }
+
+    /// Takes an observation; returns whether it was the first failure after a success or the other way round.
+    pub fn see(&mut self, seen: Observation) -> bool {
+        let key = (seen.watcher, seen.network, seen.probe.clone());
+        let failing = seen.outcome == Outcome::Down;
+        if let Some(check) = self.checks.get_mut(&key) {
+            let was = check.failing_since.is_some();
+            check.see(seen);
+            return was != failing;
+        }
+        let observers = self.checks.keys().map(|k| k.0).collect::<std::collections::BTreeSet<_>>();
+        let own = self.checks.keys().filter(|k| k.0 == seen.watcher).count();
+        let room = (observers.contains(&seen.watcher) || observers.len() < OBSERVERS_MAX) && own < PROBES_MAX;
+        if !room {
+            self.refused += 1;
+            return false;
+        }
+        self.checks.insert(key, CheckTrack::new(seen));
+        failing
+    }
+
+    /// Takes a statement; one of an earlier life or position counts for nothing. Returns whether it was taken.
+    pub fn state(&mut self, statement: Statement, begun: Moment, carrier: WatcherId) -> bool {
+        let owned = statement.node == self.entry.node && statement.generation == self.entry.generation;
+        let later = self.statement.as_ref().is_none_or(|(known, ..)| {
+            (statement.incarnation, statement.sequence) >= (known.incarnation, known.sequence)
+        });
+        if owned && later {
+            self.statement = Some((statement, begun, carrier));
+        }
+        owned && later
+    }
+
+    /// Returns whether this probe has ever succeeded for the VM.
+    pub fn is_proven(&self, network: Network, probe: &ProbeName) -> bool {
+        self.entry.proven.iter().any(|p| p.network == network && p.probe == *probe)
+    }
+}
