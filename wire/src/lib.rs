@@ -10,6 +10,7 @@ pub mod proto {
 }
 
 pub mod convert;
+pub mod grpc;
 pub mod links;
 pub mod pki;
 pub mod sign;

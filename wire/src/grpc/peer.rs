@@ -1,0 +1,111 @@
+//! What the other managers call: Raft, evidence, forwarding.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::{BoxStream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::SNAPSHOT_MAX;
+use super::serve::PeerInfo;
+use super::session::accepted;
+use super::status::to_status;
+use crate::links::{ManagerService, RaftCall, RaftCallKind, RaftService};
+use crate::proto;
+use crate::proto::peer_service_server::PeerService;
+
+pub(super) struct Peers {
+    pub(super) service: Arc<dyn ManagerService>,
+    pub(super) raft: Arc<dyn RaftService>,
+}
+
+impl Peers {
+    async fn call(
+        &self,
+        kind: RaftCallKind,
+        request: Request<proto::RaftBody>,
+    ) -> Result<Response<proto::RaftBody>, Status> {
+        let from = PeerInfo::of(&request).manager()?;
+        let call = RaftCall { kind, body: request.into_inner().body };
+        let body = self.raft.call(from, call).await.map_err(|e| to_status(&e))?;
+        Ok(Response::new(proto::RaftBody { body }))
+    }
+}
+
+#[async_trait]
+impl PeerService for Peers {
+    type AppendStreamStream = BoxStream<'static, Result<proto::RaftBody, Status>>;
+    type EvidenceStream = BoxStream<'static, Result<proto::EvidenceFrame, Status>>;
+
+    async fn append_stream(
+        &self,
+        request: Request<Streaming<proto::RaftBody>>,
+    ) -> Result<Response<Self::AppendStreamStream>, Status> {
+        let from = PeerInfo::of(&request).manager()?;
+        // A broken stream is an ended one: what was not answered was not promised.
+        let requests = request
+            .into_inner()
+            .take_while(|message| std::future::ready(message.is_ok()))
+            .filter_map(|message| std::future::ready(message.ok().map(|m| m.body)))
+            .boxed();
+        let answers = self.raft.append_stream(from, requests).await;
+        let answers = answers.map(|a| match a {
+            Ok(body) => Ok(proto::RaftBody { body }),
+            Err(e) => Err(to_status(&e)),
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn append(&self, request: Request<proto::RaftBody>) -> Result<Response<proto::RaftBody>, Status> {
+        self.call(RaftCallKind::Append, request).await
+    }
+
+    async fn vote(&self, request: Request<proto::RaftBody>) -> Result<Response<proto::RaftBody>, Status> {
+        self.call(RaftCallKind::Vote, request).await
+    }
+
+    async fn pre_vote(&self, request: Request<proto::RaftBody>) -> Result<Response<proto::RaftBody>, Status> {
+        self.call(RaftCallKind::PreVote, request).await
+    }
+
+    async fn transfer_leader(&self, request: Request<proto::RaftBody>) -> Result<Response<proto::RaftBody>, Status> {
+        self.call(RaftCallKind::TransferLeader, request).await
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<proto::RaftBody>>,
+    ) -> Result<Response<proto::RaftBody>, Status> {
+        let from = PeerInfo::of(&request).manager()?;
+        let mut chunks = request.into_inner();
+        let mut body = Vec::new();
+        while let Some(chunk) = chunks.message().await? {
+            if body.len() + chunk.body.len() > SNAPSHOT_MAX {
+                return Err(Status::invalid_argument(format!("snapshot: must be at most {SNAPSHOT_MAX} bytes")));
+            }
+            body.extend_from_slice(&chunk.body);
+        }
+        let call = RaftCall { kind: RaftCallKind::Snapshot, body };
+        let body = self.raft.call(from, call).await.map_err(|e| to_status(&e))?;
+        Ok(Response::new(proto::RaftBody { body }))
+    }
+
+    async fn evidence(
+        &self,
+        request: Request<Streaming<proto::EvidenceFrame>>,
+    ) -> Result<Response<Self::EvidenceStream>, Status> {
+        let peer = PeerInfo::of(&request);
+        let manager = peer.manager()?;
+        let (session, answers) = accepted(request.into_inner(), peer.callee());
+        self.service.evidence_session(manager, session).await;
+        Ok(Response::new(answers))
+    }
+
+    async fn forward(
+        &self,
+        request: Request<proto::ForwardRequest>,
+    ) -> Result<Response<proto::ForwardResponse>, Status> {
+        let manager = PeerInfo::of(&request).manager()?;
+        Ok(Response::new(self.service.forward(manager, request.into_inner()).await))
+    }
+}
