@@ -1,0 +1,215 @@
+//! Guests that break the rules: each is stopped, each with one clear error, and the host goes on.
+
+mod common;
+
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{DEADLINE, host, order, port, probe, server, target};
+use vouch_probe_host::limits::{DEADLINE_GRACE, RESOURCES_MAX};
+use vouch_probe_host::{
+    Capabilities, EchoReply, EchoRequest, HostLimits, Icmp, IcmpError, LoadError, PortGrant, ProbeHost, RunFault,
+};
+use vouch_types::observation::MESSAGE_MAX;
+
+/// Everything that a test could lend, so that only the rule under test refuses.
+fn port_granted(port: u16) -> Capabilities {
+    Capabilities { ports: PortGrant::Only([port].into()), ..Capabilities::default() }
+}
+
+async fn refusal(words: &str, capabilities: &Capabilities) -> (String, String) {
+    let found = order(words, capabilities).await.unwrap();
+    (found.reason, found.message)
+}
+
+#[tokio::test]
+async fn a_guest_that_loops_is_stopped_soon_after_its_deadline() {
+    let deadline = Duration::from_millis(200);
+    let begun = Instant::now();
+    let ran = probe("hostile").run(&target(), "\"loop\"", deadline, &Capabilities::default()).await;
+    assert!(matches!(ran, Err(RunFault::Deadline { .. })), "{ran:?}");
+    let took = begun.elapsed();
+    assert!(took >= deadline + DEADLINE_GRACE && took < Duration::from_secs(3), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_guest_that_sleeps_inside_a_host_call_is_stopped_too() {
+    let begun = Instant::now();
+    let ran = probe("hostile")
+        .run(&target(), "\"sleep\"", Duration::from_millis(200), &Capabilities::default())
+        .await;
+    assert!(matches!(ran, Err(RunFault::Deadline { .. })), "{ran:?}");
+    assert!(begun.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn settings_are_not_waited_for_without_end() {
+    let ran = probe("hostile").validate("{}").await;
+    assert!(matches!(ran, Err(RunFault::Deadline { .. })), "{ran:?}");
+}
+
+#[tokio::test]
+async fn other_runs_go_on_while_guests_loop_on_the_only_thread() {
+    let open = server(async |stream| drop(stream)).await;
+    let deadline = Duration::from_millis(1500);
+    let loops: Vec<_> = (0..4)
+        .map(|_| {
+            tokio::spawn(async move {
+                probe("hostile").run(&target(), "\"loop\"", deadline, &Capabilities::default()).await
+            })
+        })
+        .collect();
+    let found = probe("tcp").run(&target(), &port(open), DEADLINE, &Capabilities::default()).await.unwrap();
+    assert_eq!(found.reason, "connected");
+    assert!(loops.iter().all(|run| !run.is_finished()), "it ran beside them, not after them");
+    for run in loops {
+        assert!(matches!(run.await.unwrap(), Err(RunFault::Deadline { .. })));
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_eats_memory_is_stopped_at_its_limit() {
+    let limit = HostLimits::default().memory;
+    assert_eq!(order("eat", &Capabilities::default()).await, Err(RunFault::Memory { limit }));
+}
+
+#[tokio::test]
+async fn a_guest_that_hoards_handles_gets_no_more_than_its_limit() {
+    match order("eat-handles", &Capabilities::default()).await {
+        Ok(held) => assert!(held.message.parse::<usize>().unwrap() <= RESOURCES_MAX, "{}", held.message),
+        Err(fault) => assert!(matches!(fault, RunFault::Crashed(_)), "{fault:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_guest_reaches_no_address_but_its_target() {
+    let elsewhere = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).unwrap();
+    let address = elsewhere.local_addr().unwrap();
+    let lent = port_granted(address.port());
+    let (reason, why) = refusal(&format!("connect {address}"), &lent).await;
+    assert_eq!((reason.as_str(), why.as_str()), ("refused", "PermissionDenied"));
+    let (reason, why) = refusal(&format!("connect [::ffff:127.0.0.2]:{}", address.port()), &lent).await;
+    assert_eq!(reason, "refused", "{why}");
+    elsewhere.set_nonblocking(true).unwrap();
+    assert!(elsewhere.accept().is_err(), "nothing arrived");
+}
+
+#[tokio::test]
+async fn a_guest_reaches_no_port_of_its_target_but_the_granted_one() {
+    let other = server(async |stream| drop(stream)).await;
+    let (reason, why) = refusal(&format!("connect 127.0.0.1:{other}"), &port_granted(1)).await;
+    assert_eq!((reason.as_str(), why.as_str()), ("refused", "PermissionDenied"));
+    let (reason, _) = refusal(&format!("connect 127.0.0.1:{other}"), &port_granted(other)).await;
+    assert_eq!(reason, "connected", "the same with the grant");
+}
+
+#[tokio::test]
+async fn a_guest_sends_no_datagram_elsewhere() {
+    let elsewhere = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).unwrap();
+    let address = elsewhere.local_addr().unwrap();
+    let (reason, why) = refusal(&format!("send {address}"), &port_granted(address.port())).await;
+    assert_eq!(reason, "refused", "{why}");
+    elsewhere.set_nonblocking(true).unwrap();
+    assert!(elsewhere.recv(&mut [0; 1]).is_err(), "nothing arrived");
+}
+
+#[tokio::test]
+async fn a_guest_cannot_listen() {
+    for address in ["127.0.0.1:0", "0.0.0.0:0"] {
+        let (reason, why) = refusal(&format!("listen {address}"), &port_granted(1)).await;
+        assert_eq!(reason, "refused", "{address}: {why}");
+    }
+}
+
+#[tokio::test]
+async fn a_guest_has_no_files_and_no_environment() {
+    let (reason, why) = refusal("read /etc/hostname", &Capabilities::default()).await;
+    assert_eq!(reason, "refused", "{why}");
+    assert_eq!(order("environment", &Capabilities::default()).await.unwrap().message, "0");
+}
+
+struct NoEcho;
+
+#[async_trait::async_trait]
+impl Icmp for NoEcho {
+    async fn echo(&self, request: EchoRequest) -> Result<Vec<EchoReply>, IcmpError> {
+        panic!("a guest got a packet out: {request:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_guest_pings_nobody_but_its_target() {
+    let lent = Capabilities { icmp: Some(Arc::new(NoEcho)), ..Capabilities::default() };
+    let (reason, why) = refusal("echo 127.0.0.2", &lent).await;
+    assert_eq!(reason, "refused");
+    assert!(why.contains("NotTheTarget"), "{why}");
+}
+
+#[tokio::test]
+async fn a_crash_is_told_with_the_words_of_the_guest() {
+    let Err(RunFault::Crashed(why)) = order("panic", &Capabilities::default()).await else { panic!("no crash") };
+    assert!(why.contains("told to panic"), "{why}");
+}
+
+#[tokio::test]
+async fn output_is_limited() {
+    let shout = order("shout", &Capabilities::default()).await;
+    assert!(shout.is_ok() || matches!(shout, Err(RunFault::Crashed(_))), "{shout:?}");
+    assert_eq!(order("log", &Capabilities::default()).await.unwrap().reason, "logged");
+    let huge = order("huge-message", &Capabilities::default()).await;
+    match huge {
+        Ok(found) => assert!(found.message.len() <= MESSAGE_MAX),
+        Err(fault) => assert!(matches!(fault, RunFault::Crashed(_)), "{fault:?}"),
+    }
+    let bad = order("bad-reason", &Capabilities::default()).await;
+    assert!(matches!(&bad, Err(RunFault::BadAnswer(why)) if why.contains("two words")), "{bad:?}");
+}
+
+#[tokio::test]
+async fn a_run_that_finds_no_slot_says_so() {
+    let narrow = ProbeHost::new(HostLimits { concurrency: 1, ..HostLimits::default() }).unwrap();
+    let probe = narrow.compile(vouch_probe_bundle::hostile().bytes).unwrap();
+    probe.describe().await.unwrap();
+    let (lent, target) = (Capabilities::default(), target());
+    let long = probe.run(&target, "\"sleep\"", Duration::from_millis(700), &lent);
+    let short = probe.run(&target, "\"environment\"", Duration::from_millis(100), &lent);
+    let (long, short) = tokio::join!(long, short);
+    assert!(matches!(long, Err(RunFault::Deadline { .. })), "{long:?}");
+    assert_eq!(short, Err(RunFault::Busy { deadline: Duration::from_millis(100) }));
+}
+
+#[test]
+fn what_is_not_a_probe_is_refused_with_one_clear_error() {
+    let refused = |bytes: &[u8]| host().compile(bytes).err().expect("must be refused");
+    assert!(matches!(refused(b"#!/bin/sh\n"), LoadError::NotWasm));
+    assert!(matches!(refused(b""), LoadError::NotWasm));
+    assert!(matches!(refused(b"\0asm\x01\0\0\0"), LoadError::CoreModule));
+    let whole = vouch_probe_bundle::by_name("tcp").unwrap().bytes;
+    let cut = refused(&whole[..whole.len() / 2]);
+    assert!(matches!(cut, LoadError::Compile(_)), "{cut}");
+    let empty = refused(b"\0asm\x0d\0\x01\0");
+    assert!(matches!(empty, LoadError::Contract(_)), "{empty}");
+}
+
+/// A component that imports one empty interface of this name, in the binary format.
+fn importing(name: &str) -> Vec<u8> {
+    let length = u8::try_from(name.len()).unwrap();
+    let mut bytes = b"\0asm\x0d\0\x01\0".to_vec();
+    // Type section: one empty instance type. Import section: one import of it, under a plain or interface name.
+    bytes.extend([7, 3, 1, 0x42, 0]);
+    bytes.extend([10, length + 5, 1, 0, length]);
+    bytes.extend(name.bytes());
+    bytes.extend([5, 0]);
+    bytes
+}
+
+#[test]
+fn a_component_that_wants_more_than_a_probe_may_have_is_refused_by_name() {
+    for name in ["wasi:sockets/ip-name-lookup@0.2.6", "wasi:http/outgoing-handler@0.2.6", "vouch:probe/tls@0.9.0"] {
+        match host().compile(&importing(name)).err() {
+            Some(LoadError::ForbiddenImport { interface }) => assert_eq!(interface, name),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}

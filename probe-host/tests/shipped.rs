@@ -1,0 +1,209 @@
+//! The shipped probes against real servers on loopback.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::{DEADLINE, LOCALHOST, confirm, port, probe, refusing_port, server, target, target_at};
+use tokio::io::AsyncWriteExt;
+use vouch_probe_host::{
+    Capabilities, EchoReply, EchoRequest, GuestAgent, GuestAgentError, Icmp, IcmpError, PortGrant, RunFault, RunOutcome,
+};
+use vouch_types::{Outcome, VmId};
+
+async fn run(name: &'static str, settings: &str) -> RunOutcome {
+    probe(name).run(&target(), settings, DEADLINE, &Capabilities::default()).await.unwrap()
+}
+
+fn said(outcome: &RunOutcome) -> (Outcome, &str) {
+    (outcome.outcome, &outcome.reason)
+}
+
+#[tokio::test]
+async fn every_probe_describes_itself_by_the_name_and_version_of_the_bundle() {
+    for bundled in vouch_probe_bundle::all() {
+        let probe = probe(bundled.name);
+        let described = probe.describe().await.unwrap();
+        assert_eq!((described.name.as_str(), described.version.as_str()), (bundled.name, bundled.version));
+        assert!(!described.summary.is_empty());
+        let own = probe.imports().interfaces.iter().filter(|name| name.starts_with("vouch:"));
+        assert!(own.count() >= 1, "{:?}", probe.imports());
+    }
+}
+
+#[tokio::test]
+async fn only_probes_that_use_the_network_import_sockets() {
+    let sockets = |name| probe(name).imports().interfaces.iter().any(|i| i.starts_with("wasi:sockets/"));
+    assert!(sockets("tcp") && sockets("rdp"));
+    assert!(!sockets("guest-agent") && !sockets("ping"));
+}
+
+#[tokio::test]
+async fn settings_are_refused_with_the_field_its_value_and_the_rule() {
+    for (name, good, bad, words) in [
+        ("tcp", r#"{"port": 22}"#, r#"{"port": 99999}"#, "`port` is 99999: must be a whole number from 1 to 65535"),
+        ("rdp", "{}", r#"{"prot": 1}"#, "`prot` is 1: not a setting of this probe"),
+        ("ping", r#"{"count": 3}"#, r#"{"count": 99}"#, "`count` is 99: must be a whole number from 1 to 16"),
+        ("guest-agent", "{}", "[]", "must be a JSON object"),
+    ] {
+        let probe = probe(name);
+        assert_eq!(probe.validate(good).await, Ok(()), "{name}");
+        let Err(RunFault::BadSettings(said)) = probe.validate(bad).await else { panic!("{name} takes {bad}") };
+        assert!(said.contains(words), "{said}");
+        let ran = probe.run(&target(), bad, DEADLINE, &Capabilities::default()).await;
+        assert!(matches!(ran, Err(RunFault::BadSettings(_))), "{name}: {ran:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_open_port_is_up_and_a_refusing_one_is_closed() {
+    let open = server(async |stream| drop(stream)).await;
+    assert_eq!(said(&run("tcp", &port(open)).await), (Outcome::Up, "connected"));
+    assert_eq!(said(&run("tcp", &port(refusing_port().await)).await), (Outcome::Down, "closed"));
+    assert_eq!(said(&run("rdp", &port(refusing_port().await)).await), (Outcome::Down, "closed"));
+}
+
+#[tokio::test]
+async fn a_desktop_that_negotiates_is_up_and_names_its_protocol() {
+    let windows = server(|stream| confirm(stream, [2, 0x1f, 8, 0, 2, 0, 0, 0])).await;
+    let found = run("rdp", &port(windows)).await;
+    assert_eq!(said(&found), (Outcome::Up, "negotiated"));
+    assert_eq!(found.facts, [("protocol".to_owned(), "credssp".to_owned())]);
+    let phases: Vec<&str> = found.phases.iter().map(|phase| phase.name.as_str()).collect();
+    assert_eq!(phases, ["connect", "negotiate"]);
+}
+
+#[tokio::test]
+async fn a_desktop_without_a_certificate_is_degraded() {
+    let broken = server(|stream| confirm(stream, [3, 0, 8, 0, 3, 0, 0, 0])).await;
+    let found = run("rdp", &port(broken)).await;
+    assert_eq!(said(&found), (Outcome::Degraded, "refused"));
+    assert_eq!(found.facts, [("refusal".to_owned(), "no_certificate".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_desktop_that_accepts_and_stays_silent_is_wedged_within_the_deadline() {
+    let silent = server(async |stream| {
+        stream.readable().await.unwrap();
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let begun = Instant::now();
+    let deadline = Duration::from_millis(600);
+    let found = probe("rdp").run(&target(), &port(silent), deadline, &Capabilities::default()).await.unwrap();
+    assert_eq!(said(&found), (Outcome::Down, "wedged"));
+    assert!(begun.elapsed() >= Duration::from_millis(500), "it waits before it says so");
+    assert_eq!(said(&run("tcp", &port(silent)).await), (Outcome::Up, "connected"), "a connect alone can't tell");
+}
+
+#[tokio::test]
+async fn a_desktop_that_hangs_up_is_broken_and_another_service_is_not_rdp() {
+    let closing = server(async |stream| drop(stream)).await;
+    assert_eq!(said(&run("rdp", &port(closing)).await), (Outcome::Down, "broken"));
+    let ssh = server(async |mut stream| {
+        stream.write_all(b"SSH-2.0-OpenSSH_9.9\r\n").await.unwrap();
+        stream.readable().await.unwrap();
+    })
+    .await;
+    assert_eq!(said(&run("rdp", &port(ssh)).await), (Outcome::Degraded, "not_rdp"));
+}
+
+#[tokio::test]
+async fn an_address_that_swallows_everything_is_a_timeout() {
+    // A listener whose queue is full: the kernel drops further requests, as a filter would.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::new(LOCALHOST, 0).into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        queued.push(stream);
+    }
+    let deadline = Duration::from_millis(500);
+    for name in ["tcp", "rdp"] {
+        let found = probe(name).run(&target(), &port(address.port()), deadline, &Capabilities::default()).await;
+        assert_eq!(said(&found.unwrap()), (Outcome::Down, "timeout"), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_was_not_granted_is_a_fault_and_not_a_down() {
+    let open = server(async |stream| drop(stream)).await;
+    let narrow = Capabilities { ports: PortGrant::Only(BTreeSet::from([1])), ..Capabilities::default() };
+    let refused = probe("tcp").run(&target(), &port(open), DEADLINE, &narrow).await;
+    let Err(RunFault::Probe(why)) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("not granted"), "{why}");
+}
+
+#[tokio::test]
+async fn a_target_without_an_address_is_not_applicable() {
+    let mut nowhere = target();
+    nowhere.addresses.clear();
+    let ran = probe("rdp").run(&nowhere, "{}", DEADLINE, &Capabilities::default()).await;
+    assert!(matches!(ran, Err(RunFault::NotApplicable(_))), "{ran:?}");
+}
+
+struct ScriptedIcmp(Result<Vec<u32>, IcmpError>);
+
+#[async_trait::async_trait]
+impl Icmp for ScriptedIcmp {
+    async fn echo(&self, request: EchoRequest) -> Result<Vec<EchoReply>, IcmpError> {
+        assert_eq!(request.address, IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
+        let answered = self.0.clone()?;
+        let reply = |sequence| EchoReply { sequence, round_trip: Duration::from_micros(250) };
+        Ok(answered.into_iter().map(reply).collect())
+    }
+}
+
+async fn ping(script: Result<Vec<u32>, IcmpError>) -> Result<RunOutcome, RunFault> {
+    let lent = Capabilities { icmp: Some(Arc::new(ScriptedIcmp(script))), ..Capabilities::default() };
+    probe("ping").run(&target_at("::ffff:192.0.2.7".parse().unwrap()), r#"{"count": 3}"#, DEADLINE, &lent).await
+}
+
+#[tokio::test]
+async fn ping_tells_replies_loss_and_silence_apart() {
+    let all = ping(Ok(vec![0, 1, 2])).await.unwrap();
+    assert_eq!(said(&all), (Outcome::Up, "replied"));
+    assert!(all.samples.iter().any(|s| s.name == "round_trip_min" && s.value == 0.000_25), "{:?}", all.samples);
+    assert_eq!(said(&ping(Ok(vec![1])).await.unwrap()), (Outcome::Up, "lossy"));
+    assert_eq!(said(&ping(Ok(Vec::new())).await.unwrap()), (Outcome::Down, "timeout"));
+    let no_route = ping(Err(IcmpError::NoRoute("network is unreachable".to_owned()))).await.unwrap();
+    assert_eq!(said(&no_route), (Outcome::Unknown, "no_route"));
+}
+
+#[tokio::test]
+async fn a_ping_without_a_socket_or_a_grant_is_a_fault() {
+    let no_socket = ping(Err(IcmpError::NoSocket("not permitted".to_owned()))).await;
+    assert!(matches!(&no_socket, Err(RunFault::Probe(why)) if why.contains("not permitted")), "{no_socket:?}");
+    let not_granted = probe("ping").run(&target(), "{}", DEADLINE, &Capabilities::default()).await;
+    assert!(matches!(&not_granted, Err(RunFault::Probe(why)) if why.contains("not granted")), "{not_granted:?}");
+}
+
+struct ScriptedAgent(Result<Duration, GuestAgentError>);
+
+#[async_trait::async_trait]
+impl GuestAgent for ScriptedAgent {
+    async fn ping(&self, vm: &VmId, timeout: Duration) -> Result<Duration, GuestAgentError> {
+        assert_eq!(vm.to_string(), common::VM);
+        assert!(timeout <= DEADLINE);
+        self.0.clone()
+    }
+}
+
+async fn agent(script: Result<Duration, GuestAgentError>) -> Result<RunOutcome, RunFault> {
+    let lent = Capabilities { guest_agent: Some(Arc::new(ScriptedAgent(script))), ..Capabilities::default() };
+    probe("guest-agent").run(&target(), "{}", DEADLINE, &lent).await
+}
+
+#[tokio::test]
+async fn only_the_silence_of_the_agent_itself_counts_against_it() {
+    assert_eq!(said(&agent(Ok(Duration::from_millis(2))).await.unwrap()), (Outcome::Up, "answered"));
+    assert_eq!(said(&agent(Err(GuestAgentError::Silent)).await.unwrap()), (Outcome::Down, "silent"));
+    let cut = agent(Err(GuestAgentError::Unreachable("relay is silent".to_owned()))).await.unwrap();
+    assert_eq!(said(&cut), (Outcome::Unknown, "unreachable"));
+    assert!(matches!(agent(Err(GuestAgentError::NoChannel)).await, Err(RunFault::NotApplicable(_))));
+    assert!(matches!(agent(Err(GuestAgentError::NotGranted)).await, Err(RunFault::Probe(_))));
+}
