@@ -1,0 +1,449 @@
+//! A small world with a truth, around one detector: two nodes, one VM on each, a watcher on each, two managers.
+//!
+//! It feeds the detector what a manager would hear, answers its asks from the truth, and records what it proposes the
+//! way the replicated state would. `SimWorld` moves in steps of 50 ms of virtual time and draws no random number.
+
+pub mod schedule;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use uuid::Uuid;
+use vouch_detector::{
+    Ask, Detector, Effect, Event, Inventory, NodeEntry, NodeReport, Proposal, Settlement, StreamChange, VmEntry,
+    VmWord, WatcherEntry,
+};
+use vouch_types::{
+    AssignmentGeneration, BootId, ExitReason, Generation, HypervisorState, Incarnation, LogIndex, ManagerId, Moment,
+    Network, NodeId, NodePath, Observation, Outcome, ProbeAssignment, ProbeName, RelayObservation, RelayOutcome,
+    Sequence, Source, StartId, Statement, Term, Timing, Verdict, VmId, VmState, WallTime, WatcherHealth, WatcherId,
+    WatcherLife,
+};
+
+pub const STEP: Duration = Duration::from_millis(50);
+pub const NODES: usize = 2;
+
+/// What is true of one node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NodeTruth {
+    /// The agent and each manager hear each other.
+    pub paths: [bool; 2],
+    /// The agent runs.
+    pub agent: bool,
+    /// The management uplink carries packets.
+    pub uplink: bool,
+    /// The node has power.
+    pub power: bool,
+    /// The VM's process runs.
+    pub vm: bool,
+    /// The VM's service answers.
+    pub rdp: bool,
+    /// The VM's cable is in.
+    pub cable: bool,
+    /// The watcher on the node runs.
+    pub watcher: bool,
+}
+
+impl NodeTruth {
+    pub const WELL: Self = Self {
+        paths: [true; 2],
+        agent: true,
+        uplink: true,
+        power: true,
+        vm: true,
+        rdp: true,
+        cable: true,
+        watcher: true,
+    };
+}
+
+/// One thing that was recorded.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Told {
+    State { at: Moment, vm: usize, from: VmState, to: VmState, faults: Vec<String> },
+    Path { at: Moment, node: usize, to: Source, faults: Vec<String>, recovered: bool },
+    WatcherLost { at: Moment, watcher: WatcherId },
+}
+
+pub struct SimWorld {
+    pub now: Moment,
+    pub truth: [NodeTruth; NODES],
+    pub told: Vec<Told>,
+    pub log: Vec<String>,
+    detector: Detector,
+    inventory: Inventory,
+    proven: BTreeMap<VmId, Vec<ProbeAssignment>>,
+    sequence: u64,
+    heard_from: [[bool; 2]; NODES],
+    pending: Vec<(Moment, Event)>,
+    step: u64,
+}
+
+pub fn node(i: usize) -> NodeId {
+    NodeId::new(&format!("n{}", i + 1)).unwrap()
+}
+
+pub fn vm(i: usize) -> VmId {
+    VmId::new(Uuid::from_u128(i as u128 + 1))
+}
+
+pub fn watcher(i: usize) -> WatcherId {
+    WatcherId::new(i as u64 + 1)
+}
+
+fn manager(i: usize) -> ManagerId {
+    ManagerId::new(i as u64 + 1)
+}
+
+fn rdp() -> ProbeAssignment {
+    ProbeAssignment { probe: ProbeName::new("rdp").unwrap(), network: Network::Service, settings: "{}".into() }
+}
+
+impl SimWorld {
+    pub fn new() -> Self {
+        let timing = Timing::default();
+        let inventory = Inventory {
+            index: LogIndex::new(1),
+            managers: vec![manager(0), manager(1)],
+            nodes: (0..NODES)
+                .map(|i| NodeEntry {
+                    node: node(i),
+                    boot: BootId::new(Uuid::from_u128(9)),
+                    path: NodePath::direct(WallTime::default()),
+                })
+                .collect(),
+            vms: (0..NODES)
+                .map(|i| VmEntry {
+                    vm: vm(i),
+                    node: node(i),
+                    generation: Generation::new(1),
+                    addresses: vec![],
+                    probes: vec![rdp()],
+                    proven: vec![],
+                    verdict: Verdict::unjudged(WallTime::default()),
+                })
+                .collect(),
+            watchers: (0..NODES)
+                .map(|i| WatcherEntry {
+                    watcher: watcher(i),
+                    node: node(i),
+                    life: WatcherLife::Live,
+                    incarnation: Some(Incarnation::new(1)),
+                    vms: (0..NODES).map(vm).collect(),
+                    assignment: AssignmentGeneration::new(1),
+                })
+                .collect(),
+            manager_notes: vec![],
+        };
+        let mut world = Self {
+            now: Moment::from_micros(1_000_000),
+            truth: [NodeTruth::WELL; NODES],
+            told: vec![],
+            log: vec![],
+            detector: Detector::new(manager(0), timing),
+            inventory: inventory.clone(),
+            proven: BTreeMap::new(),
+            sequence: 0,
+            heard_from: [[false; 2]; NODES],
+            pending: vec![],
+            step: 0,
+        };
+        world.feed(Event::InventoryChanged(inventory));
+        world.feed(Event::LeadershipChanged { leads: Some(Term::new(1)) });
+        world
+    }
+
+    pub fn state(&self, i: usize) -> VmState {
+        self.inventory.vms[i].verdict.state
+    }
+
+    pub fn path(&self, i: usize) -> &NodePath {
+        &self.inventory.nodes[i].path
+    }
+
+    pub fn top_causes(&self, i: usize) -> Vec<String> {
+        let own = self.inventory.vms[i].verdict.faults.iter();
+        self.path(i).faults.iter().chain(own).map(|f| f.top().to_string()).collect()
+    }
+
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.advance();
+        }
+    }
+
+    /// Loses the leadership and gains it again with a detector of its own, fed from now on.
+    pub fn change_leader(&mut self) {
+        self.feed(Event::LeadershipChanged { leads: None });
+        self.run(Duration::from_millis(400));
+        self.feed(Event::LeadershipChanged { leads: Some(Term::new(self.step)) });
+    }
+
+    fn watcher_speaks(&self, i: usize) -> bool {
+        self.truth[i].watcher && self.truth[i].power
+    }
+
+    fn networks_of_watcher(&self, i: usize) -> Vec<Network> {
+        let management = self.truth[i].uplink.then_some(Network::Management);
+        management.into_iter().chain([Network::Service]).collect()
+    }
+
+    fn relay(&self, from: usize, to: usize) -> RelayOutcome {
+        let t = &self.truth[to];
+        let route = t.power && (from == to || (t.uplink && self.truth[from].uplink));
+        match (route, t.agent) {
+            (false, _) => RelayOutcome::Silent,
+            (true, false) => RelayOutcome::Refused,
+            (true, true) => RelayOutcome::Reached,
+        }
+    }
+
+    fn rdp(&self, to: usize) -> (Outcome, &'static str) {
+        let t = &self.truth[to];
+        match (t.power && t.vm && t.cable, t.rdp) {
+            (false, _) => (Outcome::Down, "timeout"),
+            (true, false) => (Outcome::Down, "closed"),
+            (true, true) => (Outcome::Up, ""),
+        }
+    }
+
+    fn observation(&self, from: usize, to: usize, asked: Option<vouch_types::Nonce>) -> Observation {
+        let (outcome, reason) = self.rdp(to);
+        Observation {
+            watcher: watcher(from),
+            vm: vm(to),
+            network: Network::Service,
+            probe: ProbeName::new("rdp").unwrap(),
+            outcome,
+            reason: reason.into(),
+            message: String::new(),
+            begun: self.now,
+            asked,
+        }
+    }
+
+    fn hypervisor(&self, i: usize) -> HypervisorState {
+        if self.truth[i].vm { HypervisorState::Running } else { HypervisorState::Gone(ExitReason::Process) }
+    }
+
+    fn advance(&mut self) {
+        self.now = self.now + STEP;
+        self.step += 1;
+        let mut due: Vec<_> = vec![];
+        self.pending.retain(|(at, event)| {
+            let is_due = *at <= self.now;
+            if is_due {
+                due.push(event.clone());
+            }
+            !is_due
+        });
+        for event in due {
+            self.feed(event);
+        }
+        for i in 0..NODES {
+            self.node_step(i);
+            self.watcher_step(i);
+        }
+        self.feed(Event::ManagerHeard { manager: manager(1), begun: self.now });
+        if self.step.is_multiple_of(2) {
+            self.feed(Event::Ticked);
+        }
+    }
+
+    fn node_step(&mut self, i: usize) {
+        let t = self.truth[i];
+        for m in 0..2 {
+            let speaks = t.power && t.agent && t.uplink && t.paths[m];
+            // A killed agent's kernel resets its streams; a cut path says nothing.
+            if self.heard_from[i][m] && t.power && t.uplink && t.paths[m] && !t.agent {
+                self.heard_from[i][m] = false;
+                self.feed(Event::NodeStreamChanged { manager: manager(m), node: node(i), change: StreamChange::Reset });
+            }
+            if speaks && !self.heard_from[i][m] {
+                self.heard_from[i][m] = true;
+                self.feed(Event::NodeStreamChanged {
+                    manager: manager(m),
+                    node: node(i),
+                    change: StreamChange::Opened,
+                });
+            }
+            if speaks && self.step.is_multiple_of(10) {
+                self.sequence += 1;
+                let report = NodeReport {
+                    manager: manager(m),
+                    node: node(i),
+                    boot: BootId::new(Uuid::from_u128(9)),
+                    incarnation: Incarnation::new(1),
+                    sequence: Sequence::new(self.sequence),
+                    begun: self.now,
+                    full: true,
+                    vms: vec![VmWord {
+                        vm: vm(i),
+                        generation: Generation::new(1),
+                        start: StartId::new(1),
+                        state: self.hypervisor(i),
+                        links_down: vec![],
+                    }],
+                    watchers: vec![],
+                };
+                self.feed(Event::NodeReported(report));
+            }
+        }
+    }
+
+    fn watcher_step(&mut self, i: usize) {
+        if !self.watcher_speaks(i) {
+            return;
+        }
+        if self.step.is_multiple_of(10) {
+            for network in self.networks_of_watcher(i) {
+                let health = WatcherHealth {
+                    loop_lag: Duration::ZERO,
+                    steal_percent: 0,
+                    management_reached: self.truth[i].uplink,
+                    service_reached: true,
+                };
+                self.feed(Event::WatcherHeard {
+                    manager: manager(0),
+                    watcher: watcher(i),
+                    network,
+                    incarnation: Incarnation::new(1),
+                    begun: self.now,
+                    health: Some(health),
+                });
+            }
+        }
+        if self.step.is_multiple_of(20) {
+            for to in 0..NODES {
+                let seen = self.observation(i, to, None);
+                self.feed(Event::Observed(seen));
+                self.feed(Event::RelayObserved(RelayObservation {
+                    watcher: watcher(i),
+                    node: node(to),
+                    outcome: self.relay(i, to),
+                    begun: self.now,
+                    asked: None,
+                }));
+            }
+        }
+    }
+
+    fn feed(&mut self, event: Event) {
+        let effects = self.detector.handle(self.now, event);
+        for effect in effects {
+            self.log.push(format!("{:?} {effect:?}", self.now));
+            match effect {
+                Effect::Ask(ask) => self.answer(&ask),
+                Effect::Propose(proposal) => self.record(proposal),
+                Effect::Schedule(_) => {}
+            }
+        }
+    }
+
+    fn answer(&mut self, ask: &Ask) {
+        let i = usize::try_from(ask.watcher.get()).unwrap() - 1;
+        if !self.watcher_speaks(i) {
+            return;
+        }
+        let soon = self.now + STEP;
+        for to in 0..NODES {
+            if ask.nodes.contains(&node(to)) {
+                let outcome = self.relay(i, to);
+                let seen = RelayObservation {
+                    watcher: ask.watcher,
+                    node: node(to),
+                    outcome,
+                    begun: self.now,
+                    asked: Some(ask.nonce),
+                };
+                // Silence is known only when the time is up.
+                let at = if outcome == RelayOutcome::Silent { self.now + ask.deadline } else { soon };
+                self.pending.push((at, Event::RelayObserved(seen)));
+                if outcome == RelayOutcome::Reached {
+                    self.sequence += 1;
+                    let statement = Statement {
+                        node: node(to),
+                        boot: BootId::new(Uuid::from_u128(9)),
+                        incarnation: Incarnation::new(1),
+                        vm: vm(to),
+                        generation: Generation::new(1),
+                        start: StartId::new(1),
+                        sequence: Sequence::new(self.sequence),
+                        nonce: ask.nonce,
+                        state: self.hypervisor(to),
+                    };
+                    self.pending
+                        .push((soon, Event::StatementReceived { watcher: ask.watcher, statement, begun: self.now }));
+                }
+            }
+            if ask.vms.contains(&vm(to)) {
+                let seen = self.observation(i, to, Some(ask.nonce));
+                self.pending.push((soon, Event::Observed(seen)));
+            }
+        }
+        let networks = self.networks_of_watcher(i);
+        self.pending.push((
+            soon,
+            Event::WatcherHeard {
+                manager: manager(0),
+                watcher: ask.watcher,
+                network: networks[0],
+                incarnation: Incarnation::new(1),
+                begun: self.now,
+                health: None,
+            },
+        ));
+        self.pending.push((self.now + ask.deadline, Event::AskAnswered { watcher: ask.watcher, nonce: ask.nonce }));
+    }
+
+    fn record(&mut self, proposal: Proposal) {
+        self.inventory.index = self.inventory.index.next();
+        for (id, probe) in proposal.proven {
+            self.proven.entry(id).or_default().push(probe);
+        }
+        for change in proposal.verdicts {
+            let i = (0..NODES).find(|i| vm(*i) == change.vm).unwrap();
+            let known = &mut self.inventory.vms[i].verdict;
+            assert_eq!(known.version, change.replaces, "a change names the version that it replaces");
+            let faults = change.verdict.faults.iter().map(ToString::to_string).collect();
+            self.told.push(Told::State { at: self.now, vm: i, from: known.state, to: change.verdict.state, faults });
+            *known = Verdict { version: known.version.next(), ..change.verdict };
+        }
+        for change in proposal.paths {
+            let i = (0..NODES).find(|i| node(*i) == change.node).unwrap();
+            let known = &mut self.inventory.nodes[i].path;
+            assert_eq!(known.version, change.replaces);
+            let recovered = change.source == Source::Direct && change.faults.is_empty();
+            let faults = change.faults.iter().map(|f| f.top().to_string()).collect();
+            self.told.push(Told::Path { at: self.now, node: i, to: change.source, faults, recovered });
+            known.source = change.source;
+            known.faults = change.faults;
+            known.version = known.version.next();
+        }
+        if let Some(notes) = proposal.manager_notes {
+            self.inventory.manager_notes = notes;
+        }
+        for (lost, _) in proposal.lost_watchers {
+            self.told.push(Told::WatcherLost { at: self.now, watcher: lost });
+            for w in &mut self.inventory.watchers {
+                if w.watcher == lost {
+                    w.life = WatcherLife::Lost;
+                }
+            }
+        }
+        for entry in &mut self.inventory.vms {
+            entry.proven = self.proven.get(&entry.vm).cloned().unwrap_or_default();
+        }
+        let (index, inventory) = (self.inventory.index, self.inventory.clone());
+        // The inventory may be seen before or after the proposer hears of its success: both happen.
+        let soon = self.now + STEP;
+        self.pending.push((soon, Event::ProposalSettled(Settlement::Committed(index))));
+        self.pending.push((soon, Event::InventoryChanged(inventory)));
+    }
+
+    /// Notes as recorded, for tests of what managers cannot hear.
+    pub fn notes(&self) -> Vec<String> {
+        self.inventory.manager_notes.iter().map(|n| format!("{} {}", n.manager, n.node)).collect()
+    }
+}
