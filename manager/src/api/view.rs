@@ -52,11 +52,7 @@ impl From<&Fault> for FaultView {
         Self {
             cause: fault.top().to_string(),
             detail: fault.detail.clone(),
-            causes: fault
-                .causes
-                .iter()
-                .map(|c| CauseView { cause: c.cause.to_string(), score: c.score })
-                .collect(),
+            causes: fault.causes.iter().map(|c| CauseView { cause: c.cause.to_string(), score: c.score }).collect(),
         }
     }
 }

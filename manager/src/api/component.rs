@@ -1,0 +1,144 @@
+//! Reads what an uploaded file is and imports: a component's imports are its manifest, which cannot understate.
+//!
+//! Pure. It never runs a component: the manager has no WebAssembly runtime.
+
+use thiserror::Error;
+use vouch_types::ProbeImports;
+use wasmparser::{Encoding, Parser, Payload, Validator};
+
+/// What a probe may import, by the beginning of the interface's full name. A name that ends in `/` or `@` stands for
+/// all that begins with it.
+pub const ALLOWED_IMPORTS: &[&str] = &[
+    "vouch:probe/",
+    "wasi:sockets/instance-network@0.2.",
+    "wasi:sockets/network@0.2.",
+    "wasi:sockets/tcp@0.2.",
+    "wasi:sockets/tcp-create-socket@0.2.",
+    "wasi:sockets/udp@0.2.",
+    "wasi:sockets/udp-create-socket@0.2.",
+    // Named by the standard library of guests that use sockets; the host answers every lookup with "denied".
+    "wasi:sockets/ip-name-lookup@0.2.",
+    "wasi:clocks/monotonic-clock@0.2.",
+    "wasi:clocks/wall-clock@0.2.",
+    "wasi:random/random@0.2.",
+    "wasi:random/insecure@0.2.",
+    "wasi:random/insecure-seed@0.2.",
+    "wasi:io/error@0.2.",
+    "wasi:io/poll@0.2.",
+    "wasi:io/streams@0.2.",
+    // Every guest of a language with a standard library names these; the host hands out nothing behind them.
+    "wasi:cli/environment@0.2.",
+    "wasi:cli/exit@0.2.",
+    "wasi:cli/stdin@0.2.",
+    "wasi:cli/stdout@0.2.",
+    "wasi:cli/stderr@0.2.",
+    "wasi:cli/terminal-input@0.2.",
+    "wasi:cli/terminal-output@0.2.",
+    "wasi:cli/terminal-stdin@0.2.",
+    "wasi:cli/terminal-stdout@0.2.",
+    "wasi:cli/terminal-stderr@0.2.",
+];
+
+/// What a probe must export: the functions of the world `vouch:probe/probe`.
+pub const REQUIRED_EXPORTS: &[&str] = &["describe", "validate", "run"];
+
+/// Why a file is not a probe.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum ComponentError {
+    /// No WebAssembly at all, a core module, or damaged.
+    #[error("the file is no WebAssembly component: {0}")]
+    NotAComponent(String),
+    /// It imports what a probe may not.
+    #[error("the component imports what a probe may not: {}", refused.join(", "))]
+    ImportsRefused {
+        /// All imports.
+        imports: Vec<String>,
+        /// Those that are refused.
+        refused: Vec<String>,
+    },
+    /// It lacks functions of the world.
+    #[error("the component does not export {}: a probe exports {}", missing.join(", "), REQUIRED_EXPORTS.join(", "))]
+    ExportsMissing {
+        /// All imports.
+        imports: Vec<String>,
+        /// What is missing.
+        missing: Vec<String>,
+    },
+}
+
+/// Returns whether a probe may import this interface.
+pub fn is_allowed(import: &str) -> bool {
+    ALLOWED_IMPORTS.iter().any(|allowed| import.starts_with(allowed))
+}
+
+/// Returns what a component imports.
+///
+/// # Errors
+/// [`ComponentError`] when the bytes are no valid component, import what a probe may not, or lack its exports.
+pub fn read_component(bytes: &[u8]) -> Result<ProbeImports, ComponentError> {
+    let not = |e: wasmparser::BinaryReaderError| ComponentError::NotAComponent(e.to_string());
+    let (mut imports, mut exports, mut depth) = (Vec::new(), Vec::new(), 0_u32);
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(not)? {
+            Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
+                return Err(ComponentError::NotAComponent("it is a core module".to_owned()));
+            }
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                for import in section {
+                    imports.push(import.map_err(not)?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                for export in section {
+                    exports.push(export.map_err(not)?.name.name.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    Validator::new().validate_all(bytes).map_err(not)?;
+    imports.sort();
+    let refused: Vec<String> = imports.iter().filter(|i| !is_allowed(i)).cloned().collect();
+    if !refused.is_empty() {
+        return Err(ComponentError::ImportsRefused { imports, refused });
+    }
+    let missing: Vec<String> =
+        REQUIRED_EXPORTS.iter().filter(|e| !exports.iter().any(|have| have == *e)).map(|e| (*e).to_owned()).collect();
+    if !missing.is_empty() {
+        return Err(ComponentError::ExportsMissing { imports, missing });
+    }
+    Ok(ProbeImports { interfaces: imports })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An empty component (Component Model, Binary.md: magic, version 13, layer 1).
+    pub(crate) const EMPTY_COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    #[test]
+    fn a_text_and_a_core_module_are_no_components() {
+        assert!(matches!(read_component(b"hello"), Err(ComponentError::NotAComponent(_))));
+        let e = read_component(b"\0asm\x01\0\0\0").unwrap_err().to_string();
+        assert!(e.contains("core module"), "{e}");
+    }
+
+    #[test]
+    fn a_component_without_the_exports_of_a_probe_is_refused_with_their_names() {
+        let e = read_component(EMPTY_COMPONENT).unwrap_err().to_string();
+        assert!(e.contains("describe, validate, run"), "{e}");
+    }
+
+    #[test]
+    fn files_and_other_worlds_are_not_among_what_a_probe_may_import() {
+        for bad in ["wasi:filesystem/types@0.2.3", "wasi:http/types@0.2.0", "wasi:sockets/tcp@0.3.0", "vouch:other/x"] {
+            assert!(!is_allowed(bad), "{bad}");
+        }
+        for good in ["vouch:probe/icmp@0.1.0", "wasi:sockets/tcp@0.2.6", "wasi:clocks/wall-clock@0.2.3"] {
+            assert!(is_allowed(good), "{good}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Documents out of the replicated state: joins a VM's verdict with the paths of its node.
+//!
+//! Pure: the state and what is heard come in, views go out.
+
+use std::collections::BTreeMap;
+
+use vouch_types::{Network, NodeId, NodeRecord, ProbeRecord, VmId, VmRecord, WatcherLife, WatcherRecord};
+
+use super::view::{
+    AdviceView, ClusterView, FaultView, HearingView, HeardView, MemberView, NodeView, ProbeView, ReasonView, VmProbeView,
+    VmView, VmWatcherView, WatcherView,
+};
+use crate::raft::ConsensusStatus;
+use crate::store::State;
+
+/// Returns the VM as the API shows it.
+pub fn vm_view(state: &State, id: VmId, vm: &VmRecord) -> VmView {
+    let verdict = &vm.verdict;
+    let path = state.nodes().get(&vm.node).map(|n| &n.path);
+    let shared: Vec<FaultView> = path.map(|p| p.faults.iter().map(Into::into).collect()).unwrap_or_default();
+    let shared_faults = u32::try_from(shared.len()).unwrap_or(u32::MAX);
+    let watchers: Vec<VmWatcherView> = state
+        .watchers()
+        .values()
+        .filter(|w| w.vms.contains(&id))
+        .map(|w| VmWatcherView {
+            id: w.id.to_string(),
+            node: w.node.to_string(),
+            life: w.life.as_str().to_owned(),
+            same_node: w.node == vm.node,
+        })
+        .collect();
+    VmView {
+        id: id.to_string(),
+        name: vm.spec.name.clone(),
+        node: vm.node.to_string(),
+        generation: vm.generation.get(),
+        state: verdict.state.as_str().to_owned(),
+        since: verdict.since.into(),
+        source: path.map_or("direct", |p| p.source.as_str()).to_owned(),
+        source_since: path.map_or(verdict.since, |p| p.since).into(),
+        faults: shared.into_iter().chain(verdict.faults.iter().map(Into::into)).collect(),
+        shared_faults,
+        notes: verdict.notes.iter().map(Into::into).collect(),
+        advice: AdviceView::from(&verdict.advice),
+        reason: verdict.reason.clone(),
+        evidence: verdict.evidence.to_string(),
+        version: verdict.version.get(),
+        coverage: coverage(&watchers, &vm.node),
+        watchers,
+        addresses: vm
+            .spec
+            .addresses
+            .iter()
+            .map(|(network, list)| (network.to_string(), list.iter().map(ToString::to_string).collect()))
+            .collect(),
+        probes: vm
+            .spec
+            .probes
+            .iter()
+            .map(|p| VmProbeView {
+                probe: p.probe.to_string(),
+                network: p.network.to_string(),
+                settings: p.settings.clone(),
+                proven: vm.proven.contains(p),
+            })
+            .collect(),
+        labels: vm.spec.labels.clone(),
+        datastore: vm.spec.datastore.clone(),
+    }
+}
+
+fn coverage(watchers: &[VmWatcherView], node: &NodeId) -> Vec<ReasonView> {
+    let live = |same_node| watchers.iter().any(|w| w.same_node == same_node && w.life == WatcherLife::Live.as_str());
+    let mut warnings = Vec::new();
+    if !live(true) {
+        warnings.push(ReasonView::new(
+            "no_watcher_on_node",
+            format!("no live watcher on its own node {node}: a cut uplink and a dead node cannot be told apart"),
+        ));
+    }
+    if !live(false) {
+        warnings.push(ReasonView::new(
+            "no_watcher_elsewhere",
+            format!("no live watcher on a node other than {node}: nobody outside vouches for it"),
+        ));
+    }
+    warnings
+}
+
+/// Returns the node as the API shows it.
+pub fn node_view(state: &State, node: &NodeRecord, hearing: &HearingView) -> NodeView {
+    let mut vms = BTreeMap::new();
+    for (_, vm) in state.vms_of(&node.id) {
+        *vms.entry(vm.verdict.state.as_str().to_owned()).or_insert(0) += 1;
+    }
+    NodeView {
+        id: node.id.to_string(),
+        rack: node.rack.clone(),
+        driver: node.driver.clone(),
+        relay: node.relay.to_string(),
+        boot: node.boot.to_string(),
+        source: node.path.source.as_str().to_owned(),
+        since: node.path.since.into(),
+        faults: node.path.faults.iter().map(Into::into).collect(),
+        vms,
+        watchers: state.watchers().values().filter(|w| w.node == node.id).map(|w| w.id.to_string()).collect(),
+        heard: heard(&hearing.nodes, node.id.as_str()),
+        deaf_managers: state
+            .manager_notes()
+            .iter()
+            .filter(|note| note.node == node.id)
+            .map(|note| note.manager.to_string())
+            .collect(),
+    }
+}
+
+/// Returns the watcher as the API shows it.
+pub fn watcher_view(watcher: &WatcherRecord, hearing: &HearingView) -> WatcherView {
+    let id = watcher.id.to_string();
+    WatcherView {
+        node: watcher.node.to_string(),
+        life: watcher.life.as_str().to_owned(),
+        placed: watcher.placed.get(),
+        incarnation: watcher.incarnation.map(|i| i.get()),
+        vms: watcher.vms.iter().map(ToString::to_string).collect(),
+        assignment: watcher.assignment.get(),
+        heard: heard(&hearing.watchers, &id),
+        id,
+    }
+}
+
+fn heard(all: &[HeardView], peer: &str) -> Vec<HeardView> {
+    all.iter().filter(|h| h.peer == peer).cloned().collect()
+}
+
+/// Returns the probe as the API shows it.
+pub fn probe_view(probe: &ProbeRecord) -> ProbeView {
+    ProbeView {
+        name: probe.name.to_string(),
+        version: probe.version.clone(),
+        digest: probe.digest.to_string(),
+        size: probe.size,
+        imports: probe.imports.interfaces.clone(),
+        shipped: probe.shipped,
+    }
+}
+
+/// Returns the cluster as the API shows it.
+pub fn cluster_view(state: &State, status: &ConsensusStatus) -> ClusterView {
+    ClusterView {
+        id: state.cluster().map(|c| c.id.to_string()),
+        manager: status.manager.to_string(),
+        role: status.role.as_str().to_owned(),
+        leader: status.leader.map(|m| m.to_string()),
+        term: status.term.get(),
+        applied: status.applied.get(),
+        members: status
+            .voters
+            .iter()
+            .map(|(id, node)| MemberView {
+                id: id.to_string(),
+                voter: true,
+                addresses: node.addresses.iter().map(|(n, a)| (n.to_string(), a.to_string())).collect(),
+                api: Some(node.api.clone()).filter(|api| !api.is_empty()),
+            })
+            .collect(),
+        notes: state
+            .manager_notes()
+            .iter()
+            .map(|note| {
+                ReasonView::new(
+                    "manager_deaf",
+                    format!("{} cannot hear node {}, which other managers hear", note.manager, note.node),
+                )
+            })
+            .collect(),
+    }
+}
+
+/// Returns the note on a cluster whose managers have addresses on one network only.
+pub fn one_network_note(status: &ConsensusStatus) -> Option<ReasonView> {
+    let has = |network| status.voters.values().any(|node| node.address_on(network).is_some());
+    let missing = Network::ALL.into_iter().find(|network| !has(*network))?;
+    (!status.voters.is_empty()).then(|| {
+        ReasonView::new(
+            "one_network",
+            format!("no manager has an address on the {missing} network: a failure of the other one cannot be told"),
+        )
+    })
+}

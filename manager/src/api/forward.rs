@@ -1,0 +1,251 @@
+//! Requests that only the leader can serve, between managers.
+//!
+//! A manager that does not lead hands a request over once; a request that came from another manager is never handed on,
+//! so two managers that each take the other for the leader do not play ball with it. What comes in here has passed the
+//! mutual authentication of managers, and so needs no token.
+
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, State};
+use axum::http::request::Parts;
+use axum::http::{Method, Request, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{post, put};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tower::ServiceExt;
+use vouch_types::{Applied, Command, Digest, LogIndex, ManagerId, ProbeRecord};
+use vouch_wire::proto;
+
+use super::limits::{COMPONENT_MAX, FORWARD_TIMEOUT};
+use super::problem::{Problem, ProblemKind};
+use super::{Api, freshness};
+use crate::raft::{Consistency, ProposeError};
+
+/// Whether a request came from a client or from another manager.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Hop {
+    /// From a client.
+    First,
+    /// From another manager.
+    Forwarded,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Hop {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(parts.extensions.get::<Self>().copied().unwrap_or(Self::First))
+    }
+}
+
+/// Hands a request to the leader, if that is another manager. `None`: this one leads, serve it here.
+///
+/// # Errors
+/// A problem when no leader is known or answers, or when the request has been handed over before.
+pub async fn to_leader(
+    api: &Api,
+    hop: Hop,
+    method: &Method,
+    path: &str,
+    body: Bytes,
+) -> Result<Option<Response>, Problem> {
+    let status = api.published().status();
+    if status.leads() {
+        return Ok(None);
+    }
+    match status.leader {
+        Some(leader) if hop == Hop::First && leader != api.manager() => {
+            send(api, leader, method, path, body).await.map(Some)
+        }
+        _ if status.voters.is_empty() => Err(Problem::new(ProblemKind::NotInitialised, "there is no cluster yet")),
+        _ => Err(Problem::new(ProblemKind::NoLeader, "no leader is known")),
+    }
+}
+
+async fn call(
+    api: &Api,
+    to: ManagerId,
+    method: &Method,
+    path: &str,
+    body: Bytes,
+) -> Result<proto::ForwardedApi, Problem> {
+    use proto::{forward_request::Request, forward_response::Response};
+    let request = proto::ForwardApi { method: method.to_string(), path: path.to_owned(), body: body.to_vec() };
+    let request = proto::ForwardRequest { request: Some(Request::Api(request)) };
+    let unavailable = |why: String| Problem::new(ProblemKind::NoLeader, format!("{to} did not serve it: {why}"));
+    let answer = tokio::time::timeout(FORWARD_TIMEOUT, api.peers().forward(to, request))
+        .await
+        .map_err(|_| unavailable(format!("no answer within {FORWARD_TIMEOUT:?}")))?
+        .map_err(|e| unavailable(e.to_string()))?;
+    match answer.response {
+        Some(Response::Api(answer)) => Ok(answer),
+        Some(Response::Failed(why)) => Err(unavailable(why)),
+        Some(Response::NotLeader(_)) => Err(unavailable("it does not lead".to_owned())),
+        Some(Response::Applied(_) | Response::Enrolled(_) | Response::Sent(_)) | None => {
+            Err(unavailable("it gave another kind of answer".to_owned()))
+        }
+    }
+}
+
+async fn send(api: &Api, to: ManagerId, method: &Method, path: &str, body: Bytes) -> Result<Response, Problem> {
+    let answer = call(api, to, method, path, body).await?;
+    let status = u16::try_from(answer.status).ok().and_then(|s| StatusCode::from_u16(s).ok());
+    let status = status.ok_or_else(|| Problem::new(ProblemKind::Internal, format!("{to} answered no status")))?;
+    let headers = [(header::CONTENT_TYPE, answer.content_type), (freshness::LEADER, to.to_string())];
+    Ok((status, headers, answer.body).into_response())
+}
+
+async fn ask<T: serde::de::DeserializeOwned>(
+    api: &Api,
+    to: ManagerId,
+    method: &Method,
+    path: &str,
+    body: Bytes,
+) -> Result<T, Problem> {
+    let answer = call(api, to, method, path, body).await?;
+    if answer.status == u32::from(StatusCode::OK.as_u16()) {
+        return serde_json::from_slice(&answer.body)
+            .map_err(|e| Problem::new(ProblemKind::Internal, format!("{to} gave an answer that cannot be read: {e}")));
+    }
+    Err(serde_json::from_slice(&answer.body)
+        .unwrap_or_else(|_| Problem::new(ProblemKind::NoLeader, format!("{to} answered status {}", answer.status))))
+}
+
+#[derive(Serialize, Deserialize)]
+struct ReadIndex {
+    index: LogIndex,
+}
+
+/// Asks the leader up to which index a read must have been applied.
+///
+/// # Errors
+/// A problem when it does not say.
+pub async fn read_index(api: &Api, leader: ManagerId, consistency: Consistency) -> Result<LogIndex, Problem> {
+    let path = match consistency {
+        Consistency::Lease => "/internal/read-index/lease",
+        Consistency::Linearizable => "/internal/read-index/quorum",
+    };
+    ask(api, leader, &Method::POST, path, Bytes::new()).await.map(|ReadIndex { index }| index)
+}
+
+/// Has another manager keep a component.
+///
+/// # Errors
+/// A problem when it does not.
+pub async fn put_blob(api: &Api, to: ManagerId, digest: Digest, component: Bytes) -> Result<(), Problem> {
+    ask::<Kept>(api, to, &Method::PUT, &format!("/internal/blobs/{digest}"), component).await.map(drop)
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    kept: bool,
+}
+
+/// Has a probe recorded, by the leader if that is another manager.
+///
+/// # Errors
+/// A problem when it was not.
+pub async fn record_probe(api: &Api, probe: ProbeRecord) -> Result<(), Problem> {
+    let status = api.published().status();
+    match status.leader {
+        _ if status.leads() => propose_probe(api, probe).await,
+        Some(leader) => {
+            let body = serde_json::to_vec(&probe).map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))?;
+            ask::<Kept>(api, leader, &Method::POST, "/internal/probes", body.into()).await.map(drop)
+        }
+        None => Err(Problem::new(ProblemKind::NoLeader, "no leader is known")),
+    }
+}
+
+async fn propose_probe(api: &Api, probe: ProbeRecord) -> Result<(), Problem> {
+    let command = Command::RecordProbe { probe, at: api.wall().now() };
+    match api.published().propose(command).await {
+        Ok(Applied::Denied(reason)) => Err(Problem::new(ProblemKind::Refused, reason.to_string())),
+        Ok(_) => Ok(()),
+        Err(e @ ProposeError::NotLeader { .. }) => Err(Problem::new(ProblemKind::NoLeader, e.to_string())),
+        Err(e @ ProposeError::Unknown { .. }) => Err(Problem::new(ProblemKind::NoQuorum, e.to_string())),
+        Err(e @ ProposeError::Stopped(_)) => Err(Problem::new(ProblemKind::Internal, e.to_string())),
+    }
+}
+
+/// Routes that only other managers reach.
+pub(super) fn internal_routes() -> Router<Api> {
+    Router::new()
+        .route("/internal/read-index/lease", post(read_index_by_lease))
+        .route("/internal/read-index/quorum", post(read_index_by_quorum))
+        .route("/internal/probes", post(record_probe_here))
+        .route("/internal/blobs/{digest}", put(keep_blob).layer(DefaultBodyLimit::max(COMPONENT_MAX)))
+}
+
+async fn read_index_by_lease(State(api): State<Api>) -> Result<Json<ReadIndex>, Problem> {
+    read_index_here(&api, Consistency::Lease).await
+}
+
+async fn read_index_by_quorum(State(api): State<Api>) -> Result<Json<ReadIndex>, Problem> {
+    read_index_here(&api, Consistency::Linearizable).await
+}
+
+async fn read_index_here(api: &Api, consistency: Consistency) -> Result<Json<ReadIndex>, Problem> {
+    api.published().ensure_current(consistency).await.map_err(|e| freshness::refusal(&e))?;
+    let index = *api.published().applied().borrow();
+    Ok(Json(ReadIndex { index }))
+}
+
+async fn record_probe_here(State(api): State<Api>, body: Bytes) -> Result<Json<Kept>, Problem> {
+    let probe = serde_json::from_slice(&body).map_err(|e| Problem::new(ProblemKind::BadParameter, e.to_string()))?;
+    propose_probe(&api, probe).await?;
+    Ok(Json(Kept { kept: true }))
+}
+
+async fn keep_blob(
+    State(api): State<Api>,
+    Path(digest): Path<String>,
+    body: Bytes,
+) -> Result<Json<Kept>, Problem> {
+    let digest: Digest =
+        digest.parse().map_err(|e: vouch_types::IdError| Problem::new(ProblemKind::BadParameter, e.to_string()))?;
+    keep(&api, digest, body).await?;
+    Ok(Json(Kept { kept: true }))
+}
+
+/// Keeps a component in this manager's own blob store.
+///
+/// # Errors
+/// A problem when it cannot be kept.
+pub async fn keep(api: &Api, digest: Digest, component: Bytes) -> Result<(), Problem> {
+    let blobs = api.blobs();
+    tokio::task::spawn_blocking(move || blobs.put(digest, &component))
+        .await
+        .map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))?
+        .map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))
+}
+
+impl Api {
+    /// Serves what another manager has handed over; its certificate and role have been checked.
+    pub async fn forwarded(&self, request: proto::ForwardApi) -> proto::ForwardedApi {
+        let response = match build(request) {
+            Ok(request) => match self.internal_router().oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+            Err(problem) => problem.into_response(),
+        };
+        let (parts, body) = response.into_parts();
+        let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let body = axum::body::to_bytes(body, COMPONENT_MAX).await.unwrap_or_default();
+        proto::ForwardedApi {
+            status: u32::from(parts.status.as_u16()),
+            content_type: content_type.to_owned(),
+            body: body.to_vec(),
+        }
+    }
+}
+
+fn build(request: proto::ForwardApi) -> Result<Request<Body>, Problem> {
+    let bad = |e: String| Problem::new(ProblemKind::BadParameter, format!("forwarded request: {e}"));
+    let method = Method::from_bytes(request.method.as_bytes()).map_err(|e| bad(e.to_string()))?;
+    let mut built =
+        Request::builder().method(method).uri(request.path).body(request.body.into()).map_err(|e| bad(e.to_string()))?;
+    built.extensions_mut().insert(Hop::Forwarded);
+    Ok(built)
+}

@@ -1,0 +1,32 @@
+//! Every limit of the API, in one place.
+
+use std::time::Duration;
+
+/// The largest body of a request that is no component, in bytes.
+pub const BODY_MAX: usize = 64 * 1024;
+/// The largest probe component, in bytes: with its frame it fits into one message between managers (4 MiB).
+pub const COMPONENT_MAX: usize = 3 * 1024 * 1024;
+/// How long a request may take until its answer begins.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a read waits for the proof that it is current.
+pub const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a forwarded request may take.
+pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(8);
+/// How many requests are worked on at once.
+pub const REQUESTS_MAX: usize = 128;
+/// How many event streams are open at once.
+pub const STREAMS_MAX: usize = 64;
+/// Time between two keep-alives of an event stream.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How many events a stream takes from the state at once.
+pub const STREAM_BATCH: usize = 256;
+/// Items on a page when the request does not say.
+pub const PAGE_DEFAULT: usize = 100;
+/// The most items on a page.
+pub const PAGE_MAX: usize = 1_000;
+/// How often the listener proves to itself that the local state is current, so that `stale` reads can say how stale.
+pub const PROOF_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a TLS handshake may take.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many TLS handshakes may be under way at once.
+pub const HANDSHAKES_MAX: usize = 64;

@@ -1,0 +1,176 @@
+//! Errors of the API as RFC 9457 problem documents.
+//!
+//! Every refusal names what it is about: the field, its value and the rule that it broke, where there is one. The
+//! types are relative references (`/problems/NAME`), listed in `docs/api.md`.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Media type of a problem document (RFC 9457, section 3).
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// Which problem it is: its name in the type, its status and its title always go together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProblemKind {
+    /// No bearer token, or a wrong one.
+    Unauthorized,
+    /// The `Host` header names no address of this manager.
+    HostNotAllowed,
+    /// The `Origin` header names another site.
+    OriginNotAllowed,
+    /// A parameter broke a rule.
+    BadParameter,
+    /// There is no such route.
+    RouteNotFound,
+    /// The route knows no such method.
+    MethodNotAllowed,
+    /// There is no such VM.
+    VmNotFound,
+    /// More than one VM has this name.
+    VmNameAmbiguous,
+    /// There is no such node.
+    NodeNotFound,
+    /// No quorum, so nothing can be shown as fresh or changed.
+    NoQuorum,
+    /// No leader, or it did not answer.
+    NoLeader,
+    /// The cluster has not been made.
+    NotInitialised,
+    /// The cluster has been made already.
+    AlreadyInitialised,
+    /// The cluster cannot be made here.
+    CannotInitialise,
+    /// No live watcher could be asked.
+    NoWatcher,
+    /// The file is no component, or imports what it may not.
+    ComponentRefused,
+    /// The body is too large.
+    TooLarge,
+    /// A command was refused by the replicated state.
+    Refused,
+    /// Events after this position are no longer kept.
+    EventsGone,
+    /// Too many requests or streams at once.
+    Busy,
+    /// The request took too long.
+    Timeout,
+    /// The manager could not do what it should.
+    Internal,
+}
+
+impl ProblemKind {
+    /// Returns the name in the type, the status and the title.
+    pub const fn parts(self) -> (&'static str, StatusCode, &'static str) {
+        match self {
+            Self::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, "A valid bearer token is required"),
+            Self::HostNotAllowed => ("host-not-allowed", StatusCode::FORBIDDEN, "The Host header is not allowed"),
+            Self::OriginNotAllowed => ("origin-not-allowed", StatusCode::FORBIDDEN, "The Origin is not allowed"),
+            Self::BadParameter => ("bad-parameter", StatusCode::BAD_REQUEST, "A parameter is wrong"),
+            Self::RouteNotFound => ("route-not-found", StatusCode::NOT_FOUND, "There is no such route"),
+            Self::MethodNotAllowed => {
+                ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "The route knows no such method")
+            }
+            Self::VmNotFound => ("vm-not-found", StatusCode::NOT_FOUND, "There is no such VM"),
+            Self::VmNameAmbiguous => ("vm-name-ambiguous", StatusCode::CONFLICT, "More than one VM has this name"),
+            Self::NodeNotFound => ("node-not-found", StatusCode::NOT_FOUND, "There is no such node"),
+            Self::NoQuorum => ("no-quorum", StatusCode::SERVICE_UNAVAILABLE, "No quorum of managers answers"),
+            Self::NoLeader => ("no-leader", StatusCode::SERVICE_UNAVAILABLE, "No leader answers"),
+            Self::NotInitialised => ("not-initialised", StatusCode::CONFLICT, "The cluster is not initialised"),
+            Self::AlreadyInitialised => ("already-initialised", StatusCode::CONFLICT, "The cluster is initialised"),
+            Self::CannotInitialise => {
+                ("cannot-initialise", StatusCode::CONFLICT, "The cluster cannot be initialised here")
+            }
+            Self::NoWatcher => ("no-watcher", StatusCode::CONFLICT, "No live watcher can be asked"),
+            Self::ComponentRefused => {
+                ("component-refused", StatusCode::UNPROCESSABLE_ENTITY, "The file is not a probe that may be run")
+            }
+            Self::TooLarge => ("too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
+            Self::Refused => ("refused", StatusCode::CONFLICT, "The cluster refused the command"),
+            Self::EventsGone => ("events-gone", StatusCode::GONE, "These events are no longer kept"),
+            Self::Busy => ("busy", StatusCode::SERVICE_UNAVAILABLE, "Too many requests at once"),
+            Self::Timeout => ("timeout", StatusCode::GATEWAY_TIMEOUT, "The request took too long"),
+            Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "The manager failed"),
+        }
+    }
+}
+
+/// A problem document.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// Relative reference that names the problem.
+    #[serde(rename = "type")]
+    #[schema(example = "/problems/vm-not-found")]
+    pub problem_type: String,
+    /// The same for people, always the same for one type.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What happened this time.
+    pub detail: String,
+    /// The parameter, header or field that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// Its value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// The rule that it broke.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// What a component imports (`component-refused`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imports: Option<Vec<String>>,
+    /// Those of them that a probe may not import (`component-refused`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_imports: Option<Vec<String>>,
+    /// What a probe may import (`component-refused`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_imports: Option<Vec<String>>,
+}
+
+/// The longest value that is quoted back, in characters.
+const VALUE_MAX: usize = 80;
+
+impl Problem {
+    /// Returns the problem of this kind.
+    pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
+        let (name, status, title) = kind.parts();
+        Self {
+            problem_type: format!("/problems/{name}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            field: None,
+            value: None,
+            rule: None,
+            imports: None,
+            refused_imports: None,
+            allowed_imports: None,
+        }
+    }
+
+    /// Returns a problem with one field: its value, and the rule that it broke.
+    pub fn field(kind: ProblemKind, field: &str, value: &str, rule: &str) -> Self {
+        let value: String = value.chars().take(VALUE_MAX).collect();
+        let mut problem = Self::new(kind, format!("{field} {value:?}: {rule}"));
+        problem.field = Some(field.to_owned());
+        problem.value = Some(value);
+        problem.rule = Some(rule.to_owned());
+        problem
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(&self)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 6750, section 3.
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"vouch\""));
+        }
+        response
+    }
+}

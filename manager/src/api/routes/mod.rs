@@ -1,0 +1,44 @@
+//! One file per group of routes; each says in its `utoipa::path` what it takes and answers.
+
+pub mod cluster;
+pub mod events;
+pub mod health;
+pub mod metrics;
+pub mod nodes;
+pub mod probes;
+pub mod vms;
+pub mod watchers;
+
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Api;
+use super::view::Page;
+
+/// Returns all public routes with their description.
+pub(super) fn public_routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(vms::list))
+        .routes(routes!(vms::show))
+        .routes(routes!(vms::evidence))
+        .routes(routes!(vms::history))
+        .routes(routes!(vms::check))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::show))
+        .routes(routes!(watchers::list))
+        .routes(routes!(probes::list, probes::upload))
+        .routes(routes!(events::list))
+        .routes(routes!(cluster::show))
+        .routes(routes!(cluster::init))
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(metrics::metrics))
+        .routes(routes!(super::openapi::document))
+}
+
+/// Cuts a page out of an ordered list: the first `limit` items, and the key of the last one if there are more.
+fn page<T>(mut items: impl Iterator<Item = T>, limit: usize, key: impl Fn(&T) -> String) -> Page<T> {
+    let page: Vec<T> = items.by_ref().take(limit).collect();
+    let next = items.next().and_then(|_| page.last().map(key));
+    Page { items: page, next }
+}

@@ -1,0 +1,134 @@
+//! `/v1/probes`: probe components, and their upload.
+//!
+//! An uploaded component is read, never run: its imports are compared with what a probe may import. It is recorded
+//! only once most managers keep its bytes, so that no failure of one leaves a record without a component.
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use sha2::{Digest as _, Sha256};
+use vouch_types::{Digest, ProbeName, ProbeRecord};
+
+use crate::api::component::{ALLOWED_IMPORTS, ComponentError, read_component};
+use crate::api::freshness::{Wanted, make_current};
+use crate::api::limits::COMPONENT_MAX;
+use crate::api::params::Params;
+use crate::api::problem::{Problem, ProblemKind};
+use crate::api::view::{Page, ProbeView};
+use crate::api::{Api, compose, forward, published};
+
+/// The longest version of a probe, in characters.
+const VERSION_MAX: usize = 32;
+
+/// All probes, by name.
+#[utoipa::path(
+    get, path = "/v1/probes", tag = "probes",
+    params(("consistency" = Option<String>, Query, description = "`default`, `consistent` or `stale`")),
+    responses(
+        (status = 200, description = "All probes", body = Page<ProbeView>),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn list(
+    State(api): State<Api>,
+    mut params: Params,
+) -> Result<(HeaderMap, Json<Page<ProbeView>>), Problem> {
+    let wanted = Wanted::take(&mut params)?;
+    params.finish(&["consistency"])?;
+    let headers = make_current(&api, wanted).await?;
+    let items =
+        published::read(api.published(), |state| state.probes().values().map(|p| compose::probe_view(p)).collect());
+    Ok((headers, Json(Page { items, next: None })))
+}
+
+/// Uploads a probe component.
+#[utoipa::path(
+    post, path = "/v1/probes", tag = "probes",
+    params(
+        ("name" = String, Query, description = "Its name: a DNS label"),
+        ("version" = Option<String>, Query, description = "Its version; 0.0.0 when absent"),
+    ),
+    request_body(content = Vec<u8>, content_type = "application/wasm", description = "The component, at most 3 MiB"),
+    responses(
+        (status = 201, description = "Recorded", body = ProbeView),
+        (status = 413, description = "Too large", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "No component, or it imports what a probe may not: with both lists",
+            body = Problem, content_type = "application/problem+json"),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn upload(
+    State(api): State<Api>,
+    mut params: Params,
+    body: Body,
+) -> Result<(StatusCode, Json<ProbeView>), Problem> {
+    let name = params
+        .take("name")
+        .ok_or_else(|| Problem::field(ProblemKind::BadParameter, "name", "", "must be given: the name of the probe"))?;
+    let rule = "must be 1 to 63 of a-z, 0-9 and '-', and start and end with a letter or digit";
+    let name = ProbeName::new(&name).map_err(|_| Problem::field(ProblemKind::BadParameter, "name", &name, rule))?;
+    let version = params.take("version").unwrap_or_else(|| "0.0.0".to_owned());
+    if version.is_empty() || version.len() > VERSION_MAX || !version.bytes().all(|b| b.is_ascii_graphic()) {
+        let rule = format!("must be 1 to {VERSION_MAX} printable characters");
+        return Err(Problem::field(ProblemKind::BadParameter, "version", &version, &rule));
+    }
+    params.finish(&["name", "version"])?;
+    let component = axum::body::to_bytes(body, COMPONENT_MAX).await.map_err(|_| {
+        Problem::new(ProblemKind::TooLarge, format!("a probe component has at most {COMPONENT_MAX} bytes"))
+    })?;
+    let imports = read_component(&component).map_err(|e| refusal(&e))?;
+    make_current(&api, Wanted::Default).await?;
+    let known = published::read(api.published(), |state| state.probes().get(&name).cloned());
+    if known.is_some_and(|known| known.shipped) {
+        let rule = "is the name of one of vouch's own probes: choose another";
+        return Err(Problem::field(ProblemKind::Refused, "name", name.as_str(), rule));
+    }
+    let record = ProbeRecord {
+        name,
+        version,
+        digest: Digest::new(Sha256::digest(&component).into()),
+        size: component.len() as u64,
+        imports,
+        shipped: false,
+    };
+    keep_on_most(&api, record.digest, component).await?;
+    forward::record_probe(&api, record.clone()).await?;
+    Ok((StatusCode::CREATED, Json(compose::probe_view(&record))))
+}
+
+fn refusal(e: &ComponentError) -> Problem {
+    let mut problem = Problem::new(ProblemKind::ComponentRefused, e.to_string());
+    problem.field = Some("body".to_owned());
+    problem.allowed_imports = Some(ALLOWED_IMPORTS.iter().map(|s| (*s).to_owned()).collect());
+    match e {
+        ComponentError::NotAComponent(_) => {
+            problem.rule = Some("must be a WebAssembly component (wasm32-wasip2)".to_owned());
+        }
+        ComponentError::ImportsRefused { imports, refused } => {
+            problem.rule = Some("must import only what a probe may import".to_owned());
+            problem.imports = Some(imports.clone());
+            problem.refused_imports = Some(refused.clone());
+        }
+        ComponentError::ExportsMissing { imports, .. } => {
+            problem.rule = Some("must export the functions of the world vouch:probe/probe".to_owned());
+            problem.imports = Some(imports.clone());
+        }
+    }
+    problem
+}
+
+/// Keeps the component here and on the other managers; most of them, this one included, must say that they have it.
+async fn keep_on_most(api: &Api, digest: Digest, component: Bytes) -> Result<(), Problem> {
+    forward::keep(api, digest, component.clone()).await?;
+    let voters = api.published().status().voters;
+    let others = voters.keys().filter(|id| **id != api.manager());
+    let kept = futures::future::join_all(others.map(|id| forward::put_blob(api, *id, digest, component.clone()))).await;
+    let have = 1 + kept.iter().filter(|kept| kept.is_ok()).count();
+    if have * 2 > voters.len() {
+        return Ok(());
+    }
+    let why: Vec<String> = kept.into_iter().filter_map(Result::err).map(|problem| problem.detail).collect();
+    let detail = format!("{have} of {} managers keep the component: {}", voters.len(), why.join("; "));
+    Err(Problem::new(ProblemKind::NoQuorum, detail))
+}

@@ -1,0 +1,188 @@
+//! Events as the API tells them: their fields for programs, and one line for people.
+//!
+//! Pure. A VM is named where its name is still known.
+
+use serde_json::Value;
+use vouch_types::{Advice, EventKind, EventRecord, Fault, LogIndex, NodeId, VmId};
+
+use super::view::{EventView, FaultView};
+use crate::store::State;
+use crate::store::changes::EventPosition;
+
+/// Returns the position that `INDEX.ORDINAL` stands for.
+///
+/// # Errors
+/// The rule, when the text has another shape.
+pub fn parse_position(text: &str) -> Result<EventPosition, &'static str> {
+    const RULE: &str = "must be INDEX.ORDINAL, as 42.0";
+    let (index, ordinal) = text.split_once('.').ok_or(RULE)?;
+    Ok((LogIndex::new(index.parse().map_err(|_| RULE)?), ordinal.parse().map_err(|_| RULE)?))
+}
+
+/// Returns the position as the API writes it.
+pub fn position_text((index, ordinal): EventPosition) -> String {
+    format!("{index}.{ordinal}")
+}
+
+/// What an event is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Subject<'a> {
+    /// The VM.
+    pub vm: Option<VmId>,
+    /// The node.
+    pub node: Option<&'a NodeId>,
+}
+
+/// Returns what an event is about.
+pub fn subject(kind: &EventKind) -> Subject<'_> {
+    match kind {
+        EventKind::ClusterInitialised
+        | EventKind::LeaderElected { .. }
+        | EventKind::ManagerNotesChanged { .. }
+        | EventKind::ProbeRecorded { .. } => Subject::default(),
+        EventKind::NodeJoined { node }
+        | EventKind::NodeRebooted { node }
+        | EventKind::NodeAgentRestarted { node }
+        | EventKind::PathChanged { node, .. }
+        | EventKind::PathRecovered { node, .. }
+        | EventKind::WatcherPlaced { node, .. }
+        | EventKind::WatcherLive { node, .. }
+        | EventKind::WatcherLost { node, .. }
+        | EventKind::WatcherRetired { node, .. } => Subject { vm: None, node: Some(node) },
+        EventKind::VmRegistered { vm, node, .. } | EventKind::VmRemoved { vm, node } => {
+            Subject { vm: Some(*vm), node: Some(node) }
+        }
+        EventKind::VmStateChanged { vm, .. } | EventKind::VmFaultsChanged { vm, .. } => {
+            Subject { vm: Some(*vm), node: None }
+        }
+    }
+}
+
+/// Returns whether an event belongs to the story of this VM, which is now on this node: its own events, and those of
+/// its node's paths.
+pub fn concerns(kind: &EventKind, vm: VmId, node: &NodeId) -> bool {
+    match kind {
+        EventKind::PathChanged { node: n, .. }
+        | EventKind::PathRecovered { node: n, .. }
+        | EventKind::NodeRebooted { node: n }
+        | EventKind::NodeAgentRestarted { node: n } => n == node,
+        other => subject(other).vm == Some(vm),
+    }
+}
+
+/// Returns the event as the API shows it.
+pub fn event_view(state: &State, event: &EventRecord) -> EventView {
+    let about = subject(&event.kind);
+    let mut detail = serde_json::to_value(&event.kind).unwrap_or(Value::Null);
+    let mut kind = String::new();
+    if let Value::Object(fields) = &mut detail {
+        if let Some(Value::String(name)) = fields.remove("kind") {
+            kind = name;
+        }
+        // Faults look the same everywhere in the API.
+        for (field, list) in fault_lists(&event.kind) {
+            let views: Vec<FaultView> = list.iter().map(Into::into).collect();
+            fields.insert(field.to_owned(), serde_json::to_value(views).unwrap_or(Value::Null));
+        }
+    }
+    EventView {
+        id: position_text((event.index, event.ordinal)),
+        index: event.index.get(),
+        ordinal: event.ordinal,
+        at: event.at.into(),
+        kind,
+        vm: about.vm.map(|vm| vm.to_string()),
+        node: about.node.map(ToString::to_string),
+        text: text(state, &event.kind),
+        detail,
+    }
+}
+
+fn fault_lists(kind: &EventKind) -> Vec<(&'static str, &[Fault])> {
+    match kind {
+        EventKind::VmStateChanged { faults, .. } | EventKind::PathChanged { faults, .. } => vec![("faults", faults)],
+        EventKind::VmFaultsChanged { faults, notes, .. } => vec![("faults", faults), ("notes", notes)],
+        _ => Vec::new(),
+    }
+}
+
+fn named(state: &State, vm: VmId) -> String {
+    state.vms().get(&vm).map_or_else(|| format!("vm {vm}"), |record| format!("vm {}", record.spec.name))
+}
+
+fn list(faults: &[Fault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn because(faults: &[Fault], advice: &Advice, reason: &str) -> String {
+    let mut text = String::new();
+    if !faults.is_empty() {
+        text.push_str(&format!("; broken: {}", list(faults)));
+    }
+    if *advice != Advice::None {
+        text.push_str(&format!("; advice: {}", advice.as_str()));
+    }
+    if !reason.is_empty() {
+        text.push_str(&format!(" ({reason})"));
+    }
+    text
+}
+
+fn text(state: &State, kind: &EventKind) -> String {
+    match kind {
+        EventKind::ClusterInitialised => "the cluster was made".to_owned(),
+        EventKind::LeaderElected { manager, term } => format!("{manager} leads in term {term}"),
+        EventKind::NodeJoined { node } => format!("node {node} was heard for the first time"),
+        EventKind::NodeRebooted { node } => format!("node {node} has rebooted"),
+        EventKind::NodeAgentRestarted { node } => format!("the agent of node {node} was started again"),
+        EventKind::VmRegistered { vm, node, generation } => {
+            format!("{} is on node {node}, generation {generation}", named(state, *vm))
+        }
+        EventKind::VmRemoved { vm, node } => format!("vm {vm} is no longer on node {node}"),
+        EventKind::VmStateChanged { vm, from, to, faults, advice, reason } => {
+            format!("{}: {from} -> {to}{}", named(state, *vm), because(faults, advice, reason))
+        }
+        EventKind::VmFaultsChanged { vm, state: now, faults, notes, advice, reason } => {
+            let mut line = format!("{} stays {now}{}", named(state, *vm), because(faults, advice, reason));
+            if !notes.is_empty() {
+                line.push_str(&format!("; notes: {}", list(notes)));
+            }
+            line
+        }
+        EventKind::PathChanged { node, from, to, faults, reason } => {
+            format!("node {node}: source {from} -> {to}{}", because(faults, &Advice::None, reason))
+        }
+        EventKind::PathRecovered { node, reason } => {
+            format!("node {node}: its own word rules again{}", because(&[], &Advice::None, reason))
+        }
+        EventKind::ManagerNotesChanged { notes } if notes.is_empty() => {
+            "every manager hears what the others hear".to_owned()
+        }
+        EventKind::ManagerNotesChanged { notes } => {
+            let deaf: Vec<String> =
+                notes.iter().map(|note| format!("{} cannot hear node {}", note.manager, note.node)).collect();
+            deaf.join(", ")
+        }
+        EventKind::WatcherPlaced { watcher, node } => format!("watcher {watcher} is created on node {node}"),
+        EventKind::WatcherLive { watcher, node } => format!("watcher {watcher} on node {node} is live"),
+        EventKind::WatcherLost { watcher, node, reason } => {
+            format!("watcher {watcher} on node {node} is lost{}", because(&[], &Advice::None, reason))
+        }
+        EventKind::WatcherRetired { watcher, node } => format!("watcher {watcher} on node {node} is retired"),
+        EventKind::ProbeRecorded { probe } => format!("probe {probe} was recorded"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_survives_printing_and_others_are_refused() {
+        let position = (LogIndex::new(42), 3);
+        assert_eq!(parse_position(&position_text(position)), Ok(position));
+        for bad in ["", "42", "42.", ".1", "a.b", "-1.0", "1.2.3"] {
+            assert!(parse_position(bad).is_err(), "{bad}");
+        }
+    }
+}
