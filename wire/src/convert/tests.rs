@@ -1,1 +1,329 @@
-//! Tests come with the next commit.
+//! What goes out comes back the same; what breaks a rule is refused with its field; each limit is hit.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use uuid::Uuid;
+use vouch_types::{
+    AssignmentGeneration, BootId, ExitReason, Generation, HypervisorState, Incarnation, LogIndex, ManagerId, Moment,
+    Network, NodeId, Nonce, Outcome, PauseReason, ProbeAssignment, ProbeName, RelayOutcome, Sequence, StartId, Term,
+    TickSequence, VmId, VmSpec, WatcherHealth, WatcherId,
+};
+
+use super::*;
+use crate::links::ManagerEndpoint;
+use crate::proto;
+
+fn vm() -> VmId {
+    VmId::new(Uuid::from_u128(7))
+}
+
+fn probe() -> ProbeAssignment {
+    ProbeAssignment {
+        probe: ProbeName::new("rdp").unwrap(),
+        network: Network::Service,
+        settings: "{\"port\":3389}".to_owned(),
+    }
+}
+
+fn spec() -> VmSpec {
+    VmSpec {
+        id: vm(),
+        name: "desk-1".to_owned(),
+        addresses: BTreeMap::from([
+            (Network::Management, vec!["10.1.0.5".parse().unwrap()]),
+            (Network::Service, vec!["10.2.0.5".parse().unwrap(), "fd00::5".parse().unwrap()]),
+        ]),
+        probes: vec![probe()],
+        labels: BTreeMap::from([("team".to_owned(), "blue".to_owned())]),
+        datastore: Some("nfs-1".to_owned()),
+    }
+}
+
+fn vm_report() -> VmReport {
+    VmReport {
+        vm: vm(),
+        generation: Generation::new(2),
+        start: StartId::new(3),
+        state: HypervisorState::Paused(PauseReason::IoError),
+        spec: Some(spec()),
+        counters: Some(proto::VmCounters { vcpu_micros: Some(5), ..proto::VmCounters::default() }),
+        links: BTreeMap::from([(Network::Management, true), (Network::Service, false)]),
+    }
+}
+
+fn observation() -> WireObservation {
+    WireObservation {
+        vm: vm(),
+        network: Network::Service,
+        probe: ProbeName::new("ping").unwrap(),
+        outcome: Outcome::Down,
+        reason: "timeout".to_owned(),
+        message: "no echo".to_owned(),
+        begun: TickSequence::new(9),
+        begun_after: Duration::from_millis(3),
+        took: Duration::from_millis(800),
+    }
+}
+
+fn refused<T: std::fmt::Debug>(result: Result<T, ConvertError>, field: &str) {
+    let e = result.expect_err("must be refused");
+    assert_eq!(e.field, field, "{e}");
+    assert!(!e.rule.is_empty() && e.to_string().contains(field), "{e}");
+}
+
+#[test]
+fn every_state_survives_the_wire_and_unspecified_or_unknown_ones_are_refused() {
+    let states = [
+        HypervisorState::Running,
+        HypervisorState::Paused(PauseReason::Operator),
+        HypervisorState::Paused(PauseReason::IoError),
+        HypervisorState::Paused(PauseReason::Other),
+        HypervisorState::Rebooting,
+        HypervisorState::Stopped,
+        HypervisorState::Panicked,
+        HypervisorState::Gone(ExitReason::Process),
+        HypervisorState::Gone(ExitReason::Panic),
+        HypervisorState::Gone(ExitReason::Unknown),
+        HypervisorState::Unknown,
+    ];
+    for state in states {
+        assert_eq!(hypervisor_state("state", proto::HypervisorState::from(state).into()), Ok(state));
+    }
+    for o in [Outcome::Up, Outcome::Degraded, Outcome::Down, Outcome::Unknown] {
+        assert_eq!(outcome("outcome", proto::Outcome::from(o).into()), Ok(o));
+    }
+    for n in Network::ALL {
+        assert_eq!(network("network", proto::Network::from(n).into()), Ok(n));
+    }
+    for o in [
+        RelayOutcome::Reached,
+        RelayOutcome::Refused,
+        RelayOutcome::Stalled,
+        RelayOutcome::Silent,
+        RelayOutcome::Denied,
+    ] {
+        assert_eq!(relay_outcome("relay", proto::RelayOutcome::from(o).into()), Ok(o));
+    }
+    for bad in [0, 99, -1] {
+        refused(hypervisor_state("state", bad), "state");
+        refused(outcome("outcome", bad), "outcome");
+        refused(network("network", bad), "network");
+        refused(relay_outcome("relay", bad), "relay");
+    }
+}
+
+#[test]
+fn ids_of_the_wrong_length_or_zero_are_refused() {
+    refused(vm_id("vm", &[1; 15]), "vm");
+    refused(boot_id("boot", &[]), "boot");
+    refused(cluster_id("cluster", &[1; 17]), "cluster");
+    refused(digest("digest", &[1; 31]), "digest");
+    refused(node_id("node", "Not A Label"), "node");
+    refused(probe_name("probe", ""), "probe");
+    refused(manager_id("manager", 0), "manager");
+    refused(watcher_id("watcher", 0), "watcher");
+    refused(socket_address("address", "10.0.0.1"), "address");
+    assert_eq!(vm_id("vm", &vm_bytes(vm())), Ok(vm()));
+}
+
+#[test]
+fn a_nodes_words_survive_the_wire() {
+    let hello = NodeHello {
+        boot: BootId::new(Uuid::from_u128(1)),
+        incarnation: Incarnation::new(2),
+        statement_key: [3; 32],
+        relay: "10.1.0.11:7002".parse().unwrap(),
+        rack: None,
+        driver: "qemu".to_owned(),
+        hosts_watchers: true,
+        network: Network::Management,
+    };
+    assert_eq!(NodeHello::try_from(proto::NodeHello::from(&hello)), Ok(hello.clone()));
+    let report = NodeReport {
+        sequence: Sequence::new(4),
+        tick: TickSequence::new(5),
+        age: Duration::from_millis(6),
+        full: true,
+        vms: vec![vm_report()],
+        watchers: vec![(WatcherId::new(1), HypervisorState::Running)],
+    };
+    assert_eq!(NodeReport::try_from(proto::NodeReport::from(&report)), Ok(report));
+    let wrong = proto::NodeHello { driver: "vmware".to_owned(), ..(&hello).into() };
+    refused(NodeHello::try_from(wrong), "hello.driver");
+    let wrong = proto::NodeHello { statement_key: vec![1; 31], ..(&hello).into() };
+    refused(NodeHello::try_from(wrong), "hello.statement_key");
+}
+
+#[test]
+fn a_report_over_a_limit_is_refused_whole() {
+    let one = proto::VmReport::from(&VmReport { spec: None, ..vm_report() });
+    let report = |count| proto::NodeReport { vms: vec![one.clone(); count], ..proto::NodeReport::default() };
+    assert!(NodeReport::try_from(report(limits::VMS_PER_REPORT_MAX)).is_ok());
+    refused(NodeReport::try_from(report(limits::VMS_PER_REPORT_MAX + 1)), "report.vms");
+    let watcher = proto::WatcherVmReport { watcher: 1, state: 1 };
+    let watchers = vec![watcher; limits::WATCHERS_PER_REPORT_MAX + 1];
+    refused(NodeReport::try_from(proto::NodeReport { watchers, ..proto::NodeReport::default() }), "report.watchers");
+
+    let one = proto::Observation::from(&observation());
+    let report = |count| proto::WatcherReport { observations: vec![one.clone(); count], ..Default::default() };
+    assert!(WatcherReport::try_from(report(limits::OBSERVATIONS_PER_REPORT_MAX)).is_ok());
+    refused(WatcherReport::try_from(report(limits::OBSERVATIONS_PER_REPORT_MAX + 1)), "observations");
+    let relay = proto::RelayObservation { node: "n1".to_owned(), outcome: 1, begun: None };
+    let relays = vec![relay; limits::RELAYS_PER_REPORT_MAX + 1];
+    refused(WatcherReport::try_from(proto::WatcherReport { relays, ..Default::default() }), "relays");
+    let statements = vec![proto::Signed::default(); limits::STATEMENTS_PER_ANSWER_MAX + 1];
+    refused(WatcherAnswer::try_from(proto::Answer { statements, ..Default::default() }), "answer.statements");
+}
+
+#[test]
+fn a_description_over_a_limit_is_refused_with_the_field() {
+    let with = |change: &dyn Fn(&mut proto::VmDescription)| {
+        let mut description = vm_description(&spec());
+        change(&mut description);
+        vm_spec(vm(), description)
+    };
+    assert_eq!(with(&|_| ()), Ok(spec()));
+    let probe = proto::ProbeAssignment::from(&probe());
+    assert!(with(&|d| d.probes = vec![probe.clone(); limits::PROBES_PER_VM_MAX]).is_ok());
+    refused(with(&|d| d.probes = vec![probe.clone(); limits::PROBES_PER_VM_MAX + 1]), "probes");
+    let address = proto::Address { network: 1, address: "10.0.0.1".to_owned() };
+    refused(with(&|d| d.addresses = vec![address.clone(); limits::ADDRESSES_MAX + 1]), "addresses");
+    refused(with(&|d| d.addresses[0].address = "host.example".to_owned()), "address.address");
+    refused(with(&|d| d.labels = vec![proto::Label::default(); limits::LABELS_MAX + 1]), "labels");
+    refused(with(&|d| d.labels[0].key = "k".repeat(limits::LABEL_TEXT_MAX + 1)), "label.key");
+    refused(with(&|d| d.name = "n".repeat(limits::NAME_TEXT_MAX + 1)), "description.name");
+    refused(with(&|d| d.probes[0].settings = "[]".to_owned()), "probe.settings");
+    let long = format!("{{\"a\":\"{}\"}}", "x".repeat(limits::SETTINGS_MAX));
+    refused(with(&|d| d.probes[0].settings = long.clone()), "probe.settings");
+}
+
+#[test]
+fn a_watchers_words_survive_the_wire_and_get_their_moment_from_the_manager() {
+    let report = WatcherReport {
+        sequence: Sequence::new(1),
+        assignment: AssignmentGeneration::new(2),
+        full: false,
+        observations: vec![observation()],
+        relays: vec![WireRelayObservation {
+            node: NodeId::new("n1").unwrap(),
+            outcome: RelayOutcome::Silent,
+            begun: TickSequence::new(3),
+        }],
+        others_age: Some(Duration::from_millis(400)),
+        health: Some(WatcherHealth {
+            loop_lag: Duration::from_millis(1),
+            steal_percent: 100,
+            management_reached: true,
+            service_reached: false,
+        }),
+        tick: TickSequence::new(4),
+    };
+    assert_eq!(WatcherReport::try_from(proto::WatcherReport::from(&report)), Ok(report));
+    let held = observation().at(WatcherId::new(1), Moment::from_micros(77), Some(Nonce::new(5)));
+    assert_eq!((held.begun, held.outcome, held.asked), (Moment::from_micros(77), Outcome::Down, Some(Nonce::new(5))));
+}
+
+#[test]
+fn an_observation_with_too_much_text_or_impossible_health_is_refused() {
+    let m = proto::Observation::from(&observation());
+    let long = proto::Observation { reason: "r".repeat(limits::REASON_MAX + 1), ..m.clone() };
+    refused(WireObservation::try_from(long), "observation.reason");
+    let long = proto::Observation { message: "m".repeat(limits::MESSAGE_MAX + 1), ..m };
+    refused(WireObservation::try_from(long), "observation.message");
+    refused(
+        WatcherHealth::try_from(proto::WatcherHealth { steal_percent: 101, ..Default::default() }),
+        "health.steal_percent",
+    );
+}
+
+#[test]
+fn orders_survive_the_wire_and_none_is_taken_without_its_fence() {
+    let fence = Fence { term: Term::new(3), log_index: LogIndex::new(40) };
+    let endpoint = |number, network, address: &str| ManagerEndpoint {
+        manager: ManagerId::new(number),
+        network,
+        address: address.parse().unwrap(),
+    };
+    let create = CreateWatcher {
+        fence,
+        watcher: WatcherId::new(5),
+        placed: LogIndex::new(39),
+        secret: [9; 32],
+        ca_certificate: "pem".to_owned(),
+        managers: vec![
+            endpoint(1, Network::Management, "10.1.0.1:7001"),
+            endpoint(1, Network::Service, "10.2.0.1:7001"),
+            endpoint(2, Network::Management, "10.1.0.2:7001"),
+        ],
+    };
+    let m = proto::CreateWatcher::from(&create);
+    assert_eq!(CreateWatcher::try_from(m.clone()), Ok(create.clone()));
+    assert!(!format!("{create:?}").contains("secret"), "a secret never reaches a log");
+    refused(CreateWatcher::try_from(proto::CreateWatcher { fence: None, ..m.clone() }), "create_watcher.fence");
+    refused(
+        CreateWatcher::try_from(proto::CreateWatcher { secret: vec![9; 31], ..m.clone() }),
+        "create_watcher.secret",
+    );
+    let many = vec![proto::ManagerAddresses { manager: 1, endpoints: Vec::new() }; limits::MANAGERS_MAX + 1];
+    refused(manager_endpoints(many), "managers");
+    let long = "c".repeat(limits::CERTIFICATE_MAX + 1);
+    refused(
+        CreateWatcher::try_from(proto::CreateWatcher { ca_certificate: long, ..m }),
+        "create_watcher.ca_certificate",
+    );
+
+    let assignment = Assignment {
+        fence,
+        generation: AssignmentGeneration::new(6),
+        targets: vec![Target {
+            vm: vm(),
+            node: NodeId::new("n1").unwrap(),
+            addresses: spec().addresses,
+            probes: spec().probes,
+            labels: spec().labels,
+        }],
+        relays: vec![RelayTarget {
+            node: NodeId::new("n1").unwrap(),
+            address: "10.1.0.11:7002".parse().unwrap(),
+            grant: proto::Signed { payload: vec![1], signature: vec![2] },
+        }],
+        probes: BTreeMap::from([(ProbeName::new("rdp").unwrap(), vouch_types::Digest::new([4; 32]))]),
+    };
+    let m = proto::Assignment::from(&assignment);
+    assert_eq!(Assignment::try_from(m.clone()), Ok(assignment));
+    refused(Assignment::try_from(proto::Assignment { fence: None, ..m.clone() }), "assignment.fence");
+    let over = vec![m.targets[0].clone(); limits::TARGETS_PER_ASSIGNMENT_MAX + 1];
+    refused(Assignment::try_from(proto::Assignment { targets: over, ..m.clone() }), "assignment.targets");
+    let over = vec![m.relays[0].clone(); limits::RELAYS_PER_ASSIGNMENT_MAX + 1];
+    refused(Assignment::try_from(proto::Assignment { relays: over, ..m.clone() }), "assignment.relays");
+    let over = vec![m.probes[0].clone(); limits::PROBES_PER_ASSIGNMENT_MAX + 1];
+    refused(Assignment::try_from(proto::Assignment { probes: over, ..m }), "assignment.probes");
+
+    let owned = proto::OwnedVm { vm: vm_bytes(vm()), generation: 2 };
+    let told = proto::Ownership { fence: Some(fence.into()), vms: vec![owned.clone()] };
+    assert_eq!(ownership(told), Ok((fence, BTreeMap::from([(vm(), Generation::new(2))]))));
+    refused(ownership(proto::Ownership { fence: None, vms: Vec::new() }), "ownership.fence");
+    let over = vec![owned; limits::VMS_PER_REPORT_MAX + 1];
+    refused(ownership(proto::Ownership { fence: Some(fence.into()), vms: over }), "ownership.vms");
+}
+
+#[test]
+fn a_grant_over_its_limit_is_refused() {
+    let grant = |count| proto::Grant {
+        cluster: vec![1; 16],
+        watcher: 1,
+        node: "n1".to_owned(),
+        vms: vec![vec![2; 16]; count],
+        generation: 1,
+    };
+    assert!(vouch_types::Grant::try_from(grant(limits::GRANT_VMS_MAX)).is_ok());
+    refused(vouch_types::Grant::try_from(grant(limits::GRANT_VMS_MAX + 1)), "grant.vms");
+}
+
+#[test]
+fn an_error_shows_field_rule_and_only_the_beginning_of_a_long_value() {
+    let e = text("field", "x".repeat(1000), 10).expect_err("must be refused");
+    assert!(e.value.len() <= 80 && e.to_string().contains("at most 10 bytes, is 1000"), "{e}");
+    assert!(matches!(LinkError::from(e), LinkError::Malformed(_)));
+}

@@ -113,7 +113,11 @@ impl GrpcPeerLinks {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn addresses(&self, to: ManagerId) -> Result<Vec<(Network, SocketAddr)>, LinkError> {
+    /// Returns where a manager is dialled, the network that was connected last first.
+    ///
+    /// # Errors
+    /// [`LinkError::Unreachable`] when it is not in the table.
+    pub fn addresses(&self, to: ManagerId) -> Result<Vec<(Network, SocketAddr)>, LinkError> {
         self.lock().get(&to).map(|p| p.addresses.clone()).ok_or_else(|| LinkError::Unreachable {
             to: to.to_string(),
             address: "no address".to_owned(),

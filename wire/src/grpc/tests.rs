@@ -1,1 +1,7 @@
-//! Tests come with the next commit.
+//! The links over real sockets on loopback, with real certificates.
+
+mod fixture;
+mod peers;
+mod relay;
+mod sessions;
+mod trust;

@@ -1,1 +1,62 @@
-//! Tests come with the next commit.
+//! Identities from files: what is wrong is named with its path.
+
+use std::fs;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use vouch_types::{ManagerId, WallTime};
+
+use super::*;
+use crate::pki::{AdjustableTime, CertificateAuthority, VALIDITY_MIN, server_config};
+
+fn stored(mode: u32) -> (TempDir, [std::path::PathBuf; 3]) {
+    let now = WallTime::from_unix_millis(1_795_383_407_000);
+    let ca = CertificateAuthority::generate("test", now).unwrap();
+    let issued =
+        ca.issue(&PeerIdentity::Manager(ManagerId::new(1)), now, VALIDITY_MIN + Duration::from_secs(1)).unwrap();
+    let folder = TempDir::new().unwrap();
+    let paths = ["m1.pem", "m1.key", "ca.pem"].map(|name| folder.path().join(name));
+    fs::write(&paths[0], &issued.certificate_pem).unwrap();
+    fs::write(&paths[1], &issued.key_pem).unwrap();
+    fs::write(&paths[2], &issued.ca_certificate_pem).unwrap();
+    fs::set_permissions(&paths[1], fs::Permissions::from_mode(mode)).unwrap();
+    (folder, paths)
+}
+
+#[test]
+fn an_identity_is_loaded_from_files_and_makes_tls() {
+    let (_folder, [certificate, key, ca]) = stored(0o600);
+    let identity = Identity::load(&certificate, &key, &ca).unwrap();
+    assert_eq!(identity.owner().server_name(), "m1.manager.vouch");
+    let clock = std::sync::Arc::new(AdjustableTime::at_least(WallTime::default()));
+    assert!(server_config(&identity, clock).is_ok());
+}
+
+#[test]
+fn a_key_that_others_may_read_is_refused_with_path_mode_and_rule() {
+    for mode in [0o640, 0o604, 0o660] {
+        let (_folder, [certificate, key, ca]) = stored(mode);
+        let e = Identity::load(&certificate, &key, &ca).expect_err("must be refused").to_string();
+        assert!(e.contains("m1.key") && e.contains(&format!("{mode:04o}")) && e.contains("chmod 600"), "{e}");
+    }
+}
+
+#[test]
+fn a_missing_or_empty_file_is_named() {
+    let (_folder, [certificate, key, ca]) = stored(0o600);
+    fs::write(&certificate, "nothing").unwrap();
+    let e = Identity::load(&certificate, &key, &ca).expect_err("must be refused").to_string();
+    assert!(e.contains("m1.pem"), "{e}");
+    fs::remove_file(&certificate).unwrap();
+    let e = Identity::load(&certificate, &key, &ca).expect_err("must be refused").to_string();
+    assert!(e.contains("m1.pem"), "{e}");
+}
+
+#[test]
+fn the_key_of_another_certificate_makes_no_tls() {
+    let (_one, [certificate, _, ca]) = stored(0o600);
+    let (_other, [_, key, _]) = stored(0o600);
+    let identity = Identity::load(&certificate, &key, &ca).unwrap();
+    let clock = std::sync::Arc::new(AdjustableTime::at_least(WallTime::default()));
+    assert!(matches!(server_config(&identity, clock), Err(PkiError::Tls(_))));
+}
