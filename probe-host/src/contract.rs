@@ -1,15 +1,15 @@
 //! What a component may import, by name.
 //!
-//! The standard library of a guest always names the files, the environment and the standard streams of WASI, whether its
-//! author uses them or not. These are provided and empty: no folder is open, no variable is set, standard input is
-//! closed. Anything that is not on this list is refused before a component ever runs.
+//! The standard library of a guest names the files, the environment and the standard streams of WASI, whether its author
+//! uses them or not, and the lookup of names as soon as an address is given as text. These are provided and empty: no
+//! folder is open, no variable is set, standard input is closed, no name is looked up. Anything that is not on this list is refused before a component ever runs.
 
 /// Our own interfaces.
 const OWN: [&str; 4] =
     ["vouch:probe/types@0.1.0", "vouch:probe/icmp@0.1.0", "vouch:probe/guest-agent@0.1.0", "vouch:probe/log@0.1.0"];
 
 /// Interfaces of WASI 0.2, in any of its versions.
-const WASI: [&str; 26] = [
+const WASI: [&str; 27] = [
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stderr",
@@ -31,6 +31,7 @@ const WASI: [&str; 26] = [
     "wasi:random/insecure-seed",
     "wasi:random/random",
     "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
     "wasi:sockets/network",
     "wasi:sockets/tcp",
     "wasi:sockets/tcp-create-socket",
@@ -53,7 +54,6 @@ mod tests {
         assert!(may_import("wasi:sockets/tcp@0.2.6"));
         assert!(may_import("vouch:probe/icmp@0.1.0"));
         for other in [
-            "wasi:sockets/ip-name-lookup@0.2.6",
             "wasi:http/outgoing-handler@0.2.6",
             "wasi:sockets/tcp@0.3.0",
             "wasi:sockets/tcp",

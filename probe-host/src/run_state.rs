@@ -56,7 +56,8 @@ impl RunState {
         table.set_max_capacity(RESOURCES_MAX);
         let mut wasi = WasiCtx::builder();
         let seen = Arc::clone(&reach);
-        wasi.stderr(stderr.clone()).allow_ip_name_lookup(false).socket_addr_check(move |address, usage| {
+        wasi.stderr(stderr.clone()).allow_tcp(true).allow_udp(true).allow_ip_name_lookup(false);
+        wasi.socket_addr_check(move |address, usage| {
             let permitted = seen.filter.permits(address, usage);
             Box::pin(std::future::ready(permitted))
         });

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 
 wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-0.1.0" });
@@ -75,6 +75,10 @@ impl Guest for Hostile {
                     Err(e) => said("refused", format!("{e:?}")),
                 }
             }
+            "look-up" => match value.to_socket_addrs() {
+                Ok(found) => said("found", format!("{:?}", found.collect::<Vec<_>>())),
+                Err(e) => said("refused", format!("{:?}", e.kind())),
+            },
             "read" => match std::fs::File::open(value).and_then(|mut f| f.read(&mut [0; 1])) {
                 Ok(_) => said("read", String::new()),
                 Err(e) => said("refused", format!("{:?}", e.kind())),
