@@ -1,6 +1,31 @@
 //! The replicated manager: one process of the control cluster. Every manager hears every node and watcher; only the
 //! leader decides.
+//!
+//! ```text
+//!  nodes, watchers, managers --> fleet --> detect --> raft --> store --> api
+//!                                  ^                            |
+//!                                  \------- background <-------/
+//! ```
+//!
+//! [`Manager`] puts the parts together over seams that a simulator can replace; [`run`](run::run) is the real process.
 
 pub mod api;
+pub mod config;
+pub mod counters;
 pub mod raft;
+pub mod run;
+pub mod seams;
 pub mod store;
+
+mod background;
+mod detect;
+mod enroll;
+mod fleet;
+mod live_view;
+mod manager;
+mod secrets;
+mod service;
+
+pub use config::{Config, ConfigError};
+pub use manager::{CaKeys, Manager, ManagerHandle, Parts, ShippedProbe, SubmitError};
+pub use run::{RunError, run};

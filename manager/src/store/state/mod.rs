@@ -104,6 +104,11 @@ impl State {
         &self.watchers
     }
 
+    /// Returns how many watchers were ever placed: the next one has the number after it.
+    pub fn watchers_placed(&self) -> u64 {
+        self.head.watchers_placed
+    }
+
     /// Returns all probes by name.
     pub fn probes(&self) -> &BTreeMap<ProbeName, Arc<ProbeRecord>> {
         &self.probes

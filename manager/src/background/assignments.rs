@@ -1,0 +1,142 @@
+//! Tells watchers what they watch: targets, relays with their grants, and the digests of the probes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use vouch_types::{
+    AssignmentGeneration, ClusterId, Digest, Grant, Moment, NodeId, ProbeName, Term, VmId, WatcherId, WatcherLife,
+};
+use vouch_wire::convert::{Assignment, RelayTarget, Target};
+use vouch_wire::proto;
+use vouch_wire::sign::GrantSigner;
+
+use super::{Desk, Reconciler, ReconcilerReport, RoundError};
+use crate::fleet::Route;
+use crate::store::State;
+
+/// How long a watcher may take to say that it works by an assignment before it is sent again.
+pub const ASSIGNMENT_RESEND: Duration = Duration::from_secs(2);
+
+/// All that an assignment is made of, before anything is signed.
+#[derive(Clone, PartialEq, Debug)]
+struct Inputs {
+    generation: AssignmentGeneration,
+    targets: Vec<Target>,
+    relays: BTreeMap<NodeId, (SocketAddr, Vec<VmId>)>,
+    probes: BTreeMap<ProbeName, Digest>,
+}
+
+struct Told {
+    route: Route,
+    inputs: Inputs,
+    at: Moment,
+}
+
+/// The reconciler; see the module's head.
+#[derive(Default)]
+pub(super) struct AssignmentsReconciler {
+    told: BTreeMap<WatcherId, Told>,
+}
+
+fn inputs_of(state: &State, watcher: WatcherId) -> Option<Inputs> {
+    let record = state.watchers().get(&watcher)?;
+    let vms: Vec<_> = record.vms.iter().filter_map(|vm| state.vms().get(vm)).collect();
+    let targets = vms.iter().map(|vm| Target {
+        vm: vm.spec.id,
+        node: vm.node.clone(),
+        addresses: vm.spec.addresses.clone(),
+        probes: vm.spec.probes.clone(),
+        labels: vm.spec.labels.clone(),
+    });
+    let mut relays: BTreeMap<NodeId, (SocketAddr, Vec<VmId>)> = BTreeMap::new();
+    let own = std::iter::once((&record.node, None));
+    for (node, vm) in own.chain(vms.iter().map(|vm| (&vm.node, Some(vm.spec.id)))) {
+        if let Some(node) = state.nodes().get(node) {
+            relays.entry(node.id.clone()).or_insert_with(|| (node.relay, Vec::new())).1.extend(vm);
+        }
+    }
+    let used: BTreeSet<&ProbeName> = vms.iter().flat_map(|vm| vm.spec.probes.iter().map(|p| &p.probe)).collect();
+    let probes = used.into_iter().filter_map(|name| Some((name.clone(), state.probes().get(name)?.digest)));
+    Some(Inputs { generation: record.assignment, targets: targets.collect(), relays, probes: probes.collect() })
+}
+
+fn assignment(
+    inputs: &Inputs,
+    watcher: WatcherId,
+    cluster: ClusterId,
+    signer: &GrantSigner,
+    fence: vouch_wire::convert::Fence,
+) -> Assignment {
+    let relay = |(node, (address, vms)): (&NodeId, &(SocketAddr, Vec<VmId>))| RelayTarget {
+        node: node.clone(),
+        address: *address,
+        grant: signer.sign(&Grant {
+            cluster,
+            watcher,
+            node: node.clone(),
+            vms: vms.clone(),
+            generation: inputs.generation,
+        }),
+    };
+    Assignment {
+        fence,
+        generation: inputs.generation,
+        targets: inputs.targets.clone(),
+        relays: inputs.relays.iter().map(relay).collect(),
+        probes: inputs.probes.clone(),
+    }
+}
+
+#[async_trait]
+impl Reconciler for AssignmentsReconciler {
+    fn name(&self) -> &'static str {
+        "assignments"
+    }
+
+    fn reset(&mut self) {
+        self.told.clear();
+    }
+
+    async fn round(&mut self, desk: &Desk, term: Term) -> Result<ReconcilerReport, RoundError> {
+        let now = desk.clock.now();
+        let Some((cluster, key)) =
+            desk.consensus.read_state(|state| state.cluster().map(|c| (c.id, c.secrets.grant_key.clone())))
+        else {
+            return Ok(ReconcilerReport::default());
+        };
+        let signer = GrantSigner::from_pkcs8(&key)?;
+        let wanted: Vec<(WatcherId, Inputs)> = desk.consensus.read_state(|state| {
+            let living = state.watchers().values().filter(|w| match w.life {
+                WatcherLife::Placed | WatcherLife::Live | WatcherLife::Lost => true,
+                WatcherLife::Retired => false,
+            });
+            living.filter_map(|w| Some((w.id, inputs_of(state, w.id)?))).collect()
+        });
+        self.told.retain(|watcher, _| wanted.iter().any(|(w, _)| w == watcher));
+        let mut pending = 0;
+        for (watcher, inputs) in wanted {
+            let Some(route) = desk.fleet.watcher_route(watcher) else {
+                self.told.remove(&watcher);
+                continue;
+            };
+            let behind = desk.fleet.working_assignment(watcher) < inputs.generation;
+            pending += u64::from(behind);
+            let told = self.told.get(&watcher).is_some_and(|told| {
+                let waiting = !behind || now.since(told.at) < ASSIGNMENT_RESEND;
+                told.route == route && told.inputs == inputs && waiting
+            });
+            if told {
+                continue;
+            }
+            let message = assignment(&inputs, watcher, cluster, &signer, desk.fence(term));
+            let message = proto::to_watcher::Message::Assignment((&message).into());
+            if desk.fleet.send_to_watcher(watcher, message) {
+                tracing::info!(watcher_id = %watcher, generation = %inputs.generation, vms = inputs.targets.len(), "assignment sent");
+                self.told.insert(watcher, Told { route, inputs, at: now });
+            }
+        }
+        Ok(ReconcilerReport { pending, problem: None })
+    }
+}

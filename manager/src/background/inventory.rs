@@ -1,0 +1,89 @@
+//! Records nodes and their VMs as the nodes describe them. Nobody registers anything by hand.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use vouch_types::{Command, NodeId, NodePath, NodeRecord, Term, VmId, VmSpec, WallTime};
+
+use super::{Desk, Reconciler, ReconcilerReport, RoundError};
+use crate::fleet::NodeWords;
+use crate::store::State;
+
+/// The reconciler; see the module's head.
+#[derive(Default)]
+pub(super) struct InventoryReconciler {
+    /// VMs that a node names and another one owns, told once each.
+    claimed: BTreeSet<(NodeId, VmId)>,
+}
+
+/// Returns the record of a node as it introduces itself; `None` before it has.
+fn record_of(node: &NodeId, words: &NodeWords, at: WallTime) -> Option<NodeRecord> {
+    let hello = words.hello.as_ref()?;
+    Some(NodeRecord {
+        id: node.clone(),
+        rack: hello.rack.clone(),
+        relay: hello.relay,
+        statement_key: hello.statement_key.to_vec(),
+        boot: hello.boot,
+        incarnation: hello.incarnation,
+        driver: hello.driver.clone(),
+        hosts_watchers: hello.hosts_watchers,
+        path: NodePath::direct(at),
+    })
+}
+
+/// Returns whether the recorded node differs from how it introduces itself now.
+fn differs(state: &State, node: &NodeRecord) -> bool {
+    state.nodes().get(&node.id).is_none_or(|known| {
+        let same = NodeRecord { path: known.path.clone(), ..node.clone() } == **known;
+        !same && node.incarnation >= known.incarnation
+    })
+}
+
+/// Returns whether the recorded VMs of a node differ from those that it describes, which are in id order.
+fn vms_differ(state: &State, node: &NodeId, specs: &[VmSpec]) -> bool {
+    let mut recorded: Vec<&VmSpec> = state.vms_of(node).map(|(_, vm)| &vm.spec).collect();
+    recorded.sort_by_key(|spec| spec.id);
+    recorded.len() != specs.len() || recorded.iter().zip(specs).any(|(a, b)| **a != *b)
+}
+
+#[async_trait]
+impl Reconciler for InventoryReconciler {
+    fn name(&self) -> &'static str {
+        "inventory"
+    }
+
+    fn reset(&mut self) {
+        self.claimed.clear();
+    }
+
+    async fn round(&mut self, desk: &Desk, _term: Term) -> Result<ReconcilerReport, RoundError> {
+        if desk.consensus.read_state(|state| state.cluster().is_none()) {
+            return Ok(ReconcilerReport::default());
+        }
+        let mut problem = None;
+        for (node, words) in desk.fleet.node_words() {
+            let at = desk.wall_clock.now();
+            let Some(record) = record_of(&node, &words, at) else { continue };
+            if desk.consensus.read_state(|state| differs(state, &record)) {
+                desk.propose(Command::RecordNode { node: record, at }).await?;
+            }
+            let Some(mut vms) = words.specs() else { continue };
+            let foreign: Vec<VmId> = desk.consensus.read_state(|state| {
+                let owned_elsewhere = |id: &VmId| state.vms().get(id).is_some_and(|vm| vm.node != node);
+                vms.iter().map(|spec| spec.id).filter(owned_elsewhere).collect()
+            });
+            for vm in &foreign {
+                if self.claimed.insert((node.clone(), *vm)) {
+                    tracing::warn!(node_id = %node, vm_id = %vm, "node names a vm that another node owns");
+                }
+                problem = Some(format!("node {node} names vm {vm}, which another node owns"));
+            }
+            vms.retain(|spec| !foreign.contains(&spec.id));
+            if desk.consensus.read_state(|state| vms_differ(state, &node, &vms)) {
+                desk.propose(Command::RecordVms { node, vms, at }).await?;
+            }
+        }
+        Ok(ReconcilerReport { pending: 0, problem })
+    }
+}

@@ -1,0 +1,50 @@
+//! The replicated records as the detector needs them.
+
+use vouch_detector::{Inventory, NodeEntry, VmEntry, WatcherEntry};
+use vouch_types::{LogIndex, ManagerId};
+
+use crate::store::{Changes, State};
+
+/// Returns the inventory of this state.
+pub(super) fn inventory_of(state: &State, index: LogIndex, managers: Vec<ManagerId>) -> Inventory {
+    Inventory {
+        index,
+        managers,
+        nodes: state
+            .nodes()
+            .values()
+            .map(|n| NodeEntry { node: n.id.clone(), boot: n.boot, path: n.path.clone() })
+            .collect(),
+        vms: state
+            .vms()
+            .values()
+            .map(|vm| VmEntry {
+                vm: vm.spec.id,
+                node: vm.node.clone(),
+                generation: vm.generation,
+                addresses: vm.spec.addresses.values().flatten().copied().collect(),
+                probes: vm.spec.probes.clone(),
+                proven: vm.proven.clone(),
+                verdict: vm.verdict.clone(),
+            })
+            .collect(),
+        watchers: state
+            .watchers()
+            .values()
+            .map(|w| WatcherEntry {
+                watcher: w.id,
+                node: w.node.clone(),
+                life: w.life,
+                incarnation: w.incarnation,
+                vms: w.vms.clone(),
+                assignment: w.assignment,
+            })
+            .collect(),
+        manager_notes: state.manager_notes().to_vec(),
+    }
+}
+
+/// Returns whether these changes touch anything that the detector judges by.
+pub(super) fn is_relevant(changes: &Changes) -> bool {
+    changes.head || !changes.nodes.is_empty() || !changes.vms.is_empty() || !changes.watchers.is_empty()
+}

@@ -1,0 +1,9 @@
+//! The driver of the detector: one task feeds it, and carries out its effects while this manager leads.
+
+mod checks;
+mod inventory;
+mod task;
+mod views;
+
+pub(crate) use views::RelayWord;
+pub(crate) use task::{DETECTOR_QUEUE, DetectorInput, DetectorTask, lease_check_interval};

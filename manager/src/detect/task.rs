@@ -1,0 +1,382 @@
+//! The one task that owns the detector.
+//!
+//! It hands events in, in the order in which they came, and carries effects out only while this manager leads with a
+//! quorum behind it. At most one proposal is under way; what became of it is the detector's to know before it proposes
+//! again. When the records change it gets the whole of them anew, and what was said of things that were not recorded
+//! yet is told again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+use vouch_detector::{Ask, Detector, Effect, Event, Proposal, Settlement};
+use vouch_types::command::CHANGES_MAX;
+use vouch_types::{Applied, Command, LogIndex, ManagerId, Moment, NodeId, Term, Timing, VmId, WatcherId, WatcherLife};
+
+use super::checks::{Check, Checks};
+use super::inventory::{inventory_of, is_relevant};
+use crate::api::CheckError;
+use crate::api::view::{CheckView, EvidenceView};
+use crate::counters::{Count, Counters};
+use crate::fleet::Fleet;
+use crate::raft::{Consensus, Notice, NoticeStream};
+use crate::seams::{Clock, WallClock};
+
+/// How many events may wait for the detector; beyond that the streams are held up.
+pub(crate) const DETECTOR_QUEUE: usize = 8_192;
+/// How many lease times a proposal may take before it counts as lost.
+const PROPOSAL_LEASES: u32 = 10;
+
+/// What the task is handed.
+pub(crate) enum DetectorInput {
+    /// A fact.
+    Event(Event),
+    /// An operator wants a fresh look at a VM.
+    Check {
+        /// Which VM.
+        vm: VmId,
+        /// Where the outcome goes.
+        reply: oneshot::Sender<Result<CheckView, CheckError>>,
+    },
+    /// Somebody wants to know what the detector holds on a VM.
+    Evidence {
+        /// Which VM.
+        vm: VmId,
+        /// Where it goes.
+        reply: oneshot::Sender<Option<EvidenceView>>,
+    },
+}
+
+/// The task; see the module's head.
+pub(crate) struct DetectorTask {
+    pub(crate) own: ManagerId,
+    pub(crate) timing: Timing,
+    pub(crate) clock: Clock,
+    pub(crate) wall_clock: Arc<dyn WallClock>,
+    pub(crate) consensus: Consensus,
+    pub(crate) fleet: Fleet,
+    pub(crate) counters: Counters,
+    pub(crate) leading: watch::Receiver<Option<Term>>,
+    pub(crate) inputs: mpsc::Receiver<DetectorInput>,
+}
+
+/// The settlement of a proposal, by its number.
+type Settled = (u64, Settlement);
+
+struct Running {
+    task: DetectorTask,
+    detector: Detector,
+    checks: Checks,
+    leads: Option<Term>,
+    deadline: Option<Moment>,
+    proposal: u64,
+    settled_index: LogIndex,
+    settled: mpsc::Sender<Settled>,
+    known_nodes: BTreeSet<NodeId>,
+    known_vms: BTreeSet<VmId>,
+    known_watchers: BTreeSet<WatcherId>,
+}
+
+impl DetectorTask {
+    /// Runs until the manager stops.
+    pub(crate) async fn run(self) {
+        let (settled, settlements) = mpsc::channel(16);
+        let notices = self.consensus.subscribe();
+        let running = Running {
+            detector: Detector::new(self.own, self.timing.clone()),
+            task: self,
+            checks: Checks::default(),
+            leads: None,
+            deadline: None,
+            proposal: 0,
+            settled_index: LogIndex::default(),
+            settled,
+            known_nodes: BTreeSet::new(),
+            known_vms: BTreeSet::new(),
+            known_watchers: BTreeSet::new(),
+        };
+        running.run(notices, settlements).await;
+    }
+}
+
+impl Running {
+    async fn run(mut self, mut notices: NoticeStream, mut settlements: mpsc::Receiver<Settled>) {
+        let mut interval = tokio::time::interval(self.task.timing.tick_interval);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.load_inventory();
+        loop {
+            let deadline = self.deadline.map(|at| self.task.clock.instant(at));
+            let due = async move {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                changed = self.task.leading.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let leads = *self.task.leading.borrow_and_update();
+                    self.lead(leads);
+                }
+                notice = notices.next() => {
+                    let Some(notice) = notice else { return };
+                    let mut relevant = concerns(&notice);
+                    // All that waits is one new inventory, not many.
+                    while let Some(Some(next)) = notices.next().now_or_never() {
+                        relevant |= concerns(&next);
+                    }
+                    if relevant {
+                        self.load_inventory();
+                    }
+                }
+                Some((proposal, settlement)) = settlements.recv() => {
+                    if proposal == self.proposal {
+                        self.settle(settlement);
+                    }
+                }
+                _ = interval.tick() => self.feed(Event::Ticked),
+                () = due => {
+                    self.deadline = None;
+                    self.feed(Event::Ticked);
+                }
+                input = self.task.inputs.recv() => match input {
+                    Some(input) => self.take(input),
+                    None => return,
+                }
+            }
+            self.checks.finish(self.task.clock.now());
+        }
+    }
+
+    fn take(&mut self, input: DetectorInput) {
+        match input {
+            DetectorInput::Event(event) => {
+                let answered = match &event {
+                    Event::AskAnswered { watcher, nonce } => Some((*watcher, *nonce)),
+                    _ => None,
+                };
+                self.feed(event);
+                if let Some((watcher, nonce)) = answered {
+                    self.checks.answered(self.task.clock.now(), watcher, nonce);
+                }
+            }
+            DetectorInput::Check { vm, reply } => self.check(vm, reply),
+            DetectorInput::Evidence { vm, reply } => {
+                // The one who asked may have gone.
+                let _ = reply.send(self.evidence(vm));
+            }
+        }
+    }
+
+    fn evidence(&self, vm: VmId) -> Option<EvidenceView> {
+        let now = self.task.clock.now();
+        let evidence = self.detector.evidence(now, &vm)?;
+        self.task.consensus.read_state(|state| {
+            let context = super::views::EvidenceContext {
+                own: self.task.own,
+                leads: self.leads.is_some(),
+                window: self.task.timing.window,
+                state,
+            };
+            Some(super::views::evidence_view(&context, &evidence, &self.task.fleet.relay_words(now)))
+        })
+    }
+
+    fn check(&mut self, vm: VmId, reply: oneshot::Sender<Result<CheckView, CheckError>>) {
+        let now = self.task.clock.now();
+        let refusal = if !self.known_vms.contains(&vm) {
+            Some(CheckError::UnknownVm(vm))
+        } else if self.leads.is_none() || !self.checks.has_room() {
+            Some(CheckError::NotLeader)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            let _ = reply.send(Err(refusal));
+            return;
+        }
+        let effects = self.detector.handle(now, Event::CheckRequested { vm });
+        let asks: Vec<&Ask> = effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Ask(ask) if ask.vms.contains(&vm) => Some(ask),
+                Effect::Ask(_) | Effect::Propose(_) | Effect::Schedule(_) => None,
+            })
+            .collect();
+        if asks.is_empty() {
+            let _ = reply.send(Err(CheckError::NoWatcher(vm)));
+        } else {
+            let limit = asks.iter().map(|a| a.deadline).max().unwrap_or_default() + self.task.timing.tick_interval * 2;
+            self.checks.add(Check {
+                vm,
+                begun: now,
+                deadline: now + limit,
+                open: asks.iter().map(|a| (a.nonce, a.watcher)).collect(),
+                asked: asks.iter().map(|a| a.watcher).collect(),
+                answered: BTreeSet::new(),
+                reply,
+            });
+        }
+        self.execute(effects);
+    }
+
+    fn lead(&mut self, leads: Option<Term>) {
+        self.leads = leads;
+        // A proposal of an earlier term is nothing to wait for.
+        self.proposal += 1;
+        self.load_inventory();
+        self.feed(Event::LeadershipChanged { leads });
+    }
+
+    fn settle(&mut self, settlement: Settlement) {
+        match settlement {
+            Settlement::Committed(index) => {
+                self.settled_index = self.settled_index.max(index);
+                self.task.counters.add(Count::ProposalsCommitted, "detector", 1);
+            }
+            Settlement::Failed => self.task.counters.add(Count::ProposalsFailed, "detector", 1),
+        }
+        self.feed(Event::ProposalSettled(settlement));
+        self.load_inventory();
+    }
+
+    /// Hands the records to the detector as they are now, and tells again what was said of those that are new.
+    fn load_inventory(&mut self) {
+        let consensus = &self.task.consensus;
+        // Read first: the state is then of this index or a later one. What is settled was applied.
+        let index = (*consensus.applied_index().borrow()).max(self.settled_index);
+        let managers = consensus.status().voters.into_keys().collect();
+        let inventory = consensus.read_state(|state| inventory_of(state, index, managers));
+        let nodes: BTreeSet<NodeId> = inventory.nodes.iter().map(|n| n.node.clone()).collect();
+        let watchers: BTreeSet<WatcherId> = inventory.watchers.iter().map(|w| w.watcher).collect();
+        let vms: BTreeSet<VmId> = inventory.vms.iter().map(|vm| vm.vm).collect();
+        let new_vms = inventory.vms.iter().filter(|vm| !self.known_vms.contains(&vm.vm)).map(|vm| vm.node.clone());
+        let mut new_nodes: BTreeSet<NodeId> = new_vms.collect();
+        new_nodes.extend(nodes.difference(&self.known_nodes).cloned());
+        let mut new_watchers: BTreeSet<WatcherId> = watchers.difference(&self.known_watchers).copied().collect();
+        if vms.difference(&self.known_vms).next().is_some() {
+            new_watchers.extend(watchers.iter().copied());
+        }
+        if watchers != self.known_watchers {
+            let kept: BTreeSet<WatcherId> =
+                inventory.watchers.iter().filter(|w| w.life != WatcherLife::Retired).map(|w| w.watcher).collect();
+            self.task.fleet.forget_watchers(|watcher| kept.contains(&watcher));
+        }
+        (self.known_nodes, self.known_watchers, self.known_vms) = (nodes, watchers, vms);
+        self.feed(Event::InventoryChanged(inventory));
+        if !new_nodes.is_empty() || !new_watchers.is_empty() {
+            let nodes: Vec<_> = new_nodes.into_iter().collect();
+            let watchers: Vec<_> = new_watchers.into_iter().collect();
+            for event in self.task.fleet.retold(&nodes, &watchers) {
+                self.feed(event);
+            }
+        }
+    }
+
+    fn feed(&mut self, event: Event) {
+        let effects = self.detector.handle(self.task.clock.now(), event);
+        self.execute(effects);
+    }
+
+    fn execute(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Schedule(at) => self.deadline = Some(at),
+                Effect::Ask(ask) if self.leads.is_some() => {
+                    self.task.fleet.ask(&ask);
+                }
+                Effect::Propose(proposal) if self.leads.is_some() => self.propose(proposal),
+                Effect::Ask(_) => self.task.counters.add(Count::EffectsDropped, "ask", 1),
+                Effect::Propose(_) => {
+                    self.task.counters.add(Count::EffectsDropped, "proposal", 1);
+                    self.proposal += 1;
+                    let (settled, number) = (self.settled.clone(), self.proposal);
+                    let wait = self.task.timing.tick_interval;
+                    tokio::spawn(async move {
+                        tokio::time::sleep(wait).await;
+                        let _ = settled.send((number, Settlement::Failed)).await;
+                    });
+                }
+            }
+        }
+    }
+
+    fn propose(&mut self, proposal: Proposal) {
+        self.proposal += 1;
+        let number = self.proposal;
+        let commands = commands_of(proposal, &*self.task.wall_clock);
+        let (consensus, settled) = (self.task.consensus.clone(), self.settled.clone());
+        let within = self.task.timing.raft_election_max * PROPOSAL_LEASES;
+        tokio::spawn(async move {
+            let settlement = match tokio::time::timeout(within, propose_all(&consensus, commands)).await {
+                Ok(Some(index)) => Settlement::Committed(index),
+                Ok(None) | Err(_) => Settlement::Failed,
+            };
+            let _ = settled.send((number, settlement)).await;
+        });
+    }
+}
+
+fn concerns(notice: &Notice) -> bool {
+    match notice {
+        Notice::Changed { changes, .. } => is_relevant(changes),
+        Notice::Replaced => true,
+    }
+}
+
+/// Returns the commands of a proposal, each within its limit.
+fn commands_of(proposal: Proposal, wall_clock: &dyn WallClock) -> Vec<Command> {
+    let at = wall_clock.now();
+    let mut commands = Vec::new();
+    let Proposal { mut verdicts, mut paths, mut manager_notes, proven, lost_watchers } = proposal;
+    if !proven.is_empty() {
+        commands.push(Command::RecordProven { proven });
+    }
+    for (watcher, reason) in lost_watchers {
+        commands.push(Command::LoseWatcher { watcher, reason, at });
+    }
+    while !paths.is_empty() || !verdicts.is_empty() || manager_notes.is_some() {
+        let some_paths: Vec<_> = paths.drain(..paths.len().min(CHANGES_MAX)).collect();
+        let room = CHANGES_MAX - some_paths.len();
+        let some_verdicts: Vec<_> = verdicts.drain(..verdicts.len().min(room)).collect();
+        commands.push(Command::RecordVerdicts {
+            verdicts: some_verdicts,
+            paths: some_paths,
+            manager_notes: manager_notes.take(),
+            at,
+        });
+    }
+    commands
+}
+
+/// Proposes commands one after the other; returns the index of the last one, or `None` when one was not applied.
+async fn propose_all(consensus: &Consensus, commands: Vec<Command>) -> Option<LogIndex> {
+    let mut last = LogIndex::default();
+    for command in commands {
+        let name = command.name();
+        match consensus.propose(command).await {
+            Ok(Applied::Done { index } | Applied::Recorded { index, .. }) => last = last.max(index),
+            Ok(Applied::Denied(reason)) => {
+                // What is gone meanwhile is nothing to propose again; the inventory shows it.
+                tracing::info!(command = name, %reason, "proposal refused");
+            }
+            Ok(Applied::Nothing | Applied::WatcherPlaced { .. } | Applied::WatchersAssigned { .. }) => {}
+            Err(error) => {
+                tracing::warn!(command = name, %error, "proposal failed");
+                return None;
+            }
+        }
+    }
+    Some(last)
+}
+
+/// How often the lease is confirmed in one tick interval at the most.
+pub(crate) fn lease_check_interval(timing: &Timing) -> Duration {
+    timing.tick_interval.min(timing.raft_election_max / 2)
+}

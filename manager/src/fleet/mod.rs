@@ -1,0 +1,182 @@
+//! The fleet: every node, watcher and other manager that this manager hears, and the streams to them.
+//!
+//! ```text
+//!  node, watcher --stream--> session task --> book (who said what, and how fresh it is) --> events --> detector
+//!  other manager --evidence--> peer task  --/                        \--> evidence frames --> the other managers
+//! ```
+//!
+//! Everything in here is soft state. It says how fresh a word is and hands it on; what a word means is the detector's
+//! matter, and what is recorded is the reconcilers'.
+
+mod answers;
+mod asks;
+mod book;
+mod evidence;
+mod hearing;
+mod node_words;
+mod orders;
+mod peer;
+mod peer_session;
+mod session_tasks;
+mod sessions;
+mod ticks;
+mod watcher_words;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use vouch_detector::Event;
+use vouch_types::{Incarnation, ManagerId, NodeId, Timing};
+use vouch_wire::links::PeerLink;
+use vouch_wire::proto;
+
+use crate::counters::Counters;
+use crate::detect::DetectorInput;
+use crate::raft::Consensus;
+use crate::seams::Clock;
+
+use book::Book;
+pub(crate) use node_words::NodeWords;
+pub(crate) use orders::Route;
+
+/// How long a new stream may take to its first message.
+pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// How long a stream may be silent before it is closed: its other side dials again.
+pub const SILENT_MAX: Duration = Duration::from_secs(30);
+/// How long a forwarded message may take.
+pub const FORWARD_WITHIN: Duration = Duration::from_secs(2);
+
+/// What the fleet is made of.
+pub(crate) struct FleetParts {
+    pub(crate) own: ManagerId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) timing: Timing,
+    pub(crate) others: Vec<ManagerId>,
+    pub(crate) clock: Clock,
+    pub(crate) consensus: Consensus,
+    pub(crate) peer_link: Arc<dyn PeerLink>,
+    pub(crate) detector: mpsc::Sender<DetectorInput>,
+    pub(crate) counters: Counters,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+struct Inner {
+    parts: FleetParts,
+    book: Mutex<Book>,
+    changed: watch::Sender<u64>,
+}
+
+/// The fleet of one manager. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Fleet(Arc<Inner>);
+
+impl Fleet {
+    pub(crate) fn new(parts: FleetParts) -> Self {
+        let book = Book::new(parts.own, parts.incarnation, parts.timing.clone(), parts.counters.clone());
+        Self(Arc::new(Inner { parts, book: Mutex::new(book), changed: watch::Sender::new(0) }))
+    }
+
+    /// Starts the ticks and the evidence streams to the other managers.
+    pub(crate) fn start(&self) {
+        self.spawn(Self::run_ticks(self.clone()));
+        for manager in self.0.parts.others.clone() {
+            self.spawn(Self::run_peer(self.clone(), manager));
+        }
+    }
+
+    fn parts(&self) -> &FleetParts {
+        &self.0.parts
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // A panic while the book is held could leave half a message in it, and every word is soft: go on.
+        self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a task until it ends or the manager stops.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.parts().stop.clone();
+        self.parts().tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// Returns a receiver that is told whenever a stream, an introduction or a full report may call for orders.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
+    fn note_change(&self) {
+        self.0.changed.send_modify(|n| *n += 1);
+    }
+
+    /// Hands events to the detector; waits while its queue is full, so that the streams are held up and not memory.
+    async fn tell(&self, events: Vec<Event>) {
+        for event in events {
+            if self.parts().detector.send(DetectorInput::Event(event)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Returns the statement key of a node as it is recorded.
+    fn statement_key(&self, node: &NodeId) -> Option<Vec<u8>> {
+        self.parts().consensus.read_state(|state| state.nodes().get(node).map(|n| n.statement_key.clone()))
+    }
+
+    async fn run_ticks(self) {
+        let mut interval = tokio::time::interval(self.parts().timing.tick_interval);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            let now = self.parts().clock.now();
+            let mut book = self.book();
+            book.tick(now, now - SILENT_MAX);
+            for manager in &self.parts().others {
+                let frame = book.frame(*manager, now);
+                if let Some(peer) = book.peers.get_mut(manager) {
+                    peer.send(frame);
+                }
+            }
+        }
+    }
+
+    /// Sends a frame to one manager at once: an answer waits for it.
+    fn flush(&self, to: ManagerId) {
+        let now = self.parts().clock.now();
+        let mut book = self.book();
+        let frame = book.frame(to, now);
+        if let Some(peer) = book.peers.get_mut(&to) {
+            peer.send(frame);
+        }
+    }
+
+    /// Waits until there is a cluster, and returns what every stream is greeted with.
+    async fn welcome(&self) -> Option<proto::ManagerWelcome> {
+        let mut index = self.parts().consensus.applied_index();
+        loop {
+            let cluster = self.parts().consensus.read_state(|state| {
+                state.cluster().map(|c| (c.id, c.secrets.grant_public_key.clone()))
+            });
+            if let Some((cluster, grant_public_key)) = cluster {
+                return Some(proto::ManagerWelcome {
+                    manager: self.parts().own.get(),
+                    incarnation: self.parts().incarnation.get(),
+                    cluster: vouch_wire::convert::cluster_bytes(cluster),
+                    grant_public_key,
+                    timing: serde_json::to_string(&self.parts().timing).unwrap_or_default(),
+                });
+            }
+            index.changed().await.ok()?;
+        }
+    }
+}

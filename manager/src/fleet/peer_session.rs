@@ -1,0 +1,104 @@
+//! The evidence streams between managers: each dials every other, and talks over whichever stream is there.
+
+use std::time::Duration;
+
+use vouch_types::ManagerId;
+use vouch_wire::links::{LinkError, Session};
+use vouch_wire::proto;
+
+use super::Fleet;
+use super::peer::PeerStream;
+use crate::counters::Count;
+
+/// How long to wait before a manager that cannot be reached is dialled again; doubled up to the greatest.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+type EvidenceSession = Session<proto::EvidenceFrame, proto::EvidenceFrame>;
+
+/// Who opened an evidence stream.
+#[derive(Clone, Copy)]
+enum Opener {
+    Own,
+    Other,
+}
+
+impl Fleet {
+    /// Keeps an evidence stream to another manager.
+    pub(super) async fn run_peer(self, to: ManagerId) {
+        let mut retry = RETRY_FIRST;
+        loop {
+            match self.parts().peer_link.evidence(to).await {
+                Ok(session) => {
+                    retry = RETRY_FIRST;
+                    self.run_evidence(to, session, Opener::Own).await;
+                }
+                Err(error) => tracing::debug!(manager_id = %to, %error, "evidence stream not opened"),
+            }
+            tokio::time::sleep(retry).await;
+            retry = (retry * 2).min(RETRY_MAX);
+        }
+    }
+
+    /// Runs the evidence stream that another manager opened.
+    pub(crate) fn accept_evidence(&self, from: ManagerId, session: EvidenceSession) {
+        let fleet = self.clone();
+        self.spawn(async move { fleet.run_evidence(from, session, Opener::Other).await });
+    }
+
+    async fn run_evidence(&self, other: ManagerId, session: EvidenceSession, opener: Opener) {
+        let Session { outbound, mut inbound } = session;
+        let id = {
+            let mut book = self.book();
+            let id = book.next_session();
+            let stream = Some(PeerStream { id, outbound });
+            let peer = book.peers.entry(other).or_default();
+            // A new stream may follow a restart: hand everything on again.
+            peer.relayed_nodes.clear();
+            peer.relayed_watchers.clear();
+            match opener {
+                Opener::Own => peer.dialled = stream,
+                Opener::Other => peer.accepted = stream,
+            }
+            id
+        };
+        loop {
+            match inbound.recv().await {
+                Some(Ok(frame)) => self.evidence_frame(other, frame).await,
+                Some(Err(LinkError::Malformed(why))) => {
+                    self.parts().counters.add(Count::Malformed, "manager", 1);
+                    tracing::warn!(manager_id = %other, %why, "malformed evidence");
+                    break;
+                }
+                Some(Err(_)) | None => break,
+            }
+        }
+        let mut book = self.book();
+        if let Some(peer) = book.peers.get_mut(&other) {
+            let stream = match opener {
+                Opener::Own => &mut peer.dialled,
+                Opener::Other => &mut peer.accepted,
+            };
+            if stream.as_ref().is_some_and(|s| s.id == id) {
+                *stream = None;
+            }
+        }
+    }
+
+    async fn evidence_frame(&self, from: ManagerId, frame: proto::EvidenceFrame) {
+        self.parts().counters.add(Count::MessagesReceived, "manager", 1);
+        let now = self.parts().clock.now();
+        let news = !frame.node_reports.is_empty() || !frame.watcher_messages.is_empty();
+        let taken = self.book().take_frame(from, frame, now, &|node| self.statement_key(node));
+        match taken {
+            Ok(events) => self.tell(self.permitted(events)).await,
+            Err(error) => {
+                self.parts().counters.add(Count::Malformed, "manager", 1);
+                tracing::warn!(manager_id = %from, %error, "malformed evidence");
+            }
+        }
+        if news {
+            self.note_change();
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What the API asks the running manager for.
+
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+use vouch_types::{ClusterId, Network, VmId};
+
+use crate::api::view::{CheckView, EvidenceView, HearingView, ReasonView};
+use crate::api::{CheckError, InitError, LiveView, Metric, MetricKind, Readiness};
+use crate::detect::DetectorInput;
+use crate::manager::ManagerHandle;
+
+/// The running manager as the API sees it.
+pub(crate) struct Live(pub(crate) ManagerHandle);
+
+fn gauge(name: &'static str, help: &'static str, labels: Vec<(&'static str, String)>, value: u64) -> Metric {
+    Metric { name, help, kind: MetricKind::Gauge, labels, value }
+}
+
+#[async_trait]
+impl LiveView for Live {
+    async fn evidence(&self, vm: VmId) -> Option<EvidenceView> {
+        let (reply, answer) = oneshot::channel();
+        self.0.0.detector.send(DetectorInput::Evidence { vm, reply }).await.ok()?;
+        answer.await.ok().flatten()
+    }
+
+    async fn check(&self, vm: VmId) -> Result<CheckView, CheckError> {
+        let (reply, answer) = oneshot::channel();
+        if self.0.0.detector.send(DetectorInput::Check { vm, reply }).await.is_err() {
+            return Err(CheckError::NotLeader);
+        }
+        answer.await.unwrap_or(Err(CheckError::NotLeader))
+    }
+
+    async fn hearing(&self) -> HearingView {
+        self.0.0.fleet.hearing()
+    }
+
+    async fn readiness(&self) -> Readiness {
+        let inner = &self.0.0;
+        let now = inner.clock.now();
+        let status = inner.consensus.status();
+        let mut reasons = Vec::new();
+        if inner.consensus.read_state(|state| state.cluster().is_none()) {
+            reasons.push(ReasonView::new("not_initialised", "there is no cluster yet: run `vouch cluster init`"));
+        }
+        match status.leader {
+            None => reasons.push(ReasonView::new("no_leader", "no manager leads, as far as this one knows")),
+            Some(leader) if leader == inner.manager && self.0.leads().is_none() => {
+                reasons.push(ReasonView::new("no_quorum", "this manager led and hears too few others to go on"));
+            }
+            Some(_) => {}
+        }
+        let window = inner.timing.window;
+        if now.since(inner.started) < window {
+            reasons.push(ReasonView::new("warming_up", format!("started less than one window ({window:?}) ago")));
+        }
+        let others = inner.members.len() - 1;
+        let heard = inner.fleet.managers_heard(now - window);
+        if (heard + 1) * 2 <= inner.members.len() {
+            let message = format!("{heard} of {others} other managers are heard");
+            reasons.push(ReasonView::new("no_quorum", message));
+        }
+        let mut notes = Vec::new();
+        if !inner.members.values().any(|m| m.address_on(Network::Service).is_some()) {
+            let message = "managers have no address on the service network: a dead management network cannot be told";
+            notes.push(ReasonView::new("one_network", message));
+        }
+        if heard < others {
+            notes.push(ReasonView::new("managers_silent", format!("{heard} of {others} other managers are heard")));
+        }
+        for (name, report) in inner.reports.borrow().iter() {
+            if let Some(problem) = &report.problem {
+                notes.push(ReasonView::new("reconciler", format!("{name}: {problem}")));
+            }
+        }
+        Readiness { reasons, notes }
+    }
+
+    async fn metrics(&self) -> Vec<Metric> {
+        let inner = &self.0.0;
+        let mut metrics = inner.counters.metrics();
+        let queued = inner.detector.max_capacity() - inner.detector.capacity();
+        metrics.push(gauge("detector_queue", "Events that wait for the detector.", Vec::new(), queued as u64));
+        let leads = u64::from(self.0.leads().is_some());
+        metrics.push(gauge("leads", "Whether this manager leads with a quorum behind it.", Vec::new(), leads));
+        for (name, report) in inner.reports.borrow().iter() {
+            let labels = vec![("reconciler", (*name).to_owned())];
+            let metric =
+                gauge("reconciler_pending", "Things that a reconciler still has to bring about.", labels, report.pending);
+            metrics.push(metric);
+        }
+        metrics
+    }
+
+    async fn init_cluster(&self) -> Result<ClusterId, InitError> {
+        self.0.init_cluster().await
+    }
+}

@@ -1,0 +1,212 @@
+//! The real process: files, sockets, TLS and the operating system's clock around a [`Manager`](crate::Manager).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use vouch_types::{Network, ProbeName, ProbeRecord, WallTime};
+use vouch_wire::grpc::{DialOptions, Dialler, GrpcPeerLinks, ServeError, serve_manager};
+use vouch_wire::pki::{AdjustableTime, Identity, PeerIdentity, PkiError, client_config, server_config};
+use vouch_wire::pki::server_config_without_clients;
+
+use crate::api::{Api, ApiParts, ApiToken, ListenError, Listener, OwnHosts, TokenError};
+use crate::api::component::read_component;
+use crate::config::Config;
+use crate::manager::{CaKeys, Manager, ManagerError, Parts, ShippedProbe};
+use crate::seams::{BlobError, FileBlobs, SystemRng, SystemWallClock};
+use crate::store::{OpenError, Stores};
+
+/// How long a manager may take to apply again what it had acknowledged before it was started again.
+const RECOVERY_MAX: Duration = Duration::from_secs(60);
+
+/// Why a manager does not run, or stopped.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// Certificate, key or CA.
+    #[error(transparent)]
+    Identity(#[from] PkiError),
+    /// The certificate is not this manager's.
+    #[error("tls.certificate: it is of {found}, must be of {wanted}")]
+    WrongIdentity {
+        /// Whose it is.
+        found: PeerIdentity,
+        /// Whose it must be.
+        wanted: PeerIdentity,
+    },
+    /// A file cannot be read.
+    #[error("{path:?} cannot be read")]
+    Read {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A port is taken, or its address is not of this machine.
+    #[error("{key}: {address} cannot be bound")]
+    Bind {
+        /// Which key of the configuration.
+        key: &'static str,
+        /// Its value.
+        address: std::net::SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The API's port.
+    #[error(transparent)]
+    Api(#[from] ListenError),
+    /// The API's token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The API stopped.
+    #[error("the API stopped")]
+    ApiStopped(#[source] std::io::Error),
+    /// What is stored cannot be opened.
+    #[error(transparent)]
+    Stores(#[from] OpenError),
+    /// The blobs cannot be opened.
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
+    /// A shipped probe breaks its own rules.
+    #[error("shipped probe {0} cannot be used: {1}")]
+    Shipped(&'static str, String),
+    /// It does not start.
+    #[error(transparent)]
+    Manager(#[from] ManagerError),
+    /// The mutually authenticated port stopped.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// Storage failed while it ran: nothing in memory can be trusted.
+    #[error("storage failed: {0}")]
+    Fatal(String),
+}
+
+impl RunError {
+    /// Returns whether storage is the reason.
+    pub fn is_storage(&self) -> bool {
+        matches!(self, Self::Stores(_) | Self::Blobs(_) | Self::Manager(_) | Self::Fatal(_))
+    }
+}
+
+fn shipped() -> Result<Vec<ShippedProbe>, RunError> {
+    let probe = |bundled: &vouch_probe_bundle::BundledProbe| {
+        let refuse = |e: &dyn std::fmt::Display| RunError::Shipped(bundled.name, e.to_string());
+        Ok(ShippedProbe {
+            record: ProbeRecord {
+                name: ProbeName::new(bundled.name).map_err(|e| refuse(&e))?,
+                version: bundled.version.to_owned(),
+                digest: bundled.digest(),
+                size: bundled.bytes.len() as u64,
+                imports: read_component(bundled.bytes).map_err(|e| refuse(&e))?,
+                shipped: true,
+            },
+            bytes: Bytes::from_static(bundled.bytes),
+        })
+    };
+    vouch_probe_bundle::all().iter().map(probe).collect()
+}
+
+fn read(path: &std::path::Path) -> Result<String, RunError> {
+    std::fs::read_to_string(path).map_err(|source| RunError::Read { path: path.to_owned(), source })
+}
+
+async fn bind(key: &'static str, address: std::net::SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address).await.map_err(|source| RunError::Bind { key, address, source })
+}
+
+/// Runs a manager until `stop`, or until its storage fails.
+///
+/// # Errors
+/// [`RunError`] names what is wrong; nothing was bound when configuration or keys are.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
+    let identity = Identity::load(&config.tls.certificate, &config.tls.key, &config.tls.ca_certificate)?;
+    let wanted = PeerIdentity::Manager(config.id);
+    if *identity.owner() != wanted {
+        return Err(RunError::WrongIdentity { found: identity.owner().clone(), wanted });
+    }
+    let ca = CaKeys {
+        certificate: read(&config.tls.ca_certificate)?,
+        key: config.tls.ca_key.as_deref().map(read).transpose()?,
+    };
+    let clock = Arc::new(AdjustableTime::at_least(WallTime::default()));
+    let server = server_config(&identity, clock.clone())?;
+    let links = GrpcPeerLinks::new(Dialler::new(client_config(&identity, clock.clone())?, DialOptions::default()));
+    for (manager, addresses) in config.dial_addresses() {
+        links.set_addresses(manager, addresses);
+    }
+    let api_tls = if config.api.listen.ip().is_loopback() {
+        None
+    } else {
+        Some(server_config_without_clients(&identity, clock, &[b"h2", b"http/1.1"])?)
+    };
+
+    let mut listeners = vec![(Network::Management, bind("listen.management", config.listen.management).await?)];
+    if let Some(address) = config.listen.service {
+        listeners.push((Network::Service, bind("listen.service", address).await?));
+    }
+    let api_listener = Listener::bind(config.api.listen, api_tls).await?;
+    std::fs::create_dir_all(&config.data_dir)
+        .map_err(|source| RunError::Read { path: config.data_dir.clone(), source })?;
+    let token = ApiToken::load_or_make(&config.token_file())?;
+    let blobs = Arc::new(FileBlobs::open(&config.data_dir.join("blobs"))?);
+
+    let manager = Manager::start(Parts {
+        manager: config.id,
+        timing: config.timing.clone(),
+        members: config.members(),
+        stores: Stores::open(&config.data_dir)?,
+        raft_link: Arc::new(links.clone()),
+        peer_link: Arc::new(links),
+        wall_clock: Arc::new(SystemWallClock),
+        rng: Arc::new(SystemRng),
+        blobs,
+        shipped: shipped()?,
+        ca,
+    })
+    .await?;
+    let fatal = manager.fatal();
+    if let Err(error) = manager.consensus().wait_for_recovery(RECOVERY_MAX).await {
+        tracing::warn!(manager_id = %config.id, %error, "what was acknowledged before has not been applied again yet");
+    }
+    let api = Api::new(ApiParts {
+        manager: config.id,
+        published: Arc::new(manager.consensus().clone()),
+        live: manager.live_view(),
+        peers: manager.peer_link(),
+        blobs: manager.blobs(),
+        wall: manager.wall_clock(),
+        token,
+        hosts: OwnHosts::new(own_hosts(&config)),
+    });
+    manager.set_api(api.clone());
+
+    let serving = CancellationToken::new();
+    let outcome = tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(()),
+        reason = fatal => Err(RunError::Fatal(reason)),
+        served = serve_manager(listeners, server, manager.service(), manager.raft_service(), serving.clone()) => {
+            served.map_err(RunError::from)
+        }
+        served = api_listener.serve(api, serving.clone()) => served.map_err(RunError::ApiStopped),
+    };
+    serving.cancel();
+    manager.shutdown().await;
+    outcome
+}
+
+/// Returns the names and addresses that the API answers to: those that the configuration gives it.
+fn own_hosts(config: &Config) -> Vec<String> {
+    let url = config.managers.iter().find(|m| m.id == config.id).and_then(|m| m.api.clone());
+    let host = url.and_then(|url| {
+        let rest = url.split_once("://")?.1.to_owned();
+        Some(rest.split(['/', ':']).next().unwrap_or_default().to_owned())
+    });
+    let address = config.api.listen.ip().to_string();
+    let name = PeerIdentity::Manager(config.id).server_name();
+    host.into_iter().chain([address, name]).filter(|h| !h.is_empty()).collect()
+}

@@ -1,0 +1,12 @@
+//! The seams that a simulator replaces: wall clock, random numbers, blobs; and the monotonic clock, which follows
+//! tokio's and so is virtual wherever that is paused.
+
+mod blobs;
+mod clock;
+mod rng;
+mod wall_clock;
+
+pub use blobs::{BlobError, BlobStore, FileBlobs, MemoryBlobs};
+pub use clock::Clock;
+pub use rng::{Rng, SeededRng, SystemRng};
+pub use wall_clock::{SimWallClock, SystemWallClock, WallClock};

@@ -1,0 +1,108 @@
+//! What a manager does with the streams and requests of others: each goes to the part that owns it.
+
+use async_trait::async_trait;
+use vouch_types::{Command, Digest, ManagerId, NodeId, WatcherId};
+use vouch_wire::convert;
+use vouch_wire::links::{LinkError, ManagerService, Session};
+use vouch_wire::proto;
+use vouch_wire::proto::forward_request::Request;
+use vouch_wire::proto::forward_response::Response;
+
+use crate::enroll::EnrollError;
+use crate::manager::ManagerHandle;
+use crate::raft::ProposeError;
+use crate::store::codec::{decode, encode};
+
+/// What nodes, watchers and other managers call.
+pub(crate) struct Service(pub(crate) ManagerHandle);
+
+fn failed(why: impl std::fmt::Display) -> Response {
+    Response::Failed(why.to_string())
+}
+
+fn not_leader(leader: Option<ManagerId>) -> Response {
+    Response::NotLeader(leader.map_or(0, ManagerId::get))
+}
+
+impl Service {
+    async fn command(&self, bytes: &[u8]) -> Response {
+        let command: Command = match decode("command", bytes) {
+            Ok(command) => command,
+            Err(error) => return failed(error),
+        };
+        match self.0.consensus().propose(command).await {
+            Ok(applied) => encode("applied command", &applied).map_or_else(failed, Response::Applied),
+            Err(ProposeError::NotLeader { leader }) => not_leader(leader),
+            Err(error) => failed(error),
+        }
+    }
+
+    async fn serve(&self, request: Request) -> Response {
+        match request {
+            Request::Command(bytes) => self.command(&bytes).await,
+            Request::Enroll(request) => match self.0.enroll_here(&request).await {
+                Ok(response) => Response::Enrolled(response),
+                Err(EnrollError::NotLeader(leader)) => not_leader(leader),
+                Err(EnrollError::Refused(why)) => failed(why),
+            },
+            Request::ToWatcher(forward) => {
+                match (convert::watcher_id("forward.watcher", forward.watcher), forward.message) {
+                    (Ok(watcher), Some(message)) => Response::Sent(self.0.0.fleet.send_to_own_watcher(watcher, &message)),
+                    (Err(error), _) => failed(error),
+                    (Ok(_), None) => failed("no message"),
+                }
+            }
+            Request::ToNode(forward) => match (convert::node_id("forward.node", &forward.node), forward.message) {
+                (Ok(node), Some(message)) => Response::Sent(self.0.0.fleet.send_to_own_node(&node, &message)),
+                (Err(error), _) => failed(error),
+                (Ok(_), None) => failed("no message"),
+            },
+            Request::Api(request) => match self.0.0.api.get() {
+                Some(api) => Response::Api(api.forwarded(request).await),
+                None => failed("this manager serves no API"),
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl ManagerService for Service {
+    async fn node_session(&self, node: NodeId, session: Session<proto::FromNode, proto::ToNode>) {
+        self.0.0.fleet.accept_node(node, session);
+    }
+
+    async fn watcher_session(&self, watcher: WatcherId, session: Session<proto::FromWatcher, proto::ToWatcher>) {
+        self.0.0.fleet.accept_watcher(watcher, session);
+    }
+
+    async fn evidence_session(
+        &self,
+        manager: ManagerId,
+        session: Session<proto::EvidenceFrame, proto::EvidenceFrame>,
+    ) {
+        self.0.0.fleet.accept_evidence(manager, session);
+    }
+
+    async fn forward(&self, manager: ManagerId, request: proto::ForwardRequest) -> proto::ForwardResponse {
+        let response = match request.request {
+            Some(request) if self.0.0.members.contains_key(&manager) => self.serve(request).await,
+            Some(_) => failed(format!("{manager} is no member")),
+            None => failed("no request"),
+        };
+        proto::ForwardResponse { response: Some(response) }
+    }
+
+    async fn enroll(&self, request: proto::EnrollRequest) -> Result<proto::EnrollResponse, LinkError> {
+        self.0.enroll(request).await
+    }
+
+    async fn probe_bytes(&self, digest: [u8; 32]) -> Option<bytes::Bytes> {
+        match self.0.0.blobs.get(Digest::new(digest)) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "probe component cannot be read");
+                None
+            }
+        }
+    }
+}
