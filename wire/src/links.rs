@@ -311,3 +311,34 @@ pub trait RelayService: Send + Sync + 'static {
         request: proto::GuestAgentRequest,
     ) -> Result<proto::GuestAgentResponse, LinkError>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pair_carries_both_ways_and_ends_when_one_end_is_dropped() {
+        let (mut one, mut other) = Session::<u8, String>::pair(4);
+        one.outbound.send("hello".to_owned()).await.unwrap();
+        assert_eq!(other.inbound.recv().await, Some(Ok("hello".to_owned())));
+        other.outbound.send(7).await.unwrap();
+        assert_eq!(one.inbound.recv().await, Some(Ok(7)));
+        one.outbound.send("last word".to_owned()).await.unwrap();
+        drop(one);
+        assert_eq!(other.inbound.recv().await, Some(Ok("last word".to_owned())));
+        assert_eq!(other.inbound.recv().await, None);
+        other.outbound.closed().await;
+    }
+
+    #[tokio::test]
+    async fn a_pair_that_is_reset_tells_both_ends_once() {
+        let reset = CancellationToken::new();
+        let (mut one, mut other) = Session::<u8, u8>::pair_until(4, reset.clone());
+        reset.cancel();
+        assert!(matches!(one.inbound.recv().await, Some(Err(LinkError::Reset(_)))));
+        assert_eq!(one.inbound.recv().await, None);
+        assert!(matches!(other.inbound.recv().await, Some(Err(LinkError::Reset(_)))));
+        assert_eq!(other.inbound.recv().await, None);
+        one.outbound.closed().await;
+    }
+}
