@@ -13,6 +13,10 @@ pub const LOG_KEPT: u64 = 5_000;
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long replication to a manager that cannot be reached pauses before it tries again, in heartbeats.
 const BACKOFF_HEARTBEATS: u32 = 2;
+/// How long an append may go unanswered before its stream is given up and opened again: at least this, so that a busy
+/// disk is not taken for a dead link, and this many election timeouts.
+const STALLED_AFTER_MIN: Duration = Duration::from_secs(5);
+const STALLED_ELECTIONS: u32 = 4;
 
 /// Settings of consensus.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,6 +46,10 @@ impl From<&Timing> for ConsensusConfig {
 }
 
 impl ConsensusConfig {
+    pub(super) fn stalled_after(&self) -> Duration {
+        STALLED_AFTER_MIN.max(self.election_max * STALLED_ELECTIONS)
+    }
+
     pub(super) fn to_openraft(&self) -> Result<openraft::Config, openraft::ConfigError> {
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         openraft::Config {

@@ -153,7 +153,7 @@ impl Consensus {
     ) -> Result<Self, StartError> {
         let machine = StateMachine::open(Arc::clone(&stores.state), stores.snapshots)?;
         let applied = machine.applied();
-        let network = Network { this: manager, link };
+        let network = Network { this: manager, link, stalled_after: config.stalled_after() };
         let log = stores.log.clone();
         let config = Arc::new(config.to_openraft()?);
         let raft = Raft::new(manager.get(), config, network, stores.log, machine)

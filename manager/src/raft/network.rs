@@ -2,10 +2,12 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use futures::stream::{BoxStream, Stream};
+use futures::stream::{self, BoxStream, Stream};
 use openraft::OptionalSend;
 use openraft::base::BoxFuture;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
@@ -34,6 +36,8 @@ pub(super) struct SnapshotHead {
 pub(super) struct Network {
     pub(super) this: ManagerId,
     pub(super) link: Arc<dyn RaftLink>,
+    /// How long an append may go unanswered before its stream is given up.
+    pub(super) stalled_after: Duration,
 }
 
 /// The way to one other manager.
@@ -41,6 +45,7 @@ pub(super) struct Peer {
     this: ManagerId,
     to: ManagerId,
     link: Arc<dyn RaftLink>,
+    stalled_after: Duration,
 }
 
 /// Why a call did not bring an answer.
@@ -60,7 +65,12 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, _node: &ManagerNode) -> Peer {
-        Peer { this: self.this, to: manager_id(target), link: Arc::clone(&self.link) }
+        Peer {
+            this: self.this,
+            to: manager_id(target),
+            link: Arc::clone(&self.link),
+            stalled_after: self.stalled_after,
+        }
     }
 }
 
@@ -124,8 +134,17 @@ impl RaftNetworkV2<Types> for Peer {
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
+            // The first request is taken before the link is opened: openraft's pause after an error is in taking it, and
+            // without it a link that fails at once would be opened again at once, for ever.
+            let mut input = input;
+            let Some(first) = input.next().await else {
+                return Ok(Box::pin(stream::empty()) as BoxStream<'s, _>);
+            };
+            let sent = Arc::new(AtomicU64::new(0));
+            let counter = Arc::clone(&sent);
             // An entry that cannot be written ends the stream; the answers then end too, and replication starts over.
-            let requests = input
+            let requests = stream::once(std::future::ready(first))
+                .chain(input)
                 .map(|request| encode("append request", &request))
                 .take_while(|encoded| {
                     if let Err(error) = encoded {
@@ -133,18 +152,19 @@ impl RaftNetworkV2<Types> for Peer {
                     }
                     std::future::ready(encoded.is_ok())
                 })
-                .filter_map(|encoded| std::future::ready(encoded.ok()));
+                .filter_map(|encoded| std::future::ready(encoded.ok()))
+                .inspect(move |_| {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                });
             let opened = self.link.append_stream(self.to, Box::pin(requests));
             let answers = match tokio::time::timeout(option.hard_ttl(), opened).await {
                 Ok(Ok(answers)) => answers,
                 Ok(Err(e)) => return Err(link_error(&e)),
                 Err(_) => return Err(self.timeout(RPCTypes::AppendEntries, &option).into()),
             };
-            let answers: BoxStream<'s, _> = Box::pin(answers.map(|answer| {
-                let answer = answer.map_err(|e| link_error(&e))?;
-                decode("append answer", &answer).map_err(codec_error)
-            }));
-            Ok(answers)
+            let stalled = RPCOption::new(self.stalled_after);
+            let stalled = self.timeout(RPCTypes::AppendEntries, &stalled);
+            Ok(Box::pin(answered(answers, sent, stalled)) as BoxStream<'s, _>)
         })
     }
 
@@ -198,6 +218,43 @@ impl RaftNetworkV2<Types> for Peer {
             .await
             .map_err(|e| self.rpc_error(e, RPCTypes::TransferLeader, &option))
     }
+}
+
+/// What is known of an open append stream.
+struct Answers {
+    answers: BoxStream<'static, Result<Vec<u8>, LinkError>>,
+    sent: Arc<AtomicU64>,
+    answered: u64,
+}
+
+/// Returns the answers of an append stream, until one is overdue: a link that swallows messages never ends by itself.
+fn answered(
+    answers: BoxStream<'static, Result<Vec<u8>, LinkError>>,
+    sent: Arc<AtomicU64>,
+    stalled: Timeout<Types>,
+) -> impl Stream<Item = Result<StreamAppendResult<Types>, RPCError<Types>>> + Send {
+    let open = Answers { answers, sent, answered: 0 };
+    stream::unfold(Some(open), move |open| {
+        let stalled = stalled.clone();
+        async move {
+            let mut open = open?;
+            loop {
+                match tokio::time::timeout(stalled.timeout, open.answers.next()).await {
+                    Ok(Some(Ok(answer))) => {
+                        open.answered += 1;
+                        return Some((decode("append answer", &answer).map_err(codec_error), Some(open)));
+                    }
+                    Ok(Some(Err(e))) => return Some((Err(link_error(&e)), None)),
+                    Ok(None) => return None,
+                    Err(_) if open.sent.load(Ordering::Relaxed) > open.answered => {
+                        return Some((Err(stalled.into()), None));
+                    }
+                    // Nothing was asked, so nothing is overdue.
+                    Err(_) => {}
+                }
+            }
+        }
+    })
 }
 
 /// Returns head and image of a snapshot as one message.

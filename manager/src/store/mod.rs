@@ -37,4 +37,4 @@ pub use stores::{OpenError, Stores};
 pub use wal_log_store::{WalConfig, WalLogStore, WalOpenError};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -186,7 +186,13 @@ impl RaftLogStorage<Types> for WalLogStore {
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let next = last_log_id.next_index();
-        self.write_through(|log| log.truncate(next).map(drop)).await
+        self.write_through(|log| {
+            if log.log_state().last().is_some_and(|last| next <= last.0.index) {
+                log.truncate(next)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {

@@ -1,1 +1,7 @@
-//! Tests of consensus.
+//! Tests of consensus: three managers over links in memory, on one thread and a paused clock.
+
+mod cluster;
+mod determinism;
+mod elections;
+mod restart;
+mod snapshots;

@@ -1,0 +1,36 @@
+//! Snapshots between managers.
+
+use vouch_types::Timing;
+
+use super::cluster::{SimCluster, m, simulate, until};
+use crate::raft::{ConsensusConfig, Notice};
+use crate::store::tests::samples;
+
+#[test]
+fn a_manager_that_was_away_too_long_gets_a_snapshot() {
+    simulate(11, async {
+        let config = ConsensusConfig { snapshot_after: 20, log_kept: 5, ..ConsensusConfig::from(&Timing::default()) };
+        let mut cluster = SimCluster::start_with(config).await;
+        cluster.propose(samples::init()).await;
+        cluster.propose(samples::record_node("n1")).await;
+        let leader = cluster.leader(|_| true).await;
+        let away = (1..=3).map(m).find(|id| *id != leader).unwrap();
+        let stores = cluster.stop(away).await;
+        for round in 0..100 {
+            let vms: &[u128] = if round % 2 == 0 { &[1] } else { &[1, 2] };
+            cluster.propose(samples::record_vms("n1", vms)).await;
+        }
+        until("a snapshot", || (cluster.consensus(leader).status().snapshot.get() >= 60).then_some(())).await;
+        let before = stores.snapshots.load().await.unwrap().and_then(|s| s.meta.last_log_id).map(|id| id.index);
+
+        cluster.run(away, stores.clone()).await;
+        let mut notices = cluster.consensus(away).subscribe();
+        let events = cluster.settled_events().await;
+        assert!(events.len() > 100, "all that happened meanwhile");
+        let after = stores.snapshots.load().await.unwrap().and_then(|s| s.meta.last_log_id).map(|id| id.index);
+        assert!(after > before && after >= Some(60), "a snapshot was installed: {before:?} then {after:?}");
+        assert_eq!(notices.next().await, Some(Notice::Replaced), "and its readers were told to start over");
+        let kept = stores.state.load().unwrap().expect("a projection");
+        assert_eq!(kept.state.events().count(), events.len(), "the projection was replaced as well");
+    });
+}

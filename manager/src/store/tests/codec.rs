@@ -1,0 +1,78 @@
+//! Every word of the log survives being written and read.
+
+use vouch_types::{Applied, DenyReason, LogIndex};
+
+use super::samples;
+use crate::raft::Payload;
+use crate::store::codec::{decode, encode};
+use crate::store::{Image, State};
+
+fn survives<T>(value: &T)
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let bytes = encode("value", value).unwrap();
+    assert_eq!(&decode::<T>("value", &bytes).unwrap(), value);
+}
+
+#[test]
+fn every_command_and_what_comes_of_it_survives_being_written() {
+    let mut state = State::default();
+    for (index, command) in (1..).zip(samples::every_command()) {
+        survives(&command);
+        survives::<Payload>(&openraft::EntryPayload::Normal(command.clone()));
+        let (applied, changes) = state.apply(LogIndex::new(index), command);
+        assert!(!matches!(applied, Applied::Denied(_)), "the samples fit together: {applied:?}");
+        survives(&applied);
+        for event in changes.events {
+            survives(&*event);
+        }
+    }
+    survives(&Image::from(&state));
+    let back: State = decode::<Image>("image", &encode("image", &Image::from(&state)).unwrap()).unwrap().into();
+    assert_eq!(back, state, "an image brings the whole state back");
+}
+
+#[test]
+fn the_samples_try_these_kinds_of_events() {
+    let mut state = State::default();
+    let mut kinds = std::collections::BTreeSet::new();
+    for (index, command) in (1..).zip(samples::every_command()) {
+        for event in state.apply(LogIndex::new(index), command).1.events {
+            let value = serde_json::to_value(&event.kind).unwrap();
+            kinds.insert(value["kind"].as_str().unwrap().to_owned());
+        }
+    }
+    // A kind that is missing here would not have been tried by the test above.
+    let expected = [
+        "cluster_initialised",
+        "leader_elected",
+        "manager_notes_changed",
+        "node_joined",
+        "path_changed",
+        "probe_recorded",
+        "vm_registered",
+        "vm_state_changed",
+        "watcher_live",
+        "watcher_lost",
+        "watcher_placed",
+        "watcher_retired",
+    ];
+    assert_eq!(kinds.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn refusals_survive_being_written() {
+    for reason in [
+        DenyReason::AlreadyInitialised(samples::cluster_id()),
+        DenyReason::NotInitialised,
+        DenyReason::UnknownNode(samples::node_id("n1")),
+        DenyReason::UnknownWatcher(vouch_types::WatcherId::new(4)),
+        DenyReason::BadSecret(vouch_types::WatcherId::new(4)),
+        DenyReason::TooMany { what: "vms".to_owned(), count: 3, limit: 2 },
+        DenyReason::NotOwner { vm: samples::vm_id(1), owner: samples::node_id("n2") },
+    ] {
+        survives(&Applied::Denied(reason));
+    }
+    survives(&Applied::Nothing);
+}

@@ -1,0 +1,199 @@
+//! Records and commands to test with.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+use vouch_types::command::{ClusterSecrets, PathChange};
+use vouch_types::event::ManagerNote;
+use vouch_types::{
+    Advice, BootId, Cause, ClusterId, Command, Digest, Fault, Generation, Incarnation, LogIndex, ManagerId, Network,
+    NodeId, NodePath, NodeRecord, ProbeAssignment, ProbeImports, ProbeName, ProbeRecord, RankedCause, Source, Term,
+    Verdict, VerdictChange, VerdictVersion, VmId, VmSpec, VmState, WallTime, WatcherId,
+};
+
+pub(crate) fn at(millis: u64) -> WallTime {
+    WallTime::from_unix_millis(millis)
+}
+
+pub(crate) fn node_id(name: &str) -> NodeId {
+    NodeId::new(name).unwrap()
+}
+
+pub(crate) fn vm_id(number: u128) -> VmId {
+    VmId::new(Uuid::from_u128(number))
+}
+
+pub(crate) fn cluster_id() -> ClusterId {
+    ClusterId::new(Uuid::from_u128(0xc1))
+}
+
+pub(crate) fn init() -> Command {
+    let secrets = ClusterSecrets {
+        ca_certificate: "certificate".to_owned(),
+        ca_key: "key".to_owned(),
+        grant_key: vec![1, 2, 255],
+        grant_public_key: vec![7; 32],
+    };
+    Command::InitCluster { cluster: cluster_id(), secrets, at: at(1) }
+}
+
+pub(crate) fn node(name: &str) -> NodeRecord {
+    NodeRecord {
+        id: node_id(name),
+        rack: Some("r1".to_owned()),
+        relay: "10.0.0.1:7443".parse().unwrap(),
+        statement_key: vec![9; 32],
+        boot: BootId::new(Uuid::from_u128(0xb0)),
+        incarnation: Incarnation::new(1),
+        driver: "local".to_owned(),
+        hosts_watchers: true,
+        path: NodePath::direct(at(10)),
+    }
+}
+
+pub(crate) fn record_node(name: &str) -> Command {
+    Command::RecordNode { node: node(name), at: at(10) }
+}
+
+pub(crate) fn ping() -> ProbeAssignment {
+    ProbeAssignment {
+        probe: ProbeName::new("ping").unwrap(),
+        network: Network::Service,
+        settings: r#"{"count":3}"#.to_owned(),
+    }
+}
+
+pub(crate) fn vm_spec(number: u128) -> VmSpec {
+    VmSpec {
+        id: vm_id(number),
+        name: format!("desktop-{number}"),
+        addresses: BTreeMap::from([(Network::Service, vec!["10.1.0.1".parse().unwrap(), "fd00::1".parse().unwrap()])]),
+        probes: vec![ping()],
+        labels: BTreeMap::from([("team".to_owned(), "blue".to_owned())]),
+        datastore: None,
+    }
+}
+
+pub(crate) fn record_vms(name: &str, numbers: &[u128]) -> Command {
+    Command::RecordVms { node: node_id(name), vms: numbers.iter().map(|n| vm_spec(*n)).collect(), at: at(20) }
+}
+
+pub(crate) fn verdict(state: VmState) -> Verdict {
+    Verdict { state, reason: "because".to_owned(), ..Verdict::unjudged(at(0)) }
+}
+
+pub(crate) fn change(number: u128, replaces: u64, verdict: Verdict) -> VerdictChange {
+    VerdictChange {
+        vm: vm_id(number),
+        generation: Generation::new(1),
+        replaces: VerdictVersion::new(replaces),
+        verdict,
+    }
+}
+
+pub(crate) fn record_verdict(number: u128, replaces: u64, verdict: Verdict, millis: u64) -> Command {
+    Command::RecordVerdicts {
+        verdicts: vec![change(number, replaces, verdict)],
+        paths: Vec::new(),
+        manager_notes: None,
+        at: at(millis),
+    }
+}
+
+pub(crate) fn record_path(name: &str, replaces: u64, source: Source, faults: Vec<Fault>, millis: u64) -> Command {
+    let reason = "a link was cut".to_owned();
+    let change = PathChange { node: node_id(name), replaces: VerdictVersion::new(replaces), source, faults, reason };
+    Command::RecordVerdicts { verdicts: Vec::new(), paths: vec![change], manager_notes: None, at: at(millis) }
+}
+
+pub(crate) fn cut() -> Fault {
+    Fault::sure(Cause::ManagerNodePath)
+}
+
+pub(crate) fn place(name: &str, secret_byte: u8) -> Command {
+    Command::PlaceWatcher { node: node_id(name), secret_hash: vec![secret_byte; 32], at: at(30) }
+}
+
+pub(crate) fn redeem(watcher: u64, secret_byte: u8) -> Command {
+    Command::RedeemSecret {
+        watcher: WatcherId::new(watcher),
+        secret_hash: vec![secret_byte; 32],
+        incarnation: Incarnation::new(5),
+        at: at(31),
+    }
+}
+
+pub(crate) fn probe() -> ProbeRecord {
+    ProbeRecord {
+        name: ProbeName::new("ping").unwrap(),
+        version: "0.1.0".to_owned(),
+        digest: Digest::new([3; 32]),
+        size: 118_000,
+        imports: ProbeImports { interfaces: vec!["vouch:probe/icmp@0.1.0".to_owned()] },
+        shipped: true,
+    }
+}
+
+/// Every command, with every kind of cause and advice somewhere inside.
+pub(crate) fn every_command() -> Vec<Command> {
+    let causes = [
+        Cause::ManagerNodePath,
+        Cause::NodeUplink(Network::Management),
+        Cause::NodeVmPath,
+        Cause::NodeAgent,
+        Cause::Hypervisor,
+        Cause::Node,
+        Cause::NodeIsolated,
+        Cause::Rack,
+        Cause::VmProcess,
+        Cause::GuestOs,
+        Cause::GuestAgent,
+        Cause::VmNic,
+        Cause::Service("rdp".to_owned()),
+        Cause::Storage,
+        Cause::Network(Network::Service),
+        Cause::OneWay { from: "n1".to_owned(), to: "m1".to_owned() },
+        Cause::LossyPath,
+        Cause::Watcher,
+        Cause::Manager,
+    ];
+    let ranked = causes.into_iter().map(|cause| RankedCause { cause, score: 50 }).collect();
+    let faults = vec![Fault::ranked(ranked).with_detail("silent"), cut()];
+    let generation = Generation::new(1);
+    let advices = [
+        Advice::None,
+        Advice::Restart { generation },
+        Advice::SafeToRestart { generation, proof: LogIndex::new(77) },
+        Advice::FenceFirst { generation },
+        Advice::Blocked,
+    ];
+    let verdicts = advices
+        .into_iter()
+        .zip(1..)
+        .map(|(advice, n)| {
+            let verdict = Verdict { faults: faults.clone(), notes: vec![cut()], advice, ..verdict(VmState::Down) };
+            change(n, 0, verdict)
+        })
+        .collect();
+    let notes = vec![ManagerNote { manager: ManagerId::new(2), node: node_id("n1") }];
+    let Command::RecordVerdicts { paths, .. } = record_path("n1", 0, Source::Watcher, faults, 40) else {
+        panic!("record_path makes a RecordVerdicts");
+    };
+    let watcher = WatcherId::new(1);
+    vec![
+        init(),
+        Command::RecordLeader { manager: ManagerId::new(1), term: Term::new(1), at: at(2) },
+        record_node("n1"),
+        record_vms("n1", &[1, 2, 3, 4, 5]),
+        Command::RecordProven { proven: vec![(vm_id(1), ping())] },
+        Command::RecordVerdicts { verdicts, paths, manager_notes: Some(notes), at: at(40) },
+        place("n1", 1),
+        redeem(1, 1),
+        Command::AssignWatchers { assignments: vec![(watcher, vec![vm_id(1), vm_id(2)])] },
+        Command::LoseWatcher { watcher, reason: "silent for 1.5 s".to_owned(), at: at(50) },
+        Command::RetireWatcher { watcher, at: at(51) },
+        Command::ForgetWatcher { watcher },
+        Command::RecordProbe { probe: probe(), at: at(52) },
+        place("n1", 2),
+    ]
+}
