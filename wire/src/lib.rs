@@ -3,7 +3,13 @@
 //! The links are traits at message level ([`links`]), so that a simulator can carry the same messages under virtual
 //! time; tonic over mutual TLS is one implementation of them. Nothing here decides anything.
 
-#[expect(clippy::all, unused_qualifications, missing_docs, reason = "generated from proto/ by tonic-prost-build")]
+#[expect(
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    unused_qualifications,
+    missing_docs,
+    reason = "generated from proto/ by tonic-prost-build"
+)]
 pub mod proto {
     //! Generated messages and services of package `vouch.v1`.
     tonic::include_proto!("vouch.v1");
