@@ -10,6 +10,11 @@ pub const DEADLINE_MAX: Duration = Duration::from_secs(60);
 pub const QUESTION_DEADLINE: Duration = Duration::from_secs(2);
 /// How often a running guest is interrupted, to look at its deadline and to let other tasks run.
 pub const EPOCH_TICK: Duration = Duration::from_millis(10);
+/// How many ticks a run computes before its first interruption: a probe that behaves is never interrupted.
+pub const UNDISTURBED_TICKS: u64 = 2;
+/// How long an interrupted guest pauses. Not just a yield: a runtime whose tasks are always ready looks at its sockets and
+/// timers only now and then, and other runs would wait for theirs.
+pub const EPOCH_PAUSE: Duration = Duration::from_millis(1);
 /// The most bytes that a guest hands to the host in one call.
 pub const HOSTCALL_FUEL: usize = 256 * 1024;
 /// The most handles (sockets, streams, pollables) that one run has at a time.

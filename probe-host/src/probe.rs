@@ -12,7 +12,9 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 use crate::bindings::vouch::probe::types;
 use crate::bindings::{Probe as Instance, ProbePre};
 use crate::host::Shared;
-use crate::limits::{DEADLINE_GRACE, DEADLINE_MAX, HOSTCALL_FUEL, QUESTION_DEADLINE, SETTINGS_MAX};
+use crate::limits::{
+    DEADLINE_GRACE, DEADLINE_MAX, EPOCH_PAUSE, HOSTCALL_FUEL, QUESTION_DEADLINE, SETTINGS_MAX, UNDISTURBED_TICKS,
+};
 use crate::outcome::{cut, fault_from, outcome_from};
 use crate::run_state::{Reach, RunState};
 use crate::socket_filter::SocketFilter;
@@ -178,9 +180,13 @@ impl Probe {
         let mut store = Store::new(&shared.engine, state);
         store.limiter(RunState::limiter);
         store.set_hostcall_fuel(HOSTCALL_FUEL);
-        store.set_epoch_deadline(1);
+        store.set_epoch_deadline(UNDISTURBED_TICKS);
         store.epoch_deadline_callback(move |_| {
-            Ok(if Instant::now() < ends { UpdateDeadline::Yield(1) } else { UpdateDeadline::Interrupt })
+            Ok(if Instant::now() < ends {
+                UpdateDeadline::YieldCustom(1, Box::pin(tokio::time::sleep(EPOCH_PAUSE)))
+            } else {
+                UpdateDeadline::Interrupt
+            })
         });
         store
     }

@@ -62,8 +62,9 @@ async fn settings_are_refused_with_the_field_its_value_and_the_rule() {
 async fn an_open_port_is_up_and_a_refusing_one_is_closed() {
     let open = server(async |stream| drop(stream)).await;
     assert_eq!(said(&run("tcp", &port(open)).await), (Outcome::Up, "connected"));
-    assert_eq!(said(&run("tcp", &port(refusing_port().await)).await), (Outcome::Down, "closed"));
-    assert_eq!(said(&run("rdp", &port(refusing_port().await)).await), (Outcome::Down, "closed"));
+    let (_held, refusing) = refusing_port();
+    assert_eq!(said(&run("tcp", &port(refusing)).await), (Outcome::Down, "closed"));
+    assert_eq!(said(&run("rdp", &port(refusing)).await), (Outcome::Down, "closed"));
 }
 
 #[tokio::test]

@@ -80,8 +80,10 @@ pub async fn confirm(mut stream: TcpStream, negotiation: [u8; 8]) {
     let _ = stream.read(&mut [0; 1]).await;
 }
 
-/// Returns a port that refuses connections.
-pub async fn refusing_port() -> u16 {
-    let listener = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
-    listener.local_addr().unwrap().port()
+/// Returns a port that refuses connections for as long as the socket is held: bound, but not listening.
+pub fn refusing_port() -> (socket2::Socket, u16) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::new(LOCALHOST, 0).into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    (socket, port)
 }

@@ -44,9 +44,13 @@ impl ConnectError {
 pub fn connect(address: IpAddr, port: u16, budget: &Budget) -> Result<(TcpStream, Duration), ConnectError> {
     let left = budget.left().ok_or(ConnectError::Timeout)?;
     let begun = Instant::now();
-    TcpStream::connect_timeout(&SocketAddr::new(address, port), left)
-        .map(|stream| (stream, begun.elapsed()))
-        .map_err(|error| ConnectError::from_io(&error))
+    let connected = TcpStream::connect_timeout(&SocketAddr::new(address, port), left).and_then(|stream| {
+        // In a guest, a connect that was refused while it was waited for comes back as a stream; the error waits in it.
+        stream.take_error()?.map_or(Ok(()), Err)?;
+        stream.peer_addr()?;
+        Ok(stream)
+    });
+    connected.map(|stream| (stream, begun.elapsed())).map_err(|error| ConnectError::from_io(&error))
 }
 
 #[cfg(test)]
