@@ -13,6 +13,8 @@ use crate::{
 
 /// The crate of the whole-system tests.
 const SYSTEM: &str = "vouch-tests";
+/// What is tested of each crate; there are no examples in the documentation that would have to compile.
+const TARGETS: [&str; 3] = ["--lib", "--bins", "--tests"];
 
 /// Runs all phases; the last line is the summary.
 pub(crate) fn run() -> Result<()> {
@@ -34,7 +36,7 @@ pub(crate) fn phases(phases: &mut Phases) {
     }
     let build = phases.run("build", || {
         shell::run(shell::cargo().args(["build", "--locked"]))?;
-        shell::run(shell::cargo().args(["test", "--locked", "--workspace", "--no-run", "--quiet"]))
+        shell::run(shell::cargo().args(["test", "--locked", "--workspace", "--no-run", "--quiet"]).args(TARGETS))
     });
     let _ = phases.run("image watcher", || image::build(Which::Watcher));
     let _ = phases.run("image guest", || image::build(Which::Guest));
@@ -42,14 +44,20 @@ pub(crate) fn phases(phases: &mut Phases) {
         return;
     }
     let _ = phases.run("unit tests", || {
-        shell::run(shell::cargo().args(["test", "--locked", "--workspace", "--exclude", SYSTEM, "--no-fail-fast"]))
+        shell::run(
+            shell::cargo()
+                .args(["test", "--locked", "--workspace", "--exclude", SYSTEM, "--no-fail-fast", "--quiet"])
+                .args(TARGETS),
+        )
     });
     let _ = phases.run("whole-system tests", || {
-        shell::run(shell::cargo().args(["test", "--locked", "--package", SYSTEM, "--no-fail-fast"]).args([
-            "--",
-            "--test-threads=1",
-            "--nocapture",
-        ]))
+        shell::run(
+            shell::cargo().args(["test", "--locked", "--package", SYSTEM, "--no-fail-fast"]).args(TARGETS).args([
+                "--",
+                "--test-threads=1",
+                "--nocapture",
+            ]),
+        )
     });
 }
 
