@@ -1,0 +1,137 @@
+//! The agent: dials every manager over every configured network, reports what the hypervisor sees, obeys orders.
+//!
+//! One task reads the hypervisor and publishes snapshots; one task per manager and network keeps a session and sends
+//! each snapshot on; one task carries out orders, one after the other. The agent starts no VM and kills none: it can be
+//! killed and started again at any time, and the guests do not notice.
+
+mod orders;
+mod report;
+mod session;
+mod snapshot;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use vouch_types::{BootId, Network, NodeId, Sequence, Timing};
+use vouch_wire::convert::NodeHello;
+use vouch_wire::links::{ManagerEndpoint, NodeLink};
+
+use crate::hypervisor::Hypervisor;
+use crate::store::NodeStore;
+pub(crate) use orders::update;
+use orders::{ORDERS_QUEUE, OrderTask};
+use session::SessionTask;
+use snapshot::{Snapshot, SnapshotTask};
+
+/// Position among all reports and statements of this agent's life, over all streams and watchers.
+#[derive(Debug, Clone, Default)]
+pub struct SequenceCounter(Arc<AtomicU64>);
+
+impl SequenceCounter {
+    /// Returns the next position, from 1.
+    pub fn next(&self) -> Sequence {
+        Sequence::new(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+/// What an agent is.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Its node.
+    pub node: NodeId,
+    /// The node's rack.
+    pub rack: Option<String>,
+    /// This boot of the node.
+    pub boot: BootId,
+    /// Where its relay is reached.
+    pub relay: SocketAddr,
+    /// Public half of its statement key.
+    pub statement_key: [u8; 32],
+    /// Whether watchers may be created on it.
+    pub hosts_watchers: bool,
+    /// Where it dials managers; one session each.
+    pub endpoints: Vec<ManagerEndpoint>,
+}
+
+/// What all tasks of an agent share.
+pub(crate) struct Shared {
+    config: AgentConfig,
+    hypervisor: Arc<dyn Hypervisor>,
+    link: Arc<dyn NodeLink>,
+    store: NodeStore,
+    sequence: SequenceCounter,
+    /// Has the hypervisor read at once.
+    read_now: Notify,
+    timing: watch::Sender<Timing>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    orders: mpsc::Sender<orders::Order>,
+}
+
+impl Shared {
+    fn hello(&self, network: Network) -> NodeHello {
+        NodeHello {
+            boot: self.config.boot,
+            incarnation: self.store.incarnation(),
+            statement_key: self.config.statement_key,
+            relay: self.config.relay,
+            rack: self.config.rack.clone(),
+            driver: self.hypervisor.driver().to_owned(),
+            hosts_watchers: self.config.hosts_watchers,
+            network,
+        }
+    }
+}
+
+/// The agent of one node.
+pub struct AgentTask {
+    shared: Arc<Shared>,
+    orders: mpsc::Receiver<orders::Order>,
+}
+
+impl AgentTask {
+    /// Returns an agent that does nothing before [`AgentTask::run`].
+    pub fn new(
+        config: AgentConfig,
+        hypervisor: Arc<dyn Hypervisor>,
+        link: Arc<dyn NodeLink>,
+        store: NodeStore,
+        sequence: SequenceCounter,
+    ) -> Self {
+        let (sender, orders) = mpsc::channel(ORDERS_QUEUE);
+        let shared = Shared {
+            config,
+            snapshots: watch::Sender::new(Arc::new(Snapshot::take(&*hypervisor))),
+            hypervisor,
+            link,
+            store,
+            sequence,
+            read_now: Notify::new(),
+            timing: watch::Sender::new(Timing::default()),
+            orders: sender,
+        };
+        Self { shared: Arc::new(shared), orders }
+    }
+
+    /// Runs until `stop`. Guests and watchers run on.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(SnapshotTask::new(Arc::clone(&self.shared)).run());
+        tasks.spawn(OrderTask::new(Arc::clone(&self.shared), self.orders).run());
+        for endpoint in &self.shared.config.endpoints {
+            tasks.spawn(SessionTask::new(Arc::clone(&self.shared), endpoint.clone()).run());
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            // A task of the agent ends only by a panic; going on without it would be a silent half of an agent.
+            ended = tasks.join_next() => tracing::error!(?ended, "a task of the agent ended"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

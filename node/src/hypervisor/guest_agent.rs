@@ -1,0 +1,224 @@
+//! A client of the QEMU guest agent (QEMU reference: docs/interop/qemu-ga-ref), one per VM, one question at a time.
+//!
+//! The channel is a byte stream with no notion of a connection to the guest: what an earlier question left behind may
+//! still come. So each stream begins, at its opening and after each timeout, with `guest-sync-delimited` and a random
+//! id: everything up to a 0xFF byte is thrown away (the agent answers the 0xFF that we send with an error line of its
+//! own), and the id must match. Only read-only commands are ever sent.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use super::{AgentQuery, AgentReply};
+
+/// The longest answer that is taken.
+pub const REPLY_MAX: usize = 64 * 1024;
+const SENTINEL: u8 = 0xff;
+
+#[derive(Debug)]
+struct Channel {
+    stream: UnixStream,
+    unread: Vec<u8>,
+    in_step: bool,
+}
+
+/// The way to one VM's guest agent.
+#[derive(Debug)]
+pub struct GuestAgent {
+    path: PathBuf,
+    channel: Mutex<Option<Channel>>,
+}
+
+impl GuestAgent {
+    /// Returns the way over this socket. Nothing is opened before the first question.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, channel: Mutex::new(None) }
+    }
+
+    /// Asks, and waits for the answer no longer than `timeout`, a wait for an earlier question included.
+    pub async fn ask(&self, query: AgentQuery, timeout: Duration) -> AgentReply {
+        let deadline = Instant::now() + timeout;
+        let Ok(mut slot) = timeout_at(deadline, self.channel.lock()).await else {
+            return AgentReply::Unavailable("another question is in flight".to_owned());
+        };
+        let mut channel = match slot.take() {
+            Some(channel) => channel,
+            None => match timeout_at(deadline, UnixStream::connect(&self.path)).await {
+                Ok(Ok(stream)) => Channel { stream, unread: Vec::new(), in_step: false },
+                Ok(Err(e)) => return AgentReply::Unavailable(format!("agent socket: {e}")),
+                Err(_) => return AgentReply::Unavailable("agent socket: no connection in time".to_owned()),
+            },
+        };
+        match timeout_at(deadline, channel.exchange(query)).await {
+            Ok(Ok(reply)) => {
+                *slot = Some(channel);
+                AgentReply::Reply(reply)
+            }
+            // The stream is closed or speaks no JSON: the next question opens it anew.
+            Ok(Err(e)) if e.kind() == io::ErrorKind::InvalidData => AgentReply::Silent,
+            Ok(Err(e)) => AgentReply::Unavailable(format!("agent socket: {e}")),
+            Err(_) => {
+                channel.in_step = false;
+                *slot = Some(channel);
+                AgentReply::Silent
+            }
+        }
+    }
+}
+
+impl Channel {
+    async fn exchange(&mut self, query: AgentQuery) -> io::Result<String> {
+        if !self.in_step {
+            self.synchronise().await?;
+        }
+        let command = match query {
+            AgentQuery::Ping => "guest-ping",
+            AgentQuery::Info => "guest-info",
+        };
+        self.in_step = false;
+        self.stream.write_all(format!("{}\n", json!({ "execute": command })).as_bytes()).await?;
+        let line = self.read_until(b'\n').await?;
+        let reply: Value = serde_json::from_slice(&line).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+        // An error, as "the command is disabled", is an answer: somebody lives there.
+        if reply.get("return").is_none() && reply.get("error").is_none() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "neither return nor error"));
+        }
+        self.in_step = true;
+        Ok(reply.to_string())
+    }
+
+    async fn synchronise(&mut self) -> io::Result<()> {
+        let mut random = [0; 4];
+        SystemRandom::new().fill(&mut random).map_err(|_| io::Error::other("the system has no random numbers"))?;
+        let id = u64::from(u32::from_be_bytes(random));
+        let sync = json!({ "execute": "guest-sync-delimited", "arguments": { "id": id } });
+        self.stream.write_all(&[&[SENTINEL], sync.to_string().as_bytes(), b"\n"].concat()).await?;
+        loop {
+            self.read_until(SENTINEL).await?;
+            let line = self.read_until(b'\n').await?;
+            let answer: Option<Value> = serde_json::from_slice(&line).ok();
+            // Another id answers an earlier attempt.
+            if answer.as_ref().and_then(|a| a.get("return")).and_then(Value::as_u64) == Some(id) {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn read_until(&mut self, end: u8) -> io::Result<Vec<u8>> {
+        let mut searched = 0;
+        loop {
+            if let Some(at) = self.unread[searched..].iter().position(|b| *b == end) {
+                let rest = self.unread.split_off(searched + at + 1);
+                let mut taken = std::mem::replace(&mut self.unread, rest);
+                taken.pop();
+                return Ok(taken);
+            }
+            searched = self.unread.len();
+            if searched > REPLY_MAX {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long"));
+            }
+            if self.stream.read_buf(&mut self.unread).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// Answers as qemu-ga does: first the error for the stray 0xFF, then whatever `stale` is, then the sync.
+    async fn answer(stream: &mut UnixStream, stale: &[u8]) {
+        let mut asked = Vec::new();
+        loop {
+            let mut byte = [0];
+            if stream.read(&mut byte).await.unwrap() == 0 {
+                return;
+            }
+            asked.push(byte[0]);
+            if byte[0] != b'\n' {
+                continue;
+            }
+            let line = std::mem::take(&mut asked);
+            let text = String::from_utf8_lossy(&line).replace('\u{fffd}', "");
+            let value: Value = serde_json::from_str(&text).unwrap();
+            match value["execute"].as_str().unwrap() {
+                "guest-sync-delimited" => {
+                    assert_eq!(line[0], SENTINEL);
+                    stream.write_all(b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"JSON parse error, stray '\xef\xbf\xbd'\"}}\n").await.unwrap();
+                    stream.write_all(stale).await.unwrap();
+                    let reply = format!("{{\"return\": {}}}\n", value["arguments"]["id"]);
+                    stream.write_all(&[&[SENTINEL], reply.as_bytes()].concat()).await.unwrap();
+                }
+                "guest-ping" => stream.write_all(b"{\"return\": {}}\n").await.unwrap(),
+                _ => stream
+                    .write_all(b"{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"disabled\"}}\n")
+                    .await
+                    .unwrap(),
+            }
+        }
+    }
+
+    fn listener() -> (tempfile::TempDir, UnixListener, GuestAgent) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ga.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        (dir, listener, GuestAgent::new(path))
+    }
+
+    #[tokio::test]
+    async fn the_stray_error_line_and_stale_answers_before_the_sentinel_are_thrown_away() {
+        let (_dir, listener, agent) = listener();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            answer(&mut stream, b"{\"return\": {}}\n\xff{\"return\": 5}\n{\"return\":").await;
+        });
+        assert_eq!(agent.ask(AgentQuery::Ping, LONG).await, AgentReply::Reply("{\"return\":{}}".into()));
+        assert_eq!(agent.ask(AgentQuery::Ping, LONG).await, AgentReply::Reply("{\"return\":{}}".into()));
+        let AgentReply::Reply(info) = agent.ask(AgentQuery::Info, LONG).await else { panic!("an error is an answer") };
+        assert!(info.contains("CommandNotFound"));
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_is_silent_is_told_from_one_that_cannot_be_asked() {
+        let (dir, listener, agent) = listener();
+        assert_eq!(agent.ask(AgentQuery::Ping, Duration::from_millis(50)).await, AgentReply::Silent);
+        let (stream, _) = listener.accept().await.unwrap();
+        drop((stream, listener));
+        std::fs::remove_file(dir.path().join("ga.sock")).unwrap();
+        assert!(matches!(agent.ask(AgentQuery::Ping, LONG).await, AgentReply::Unavailable(_)));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_comes_after_its_timeout_is_not_taken_for_the_next_one() {
+        let (_dir, listener, agent) = listener();
+        assert_eq!(agent.ask(AgentQuery::Ping, Duration::from_millis(20)).await, AgentReply::Silent);
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            answer(&mut stream, b"").await;
+        });
+        assert_eq!(agent.ask(AgentQuery::Ping, LONG).await, AgentReply::Reply("{\"return\":{}}".into()));
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_given_up() {
+        let (_dir, listener, agent) = listener();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            while stream.write_all(&[b'x'; 4096]).await.is_ok() {}
+        });
+        assert_eq!(agent.ask(AgentQuery::Ping, LONG).await, AgentReply::Silent);
+    }
+}

@@ -1,0 +1,561 @@
+//! The hypervisor of the drivers `qemu` and `local`: machines are processes of this node that outlive its agent.
+//!
+//! A machine's life is written to its run folder before and after each step. An agent that is started again adopts
+//! what still runs, by pid, start time and (QEMU) UUID, without touching it; what is gone meanwhile is gone for an
+//! unknown reason, which is proof for that start. A VM that has ended in this boot of the node is not started again by
+//! itself: remove its file, wait for the next scan, and put it back. After a reboot of the node all VMs are started.
+//! Watchers are never started again, because their secret can be redeemed only once; managers order new ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{error, info, warn};
+use vouch_types::{BootId, ExitReason, HypervisorState, NodeId, VmId, WallTime, WatcherId};
+
+use super::guest_agent::GuestAgent;
+use super::launcher::Launcher;
+use super::local::LocalLauncher;
+use super::machine::{MachineStatus, MachineTask, end_by_file};
+use super::qemu::{QemuLauncher, error_chain, number_fits_a_mac};
+use super::run_dir::{MachineId, MachineLife, MachinePlan, MachineRecord, RunDir};
+use super::watcher_plan::WatcherPlan;
+use super::{
+    AgentQuery, AgentReply, Counters, Hypervisor, HypervisorError, LinkState, MONITOR_TIMEOUT, View, VmView,
+    WatcherOrder, WatcherView, interfaces,
+};
+use crate::config::{Config, DriverKind, WatchersConfig};
+use crate::process::{ProcessIdentity, spawn_detached};
+use crate::store::{NodeStore, write_private};
+use crate::vm_file::VmFile;
+
+/// How long a read may take before the VM's state counts as old.
+pub const READ_EXPECTED: Duration = Duration::from_millis(250);
+/// How long a killed process may take to be gone.
+pub const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+struct Machine {
+    record: MachineRecord,
+    status: watch::Receiver<MachineStatus>,
+    refresh: Arc<Notify>,
+    agent: Arc<GuestAgent>,
+    /// Whether its file is there (VMs).
+    named: bool,
+}
+
+struct Inner {
+    node: NodeId,
+    boot: BootId,
+    base: PathBuf,
+    watchers: WatchersConfig,
+    launcher: Box<dyn Launcher>,
+    store: NodeStore,
+    machines: Mutex<BTreeMap<MachineId, Machine>>,
+    changes: Arc<watch::Sender<u64>>,
+    /// The tasks that watch machines.
+    watching: Mutex<JoinSet<()>>,
+    /// Held by whatever starts, destroys or buries a machine: one such step at a time.
+    steps: tokio::sync::Mutex<()>,
+}
+
+/// The hypervisor of the drivers `qemu` and `local`.
+#[derive(Clone)]
+pub struct ProcessHypervisor {
+    inner: Arc<Inner>,
+}
+
+impl ProcessHypervisor {
+    /// Opens the run folder and adopts what runs.
+    ///
+    /// # Errors
+    /// [`HypervisorError`] when the run folder cannot be used or a record in it is damaged.
+    pub async fn open(config: &Config, boot: BootId, store: NodeStore) -> Result<Self, HypervisorError> {
+        let launcher: Box<dyn Launcher> = match config.hypervisor.driver {
+            DriverKind::Qemu => Box::new(QemuLauncher::new(config)),
+            DriverKind::Local => Box::new(LocalLauncher::new(config)?),
+        };
+        let base = config.run_dir();
+        let base = std::path::absolute(&base).map_err(HypervisorError::io(base.display().to_string()))?;
+        let hypervisor = Self {
+            inner: Arc::new(Inner {
+                node: config.id.clone(),
+                boot,
+                base,
+                watchers: config.watchers.clone(),
+                launcher,
+                store,
+                machines: Mutex::new(BTreeMap::new()),
+                changes: Arc::new(watch::Sender::new(0)),
+                watching: Mutex::new(JoinSet::new()),
+                steps: tokio::sync::Mutex::new(()),
+            }),
+        };
+        hypervisor.adopt_all().await?;
+        hypervisor.refresh(MONITOR_TIMEOUT).await;
+        Ok(hypervisor)
+    }
+
+    /// Returns the VMs that are here, running or ended.
+    pub fn known_vms(&self) -> BTreeSet<VmId> {
+        self.inner
+            .machines()
+            .keys()
+            .filter_map(|id| match id {
+                MachineId::Vm(vm) => Some(*vm),
+                MachineId::Watcher(_) => None,
+            })
+            .collect()
+    }
+
+    /// Returns the files of those VMs whose file was there at the last [`Hypervisor::set_vms`].
+    pub fn known_files(&self) -> Vec<VmFile> {
+        let machines = self.inner.machines();
+        let named = machines.values().filter(|m| m.named);
+        named
+            .filter_map(|m| match &m.record.plan {
+                MachinePlan::Vm(file) => Some((**file).clone()),
+                MachinePlan::Watcher(_) => None,
+            })
+            .collect()
+    }
+
+    async fn adopt_all(&self) -> Result<(), HypervisorError> {
+        let base = &self.inner.base;
+        let records = RunDir::read_all(base).map_err(HypervisorError::io(base.display().to_string()))?;
+        for (path, record) in records {
+            let record = record.map_err(HypervisorError::io(path.join("state.json").display().to_string()))?;
+            self.adopt(record).await?;
+        }
+        Ok(())
+    }
+
+    async fn adopt(&self, mut record: MachineRecord) -> Result<(), HypervisorError> {
+        let inner = &self.inner;
+        let id = record.plan.id();
+        let dir = RunDir::of(&inner.base, id);
+        let is_vm = matches!(id, MachineId::Vm(_));
+        if record.boot != inner.boot && is_vm {
+            info!(machine = %id, "the node was rebooted: the VM will be started again");
+            return dir.remove().map_err(HypervisorError::io(dir.path().display().to_string()));
+        }
+        let found = match &record.life {
+            MachineLife::Ended(state) => Err(*state),
+            _ if record.boot != inner.boot => Err(HypervisorState::Gone(ExitReason::Unknown)),
+            MachineLife::Running(process) if process.is_alive() => Ok(*process),
+            MachineLife::Running(_) => Err(end_by_file(&dir.file("exit"), ExitReason::Unknown)),
+            MachineLife::Starting => match dir.process_by_pid_file() {
+                Some(process) => Ok(process),
+                None => {
+                    // It was never seen to run, so starting it is still owed.
+                    inner.launcher.clean_up(&record.plan).await;
+                    return dir.remove().map_err(HypervisorError::io(dir.path().display().to_string()));
+                }
+            },
+        };
+        match found {
+            Ok(process) => {
+                info!(machine = %id, pid = process.pid, start = record.start.get(), "machine adopted");
+                record.life = MachineLife::Running(process);
+                self.watch(record, process, true);
+            }
+            Err(state) => {
+                if !matches!(record.life, MachineLife::Ended(_)) {
+                    warn!(machine = %id, ?state, "machine is gone, and the agent did not see how");
+                    record.life = MachineLife::Ended(state);
+                    dir.write(&record).map_err(HypervisorError::io(dir.path().display().to_string()))?;
+                    inner.launcher.clean_up(&record.plan).await;
+                }
+                inner.insert_ended(record, state, true);
+            }
+        }
+        Ok(())
+    }
+
+    /// Registers a running machine and starts its task.
+    fn watch(&self, record: MachineRecord, process: ProcessIdentity, named: bool) {
+        let inner = &self.inner;
+        let id = record.plan.id();
+        let dir = RunDir::of(&inner.base, id);
+        let (sender, status) = watch::channel(MachineStatus::unread());
+        let refresh = Arc::new(Notify::new());
+        let task = MachineTask {
+            id,
+            process,
+            monitor: inner.launcher.monitor(&record.plan, &dir),
+            status: sender,
+            refresh: Arc::clone(&refresh),
+            changes: Arc::clone(&inner.changes),
+        };
+        let agent = Arc::new(GuestAgent::new(dir.file("ga.sock")));
+        let start = record.start;
+        inner.machines().insert(id, Machine { record, status, refresh, agent, named });
+        inner.changes.send_modify(|c| *c += 1);
+        let this = self.clone();
+        let mut watching = inner.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        while watching.try_join_next().is_some() {}
+        watching.spawn(async move {
+            let state = task.run().await;
+            let _step = this.inner.steps.lock().await;
+            this.inner.bury(id, start, state).await;
+        });
+    }
+
+    /// Stops watching machines, and leaves them as they are: what the end of an agent does.
+    pub async fn let_go(&self) {
+        let mut watching = std::mem::take(&mut *self.inner.watching.lock().unwrap_or_else(PoisonError::into_inner));
+        watching.shutdown().await;
+    }
+
+    /// Starts a machine: the record is written first, so that a process is never running unknown.
+    async fn start(&self, plan: MachinePlan) -> Result<(), HypervisorError> {
+        let inner = &self.inner;
+        let id = plan.id();
+        let dir = RunDir::of(&inner.base, id);
+        let store = inner.store.clone();
+        let take_start = move || {
+            store.update(|m| {
+                m.last_start = m.last_start.next();
+                m.last_start
+            })
+        };
+        let start = tokio::task::spawn_blocking(take_start)
+            .await
+            .map_err(|e| HypervisorError::io("node.json")(std::io::Error::other(e)))?
+            .map_err(|e| HypervisorError::io("node.json")(std::io::Error::other(error_chain(&e))))?;
+        let in_dir = || HypervisorError::io(dir.path().display().to_string());
+        dir.create().map_err(in_dir())?;
+        dir.clear_sockets();
+        let mut record = MachineRecord { boot: inner.boot, start, life: MachineLife::Starting, plan };
+        dir.write(&record).map_err(in_dir())?;
+        inner.launcher.prepare(&record.plan).await?;
+        let launch = inner.launcher.launch(&record.plan, &dir);
+        let process = spawn_detached(&launch, dir.path())
+            .map_err(HypervisorError::io(format!("starting {}", launch.program.display())))?;
+        record.life = MachineLife::Running(process);
+        // The process runs, so it is watched even if this cannot be written: the pid file finds it as well.
+        if let Err(e) = dir.write(&record) {
+            error!(machine = %id, error = %e, "record not written");
+        }
+        info!(machine = %id, pid = process.pid, start = start.get(), "machine started");
+        self.watch(record, process, true);
+        Ok(())
+    }
+
+    async fn start_vm(&self, file: VmFile) {
+        let id = MachineId::Vm(file.id);
+        let plan = MachinePlan::Vm(Box::new(file));
+        if let Err(e) = self.start(plan.clone()).await {
+            error!(machine = %id, error = %error_chain(&e), "VM not started; put its file back after the cause is gone");
+            self.inner.launcher.clean_up(&plan).await;
+            let state = HypervisorState::Gone(ExitReason::Process);
+            let start = self.inner.store.with(|m| m.last_start);
+            let record = MachineRecord { boot: self.inner.boot, start, life: MachineLife::Ended(state), plan };
+            let dir = RunDir::of(&self.inner.base, id);
+            if let Err(e) = dir.create().and_then(|()| dir.write(&record)) {
+                error!(machine = %id, error = %e, "record not written");
+            }
+            self.inner.insert_ended(record, state, true);
+        }
+    }
+
+    async fn create(&self, order: &WatcherOrder) -> Result<(), HypervisorError> {
+        let inner = &self.inner;
+        let id = MachineId::Watcher(order.watcher);
+        let _step = inner.steps.lock().await;
+        let here = inner.machines().get(&id).and_then(|m| match &m.record.plan {
+            MachinePlan::Watcher(plan) => Some(plan.placed),
+            MachinePlan::Vm(_) => None,
+        });
+        match here {
+            Some(placed) if placed == order.placed => return Ok(()),
+            Some(here) => {
+                return Err(HypervisorError::OtherPlacement { watcher: order.watcher, here, ordered: order.placed });
+            }
+            None => {}
+        }
+        if !inner.watchers.enabled {
+            return Err(HypervisorError::Refused("watchers.enabled = false on this node".to_owned()));
+        }
+        if !number_fits_a_mac(order.watcher) {
+            return Err(HypervisorError::Refused(format!("{}: its number does not fit into a MAC", order.watcher)));
+        }
+        let plan = WatcherPlan::new(order, &inner.watchers, &inner.taken_addresses())?;
+        let stamp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let stamp = WallTime::from_unix_millis(u64::try_from(stamp.as_millis()).unwrap_or(u64::MAX));
+        let boot = plan.boot(order, &inner.node, stamp);
+        let dir = RunDir::of(&inner.base, id);
+        let plan = MachinePlan::Watcher(plan);
+        let work = async {
+            let in_dir = || HypervisorError::io(dir.path().display().to_string());
+            dir.create().map_err(in_dir())?;
+            let bytes = serde_json::to_vec(&boot).map_err(|e| in_dir()(e.into()))?;
+            write_private(&dir.file("boot.json"), &bytes).map_err(in_dir())?;
+            self.start(plan.clone()).await
+        };
+        if let Err(e) = work.await {
+            inner.launcher.clean_up(&plan).await;
+            if let Err(e) = dir.remove() {
+                warn!(machine = %id, error = %e, "run folder not removed");
+            }
+            return Err(e);
+        }
+        Ok(())
+    }
+
+    async fn destroy(&self, watcher: WatcherId) -> Result<(), HypervisorError> {
+        let inner = &self.inner;
+        let id = MachineId::Watcher(watcher);
+        let _step = inner.steps.lock().await;
+        let Some(life) = inner.machines().get(&id).map(|m| m.record.life.clone()) else { return Ok(()) };
+        if let MachineLife::Running(process) = life {
+            process.kill().map_err(HypervisorError::io(format!("killing {id} (pid {})", process.pid)))?;
+            match timeout(KILL_TIMEOUT, process.exited()).await {
+                Ok(result) => result.map_err(HypervisorError::io(format!("waiting for the end of {id}")))?,
+                Err(_) => {
+                    return Err(HypervisorError::io(format!("waiting for the end of {id}"))(
+                        std::io::ErrorKind::TimedOut.into(),
+                    ));
+                }
+            }
+        }
+        let machine = inner.machines().remove(&id);
+        if let Some(machine) = machine {
+            if matches!(machine.record.life, MachineLife::Running(_)) {
+                inner.launcher.clean_up(&machine.record.plan).await;
+            }
+            let dir = RunDir::of(&inner.base, id);
+            dir.remove().map_err(HypervisorError::io(dir.path().display().to_string()))?;
+            info!(machine = %id, "machine destroyed");
+            inner.changes.send_modify(|c| *c += 1);
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn machines(&self) -> MutexGuard<'_, BTreeMap<MachineId, Machine>> {
+        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn insert_ended(&self, record: MachineRecord, state: HypervisorState, named: bool) {
+        let id = record.plan.id();
+        let (_, status) = watch::channel(MachineStatus::ended(state));
+        let agent = Arc::new(GuestAgent::new(RunDir::of(&self.base, id).file("ga.sock")));
+        self.machines().insert(id, Machine { record, status, refresh: Arc::new(Notify::new()), agent, named });
+        self.changes.send_modify(|c| *c += 1);
+    }
+
+    fn taken_addresses(&self) -> BTreeSet<std::net::IpAddr> {
+        let machines = self.machines();
+        let plans = machines.values().filter_map(|m| match &m.record.plan {
+            MachinePlan::Watcher(plan) => Some(plan),
+            MachinePlan::Vm(_) => None,
+        });
+        plans.flat_map(|p| p.legs.iter().map(|l| l.address)).collect()
+    }
+
+    /// Notes that a machine has ended, unless it was destroyed or started again meanwhile.
+    async fn bury(&self, id: MachineId, start: vouch_types::StartId, state: HypervisorState) {
+        let (record, named) = {
+            let mut machines = self.machines();
+            let Some(machine) = machines.get_mut(&id).filter(|m| m.record.start == start) else { return };
+            machine.record.life = MachineLife::Ended(state);
+            (machine.record.clone(), machine.named)
+        };
+        self.launcher.clean_up(&record.plan).await;
+        if named {
+            if let Err(e) = RunDir::of(&self.base, id).write(&record) {
+                error!(machine = %id, error = %e, "record not written");
+            }
+        } else {
+            self.forget(id);
+        }
+    }
+
+    fn forget(&self, id: MachineId) {
+        self.machines().remove(&id);
+        if let Err(e) = RunDir::of(&self.base, id).remove() {
+            warn!(machine = %id, error = %e, "run folder not removed");
+        }
+        info!(machine = %id, "machine forgotten");
+        self.changes.send_modify(|c| *c += 1);
+    }
+
+    fn vm_view(&self, machine: &Machine, file: &VmFile, packets: &BTreeMap<String, (u64, u64)>) -> Option<VmView> {
+        let status = machine.status.borrow().clone();
+        if !status.known {
+            return None;
+        }
+        let now = Instant::now();
+        let ports = if status.ended { BTreeMap::new() } else { self.launcher.ports(&machine.record.plan) };
+        // What the host receives from a tap is what the guest has sent.
+        let count = |pick: fn(&(u64, u64)) -> u64| {
+            let known: Vec<u64> = ports.values().flatten().filter_map(|p| packets.get(p)).map(pick).collect();
+            (!known.is_empty()).then(|| known.iter().sum())
+        };
+        let links = ports.iter().map(|(network, taps)| (*network, link(taps))).collect();
+        Some(VmView {
+            spec: file.spec(),
+            start: machine.record.start,
+            state: status.state,
+            // The end of a process does not grow old.
+            read_begun: if status.ended { now } else { status.read_begun },
+            overdue: status.waiting_since.is_some_and(|since| now - since > READ_EXPECTED),
+            counters: Counters {
+                vcpu: status.vcpu,
+                block_operations: status.block_operations,
+                net_rx_packets: count(|(_, sent)| *sent),
+                net_tx_packets: count(|(received, _)| *received),
+                steal_per_mille: status.steal_per_mille,
+                monitor: status.monitor,
+            },
+            links,
+        })
+    }
+}
+
+fn link(taps: &[String]) -> LinkState {
+    let all = taps.iter().all(|t| interfaces::link_state(t) == LinkState::Up);
+    if all { LinkState::Up } else { LinkState::Down }
+}
+
+/// Returns whether nothing newer than `since` is to be waited for.
+fn is_settled(status: &MachineStatus, since: Instant) -> bool {
+    let wedged = status.known && status.state == HypervisorState::Unknown;
+    status.ended || wedged || (status.known && status.read_begun >= since)
+}
+
+#[async_trait]
+impl Hypervisor for ProcessHypervisor {
+    fn driver(&self) -> &'static str {
+        self.inner.launcher.driver()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    fn view(&self) -> View {
+        let packets = match self.inner.launcher.driver() {
+            "qemu" => interfaces::packets(),
+            _ => BTreeMap::new(),
+        };
+        let machines = self.inner.machines();
+        let mut view = View::default();
+        for machine in machines.values() {
+            match &machine.record.plan {
+                MachinePlan::Vm(file) => view.vms.extend(self.inner.vm_view(machine, file, &packets)),
+                MachinePlan::Watcher(plan) => {
+                    let status = machine.status.borrow();
+                    // Its process stands; that its monitor was not heard yet is nothing to worry anybody with.
+                    let state = if status.known { status.state } else { HypervisorState::Running };
+                    view.watchers.push(WatcherView { watcher: plan.watcher, state });
+                }
+            }
+        }
+        view
+    }
+
+    async fn refresh(&self, budget: Duration) {
+        let since = Instant::now();
+        let mut waits: Vec<watch::Receiver<MachineStatus>> = Vec::new();
+        for machine in self.inner.machines().values() {
+            machine.refresh.notify_one();
+            waits.push(machine.status.clone());
+        }
+        for mut status in waits {
+            // A sender that is gone has told its last.
+            let _ = timeout_at(since + budget, status.wait_for(|s| is_settled(s, since))).await;
+        }
+    }
+
+    async fn read_vm(&self, vm: VmId, max_age: Duration, budget: Duration) -> Option<VmView> {
+        let id = MachineId::Vm(vm);
+        let now = Instant::now();
+        let since = now.checked_sub(max_age).unwrap_or(now);
+        let mut status = {
+            let machines = self.inner.machines();
+            let machine = machines.get(&id)?;
+            if !is_settled(&machine.status.borrow(), since) {
+                machine.refresh.notify_one();
+            }
+            machine.status.clone()
+        };
+        let in_time = timeout_at(now + budget, status.wait_for(|s| is_settled(s, since))).await.is_ok();
+        let packets = BTreeMap::new();
+        let machines = self.inner.machines();
+        let machine = machines.get(&id)?;
+        let MachinePlan::Vm(file) = &machine.record.plan else { return None };
+        if in_time { self.inner.vm_view(machine, file, &packets) } else { None }
+    }
+
+    async fn set_vms(&self, files: Vec<VmFile>) {
+        let _step = self.inner.steps.lock().await;
+        let named: BTreeSet<VmId> = files.iter().map(|f| f.id).collect();
+        let mut forget = Vec::new();
+        for (id, machine) in &mut *self.inner.machines() {
+            let MachineId::Vm(vm) = id else { continue };
+            if machine.named && !named.contains(vm) {
+                machine.named = false;
+                if matches!(machine.record.life, MachineLife::Running(_)) {
+                    warn!(machine = %id, "its file is gone; it runs on and is reported until it ends");
+                }
+            }
+            if !machine.named && matches!(machine.record.life, MachineLife::Ended(_)) {
+                forget.push(*id);
+            }
+        }
+        forget.retain(|id| !matches!(id, MachineId::Vm(vm) if named.contains(vm)));
+        forget.into_iter().for_each(|id| self.inner.forget(id));
+        for file in files {
+            let id = MachineId::Vm(file.id);
+            let update = {
+                let mut machines = self.inner.machines();
+                machines.get_mut(&id).map(|machine| {
+                    machine.named = true;
+                    let changed = !matches!(&machine.record.plan, MachinePlan::Vm(known) if **known == file);
+                    changed.then(|| {
+                        // A running machine stays as it was made; what is told of it follows the file.
+                        machine.record.plan = MachinePlan::Vm(Box::new(file.clone()));
+                        machine.record.clone()
+                    })
+                })
+            };
+            match update {
+                None => self.start_vm(file).await,
+                Some(Some(record)) => {
+                    info!(machine = %id, "description changed");
+                    if let Err(e) = RunDir::of(&self.inner.base, id).write(&record) {
+                        error!(machine = %id, error = %e, "record not written");
+                    }
+                    self.inner.changes.send_modify(|c| *c += 1);
+                }
+                Some(None) => {}
+            }
+        }
+    }
+
+    async fn guest_agent(&self, vm: VmId, query: AgentQuery, timeout: Duration) -> AgentReply {
+        let agent = self.inner.machines().get(&MachineId::Vm(vm)).map(|m| Arc::clone(&m.agent));
+        match agent {
+            Some(agent) => agent.ask(query, timeout).await,
+            None => AgentReply::Unavailable(format!("vm {vm} is not on this node")),
+        }
+    }
+
+    async fn create_watcher(&self, order: WatcherOrder) -> Result<(), HypervisorError> {
+        self.create(&order).await
+    }
+
+    async fn destroy_watcher(&self, watcher: WatcherId) -> Result<(), HypervisorError> {
+        self.destroy(watcher).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+//! Real processes: the driver `qemu` with a real QEMU where there is one, and the driver `local` with stand-ins.
+
+use std::path::Path;
+use std::process::Command;
+
+use vouch_types::PauseReason;
+
+use super::*;
+
+const VM: &str = "6f1c2a9e-0000-4000-8000-000000000001";
+
+struct Bed {
+    dir: tempfile::TempDir,
+    config: Config,
+    store: NodeStore,
+    boot: BootId,
+}
+
+fn bed(driver: &str, extra: &str) -> Bed {
+    let dir = tempfile::Builder::new().prefix("vn").tempdir().unwrap();
+    let text = format!(
+        "id = \"n1\"\ndata_dir = {:?}\nrelay = \"127.0.0.1:7002\"\n[tls]\nca_certificate = \"c\"\ncertificate = \"c\"\nkey = \"k\"\n[[manager]]\nid = \"m1\"\nmanagement = \"127.0.0.1:1\"\n[hypervisor]\ndriver = \"{driver}\"\nvm_dir = {:?}\n{extra}",
+        dir.path().join("d"),
+        dir.path().join("vms"),
+    );
+    let config = Config::parse(&text).unwrap();
+    let store = NodeStore::open(&config.data_dir).unwrap();
+    Bed { dir, config, store, boot: BootId::new(uuid::Uuid::from_u128(1)) }
+}
+
+impl Bed {
+    async fn open(&self) -> ProcessHypervisor {
+        ProcessHypervisor::open(&self.config, self.boot, self.store.clone()).await.unwrap()
+    }
+
+    fn script(&self, name: &str, text: &str) -> std::path::PathBuf {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        path
+    }
+}
+
+fn vm() -> VmId {
+    VM.parse().unwrap()
+}
+
+fn process(hypervisor: &ProcessHypervisor, id: MachineId) -> ProcessIdentity {
+    match hypervisor.inner.machines()[&id].record.life {
+        MachineLife::Running(process) => process,
+        MachineLife::Starting | MachineLife::Ended(_) => panic!("{id} runs"),
+    }
+}
+
+async fn state(hypervisor: &ProcessHypervisor, wanted: HypervisorState) -> VmView {
+    let mut changes = hypervisor.changes();
+    let wait = async {
+        loop {
+            let vms = hypervisor.view().vms;
+            if let Some(view) = vms.into_iter().find(|v| v.state == wanted) {
+                return view;
+            }
+            changes.changed().await.unwrap();
+        }
+    };
+    timeout(Duration::from_secs(30), wait).await.unwrap_or_else(|_| panic!("{:?}, not {wanted:?}", hypervisor.view()))
+}
+
+/// Waits until the end of a machine is written down.
+async fn buried(hypervisor: &ProcessHypervisor, id: MachineId) {
+    let wait = async {
+        while !hypervisor.inner.machines().get(&id).is_none_or(|m| matches!(m.record.life, MachineLife::Ended(_))) {
+            tokio::task::yield_now().await;
+        }
+        drop(hypervisor.inner.steps.lock().await);
+    };
+    timeout(Duration::from_secs(30), wait).await.unwrap();
+}
+
+fn local_file() -> VmFile {
+    let text = format!("id = \"{VM}\"\nname = \"a\"\n[local]\naddress = \"127.0.10.1\"\nrdp_port = 5\n");
+    VmFile::parse(&text, DriverKind::Local).unwrap()
+}
+
+#[tokio::test]
+async fn a_local_vm_survives_its_agent_and_a_kill_is_a_death_that_is_not_undone() {
+    let mut bed = bed("local", "");
+    bed.config.hypervisor.local.binary = Some(bed.script("vm", "exec sleep 600"));
+    let first = bed.open().await;
+    first.set_vms(vec![local_file()]).await;
+    let started = state(&first, HypervisorState::Running).await;
+    let pid = process(&first, MachineId::Vm(vm()));
+
+    let second = bed.open().await;
+    assert_eq!(process(&second, MachineId::Vm(vm())), pid, "adopted, not started anew");
+    second.set_vms(vec![local_file()]).await;
+    let killed = std::time::Instant::now();
+    pid.kill().unwrap();
+    let gone = state(&second, HypervisorState::Gone(ExitReason::Process)).await;
+    assert!(killed.elapsed() < Duration::from_millis(500), "{:?}", killed.elapsed());
+    assert_eq!(gone.start, started.start);
+    buried(&second, MachineId::Vm(vm())).await;
+
+    second.set_vms(vec![local_file()]).await;
+    assert_eq!(second.view().vms[0].state, gone.state, "not restarted by itself");
+    second.set_vms(Vec::new()).await;
+    assert!(second.view().vms.is_empty(), "forgotten with its file");
+    second.set_vms(vec![local_file()]).await;
+    let again = state(&second, HypervisorState::Running).await;
+    assert!(again.start > started.start, "its file put back starts it");
+    process(&second, MachineId::Vm(vm())).kill().unwrap();
+}
+
+#[tokio::test]
+async fn a_vm_that_went_while_no_agent_looked_is_gone_for_an_unknown_reason() {
+    let mut bed = bed("local", "");
+    bed.config.hypervisor.local.binary = Some(bed.script("vm", "exec sleep 600"));
+    {
+        let first = bed.open().await;
+        first.set_vms(vec![local_file()]).await;
+        state(&first, HypervisorState::Running).await;
+        // The record as an agent leaves it that is killed before the VM ends.
+        let dir = RunDir::of(&first.inner.base, MachineId::Vm(vm()));
+        let record = std::fs::read(dir.file("state.json")).unwrap();
+        process(&first, MachineId::Vm(vm())).kill().unwrap();
+        buried(&first, MachineId::Vm(vm())).await;
+        std::fs::write(dir.file("state.json"), record).unwrap();
+    }
+    let second = bed.open().await;
+    assert_eq!(second.view().vms[0].state, HypervisorState::Gone(ExitReason::Unknown));
+
+    bed.boot = BootId::new(uuid::Uuid::from_u128(2));
+    let rebooted = bed.open().await;
+    assert!(rebooted.view().vms.is_empty());
+    rebooted.set_vms(vec![local_file()]).await;
+    state(&rebooted, HypervisorState::Running).await;
+    process(&rebooted, MachineId::Vm(vm())).kill().unwrap();
+}
+
+#[tokio::test]
+async fn a_vm_that_cannot_be_started_is_told_as_gone_and_the_others_run() {
+    let mut bed = bed("local", "");
+    bed.config.hypervisor.local.binary = Some("/nonexistent/vouch".into());
+    let hypervisor = bed.open().await;
+    hypervisor.set_vms(vec![local_file()]).await;
+    assert_eq!(hypervisor.view().vms[0].state, HypervisorState::Gone(ExitReason::Process));
+}
+
+fn order(placed: u64) -> WatcherOrder {
+    WatcherOrder {
+        watcher: WatcherId::new(3),
+        placed: vouch_types::LogIndex::new(placed),
+        secret: vec![7; 32],
+        ca_certificate: "pem".into(),
+        managers: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_watcher_is_created_once_survives_the_agent_and_gives_its_address_back() {
+    use std::os::unix::fs::PermissionsExt;
+    let extra = "[watchers]\nenabled = true\nprobes_dir = \"p\"\n[watchers.management]\naddresses = [\"127.0.9.1\"]\nprefix_len = 8\n";
+    let mut bed = bed("local", extra);
+    bed.config.watchers.binary = bed.script("watcher", "exec sleep 600");
+    let id = MachineId::Watcher(WatcherId::new(3));
+    let first = bed.open().await;
+    first.create_watcher(order(9)).await.unwrap();
+    let pid = process(&first, id);
+    first.create_watcher(order(9)).await.unwrap();
+    assert_eq!(process(&first, id), pid);
+    assert!(matches!(first.create_watcher(order(10)).await, Err(HypervisorError::OtherPlacement { .. })));
+    let boot = RunDir::of(&first.inner.base, id).file("boot.json");
+    assert_eq!(std::fs::metadata(&boot).unwrap().permissions().mode() & 0o777, 0o600);
+    let other = WatcherOrder { watcher: WatcherId::new(4), ..order(9) };
+    assert!(matches!(first.create_watcher(other.clone()).await, Err(HypervisorError::NoAddress { .. })));
+
+    let second = bed.open().await;
+    assert_eq!(second.view().watchers[0].state, HypervisorState::Running);
+    second.destroy_watcher(WatcherId::new(3)).await.unwrap();
+    assert!(!pid.is_alive() && second.view().watchers.is_empty() && !boot.exists());
+    second.destroy_watcher(WatcherId::new(3)).await.unwrap();
+    second.create_watcher(other).await.expect("the address is free again");
+    second.destroy_watcher(WatcherId::new(4)).await.unwrap();
+}
+
+fn has_qemu() -> bool {
+    let found = Command::new("qemu-system-x86_64").arg("-version").output().is_ok_and(|o| o.status.success());
+    if !found {
+        eprintln!("SKIPPED: qemu-system-x86_64 is not installed, so the driver qemu was not tried");
+    }
+    found
+}
+
+fn qemu_file(dir: &Path) -> VmFile {
+    let disk = dir.join("disk.img");
+    std::fs::write(&disk, vec![0; 1 << 20]).unwrap();
+    let text = format!("id = \"{VM}\"\nname = \"a\"\nmemory_mib = 16\ndisk = {disk:?}\nextra_args = [\"-S\"]\n");
+    VmFile::parse(&text, DriverKind::Qemu).unwrap()
+}
+
+#[tokio::test]
+async fn a_real_qemu_is_started_adopted_told_apart_when_wedged_and_its_death_seen() {
+    if !has_qemu() {
+        return;
+    }
+    let bed = bed("qemu", "");
+    let first = bed.open().await;
+    let file = qemu_file(bed.dir.path());
+    first.set_vms(vec![file.clone()]).await;
+    let started = state(&first, HypervisorState::Paused(PauseReason::Other)).await;
+    assert!(started.counters.monitor.is_some());
+    let pid = process(&first, MachineId::Vm(vm()));
+    // QEMU takes one client at a time, as when the first agent is gone.
+    first.let_go().await;
+
+    let second = bed.open().await;
+    second.set_vms(vec![file]).await;
+    assert_eq!(process(&second, MachineId::Vm(vm())), pid);
+    state(&second, HypervisorState::Paused(PauseReason::Other)).await;
+
+    signal(pid, "STOP");
+    second.refresh(Duration::from_millis(1)).await;
+    state(&second, HypervisorState::Unknown).await;
+    signal(pid, "CONT");
+    state(&second, HypervisorState::Paused(PauseReason::Other)).await;
+
+    let killed = std::time::Instant::now();
+    pid.kill().unwrap();
+    state(&second, HypervisorState::Gone(ExitReason::Process)).await;
+    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
+    buried(&second, MachineId::Vm(vm())).await;
+}
+
+fn signal(process: ProcessIdentity, name: &str) {
+    let status = Command::new("kill").args([format!("-{name}"), process.pid.to_string()]).status().unwrap();
+    assert!(status.success());
+}

@@ -1,0 +1,152 @@
+//! A hypervisor for simulations and tests: its VMs are what the test says they are, and no process is started.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use vouch_types::{HypervisorState, LogIndex, StartId, VmId, WatcherId};
+
+use super::{AgentQuery, AgentReply, Counters, Hypervisor, HypervisorError, View, VmView, WatcherOrder, WatcherView};
+use crate::vm_file::VmFile;
+
+#[derive(Debug, Default)]
+struct World {
+    vms: BTreeMap<VmId, VmView>,
+    watchers: BTreeMap<WatcherId, (LogIndex, HypervisorState)>,
+    orders: Vec<WatcherOrder>,
+    agents: BTreeMap<VmId, AgentReply>,
+}
+
+/// A hypervisor whose VMs do what a test says.
+#[derive(Debug)]
+pub struct SimHypervisor {
+    world: Mutex<World>,
+    changes: watch::Sender<u64>,
+}
+
+impl Default for SimHypervisor {
+    fn default() -> Self {
+        Self { world: Mutex::default(), changes: watch::Sender::new(0) }
+    }
+}
+
+impl SimHypervisor {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self) {
+        self.changes.send_modify(|c| *c += 1);
+    }
+
+    /// Makes a VM do something, and tells so, as a hypervisor's event does.
+    pub fn set_state(&self, vm: VmId, state: HypervisorState) {
+        if let Some(view) = self.world().vms.get_mut(&vm) {
+            view.state = state;
+            view.read_begun = Instant::now();
+        }
+        self.change();
+    }
+
+    /// Removes a VM, as if its file were gone and its process as well.
+    pub fn remove(&self, vm: VmId) {
+        self.world().vms.remove(&vm);
+        self.change();
+    }
+
+    /// Lets a watcher's process do something.
+    pub fn set_watcher_state(&self, watcher: WatcherId, state: HypervisorState) {
+        if let Some(known) = self.world().watchers.get_mut(&watcher) {
+            known.1 = state;
+        }
+        self.change();
+    }
+
+    /// Sets what a VM's guest agent answers.
+    pub fn set_agent(&self, vm: VmId, reply: AgentReply) {
+        self.world().agents.insert(vm, reply);
+    }
+
+    /// Returns the orders that created watchers, in order.
+    pub fn orders(&self) -> Vec<WatcherOrder> {
+        self.world().orders.clone()
+    }
+}
+
+#[async_trait]
+impl Hypervisor for SimHypervisor {
+    fn driver(&self) -> &'static str {
+        "local"
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn view(&self) -> View {
+        let world = self.world();
+        View {
+            vms: world.vms.values().cloned().collect(),
+            watchers: world.watchers.iter().map(|(w, (_, s))| WatcherView { watcher: *w, state: *s }).collect(),
+        }
+    }
+
+    async fn refresh(&self, _budget: Duration) {
+        let now = Instant::now();
+        self.world().vms.values_mut().for_each(|vm| vm.read_begun = now);
+    }
+
+    async fn read_vm(&self, vm: VmId, _max_age: Duration, _budget: Duration) -> Option<VmView> {
+        let mut world = self.world();
+        let view = world.vms.get_mut(&vm)?;
+        view.read_begun = Instant::now();
+        Some(view.clone())
+    }
+
+    async fn set_vms(&self, files: Vec<VmFile>) {
+        for file in files {
+            let spec = file.spec();
+            self.world().vms.entry(spec.id).and_modify(|v| v.spec = spec.clone()).or_insert_with(|| VmView {
+                spec: spec.clone(),
+                start: StartId::new(1),
+                state: HypervisorState::Running,
+                read_begun: Instant::now(),
+                overdue: false,
+                counters: Counters::default(),
+                links: Vec::new(),
+            });
+        }
+        self.change();
+    }
+
+    async fn guest_agent(&self, vm: VmId, _query: AgentQuery, _timeout: Duration) -> AgentReply {
+        self.world().agents.get(&vm).cloned().unwrap_or(AgentReply::Silent)
+    }
+
+    async fn create_watcher(&self, order: WatcherOrder) -> Result<(), HypervisorError> {
+        {
+            let mut world = self.world();
+            match world.watchers.get(&order.watcher) {
+                Some((placed, _)) if *placed == order.placed => return Ok(()),
+                Some((here, _)) => {
+                    let (watcher, here) = (order.watcher, *here);
+                    return Err(HypervisorError::OtherPlacement { watcher, here, ordered: order.placed });
+                }
+                None => {}
+            }
+            world.watchers.insert(order.watcher, (order.placed, HypervisorState::Running));
+            world.orders.push(order);
+        }
+        self.change();
+        Ok(())
+    }
+
+    async fn destroy_watcher(&self, watcher: WatcherId) -> Result<(), HypervisorError> {
+        self.world().watchers.remove(&watcher);
+        self.change();
+        Ok(())
+    }
+}
