@@ -5,7 +5,9 @@
 //! prints. What it makes on the machine it takes away again, whether a test ends well or in a panic.
 
 pub mod api;
+pub mod machine;
 pub mod netns;
 pub mod paths;
 pub mod process;
+pub mod story;
 pub mod wait;
