@@ -35,7 +35,6 @@ fn main() {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "this is how a build script speaks to cargo")]
 fn tell(line: &str) {
     println!("{line}");
 }
@@ -89,7 +88,7 @@ fn run_cargo(root: &Path, folder: &Path, guests: &[&str]) -> Result<(), String> 
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy();
         let starts = |prefix: &&str| name.starts_with(prefix);
-        if CLEARED.iter().any(|p| starts(&p)) && !KEPT.iter().any(|p| starts(&p)) {
+        if CLEARED.iter().any(starts) && !KEPT.iter().any(starts) {
             cargo.env_remove(&*name);
         }
     }

@@ -1,5 +1,6 @@
 //! What the tests of the probe host share: one host per process, compiled probes, targets, small servers.
 
+#![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::collections::HashMap;

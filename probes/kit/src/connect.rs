@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::Budget;
 
+/// A connect that finds no way sooner than this was not even sent. WASI has one error for "no route from here" and for
+/// "the last router says it is not there"; the first comes from our own kernel at once.
+const NO_ROUTE_WITHIN: Duration = Duration::from_millis(10);
+
 /// Why there is no connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ConnectError {
@@ -50,7 +54,11 @@ pub fn connect(address: IpAddr, port: u16, budget: &Budget) -> Result<(TcpStream
         stream.peer_addr()?;
         Ok(stream)
     });
-    connected.map(|stream| (stream, begun.elapsed())).map_err(|error| ConnectError::from_io(&error))
+    let took = begun.elapsed();
+    connected.map(|stream| (stream, took)).map_err(|error| match ConnectError::from_io(&error) {
+        ConnectError::Unreachable if took < NO_ROUTE_WITHIN => ConnectError::NoRoute,
+        error => error,
+    })
 }
 
 #[cfg(test)]

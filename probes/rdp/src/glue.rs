@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use probe_kit::{Budget, ConnectError};
 
-use crate::exchange::{is_healthy_refusal, selected};
 use crate::settings::RDP_PORT;
-use crate::{Confirm, Finding, Negotiated, RdpSettings, negotiate};
+use crate::{Confirm, Finding, Negotiated, RdpSettings, is_healthy_refusal, negotiate, selected};
 
 wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-0.1.0" });
 

@@ -12,6 +12,6 @@ mod glue;
 mod settings;
 mod x224;
 
-pub use exchange::{Finding, Negotiated, negotiate};
+pub use exchange::{Finding, Negotiated, is_healthy_refusal, negotiate, selected};
 pub use settings::RdpSettings;
 pub use x224::{Confirm, FailureCode, ParseError, Protocol, REQUEST_LEN, parse_confirm, request, tpkt_length};
