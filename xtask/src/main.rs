@@ -9,6 +9,7 @@
     reason = "a command line tool for developers talks to its terminal"
 )]
 
+mod demo;
 mod deps;
 mod gate;
 mod image;
@@ -40,6 +41,12 @@ enum Command {
     Deps,
     /// Installs what is missing, builds everything, runs the unit tests and then the whole-system tests
     Test,
+    /// Does all the set-up and plays the story on real guests, or on `local` where those can't be had
+    Demo {
+        /// End after the story instead of leaving the cluster up
+        #[arg(long)]
+        once: bool,
+    },
     /// Builds the image of the watcher VM, or of another machine, into target/images
     Image {
         #[arg(value_enum, default_value = "watcher")]
@@ -53,6 +60,7 @@ fn main() -> ExitCode {
         Command::Fix => gate::fix(),
         Command::Deps => deps::check(),
         Command::Test => tests::run(),
+        Command::Demo { once } => demo::run(if once { demo::Stay::Once } else { demo::Stay::Up }),
         Command::Image { which } => image::build(which),
     };
     match result {
