@@ -62,10 +62,11 @@ pub enum InitializeError {
 /// Why a command did not come back applied.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum ProposeError {
-    /// Another manager leads; nothing was proposed.
-    #[error("this manager does not lead{}", leads(.leader))]
+    /// Another manager leads, or this one does and has not heard from a quorum within its lease (or not yet, when it was
+    /// just elected). Nothing was proposed.
+    #[error("this manager cannot propose{}", leads(.leader))]
     NotLeader {
-        /// Who leads, if known.
+        /// Who leads, if anybody is known to do so with a quorum.
         leader: Option<ManagerId>,
     },
     /// Leadership was lost while the command was under way: it may yet be applied, or never.
@@ -105,7 +106,7 @@ pub enum TransferError {
 }
 
 fn leads(leader: &Option<ManagerId>) -> String {
-    leader.map(|leader| format!(": {leader} does")).unwrap_or_default()
+    leader.map_or_else(|| ": no leader with a quorum is known".to_owned(), |leader| format!(": {leader} leads"))
 }
 
 fn leader_of(forward: &ForwardToLeader<Types>) -> Option<ManagerId> {

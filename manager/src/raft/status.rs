@@ -46,6 +46,9 @@ pub struct ConsensusStatus {
     pub term: Term,
     /// Who leads, as far as it knows.
     pub leader: Option<ManagerId>,
+    /// For a leader, whether a quorum has answered it since it was elected. Ask
+    /// [`Consensus::ensure_current`](super::Consensus::ensure_current) whether it still does.
+    pub quorum_acked: bool,
     /// The last entry of its log.
     pub last_log: LogIndex,
     /// The last entry that it knows to be committed.
@@ -76,6 +79,7 @@ impl ConsensusStatus {
             },
             term: Term::new(metrics.current_term),
             leader: metrics.current_leader.map(manager_id),
+            quorum_acked: metrics.last_quorum_acked.is_some(),
             last_log: LogIndex::new(metrics.last_log_index.unwrap_or_default()),
             committed: index(&metrics.local_committed),
             applied: index(&metrics.last_applied),

@@ -26,6 +26,12 @@ struct Log {
 pub struct MemoryLogStore(Arc<Mutex<Log>>);
 
 impl MemoryLogStore {
+    /// Returns the index of the last entry that was purged.
+    #[cfg(test)]
+    pub(crate) fn purged(&self) -> Option<u64> {
+        self.log(|log| log.purged.map(|id| id.index))
+    }
+
     fn log<T>(&self, work: impl FnOnce(&mut Log) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

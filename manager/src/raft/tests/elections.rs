@@ -66,12 +66,20 @@ fn another_manager_leads_when_the_leader_is_isolated_and_nothing_is_lost() {
         let took = cut_at.elapsed();
         let config = &cluster.config;
         assert!(took <= 2 * (config.election_max * 2), "a new leader after {took:?}");
+        // It has to hear from a quorum once before it takes proposals.
+        until("the new leader to hear a quorum", || cluster.consensus(new).status().quorum_acked.then_some(())).await;
         cluster.consensus(new).propose(samples::record_node("n1")).await.unwrap();
         cluster.consensus(new).ensure_current(Consistency::Linearizable).await.unwrap();
 
         // The old one may believe that it leads, and must not answer as if it did.
         let refused = cluster.consensus(old).ensure_current(Consistency::Lease).await;
         assert!(matches!(refused, Err(ReadError::NoQuorum | ReadError::NotLeader { .. })), "{refused:?}");
+        let refused = cluster.consensus(old).propose(samples::record_node("n2")).await;
+        assert_eq!(
+            refused,
+            Err(ProposeError::NotLeader { leader: None }),
+            "it believes that it leads, and knows that nobody answers"
+        );
         assert!(cluster.consensus(old).read_state(|state| state.nodes().is_empty()));
 
         cluster.links.heal();

@@ -7,6 +7,8 @@
 
 mod apply;
 mod inventory;
+#[cfg(test)]
+mod tests;
 mod verdicts;
 mod watchers;
 
