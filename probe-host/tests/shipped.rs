@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use common::{DEADLINE, LOCALHOST, confirm, port, probe, refusing_port, server, target, target_at};
 use tokio::io::AsyncWriteExt;
 use vouch_probe_host::{
-    Capabilities, EchoReply, EchoRequest, GuestAgent, GuestAgentError, Icmp, IcmpError, PortGrant, RunFault, RunOutcome,
+    Capabilities, EchoReply, EchoRequest, GuestAgent, GuestAgentError, Icmp, IcmpError, IcmpSockets, PortGrant,
+    RunFault, RunOutcome,
 };
 use vouch_types::{Outcome, VmId};
 
@@ -183,6 +184,19 @@ async fn a_ping_without_a_socket_or_a_grant_is_a_fault() {
     assert!(matches!(&no_socket, Err(RunFault::Probe(why)) if why.contains("not permitted")), "{no_socket:?}");
     let not_granted = probe("ping").run(&target(), "{}", DEADLINE, &Capabilities::default()).await;
     assert!(matches!(&not_granted, Err(RunFault::Probe(why)) if why.contains("not granted")), "{not_granted:?}");
+}
+
+#[tokio::test]
+async fn ping_over_the_sockets_of_the_kernel_reaches_loopback() {
+    let sockets = Arc::new(IcmpSockets::open());
+    let can_send = sockets.kind_of(LOCALHOST).is_ok();
+    let lent = Capabilities { icmp: Some(sockets), ..Capabilities::default() };
+    let ran = probe("ping").run(&target(), r#"{"count": 3, "interval_ms": 10}"#, DEADLINE, &lent).await;
+    if can_send {
+        assert_eq!(said(&ran.unwrap()), (Outcome::Up, "replied"));
+    } else {
+        assert!(matches!(&ran, Err(RunFault::Probe(why)) if why.contains("no ICMP socket")), "{ran:?}");
+    }
 }
 
 struct ScriptedAgent(Result<Duration, GuestAgentError>);
