@@ -163,7 +163,7 @@ async fn propose_probe(api: &Api, probe: ProbeRecord) -> Result<(), Problem> {
         Ok(Applied::Denied(reason)) => Err(Problem::new(ProblemKind::Refused, reason.to_string())),
         Ok(_) => Ok(()),
         Err(e @ ProposeError::NotLeader { .. }) => Err(Problem::new(ProblemKind::NoLeader, e.to_string())),
-        Err(e @ ProposeError::Unknown { .. }) => Err(Problem::new(ProblemKind::NoQuorum, e.to_string())),
+        Err(e @ (ProposeError::Unknown { .. } | ProposeError::NoQuorum)) => Err(Problem::new(ProblemKind::NoQuorum, e.to_string())),
         Err(e @ ProposeError::Stopped(_)) => Err(Problem::new(ProblemKind::Internal, e.to_string())),
     }
 }

@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, Uri};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use vouch_types::ManagerId;
@@ -107,10 +108,10 @@ impl Api {
 
     fn with_fallbacks(router: Router<Self>) -> Router<Self> {
         router
-            .fallback(|uri: axum::http::Uri| async move {
+            .fallback(|uri: Uri| async move {
                 Problem::field(ProblemKind::RouteNotFound, "path", uri.path(), "must be a route of /openapi.json")
             })
-            .method_not_allowed_fallback(|method: axum::http::Method| async move {
+            .method_not_allowed_fallback(|method: Method| async move {
                 let rule = "must be a method that /openapi.json lists for this route";
                 Problem::field(ProblemKind::MethodNotAllowed, "method", method.as_str(), rule)
             })
