@@ -1,0 +1,155 @@
+//! The patent's case on three simulated managers: what operators are told when paths, managers and watchers fail, and
+//! that a seed replays exactly.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod sim;
+
+use std::time::Duration;
+
+use sim::{Sim, m, n, simulate, vm};
+use vouch_manager::store::State;
+use vouch_types::{Cause, EventKind, EventRecord, HypervisorState, Source, VmState, WatcherLife};
+
+fn source_is(state: &State, node: &str, source: Source) -> bool {
+    state.nodes()[&n(node)].path.source == source
+}
+
+fn has_cause(state: &State, node: &str, cause: &Cause) -> bool {
+    state.nodes()[&n(node)].path.faults.iter().any(|f| f.top() == cause)
+}
+
+fn is_cut(state: &State) -> bool {
+    source_is(state, "n1", Source::Watcher) && has_cause(state, "n1", &Cause::ManagerNodePath)
+}
+
+fn is_healed(state: &State) -> bool {
+    let path = &state.nodes()[&n("n1")].path;
+    path.source == Source::Direct && path.faults.is_empty()
+}
+
+/// What was said of VMs from this position on.
+fn states_told(events: &[EventRecord]) -> Vec<VmState> {
+    let told = events.iter().filter_map(|e| match &e.kind {
+        EventKind::VmStateChanged { to, .. } => Some(*to),
+        _ => None,
+    });
+    told.collect()
+}
+
+async fn cut_and_heal(sim: &mut Sim) -> (Vec<EventRecord>, Duration, Duration) {
+    let before = sim.events().len();
+    sim.cut_node("n1", (1..=3).map(m));
+    let told = sim.until("n1's path is known to be cut", is_cut).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(sim.read(is_cut), "it stays so while the cut lasts");
+    for number in 1..=4 {
+        assert_eq!(sim.read(|s| s.vms()[&vm(number)].verdict.state), VmState::Up, "vm {number}");
+    }
+    sim.network.heal();
+    let healed = sim.until("n1's own word rules again", is_healed).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let events = sim.events();
+    let after = &events[before..];
+    assert_eq!(states_told(after), [], "no vm changes its state");
+    let recoveries = after.iter().filter(|e| matches!(e.kind, EventKind::PathRecovered { .. })).count();
+    assert_eq!(recoveries, 1, "one heal is one recovery: {after:#?}");
+    (events, told, healed)
+}
+
+#[test]
+fn a_cut_path_leaves_the_vm_up_by_watcher_and_one_heal_is_one_recovery() {
+    let (_, told, healed) = simulate(1, cut_and_heal);
+    println!("told after {told:?}, healed after {healed:?}");
+    assert!(told <= Duration::from_secs(2), "N1: {told:?}");
+    assert!(healed <= Duration::from_secs(1), "N7: {healed:?}");
+}
+
+#[test]
+fn the_same_seed_twice_gives_an_identical_event_log() {
+    for seed in [7, 8] {
+        let (first, ..) = simulate(seed, cut_and_heal);
+        let (second, ..) = simulate(seed, cut_and_heal);
+        assert!(first.len() > 10);
+        for (a, b) in first.iter().zip(&second) {
+            assert_eq!(a, b, "seed {seed}");
+        }
+        assert_eq!(first.len(), second.len(), "seed {seed}");
+    }
+}
+
+#[test]
+fn another_manager_says_the_same_when_the_leader_is_killed() {
+    simulate(2, async |sim: &mut Sim| {
+        sim.cut_node("n1", (1..=3).map(m));
+        sim.until("n1's path is known to be cut", is_cut).await;
+        let before = sim.events();
+        let old = sim.leader().await;
+        sim.kill(old).await;
+        let new = sim.leader().await;
+        assert_ne!(new, old);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(sim.read(is_cut), "the answer is the same");
+        let after = sim.events();
+        assert_eq!(after[..before.len()], before[..], "nothing that was told is lost or told again");
+        assert_eq!(states_told(&after[before.len()..]), [], "no vm changes its state");
+        assert_eq!(sim.read(|s| s.vms()[&vm(1)].verdict.state), VmState::Up);
+        // The new leader hears the node's death of a vm through the relay alone.
+        sim.node("n1").state.lock().unwrap().vms.get_mut(&vm(1)).unwrap().1 =
+            HypervisorState::Gone(vouch_types::ExitReason::Process);
+        sim.until("the signed statement proves the vm down", |s| {
+            let verdict = &s.vms()[&vm(1)].verdict;
+            verdict.state == VmState::Down && verdict.faults.iter().any(|f| *f.top() == Cause::VmProcess)
+        })
+        .await;
+        assert!(sim.read(is_cut));
+        assert_eq!(sim.read(|s| s.vms()[&vm(2)].verdict.state), VmState::Up);
+    });
+}
+
+#[test]
+fn a_manager_deaf_to_a_node_is_noted_and_the_source_stays_direct() {
+    simulate(3, async |sim: &mut Sim| {
+        let before = sim.events().len();
+        let leader = sim.leader().await;
+        sim.cut_node("n1", [leader]);
+        let noted = |s: &State| s.manager_notes().iter().any(|note| note.manager == leader && note.node == n("n1"));
+        let told = sim.until("the deaf leader is noted", noted).await;
+        assert!(told <= Duration::from_secs(3), "{told:?}");
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(sim.read(|s| source_is(s, "n1", Source::Direct)));
+        assert_eq!(states_told(&sim.events()[before..]), []);
+        // What others hear is handed on whole: the deaf leader still learns that a vm has died.
+        sim.node("n1").state.lock().unwrap().vms.get_mut(&vm(2)).unwrap().1 =
+            HypervisorState::Gone(vouch_types::ExitReason::Process);
+        sim.until("the death is heard through another manager", |s| s.vms()[&vm(2)].verdict.state == VmState::Down)
+            .await;
+        sim.network.heal();
+        sim.until("the note is withdrawn", |s| s.manager_notes().is_empty()).await;
+    });
+}
+
+#[test]
+fn a_killed_watcher_is_replaced_and_no_vm_changes_its_state() {
+    simulate(4, async |sim: &mut Sim| {
+        let before = sim.events().len();
+        let killed = sim.node("n1").running_watchers()[0];
+        sim.node("n1").kill_watcher(killed);
+        sim.until("the watcher is lost", |s| {
+            s.watchers().get(&killed).is_none_or(|w| !matches!(w.life, WatcherLife::Live))
+        })
+        .await;
+        let replaced = sim
+            .until("another one is live on n1 and the old one forgotten", |s| {
+                let live = s.watchers().values().any(|w| w.node == n("n1") && w.life == WatcherLife::Live);
+                live && !s.watchers().contains_key(&killed)
+            })
+            .await;
+        assert!(replaced <= Duration::from_secs(30), "{replaced:?}");
+        sim.until("every vm is watched from both nodes again", |s| {
+            s.vms().keys().all(|vm| s.watchers().values().filter(|w| w.vms.contains(vm)).count() == 2)
+        })
+        .await;
+        assert_eq!(states_told(&sim.events()[before..]), []);
+    });
+}
