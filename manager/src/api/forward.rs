@@ -162,9 +162,15 @@ async fn propose_probe(api: &Api, probe: ProbeRecord) -> Result<(), Problem> {
     match api.published().propose(command).await {
         Ok(Applied::Denied(reason)) => Err(Problem::new(ProblemKind::Refused, reason.to_string())),
         Ok(_) => Ok(()),
-        Err(e @ ProposeError::NotLeader { .. }) => Err(Problem::new(ProblemKind::NoLeader, e.to_string())),
-        Err(e @ (ProposeError::Unknown { .. } | ProposeError::NoQuorum)) => Err(Problem::new(ProblemKind::NoQuorum, e.to_string())),
-        Err(e @ ProposeError::Stopped(_)) => Err(Problem::new(ProblemKind::Internal, e.to_string())),
+        Err(e) => {
+            let kind = match e {
+                ProposeError::NotLeader { .. } => ProblemKind::NoLeader,
+                ProposeError::Stopped(_) => ProblemKind::Internal,
+                // It may still be committed later: no quorum has said so.
+                _ => ProblemKind::NoQuorum,
+            };
+            Err(Problem::new(kind, e.to_string()))
+        }
     }
 }
 

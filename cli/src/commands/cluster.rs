@@ -1,0 +1,47 @@
+//! `vouch cluster`.
+
+use vouch_manager::api::view::ClusterView;
+
+use crate::args::{ClusterCommand, Global};
+use crate::client::Client;
+use crate::exit::CliError;
+use crate::output::{Output, Paint, table};
+
+/// Runs a command of this group.
+///
+/// # Errors
+/// What the managers said.
+pub fn run(global: &Global, command: &ClusterCommand) -> Result<(), CliError> {
+    let client = Client::new(global)?;
+    let cluster: ClusterView = match command {
+        ClusterCommand::Init => client.post("/v1/cluster/init", Vec::new())?,
+        ClusterCommand::Status => client.get("/v1/cluster")?,
+    };
+    Output::new(global).show(&cluster, |paint| tell(&cluster, paint))
+}
+
+/// Returns the cluster for people.
+pub fn tell(cluster: &ClusterView, paint: Paint) -> String {
+    let mut text = match &cluster.id {
+        Some(id) => format!("cluster {id}\n"),
+        None => "no cluster yet: make it with \"vouch cluster init\" on a manager that has tls.ca_key\n".to_owned(),
+    };
+    let leader = cluster.leader.as_deref().map_or_else(|| paint.broken("none"), ToOwned::to_owned);
+    text.push_str(&format!(
+        "told by {} ({}); leader {leader}, term {}, applied up to {}\n\n",
+        cluster.manager,
+        paint.state(&cluster.role),
+        cluster.term,
+        cluster.applied
+    ));
+    let rows = cluster.members.iter().map(|m| {
+        let role = if Some(&m.id) == cluster.leader.as_ref() { "leader" } else { "follower" };
+        let on = |network: &str| m.addresses.get(network).cloned().unwrap_or_default();
+        vec![m.id.clone(), paint.state(role), on("management"), on("service"), m.api.clone().unwrap_or_default()]
+    });
+    text.push_str(&table(&["manager", "role", "management", "service", "api"], rows));
+    for note in &cluster.notes {
+        text.push_str(&format!("\nnote: {}\n", note.message));
+    }
+    text
+}

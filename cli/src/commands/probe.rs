@@ -1,0 +1,59 @@
+//! `vouch probe`.
+
+use std::path::Path;
+
+use anyhow::Context;
+use vouch_manager::api::view::{Page, ProbeView};
+
+use super::short;
+use crate::args::{Global, ProbeCommand};
+use crate::client::{Client, escape};
+use crate::exit::{CliError, Exit};
+use crate::output::{Output, table};
+
+/// Runs a command of this group.
+///
+/// # Errors
+/// What the managers said, or a file that cannot be read.
+pub fn run(global: &Global, command: &ProbeCommand) -> Result<(), CliError> {
+    match command {
+        ProbeCommand::Ls => {
+            let page: Page<ProbeView> = Client::new(global)?.get("/v1/probes")?;
+            Output::new(global).show(&page.items, |_| tell(&page.items))
+        }
+        ProbeCommand::Push { file, name, version } => push(global, file, name.as_deref(), version),
+    }
+}
+
+fn push(global: &Global, file: &Path, name: Option<&str>, version: &str) -> Result<(), CliError> {
+    let stem = || file.file_stem().map(|s| s.to_string_lossy().replace('_', "-"));
+    let name = name.map(ToOwned::to_owned).or_else(stem).ok_or_else(|| {
+        CliError::text(Exit::Failed, format!("{}: names no file", file.display()))
+    })?;
+    let component = std::fs::read(file).with_context(|| format!("{}: cannot be read", file.display()))?;
+    let path = format!("/v1/probes?name={}&version={}", escape(&name), escape(version));
+    let probe: ProbeView = Client::new(global)?.post(&path, component)?;
+    Output::new(global).show(&probe, |_| {
+        let imports: String = probe.imports.iter().map(|i| format!("  {i}\n")).collect();
+        format!("probe {} {} recorded, sha256 {}\nit imports:\n{imports}", probe.name, probe.version, probe.digest)
+    })
+}
+
+/// Returns probes for people.
+pub fn tell(probes: &[ProbeView]) -> String {
+    // What every guest of a language with a standard library names says nothing; what it can reach does.
+    let telling = |import: &&String| import.starts_with("vouch:") || import.starts_with("wasi:sockets/tcp")
+        || import.starts_with("wasi:sockets/udp");
+    let rows = probes.iter().map(|p| {
+        let reach: Vec<String> = p
+            .imports
+            .iter()
+            .filter(telling)
+            .filter(|i| !i.contains("/types@") && !i.contains("-create-"))
+            .map(|i| i.split('@').next().unwrap_or(i).to_owned())
+            .collect();
+        let origin = if p.shipped { "shipped" } else { "uploaded" };
+        vec![p.name.clone(), p.version.clone(), origin.to_owned(), p.size.to_string(), short(&p.digest), reach.join(", ")]
+    });
+    table(&["probe", "version", "origin", "bytes", "sha256", "may use"], rows)
+}

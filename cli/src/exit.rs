@@ -1,0 +1,95 @@
+//! Exit codes, and the one report of what went wrong.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Exit codes, documented in `vouch --help`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Ok,
+    /// Failed.
+    Failed,
+    /// Not found.
+    NotFound,
+    /// No leader, no quorum, or no manager can be reached.
+    Unavailable,
+    /// Token or role.
+    Denied,
+    /// Storage error of a manager (sysexits EX_IOERR).
+    Storage,
+    /// The configuration is wrong (sysexits EX_CONFIG).
+    Config,
+}
+
+impl Exit {
+    /// Returns the number.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Failed => 1,
+            Self::NotFound => 3,
+            Self::Unavailable => 4,
+            Self::Denied => 5,
+            Self::Storage => 74,
+            Self::Config => 78,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// What went wrong, with its exit code.
+#[derive(Debug)]
+pub struct CliError {
+    /// The exit code.
+    pub exit: Exit,
+    /// What, with all its causes.
+    pub error: anyhow::Error,
+}
+
+impl CliError {
+    /// Returns the error with this exit code.
+    pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self { exit, error: error.into() }
+    }
+
+    /// Returns an error of this text with this exit code.
+    pub fn text(exit: Exit, text: impl std::fmt::Display) -> Self {
+        Self { exit, error: anyhow::anyhow!("{text}") }
+    }
+
+    /// Prints the whole chain once, one line each, and returns the exit code.
+    pub fn report(&self) -> ExitCode {
+        // The reader of standard error may be gone; the exit code still says it.
+        let _ = std::io::stderr().write_all(self.render().as_bytes());
+        self.exit.into()
+    }
+
+    /// Returns the report.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        let mut last = String::new();
+        for (depth, cause) in self.error.chain().enumerate() {
+            let line = cause.to_string();
+            // Transparent errors say what their source says.
+            if line == last {
+                continue;
+            }
+            let head = if depth == 0 { "vouch: " } else { "  because: " };
+            text.push_str(&format!("{head}{}\n", line.trim_end().replace('\n', "\n    ")));
+            last = line;
+        }
+        text
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for CliError {
+    fn from(error: E) -> Self {
+        Self::new(Exit::Failed, error)
+    }
+}

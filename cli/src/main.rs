@@ -1,0 +1,50 @@
+//! The `vouch` command: manager, node, the loopback cluster, and everything that an operator asks of a cluster.
+//!
+//! It parses, calls one command, and turns what went wrong into one report and an exit code. Commands live in
+//! `commands/`, the loopback cluster in `dev/`; nothing here decides anything.
+
+mod args;
+mod client;
+mod commands;
+mod dev;
+mod exit;
+mod output;
+mod tell;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+use exit::CliError;
+
+fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => exit::Exit::Ok.into(),
+        Err(e) => e.report(),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), CliError> {
+    match cli.command {
+        Command::Manager(args) => commands::daemon::manager(&args),
+        Command::Node(args) => match args.command {
+            None => commands::daemon::node(&args.run),
+            Some(command) => commands::node::run(&cli.global, &command),
+        },
+        Command::LocalVm(args) => commands::daemon::local_vm(args),
+        Command::Dev(args) => dev::run(&args),
+        Command::Pki(command) => commands::pki::run(&command),
+        Command::Cluster(command) => commands::cluster::run(&cli.global, &command),
+        Command::Vm(command) => commands::vm::run(&cli.global, &command),
+        Command::Watcher(command) => commands::watcher::run(&cli.global, &command),
+        Command::Probe(command) => commands::probe::run(&cli.global, &command),
+        Command::Event(command) => commands::event::run(&cli.global, &command),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "vouch", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
