@@ -1,2 +1,88 @@
-//! Skeleton.
-fn main() {}
+//! `vouch-watcher`: PID 1 of a watcher VM, a watcher as a process of a host, or the compiler of its probes.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use tracing::error;
+use tracing_subscriber::EnvFilter;
+use vouch_watcher::boot::{self, pid1, read_boot};
+use vouch_watcher::precompile::precompile;
+
+/// Watches virtual machines for vouch. As PID 1 it takes everything from its node and no arguments.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compile the shipped probes ahead of time, for an image or a folder of a node.
+    Precompile {
+        /// Folder for NAME.cwasm and manifest.json.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Watch, as a process of this host.
+    Run {
+        /// Boot configuration that the node wrote (JSON).
+        #[arg(long)]
+        boot: PathBuf,
+        /// Folder that `precompile` wrote.
+        #[arg(long)]
+        probes_dir: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    if std::process::id() == 1 {
+        pid1::open_console();
+        log_to_stderr();
+        let error = match watch_as_pid1() {
+            Ok(never) => match never {},
+            Err(error) => error,
+        };
+        error!(reason = format!("{error:#}"), "watcher ends");
+        pid1::end_machine();
+    }
+    log_to_stderr();
+    match command(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!(reason = format!("{error:#}"), "watcher ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command(command: Command) -> Result<()> {
+    match command {
+        Command::Precompile { out } => precompile(&out),
+        Command::Run { boot, probes_dir } => {
+            let boot = read_boot(&boot)?;
+            match runtime()?.block_on(boot::start(boot, &probes_dir))? {}
+        }
+    }
+}
+
+fn watch_as_pid1() -> Result<std::convert::Infallible> {
+    let boot = pid1::set_up()?;
+    let watch = async {
+        let _reaper = tokio::spawn(pid1::reap());
+        boot::start(boot, pid1::PROBES_DIR.as_ref()).await
+    };
+    Ok(runtime()?.block_on(watch)?)
+}
+
+/// One thread runs all tasks: a watcher has one CPU, and every thread costs it memory.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("VOUCH_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}

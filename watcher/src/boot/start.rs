@@ -1,0 +1,105 @@
+//! Starts a watcher once its machine stands: shipped probes, identity, links, and then it watches.
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tracing::info;
+use vouch_probe_host::{EngineError, IcmpSockets, ProbeHost, compilations};
+use vouch_types::{Incarnation, Timing, WatcherBoot};
+use vouch_wire::grpc::{DialOptions, Dialler, GrpcRelayLink, GrpcWatcherLink};
+use vouch_wire::links::{ManagerEndpoint, RelayLink, WatcherLink};
+use vouch_wire::pki::{AdjustableTime, PkiError, client_config};
+
+use super::identity::{EnrolError, redeem};
+use crate::driver::{HOST_LIMITS, HostRunner, WatcherConfig, WatcherParts, run};
+use crate::shipped::{self, ShippedError};
+
+/// How long one question to a relay may take in all: a relay that took the connection and says nothing this long is
+/// stalled.
+const RELAY_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Why a watcher does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// This machine cannot run probes.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The shipped probes cannot be used.
+    #[error(transparent)]
+    Shipped(#[from] ShippedError),
+    /// There is no identity.
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
+    /// The identity cannot be used.
+    #[error("TLS of the watcher")]
+    Tls(#[from] PkiError),
+}
+
+/// Watches for as long as the process lives.
+///
+/// The incarnation is the watcher's time at its start in milliseconds, which is never before its node's stamp: a later
+/// life has a greater one.
+///
+/// # Errors
+/// [`StartError`] when it cannot begin; once it watches it never returns.
+pub async fn start(boot: WatcherBoot, probes_dir: &Path) -> Result<Infallible, StartError> {
+    let clock = Arc::new(AdjustableTime::at_least(boot.stamp));
+    let incarnation = Incarnation::new(clock.now().as_unix_millis());
+    let managers = endpoints(&boot);
+    let options = DialOptions {
+        local: boot.legs.iter().map(|leg| (leg.network, leg.address)).collect(),
+        ..DialOptions::default()
+    };
+    let host = ProbeHost::new(HOST_LIMITS)?;
+    let shipped = shipped::load(&host, probes_dir).await?;
+    info!(watcher_id = %boot.watcher, probes = shipped.len(), compilations = compilations(), "probes loaded");
+
+    let identity = redeem(&boot, incarnation, &managers, options.clone(), Arc::clone(&clock)).await?;
+    let dialler = Dialler::new(client_config(&identity, clock)?, options);
+    let link: Arc<dyn WatcherLink> = Arc::new(GrpcWatcherLink::new(dialler.clone()));
+    let relays: Arc<dyn RelayLink> = Arc::new(GrpcRelayLink::new(dialler, RELAY_TIMEOUT));
+    let icmp = Arc::new(IcmpSockets::open());
+    let runner = HostRunner::new(host, shipped, icmp, Arc::clone(&link), Arc::clone(&relays), managers.clone());
+    let config = WatcherConfig { watcher: boot.watcher, incarnation, managers, timing: Timing::default() };
+    Ok(run(config, WatcherParts { link, relays, probes: Arc::new(runner) }).await)
+}
+
+/// Returns every manager over every network that this watcher has a leg on.
+fn endpoints(boot: &WatcherBoot) -> Vec<ManagerEndpoint> {
+    let has_leg = |network| boot.legs.iter().any(|leg| leg.network == network);
+    boot.managers
+        .iter()
+        .filter(|(_, network, _)| has_leg(*network))
+        .map(|&(manager, network, address)| ManagerEndpoint { manager, network, address })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use vouch_types::{ManagerId, Network, NodeId, WallTime, WatcherId, WatcherLeg};
+
+    use super::*;
+
+    #[test]
+    fn a_manager_is_dialled_only_over_networks_that_the_watcher_has_a_leg_on() {
+        let address = "127.0.0.1:7001".parse().unwrap();
+        let boot = WatcherBoot {
+            watcher: WatcherId::new(1),
+            node: NodeId::new("n1").unwrap(),
+            secret: String::new(),
+            ca_certificate: String::new(),
+            managers: Network::ALL.map(|network| (ManagerId::new(1), network, address)).to_vec(),
+            legs: vec![WatcherLeg {
+                network: Network::Service,
+                mac: String::new(),
+                address: address.ip(),
+                prefix_len: 8,
+            }],
+            stamp: WallTime::default(),
+        };
+        assert_eq!(endpoints(&boot).iter().map(|e| e.network).collect::<Vec<_>>(), [Network::Service]);
+    }
+}

@@ -1,0 +1,110 @@
+//! [`ProbeRunner`] over the probe host: shipped probes from native code of the image, custom ones compiled here.
+//!
+//! Native code is never taken from a manager: what comes over the wire is a component, checked against the digest of the
+//! assignment before the compiler sees it. What was compiled stays in memory and is never written down.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tracing::info;
+use vouch_probe_host::{
+    Capabilities, HostLimits, Icmp, PortGrant, Probe, ProbeHost, Target, compilations, digest_of,
+};
+use vouch_types::{Digest, Outcome, ProbeName};
+use vouch_wire::links::{ManagerEndpoint, RelayLink, WatcherLink};
+
+use super::guest_agent::RelayedGuestAgent;
+use super::runner::ProbeRunner;
+use crate::logic::{Ended, ProbeSpec, RUNS_MAX};
+
+/// Limits of the probe host, the same in `precompile` and in a watcher.
+pub const HOST_LIMITS: HostLimits = HostLimits { concurrency: RUNS_MAX as u32, memory: 16 * 1024 * 1024 };
+
+/// Runs probes in this process.
+pub struct HostRunner {
+    host: ProbeHost,
+    ready: RwLock<HashMap<Digest, Probe>>,
+    icmp: Arc<dyn Icmp>,
+    link: Arc<dyn WatcherLink>,
+    relays: Arc<dyn RelayLink>,
+    managers: Vec<ManagerEndpoint>,
+}
+
+impl HostRunner {
+    /// Returns a runner that has the shipped probes already and fetches others from the managers.
+    pub fn new(
+        host: ProbeHost,
+        shipped: HashMap<Digest, Probe>,
+        icmp: Arc<dyn Icmp>,
+        link: Arc<dyn WatcherLink>,
+        relays: Arc<dyn RelayLink>,
+        managers: Vec<ManagerEndpoint>,
+    ) -> Self {
+        Self { host, ready: RwLock::new(shipped), icmp, link, relays, managers }
+    }
+
+    fn get(&self, digest: &Digest) -> Option<Probe> {
+        self.ready.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+    }
+
+    /// Returns the component with this digest, checked, from whichever manager has it.
+    async fn fetch(&self, digest: &Digest) -> Result<Vec<u8>, String> {
+        let mut failures = Vec::new();
+        for manager in &self.managers {
+            match self.link.fetch_probe(manager, digest.as_bytes()).await {
+                Ok(component) if digest_of(&component) == *digest => return Ok(component),
+                Ok(component) => {
+                    failures.push(format!("{} sent other bytes, {}", manager.manager, digest_of(&component).short()));
+                }
+                Err(error) => failures.push(format!("{}: {error}", manager.manager)),
+            }
+        }
+        Err(format!("component {} not fetched: {}", digest.short(), failures.join("; ")))
+    }
+}
+
+#[async_trait]
+impl ProbeRunner for HostRunner {
+    async fn prepare(&self, name: &ProbeName, digest: &Digest) -> Result<(), String> {
+        if self.get(digest).is_some() {
+            return Ok(());
+        }
+        let component = self.fetch(digest).await?;
+        let host = self.host.clone();
+        let compiled = tokio::task::spawn_blocking(move || host.compile(&component)).await;
+        let probe = compiled.map_err(|e| format!("compiler: {e}"))?.map_err(|e| e.to_string())?;
+        let described = probe.describe().await.map_err(|fault| fault.to_string())?.name.clone();
+        if described != name.as_str() {
+            return Err(format!("component {} says that it is probe {described:?}", digest.short()));
+        }
+        info!(probe = %name, digest = %digest.short(), compilations = compilations(), "probe compiled");
+        self.ready.write().unwrap_or_else(PoisonError::into_inner).insert(*digest, probe);
+        Ok(())
+    }
+
+    async fn run(&self, spec: &ProbeSpec, timeout: Duration) -> Ended {
+        let Some(probe) = spec.digest.as_ref().and_then(|digest| self.get(digest)) else {
+            return Ended::probe(Outcome::Unknown, "probe_unavailable", "the probe is not ready");
+        };
+        let target = Target {
+            vm: spec.vm,
+            addresses: spec.addresses.clone(),
+            network: spec.network,
+            labels: spec.labels.clone(),
+        };
+        let capabilities = Capabilities {
+            icmp: Some(Arc::clone(&self.icmp)),
+            guest_agent: spec.relay.as_ref().map(|relay| {
+                let link = Arc::clone(&self.relays);
+                Arc::new(RelayedGuestAgent { link, relay: Arc::clone(relay) }) as Arc<_>
+            }),
+            ports: PortGrant::Settings,
+        };
+        match probe.run(&target, &spec.settings, timeout, &capabilities).await {
+            Ok(found) => Ended::probe(found.outcome, &found.reason, &found.message),
+            Err(fault) => Ended::probe(Outcome::Unknown, fault.as_str(), &fault.to_string()),
+        }
+    }
+}

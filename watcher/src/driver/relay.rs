@@ -1,0 +1,38 @@
+//! Asks a node's relay for statements, and says what came of it.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use vouch_types::{Nonce, RelayOutcome};
+use vouch_wire::links::{LinkError, RelayLink};
+use vouch_wire::proto;
+
+use crate::logic::{Ended, RelaySpec};
+
+/// The most time that one question may take, should the link have no limit of its own.
+const ASK_MAX: Duration = Duration::from_secs(10);
+
+/// Asks once.
+pub(super) async fn ask(link: &dyn RelayLink, spec: &RelaySpec, nonce: Nonce) -> Ended {
+    let request = proto::StateRequest { grant: Some(spec.grant.clone()), nonce: nonce.get() };
+    let answer = timeout(ASK_MAX, link.state(&spec.node, spec.address, request)).await;
+    let (outcome, statements) = match answer.unwrap_or(Err(LinkError::Timeout(ASK_MAX))) {
+        Ok(response) => (RelayOutcome::Reached, response.statements),
+        Err(error) => {
+            tracing::debug!(node_id = %spec.node, %error, "relay did not answer");
+            (outcome_of(&error), Vec::new())
+        }
+    };
+    Ended::Relay { outcome, statements }
+}
+
+fn outcome_of(error: &LinkError) -> RelayOutcome {
+    match error {
+        LinkError::Unreachable { .. } => RelayOutcome::Silent,
+        LinkError::NotListening { .. } => RelayOutcome::Refused,
+        LinkError::Reset(_) => RelayOutcome::Refused,
+        LinkError::Timeout(_) => RelayOutcome::Stalled,
+        // Somebody answered, and did not give what was asked for.
+        LinkError::Refused(_) | LinkError::Malformed(_) => RelayOutcome::Denied,
+    }
+}
