@@ -48,12 +48,10 @@ impl State {
         // Who leads is known before there is a cluster; all else speaks of one.
         match command {
             Command::InitCluster { cluster, secrets, at } => {
-                return self.init_cluster(step, Cluster { id: cluster, secrets }, at);
+                self.init_cluster(step, Cluster { id: cluster, secrets }, at)
             }
-            Command::RecordLeader { manager, term, at } => {
-                return self.record_leader(step, Leadership { manager, term }, at);
-            }
-            _ if self.head.cluster.is_none() => return Err(DenyReason::NotInitialised),
+            Command::RecordLeader { manager, term, at } => self.record_leader(step, Leadership { manager, term }, at),
+            _ if self.head.cluster.is_none() => Err(DenyReason::NotInitialised),
             Command::RecordNode { node, at } => self.record_node(step, node, at),
             Command::RecordVms { node, vms, at } => self.record_vms(step, &node, vms, at),
             Command::RecordProven { proven } => self.record_proven(step, proven),
