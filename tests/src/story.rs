@@ -5,11 +5,13 @@
 //! can be killed, on real QEMU guests or on `local`. Tests and the demo tell the same story.
 
 mod events;
+mod local;
 mod qemu;
 mod stage;
 mod steps;
 
 pub use events::{Cursor, Events};
+pub use local::LocalStage;
 pub use qemu::QemuStage;
-pub use stage::{Expected, Profile, Stage, VM_ONE, VM_TWO};
+pub use stage::{CUT, Expected, Profile, Stage, VM_ONE, VM_TWO, WELL};
 pub use steps::{Took, step_a, step_b, step_c, step_d_cable, step_d_process, step_e_rdp, step_e_watcher, whole};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use vouch_types::Network;
 
+use super::local::machine_pid;
 use super::stage::{Profile, Stage, VM_ONE, VM_TWO};
 use super::steps::until_well;
 use crate::api::Client;
@@ -237,8 +238,14 @@ impl QemuStage {
         let image = paths::image("guest")?.canonicalize()?;
         let (image, socket) = (image.display(), self.guest_socket(number));
         let (management, service) = (format!("10.1.0.{}", 100 + number), format!("10.2.0.{}", 100 + number));
-        let probe =
-            |probe: &str, settings: &str| format!("[[probe]]\nprobe = \"{probe}\"\nnetwork = \"service\"\n{settings}");
+        let probe = |probe: &str, network: Network, settings: &str| {
+            format!(
+                "[[probe]]
+probe = \"{probe}\"
+network = \"{network}\"
+{settings}"
+            )
+        };
         Ok(format!(
             "id = \"{}\"\nname = \"desk-{number}\"\nmemory_mib = 128\n\
              kernel = \"{image}/vmlinux\"\ninitrd = \"{image}/initramfs.cpio\"\n\
@@ -251,9 +258,9 @@ impl QemuStage {
              addresses = [\"{service}\"]\n{}{}{}",
             vm_id(number),
             socket.display(),
-            probe("rdp", "settings = { port = 3389 }\n"),
-            probe("ping", ""),
-            probe("guest-agent", ""),
+            probe("rdp", Network::Service, "settings = { port = 3389 }\n"),
+            probe("ping", Network::Service, ""),
+            probe("guest-agent", Network::Management, ""),
         ))
     }
 
@@ -310,18 +317,12 @@ impl QemuStage {
         Ok(self.run_dir(0, &vm_id(vm_number(name)?).replace('-', "")))
     }
 
-    fn pid(folder: &Path) -> Result<u32> {
-        let file = folder.join("pid");
-        let text = fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()))?;
-        text.trim().parse().with_context(|| format!("{} holds no pid", file.display()))
-    }
-
     /// Returns the process id of a VM's QEMU.
     ///
     /// # Errors
     /// Fails if its node doesn't know one.
     pub fn vm_pid(&self, name: &str) -> Result<u32> {
-        Self::pid(&self.vm_run_dir(name)?)
+        machine_pid(&self.vm_run_dir(name)?)
     }
 
     /// Returns the name of the tap that a VM has on the service bridge.
@@ -438,7 +439,7 @@ impl Stage for QemuStage {
 
     fn kill_watcher(&mut self, id: &str) -> Result<()> {
         // The story kills the watcher of node n2.
-        process::kill_by_pid(Self::pid(&self.run_dir(1, id))?)
+        process::kill_by_pid(machine_pid(&self.run_dir(1, id))?)
     }
 
     fn tell(&mut self, text: &str) {

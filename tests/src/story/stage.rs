@@ -42,6 +42,11 @@ pub struct Expected {
     pub cause: Option<&'static str>,
 }
 
+/// All is well.
+pub const WELL: Expected = Expected { state: "up", source: "direct", cause: None };
+/// The path between the managers and the node is cut, and nothing else.
+pub const CUT: Expected = Expected { state: "up", source: "watcher", cause: Some("manager_node_path") };
+
 /// A running cluster whose parts can be broken: three managers, nodes n1 and n2, VMs on n1, a watcher on each node.
 pub trait Stage {
     /// Returns a client per manager that runs, with its name.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::events::{Cursor, Events};
-use super::stage::{Expected, Stage, VM_ONE, VM_TWO};
+use super::stage::{CUT, Expected, Stage, VM_ONE, VM_TWO, WELL};
 use crate::wait;
 
 /// The longest that any single answer may take; what is measured is reported, not asserted.
@@ -14,8 +14,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// How long a new watcher may take: its machine boots.
 const BOOT: Duration = Duration::from_secs(120);
 
-const WELL: Expected = Expected { state: "up", source: "direct", cause: None };
-const CUT: Expected = Expected { state: "up", source: "watcher", cause: Some("manager_node_path") };
 const BAD: [&str; 2] = ["down", "lost"];
 
 /// How long each answer of a step took, with what it was.

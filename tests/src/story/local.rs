@@ -1,0 +1,263 @@
+//! The stage of processes: `vouch dev`, whose VMs and watchers are processes on loopback and whose links run through
+//! forwarders. It shows the logic of a whole cluster in seconds; that real machines agree is what the stage of QEMU shows.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::stage::{Profile, Stage, VM_ONE, VM_TWO};
+use super::steps::until_well;
+use crate::api::Client;
+use crate::process::{self, Process};
+use crate::{paths, wait};
+
+/// How long the whole cluster may take until it is well.
+const SERVE: Duration = Duration::from_secs(60);
+const MANAGERS: [&str; 3] = ["m1", "m2", "m3"];
+
+/// A cluster on loopback. Dropping it ends everything that it started.
+pub struct LocalStage {
+    dev: Process,
+    /// Managers that this test has started again; those that it has killed are absent from both.
+    restarted: BTreeMap<String, Process>,
+    killed: Vec<String>,
+    folder: tempfile::TempDir,
+    logs: PathBuf,
+    vouch: PathBuf,
+    told: fn(&str),
+}
+
+impl LocalStage {
+    /// Starts the whole of it and waits until it is well; returns how long that took.
+    ///
+    /// # Errors
+    /// Fails with the logs' place if something doesn't come up.
+    pub fn start(test: &str, profile: Profile, told: fn(&str)) -> Result<(Self, Duration)> {
+        let folder = tempfile::Builder::new().prefix("vl").tempdir().context("a folder")?;
+        let logs = paths::logs(test)?;
+        let vouch = paths::vouch()?;
+        let mut command = Command::new(&vouch);
+        command.args(["dev", "--dir"]).arg(folder.path()).args(["up", "--profile", profile.name()]);
+        let dev = Process::start("dev", &mut command, &logs)?;
+        let mut stage = Self { dev, restarted: BTreeMap::new(), killed: Vec::new(), folder, logs, vouch, told };
+        let begun = std::time::Instant::now();
+        let ready = |stage: &mut Self| -> Result<()> {
+            stage.dev.must_run()?;
+            ensure!(stage.dev.log()?.contains("ready after"), "vouch dev is not ready");
+            Ok(())
+        };
+        wait::until_ok("vouch dev is ready", SERVE, || ready(&mut stage)).with_context(|| stage.last_words())?;
+        until_well(&stage, &[VM_ONE, VM_TWO], SERVE).with_context(|| stage.last_words())?;
+        Ok((stage, begun.elapsed()))
+    }
+
+    /// Returns a command that runs `vouch` with the managers' APIs and the token.
+    pub fn cli(&self) -> Command {
+        let mut command = Command::new(&self.vouch);
+        for id in MANAGERS {
+            if let Ok(api) = self.api_of(id) {
+                command.args(["--api", &api]);
+            }
+        }
+        command.arg("--token-file").arg(self.folder.path().join("api.token"));
+        command
+    }
+
+    /// Copies the daemons' logs beside the test's own, and says where they are.
+    ///
+    /// # Errors
+    /// Fails if they can't be copied.
+    pub fn keep_logs(&self) -> Result<PathBuf> {
+        for entry in fs::read_dir(self.folder.path().join("logs"))? {
+            let path = entry?.path();
+            if let Some(name) = path.file_name() {
+                fs::copy(&path, self.logs.join(name))?;
+            }
+        }
+        Ok(self.logs.clone())
+    }
+
+    fn last_words(&self) -> String {
+        let place = self.keep_logs().map_or_else(|e| format!("{e:#}"), |p| p.display().to_string());
+        format!("logs: {place}; vouch dev said:\n{}", self.dev.log().unwrap_or_default())
+    }
+
+    fn api_of(&self, id: &str) -> Result<String> {
+        let file = self.folder.path().join(format!("{id}.toml"));
+        let text = fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()))?;
+        let config: toml::Table = toml::from_str(&text)?;
+        let listen = config.get("api").and_then(|api| api.get("listen")).and_then(toml::Value::as_str);
+        Ok(format!("http://{}", listen.context("a manager has an API")?))
+    }
+
+    /// Cuts links as packet loss does, with `carrier` as a pulled cable does.
+    ///
+    /// # Errors
+    /// Fails if there is no such link.
+    pub fn set_links(&self, verb: &str, links: &[&str], carrier: bool) -> Result<()> {
+        for link in links {
+            let mut command = Command::new(&self.vouch);
+            command.args(["dev", "--dir"]).arg(self.folder.path()).args([verb, link]);
+            if carrier {
+                command.arg("--carrier");
+            }
+            let done = command.output()?;
+            ensure!(done.status.success(), "dev {verb} {link}: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        Ok(())
+    }
+
+    fn run_dir(&self, node: &str, machine: &str) -> PathBuf {
+        self.folder.path().join(node).join("run").join(machine)
+    }
+
+    fn vm_run_dir(&self, name: &str) -> Result<PathBuf> {
+        let number = name.strip_prefix("desk-").with_context(|| format!("there is no vm {name}"))?;
+        Ok(self.run_dir("n1", &format!("6f1c2a9e000040008000{number:0>12}")))
+    }
+
+    fn control(&self, name: &str, word: &str) -> Result<()> {
+        let socket = self.vm_run_dir(name)?.join("control.sock");
+        let mut stream = UnixStream::connect(&socket).with_context(|| format!("can't reach {}", socket.display()))?;
+        stream.write_all(format!("{word}\n").as_bytes())?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer)?;
+        ensure!(answer.trim() == "ok", "{word}: {answer}");
+        Ok(())
+    }
+
+    /// Returns the pid of a daemon by its configuration file, as the kernel lists it.
+    fn daemon_pid(&self, id: &str) -> Result<u32> {
+        let config = self.folder.path().join(format!("{id}.toml")).display().to_string();
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
+            let Ok(raw) = fs::read(format!("/proc/{pid}/cmdline")) else { continue };
+            let arguments: Vec<_> = raw.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
+            if arguments.contains(&config) && !process::is_gone(pid) {
+                return Ok(pid);
+            }
+        }
+        bail!("no process runs with {config}")
+    }
+
+    /// Kills a node's agent as a crash would.
+    ///
+    /// # Errors
+    /// Fails if it doesn't run.
+    pub fn kill_agent(&mut self, id: &str) -> Result<()> {
+        self.restarted.remove(id);
+        match self.daemon_pid(id) {
+            Ok(pid) => process::kill_by_pid(pid),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Starts a node's agent again.
+    ///
+    /// # Errors
+    /// Fails if it can't be started.
+    pub fn start_agent(&mut self, id: &str) -> Result<()> {
+        self.start_daemon("node", id)
+    }
+
+    fn start_daemon(&mut self, kind: &str, id: &str) -> Result<()> {
+        let mut command = Command::new(&self.vouch);
+        command.args([kind, "--config"]).arg(self.folder.path().join(format!("{id}.toml")));
+        let process = Process::start(&format!("{id}-again"), &mut command, &self.logs)?;
+        self.restarted.insert(id.to_owned(), process);
+        Ok(())
+    }
+}
+
+/// Returns the pid in a machine's `state.json`.
+pub(super) fn machine_pid(folder: &Path) -> Result<u32> {
+    let file = folder.join("state.json");
+    let text = fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()))?;
+    let state: serde_json::Value = serde_json::from_str(&text)?;
+    let pid = state.pointer("/life/running/pid").and_then(serde_json::Value::as_u64);
+    let pid = pid.with_context(|| format!("{}: it does not run: {state}", file.display()))?;
+    Ok(u32::try_from(pid)?)
+}
+
+impl Stage for LocalStage {
+    fn clients(&self) -> Vec<(String, Client)> {
+        let token = fs::read_to_string(self.folder.path().join("api.token")).unwrap_or_default();
+        let running = MANAGERS.into_iter().filter(|id| !self.killed.iter().any(|k| k == id));
+        running
+            .filter_map(|id| Some((id.to_owned(), Client::new(self.api_of(id).ok()?, token.trim().to_owned()))))
+            .collect()
+    }
+
+    fn cut_agent(&mut self) -> Result<()> {
+        self.set_links("cut", &["n1-m*"], false)
+    }
+
+    fn heal_agent(&mut self) -> Result<()> {
+        self.set_links("heal", &["n1-m*"], false)
+    }
+
+    fn cut_uplink(&mut self) -> Result<()> {
+        self.set_links("cut", &["n1-m*", "w@n1-m1", "w@n1-m2", "w@n1-m3", "w@n1-n2", "w@n2-n1"], false)
+    }
+
+    fn heal_uplink(&mut self) -> Result<()> {
+        self.set_links("heal", &["n1-m*", "w@n1-m1", "w@n1-m2", "w@n1-m3", "w@n1-n2", "w@n2-n1"], false)
+    }
+
+    fn kill_manager(&mut self, name: &str) -> Result<()> {
+        self.killed.push(name.to_owned());
+        match self.restarted.remove(name) {
+            Some(mut process) => process.kill(),
+            None => process::kill_by_pid(self.daemon_pid(name)?),
+        }
+    }
+
+    fn start_manager(&mut self, name: &str) -> Result<()> {
+        self.start_daemon("manager", name)?;
+        self.killed.retain(|k| k != name);
+        Ok(())
+    }
+
+    fn kill_vm(&mut self, name: &str) -> Result<()> {
+        process::kill_by_pid(machine_pid(&self.vm_run_dir(name)?)?)
+    }
+
+    fn pull_cable(&mut self, name: &str) -> Result<()> {
+        self.set_links("cut", &[&format!("w-vm:{name}")], false)
+    }
+
+    fn plug_cable(&mut self, name: &str) -> Result<()> {
+        self.set_links("heal", &[&format!("w-vm:{name}")], false)
+    }
+
+    fn stop_rdp(&mut self, name: &str) -> Result<()> {
+        self.control(name, "stop-rdp")
+    }
+
+    fn start_rdp(&mut self, name: &str) -> Result<()> {
+        self.control(name, "start-rdp")
+    }
+
+    fn kill_watcher(&mut self, id: &str) -> Result<()> {
+        process::kill_by_pid(machine_pid(&self.run_dir("n2", id))?)
+    }
+
+    fn tell(&mut self, text: &str) {
+        (self.told)(text);
+    }
+}
+
+impl Drop for LocalStage {
+    fn drop(&mut self) {
+        self.restarted.clear();
+        // It ends everything that descends from it; killed at once, it would leave that behind.
+        let _ = self.dev.stop(Duration::from_secs(15));
+    }
+}
