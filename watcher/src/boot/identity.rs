@@ -1,5 +1,6 @@
 //! The watcher's identity: a key made inside, and the one-time secret redeemed for a certificate.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 use vouch_types::{Incarnation, WatcherBoot};
 use vouch_wire::grpc::{DialOptions, Dialler, enroll};
-use vouch_wire::links::ManagerEndpoint;
+use vouch_wire::links::{LinkError, ManagerEndpoint};
 use vouch_wire::pki::{AdjustableTime, CertificateRequest, Identity, PkiError, client_config_without_certificate};
 use vouch_wire::proto;
 
@@ -46,37 +47,38 @@ pub(super) async fn redeem(
     let secret = hex::decode(&boot.secret).ok().filter(|s| s.len() == 32).ok_or(EnrolError::Secret)?;
     let key = CertificateRequest::generate()?;
     let dialler = Dialler::new(client_config_without_certificate(&boot.ca_certificate, clock)?, options);
-    let certificate = loop {
-        if let Some(certificate) = try_all(&dialler, boot, incarnation, managers, &secret, key.der()).await {
-            break certificate;
+    let mut told = BTreeSet::new();
+    let certificate = 'tries: loop {
+        for manager in managers {
+            match try_one(&dialler, boot, incarnation, manager, &secret, key.der()).await {
+                Ok(certificate) => break 'tries certificate,
+                // The same failure at every try would fill the console.
+                Err(error) if told.insert((manager, error.to_string())) => {
+                    warn!(manager_id = %manager.manager, network = %manager.network, %error, "enrolment failed");
+                }
+                Err(_) => {}
+            }
         }
         sleep(RETRY).await;
     };
     Ok(key.complete(&certificate, &boot.ca_certificate)?)
 }
 
-async fn try_all(
+async fn try_one(
     dialler: &Dialler,
     boot: &WatcherBoot,
     incarnation: Incarnation,
-    managers: &[ManagerEndpoint],
+    manager: &ManagerEndpoint,
     secret: &[u8],
     csr: &[u8],
-) -> Option<String> {
-    for manager in managers {
-        let request = proto::EnrollRequest {
-            watcher: boot.watcher.get(),
-            incarnation: incarnation.get(),
-            secret: secret.to_vec(),
-            csr: csr.to_vec(),
-        };
-        match enroll(dialler, manager, request).await {
-            Ok(response) => {
-                info!(manager_id = %manager.manager, network = %manager.network, "secret redeemed");
-                return Some(response.certificate);
-            }
-            Err(error) => warn!(manager_id = %manager.manager, network = %manager.network, %error, "enrolment failed"),
-        }
-    }
-    None
+) -> Result<String, LinkError> {
+    let request = proto::EnrollRequest {
+        watcher: boot.watcher.get(),
+        incarnation: incarnation.get(),
+        secret: secret.to_vec(),
+        csr: csr.to_vec(),
+    };
+    let response = enroll(dialler, manager, request).await?;
+    info!(manager_id = %manager.manager, network = %manager.network, "secret redeemed");
+    Ok(response.certificate)
 }

@@ -30,8 +30,7 @@ fn outcome_of(error: &LinkError) -> RelayOutcome {
     match error {
         LinkError::Unreachable { .. } => RelayOutcome::Silent,
         LinkError::NotListening { .. } => RelayOutcome::Refused,
-        LinkError::Reset(_) => RelayOutcome::Refused,
-        LinkError::Timeout(_) => RelayOutcome::Stalled,
+        LinkError::Timeout(_) | LinkError::Reset(_) => RelayOutcome::Stalled,
         // Somebody answered, and did not give what was asked for.
         LinkError::Refused(_) | LinkError::Malformed(_) => RelayOutcome::Denied,
     }

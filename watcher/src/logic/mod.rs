@@ -15,8 +15,8 @@ mod sessions;
 mod ticks;
 mod watcher;
 
-
-
+#[cfg(test)]
+mod tests;
 
 pub use asks::{ASKS_MAX, Answering, AskId, Asks, Serves};
 pub use assignment::{Assigned, AssignmentError, CHECKS_MAX};

@@ -1,0 +1,317 @@
+//! The logic as a whole, driven with a clock of the test's own.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use vouch_types::{Digest, Incarnation, ManagerId, Moment, Network, Outcome, RelayOutcome, Timing, VmId, WatcherId};
+use vouch_wire::links::ManagerEndpoint;
+use vouch_wire::proto;
+use vouch_wire::proto::from_watcher::Message as Said;
+use vouch_wire::proto::to_watcher::Message as Heard;
+
+use super::*;
+
+const DIGEST: [u8; 32] = [7; 32];
+const M1: SessionId = SessionId(1);
+const M2: SessionId = SessionId(2);
+
+fn vm(n: u8) -> VmId {
+    VmId::new(uuid::Uuid::from_bytes([n; 16]))
+}
+
+fn assignment(index: u64, vms: u8) -> proto::Assignment {
+    let probe = |name: &str| proto::ProbeAssignment {
+        probe: name.to_owned(),
+        network: proto::Network::Service.into(),
+        settings: "{}".to_owned(),
+    };
+    let target = |n| proto::Target {
+        vm: vm(n).get().as_bytes().to_vec(),
+        node: "n1".to_owned(),
+        addresses: vec![proto::Address { network: proto::Network::Service.into(), address: format!("10.2.0.{n}") }],
+        probes: vec![probe("tcp")],
+        labels: Vec::new(),
+    };
+    proto::Assignment {
+        fence: Some(proto::Fence { term: 1, log_index: index }),
+        generation: index,
+        targets: (1..=vms).map(target).collect(),
+        relays: vec![proto::RelayTarget {
+            node: "n1".to_owned(),
+            address: "10.1.0.11:7002".to_owned(),
+            grant: Some(proto::Signed::default()),
+        }],
+        probes: vec![proto::ProbeComponent { name: "tcp".to_owned(), digest: DIGEST.to_vec() }],
+    }
+}
+
+/// A watcher with a clock, and all that it has ordered.
+struct Bench {
+    logic: Logic,
+    now: Moment,
+    runs: Vec<Run>,
+    said: Vec<(SessionId, Said)>,
+    closed: Vec<SessionId>,
+}
+
+impl Bench {
+    /// A watcher with two managers that have said welcome and sent tick 1, and an assignment.
+    fn new(vms: u8) -> Self {
+        let logic = Logic::new(WatcherId::new(1), Incarnation::new(5), Timing::default());
+        let mut bench =
+            Self { logic, now: Moment::ZERO, runs: Vec::new(), said: Vec::new(), closed: Vec::new() };
+        for (session, manager) in [(M1, 1), (M2, 2)] {
+            let address = "10.1.0.1:7001".parse().unwrap();
+            let endpoint = ManagerEndpoint { manager: ManagerId::new(manager), network: Network::Management, address };
+            bench.event(Event::SessionOpened { session, endpoint });
+            let timing = serde_json::to_string(&Timing::default()).unwrap();
+            bench.hear(session, Heard::Welcome(proto::ManagerWelcome { timing, ..Default::default() }));
+            bench.tick(session, 1);
+        }
+        bench.hear(M1, Heard::Assignment(assignment(1, vms)));
+        bench.event(Event::ProbeReady { digest: Digest::new(DIGEST) });
+        bench
+    }
+
+    fn event(&mut self, event: Event) {
+        for effect in self.logic.handle(self.now, event) {
+            match effect {
+                Effect::Begin(run) => self.runs.push(run),
+                Effect::Send { session, message } => self.said.push((session, message.message.unwrap())),
+                Effect::Close { session, why: _ } => self.closed.push(session),
+                Effect::Prepare { .. } => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, session: SessionId, message: Heard) {
+        self.event(Event::Heard { session, message: proto::ToWatcher { message: Some(message) } });
+    }
+
+    fn tick(&mut self, session: SessionId, sequence: u64) {
+        self.hear(session, Heard::Tick(proto::Tick { sequence }));
+    }
+
+    fn ask(&mut self, nonce: u64, nodes: &[&str], vms: &[u8]) {
+        self.hear(
+            M1,
+            Heard::Ask(proto::Ask {
+                nonce,
+                deadline_micros: 400_000,
+                nodes: nodes.iter().map(|n| (*n).to_owned()).collect(),
+                vms: vms.iter().map(|n| vm(*n).get().as_bytes().to_vec()).collect(),
+            }),
+        );
+    }
+
+    /// Lets time pass, waking the watcher whenever it asked for it; ticks come so that streams stay.
+    fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(at) = self.logic.next_wake().filter(|at| *at <= until) {
+            self.now = self.now.max(at);
+            self.event(Event::Woken);
+        }
+        self.now = until;
+    }
+
+    /// Ends all runs in flight, all probes with this outcome.
+    fn end_runs(&mut self, outcome: Outcome) {
+        for run in std::mem::take(&mut self.runs) {
+            self.end(&run, outcome);
+        }
+    }
+
+    fn end(&mut self, run: &Run, outcome: Outcome) {
+        let ended = match &run.spec {
+            CheckSpec::Probe(_) => Ended::probe(outcome, "why", "text"),
+            CheckSpec::Relay(_) => Ended::Relay {
+                outcome: RelayOutcome::Reached,
+                statements: vec![proto::Signed { payload: run.nonce.get().to_be_bytes().to_vec(), ..Default::default() }],
+            },
+        };
+        self.event(Event::RunEnded { run: run.id, ended });
+    }
+
+    fn reports(&mut self, to: SessionId) -> Vec<proto::WatcherReport> {
+        let said = std::mem::take(&mut self.said);
+        let of = |(session, said)| match said {
+            Said::Report(report) if session == to => Some(report),
+            Said::Report(_) | Said::Hello(_) | Said::Answer(_) => None,
+        };
+        said.into_iter().filter_map(of).collect()
+    }
+
+    fn answers(&mut self) -> Vec<proto::Answer> {
+        let said = std::mem::take(&mut self.said);
+        let of = |(_, said)| match said {
+            Said::Answer(answer) => Some(answer),
+            Said::Report(_) | Said::Hello(_) => None,
+        };
+        said.into_iter().filter_map(of).collect()
+    }
+}
+
+#[test]
+fn a_change_is_reported_at_once_and_what_has_not_changed_is_not_repeated() {
+    let mut bench = Bench::new(3);
+    bench.pass(Duration::from_millis(1000));
+    bench.end_runs(Outcome::Up);
+    bench.pass(Duration::from_millis(20));
+    bench.said.clear();
+    bench.tick(M1, 2);
+    bench.tick(M2, 2);
+    bench.pass(Duration::from_millis(980));
+    bench.said.clear();
+    let run = bench.runs.iter().find(|run| matches!(run.spec, CheckSpec::Probe(_))).unwrap().clone();
+    bench.end(&run, Outcome::Down);
+    bench.pass(Duration::from_millis(20));
+    let reports = bench.reports(M1);
+    let changed: Vec<_> = reports.iter().flat_map(|r| &r.observations).filter(|o| o.outcome == 3).collect();
+    assert_eq!(changed.len(), 1);
+    assert!(reports.iter().all(|r| !r.full && r.others_age_micros.is_some()));
+}
+
+#[test]
+fn each_manager_gets_its_own_tick_and_none_that_came_after_the_run_began() {
+    let mut bench = Bench::new(1);
+    bench.tick(M2, 40);
+    bench.pass(Duration::from_millis(1000));
+    assert_eq!(bench.runs.len(), 2);
+    bench.tick(M1, 2);
+    bench.tick(M2, 41);
+    bench.said.clear();
+    bench.end_runs(Outcome::Up);
+    bench.pass(Duration::from_millis(20));
+    let said = std::mem::take(&mut bench.said);
+    for (session, tick) in [(M1, 1), (M2, 40)] {
+        bench.said = said.clone();
+        let begun: Vec<_> = bench.reports(session).into_iter().flat_map(|r| r.observations).map(|o| o.begun).collect();
+        assert_eq!(begun, [Some(proto::Tick { sequence: tick })]);
+    }
+}
+
+#[test]
+fn an_ask_is_answered_by_runs_begun_after_it_though_an_older_one_is_in_flight() {
+    let mut bench = Bench::new(1);
+    bench.pass(Duration::from_millis(1000));
+    let older = std::mem::take(&mut bench.runs);
+    assert_eq!(older.len(), 2, "the relay and the probe are in flight");
+    bench.ask(77, &["n1"], &[1]);
+    assert_eq!(bench.runs.len(), 2, "both begin anew at once");
+    for run in &older {
+        bench.end(run, Outcome::Up);
+    }
+    bench.pass(Duration::from_millis(10));
+    assert_eq!(bench.answers(), [], "what began before the ask does not answer it");
+    bench.end_runs(Outcome::Down);
+    bench.pass(Duration::from_millis(10));
+    let answers = bench.answers();
+    assert!(answers.last().unwrap().complete && answers.iter().all(|a| a.nonce == 77));
+    let outcomes: Vec<_> = answers.iter().flat_map(|a| &a.observations).map(|o| o.outcome).collect();
+    assert_eq!(outcomes, [i32::from(proto::Outcome::Down)]);
+    let statements: Vec<_> = answers.iter().flat_map(|a| &a.statements).map(|s| s.payload.clone()).collect();
+    assert_eq!(statements, [77u64.to_be_bytes().to_vec()], "the relay was asked with the nonce");
+}
+
+#[test]
+fn an_ask_ends_at_its_deadline_when_a_target_is_silent() {
+    let mut bench = Bench::new(2);
+    bench.ask(5, &[], &[1, 2]);
+    let answered = bench.runs.remove(0);
+    bench.end(&answered, Outcome::Up);
+    bench.tick(M1, 2);
+    bench.pass(Duration::from_millis(399));
+    let partial = bench.answers();
+    assert_eq!((partial.len(), partial[0].observations.len(), partial[0].complete), (1, 1, false));
+    bench.pass(Duration::from_millis(1));
+    let last = bench.answers();
+    assert_eq!((last.len(), last[0].observations.len(), last[0].complete), (1, 0, true));
+}
+
+#[test]
+fn an_assignment_of_an_overtaken_manager_changes_nothing() {
+    let mut bench = Bench::new(2);
+    bench.hear(M2, Heard::Assignment(assignment(3, 1)));
+    bench.hear(M1, Heard::Assignment(assignment(2, 9)));
+    bench.said.clear();
+    bench.pass(Duration::from_millis(600));
+    assert!(bench.reports(M1).iter().all(|r| r.assignment == 3));
+    bench.ask(1, &[], &[2]);
+    let answers = bench.answers();
+    assert!(answers[0].complete && answers[0].observations.is_empty(), "VM 2 is not its own any more");
+}
+
+#[test]
+fn a_resync_is_answered_with_everything() {
+    let mut bench = Bench::new(3);
+    bench.pass(Duration::from_millis(1000));
+    bench.end_runs(Outcome::Up);
+    bench.pass(Duration::from_millis(20));
+    bench.said.clear();
+    bench.hear(M2, Heard::Resync(proto::Resync {}));
+    bench.pass(Duration::from_millis(20));
+    let full: Vec<_> = bench.reports(M2).into_iter().filter(|r| r.full).collect();
+    assert_eq!(full.len(), 1);
+    assert_eq!((full[0].observations.len(), full[0].relays.len()), (3, 1));
+}
+
+#[test]
+fn a_stream_without_ticks_is_dropped_and_its_answer_leaves_by_another_to_the_same_manager() {
+    let mut bench = Bench::new(1);
+    let address = "10.2.0.1:7001".parse().unwrap();
+    let endpoint = ManagerEndpoint { manager: ManagerId::new(1), network: Network::Service, address };
+    let other = SessionId(9);
+    bench.pass(Duration::from_millis(900));
+    bench.event(Event::SessionOpened { session: other, endpoint });
+    bench.hear(other, Heard::Welcome(proto::ManagerWelcome::default()));
+    bench.ask(8, &["n1"], &[]);
+    bench.said.clear();
+    bench.pass(Duration::from_millis(100));
+    assert_eq!(bench.closed, [M1, M2]);
+    bench.end_runs(Outcome::Up);
+    bench.pass(Duration::from_millis(10));
+    let to: Vec<_> = bench.said.iter().filter(|(_, s)| matches!(s, Said::Answer(_))).map(|(to, _)| *to).collect();
+    assert_eq!(to, [other]);
+}
+
+#[test]
+fn a_probe_that_cannot_run_is_unknown_and_never_down() {
+    let mut bench = Bench::new(1);
+    let digest = Digest::new(DIGEST);
+    bench.event(Event::ProbeUnavailable { digest, why: "m1 sent other bytes".to_owned() });
+    bench.said.clear();
+    bench.pass(Duration::from_millis(1000));
+    let told: Vec<_> = bench.reports(M1).into_iter().flat_map(|r| r.observations).collect();
+    assert_eq!(told[0].outcome, i32::from(proto::Outcome::Unknown));
+    assert_eq!(told[0].message, "m1 sent other bytes");
+}
+
+proptest! {
+    /// However slow some targets are, no more runs than the limit are in flight, and each check that ends runs again.
+    #[test]
+    fn silent_targets_do_not_keep_others_from_running(silent in 1u8..40, vms in 41u8..80) {
+        let mut bench = Bench::new(vms);
+        let mut counts = std::collections::BTreeMap::new();
+        for second in 0u64..4 {
+            for tenth in 0u64..10 {
+                bench.pass(Duration::from_millis(100));
+                bench.tick(M1, second * 10 + tenth + 2);
+                bench.tick(M2, second * 10 + tenth + 2);
+                let (stay, end): (Vec<_>, Vec<_>) = std::mem::take(&mut bench.runs).into_iter().partition(|run| {
+                    matches!(&run.spec, CheckSpec::Probe(spec) if spec.vm <= vm(silent))
+                });
+                bench.runs = stay;
+                for run in end {
+                    if let CheckSpec::Probe(spec) = &run.spec {
+                        *counts.entry(spec.vm).or_insert(0) += 1;
+                    }
+                    bench.end(&run, Outcome::Up);
+                }
+                prop_assert!(bench.runs.len() <= RUNS_MAX);
+            }
+        }
+        for n in silent + 1..=vms {
+            prop_assert!(counts.get(&vm(n)).is_some_and(|count| *count >= 3), "VM {} ran {:?}", n, counts.get(&vm(n)));
+        }
+    }
+}
