@@ -215,3 +215,6 @@ async fn scan_folder(config: Config, hypervisor: Arc<ProcessHypervisor>, stop: C
         hypervisor.set_vms(files.into_values().collect()).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until, timeout};
 use tracing::{info, warn};
@@ -41,11 +42,15 @@ pub(crate) const FULL_EVERY: Duration = Duration::from_secs(10);
 type NodeSession = Session<proto::ToNode, proto::FromNode>;
 
 /// Why a session ended.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 enum End {
+    #[error("{0}")]
     Reset(LinkError),
+    #[error("closed by the manager")]
     Closed,
+    #[error("no tick for {0:?}")]
     Silent(Duration),
+    #[error("the manager takes no messages")]
     QueueFull,
 }
 
@@ -64,7 +69,7 @@ impl SessionTask {
             let session = self.dial().await;
             info!(manager_id = %self.endpoint.manager, network = %self.endpoint.network, from = "dialling", to = "open", "session");
             let end = OpenSession::new(&self, session).run().await;
-            warn!(manager_id = %self.endpoint.manager, network = %self.endpoint.network, from = "open", to = "dialling", reason = ?end, "session");
+            warn!(manager_id = %self.endpoint.manager, network = %self.endpoint.network, from = "open", to = "dialling", reason = %end, "session");
         }
     }
 

@@ -16,12 +16,21 @@ pub(crate) fn tap_name(run_dir: &str, machine: &str, card: usize) -> String {
 }
 
 /// Makes a tap on a bridge, anew if it is there from a former start.
-pub(crate) async fn create_tap(name: &str, bridge: &str) -> Result<(), HypervisorError> {
+///
+/// The tap's own MAC is the guest's with `fe` for its first byte: a bridge without an address of its own takes the
+/// lowest of its ports', and the node would change its MAC with every machine that comes or goes.
+pub(crate) async fn create_tap(name: &str, bridge: &str, guest_mac: &str) -> Result<(), HypervisorError> {
     if exists(name) {
         remove_tap(name).await?;
     }
+    let mac = host_mac(guest_mac);
     run_command("ip", &["tuntap", "add", "dev", name, "mode", "tap"], None).await?;
+    run_command("ip", &["link", "set", "dev", name, "address", &mac], None).await?;
     run_command("ip", &["link", "set", "dev", name, "master", bridge, "up"], None).await
+}
+
+fn host_mac(guest_mac: &str) -> String {
+    format!("fe{}", guest_mac.get(2..).unwrap_or_default())
 }
 
 /// Removes a tap.
@@ -85,6 +94,11 @@ mod tests {
         let name = tap_name("/var/lib/vouch/n1/run", "vm 6f1c2a9e-0000-4000-8000-000000000001", 0);
         assert!(name.len() <= 15, "{name}");
         assert_ne!(name, tap_name("/var/lib/vouch/n2/run", "vm 6f1c2a9e-0000-4000-8000-000000000001", 0));
+    }
+
+    #[test]
+    fn a_tap_never_has_the_lowest_mac_of_its_bridge() {
+        assert_eq!(host_mac("52:54:00:01:00:01"), "fe:54:00:01:00:01");
     }
 
     #[test]

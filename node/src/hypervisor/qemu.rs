@@ -255,7 +255,7 @@ impl Launcher for QemuLauncher {
 
     async fn prepare(&self, plan: &MachinePlan) -> Result<(), HypervisorError> {
         for card in self.cards(plan) {
-            create_tap(&card.tap, &card.bridge).await?;
+            create_tap(&card.tap, &card.bridge, &card.mac).await?;
             if !self.qemu.anti_spoofing {
                 continue;
             }

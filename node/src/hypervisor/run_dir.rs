@@ -145,3 +145,18 @@ impl RunDir {
         Ok(records)
     }
 }
+
+/// Returns the processes of machines that run from this run folder, with their names, as `watcher w3` or `vm 6f1c...`: for
+/// whoever has to end them after the node's end, because they outlive its agent.
+///
+/// # Errors
+/// What the system said of the folder.
+pub fn running_machines(run_dir: &Path) -> io::Result<Vec<(String, ProcessIdentity)>> {
+    let process = |record: &MachineRecord| match &record.life {
+        MachineLife::Running(process) => Some(*process).filter(ProcessIdentity::is_alive),
+        MachineLife::Starting => RunDir::of(run_dir, record.plan.id()).process_by_pid_file(),
+        MachineLife::Ended(_) => None,
+    };
+    let records = RunDir::read_all(run_dir)?.into_iter().filter_map(|(_, record)| record.ok());
+    Ok(records.filter_map(|r| Some((r.plan.id().to_string(), process(&r)?))).collect())
+}

@@ -40,7 +40,6 @@ struct Fake {
     process: ProcessIdentity,
     status: watch::Receiver<MachineStatus>,
     refresh: Arc<Notify>,
-    task: tokio::task::JoinHandle<HypervisorState>,
 }
 
 /// A machine whose process is `sleep` and whose monitor is played by the test.
@@ -60,7 +59,8 @@ fn machine(uuid: Option<&str>) -> Fake {
         refresh: Arc::clone(&refresh),
         changes: Arc::new(watch::Sender::new(0)),
     };
-    Fake { _dir: dir, listener, process, status, refresh, task: tokio::spawn(task.run()) }
+    tokio::spawn(task.run());
+    Fake { _dir: dir, listener, process, status, refresh }
 }
 
 impl Drop for Fake {
@@ -98,7 +98,7 @@ async fn greeted(fake: &Fake) -> BufReader<UnixStream> {
 
 async fn state(fake: &mut Fake, expected: HypervisorState) {
     let seen = fake.status.wait_for(|s| s.known && s.state == expected);
-    tokio::time::timeout(Duration::from_secs(20), seen).await.expect("the state in time").unwrap();
+    timeout(Duration::from_secs(20), seen).await.expect("the state in time").unwrap();
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn a_monitor_that_stops_answering_makes_the_state_unknown_and_one_that_goe
     serve(&mut qemu, "io-error", 2).await;
     state(&mut fake, HypervisorState::Paused(PauseReason::IoError)).await;
     let read = fake.status.wait_for(|s| s.block_operations == Some(7));
-    tokio::time::timeout(Duration::from_secs(20), read).await.expect("block operations are summed").unwrap();
+    timeout(Duration::from_secs(20), read).await.expect("block operations are summed").unwrap();
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ impl Bed {
         ProcessHypervisor::open(&self.config, self.boot, self.store.clone()).await.unwrap()
     }
 
-    fn script(&self, name: &str, text: &str) -> std::path::PathBuf {
+    fn script(&self, name: &str, text: &str) -> PathBuf {
         use std::os::unix::fs::PermissionsExt;
         let path = self.dir.path().join(name);
         std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
