@@ -143,7 +143,9 @@ fn mount_all() -> Result<(), Pid1Error> {
 
 fn mount_one(kind: &str, target: &str) -> io::Result<()> {
     fs::create_dir_all(target)?;
-    let flags = MountFlags::NOSUID | MountFlags::NOEXEC | if kind == "devtmpfs" { MountFlags::empty() } else { MountFlags::NODEV };
+    let flags = MountFlags::NOSUID
+        | MountFlags::NOEXEC
+        | if kind == "devtmpfs" { MountFlags::empty() } else { MountFlags::NODEV };
     match mount(kind, target, kind, flags, None) {
         Err(rustix::io::Errno::BUSY) => Ok(()),
         other => Ok(other?),
@@ -154,10 +156,11 @@ fn mount_one(kind: &str, target: &str) -> io::Result<()> {
 fn load_modules() {
     let order = fs::read_to_string(Path::new(MODULES_DIR).join("order")).unwrap_or_default();
     for name in order.lines().map(str::trim).filter(|name| !name.is_empty()) {
-        let loaded = fs::File::open(Path::new(MODULES_DIR).join(name)).and_then(|file| match finit_module(file, c"", 0) {
-            Err(rustix::io::Errno::EXIST) => Ok(()),
-            other => Ok(other?),
-        });
+        let loaded =
+            fs::File::open(Path::new(MODULES_DIR).join(name)).and_then(|file| match finit_module(file, c"", 0) {
+                Err(rustix::io::Errno::EXIST) => Ok(()),
+                other => Ok(other?),
+            });
         if let Err(error) = loaded {
             warn!(module = name, %error, "module not loaded");
         }

@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tracing::info;
-use vouch_probe_host::{
-    Capabilities, HostLimits, Icmp, PortGrant, Probe, ProbeHost, Target, compilations, digest_of,
-};
+use vouch_probe_host::{Capabilities, HostLimits, Icmp, PortGrant, Probe, ProbeHost, Target, compilations, digest_of};
 use vouch_types::{Digest, Outcome, ProbeName};
 use vouch_wire::links::{ManagerEndpoint, RelayLink, WatcherLink};
 

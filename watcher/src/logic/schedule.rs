@@ -62,8 +62,7 @@ impl Schedule {
             kept.insert(check, plan);
         }
         self.plans = kept;
-        self.queue =
-            self.plans.iter().filter(|(_, p)| !p.in_flight).map(|(check, p)| (p.due, check.clone())).collect();
+        self.queue = self.plans.iter().filter(|(_, p)| !p.in_flight).map(|(check, p)| (p.due, check.clone())).collect();
     }
 
     /// Takes the checks that are due, at most `room` of them, the longest due first. They are in flight from now on.

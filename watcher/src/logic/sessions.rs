@@ -76,9 +76,6 @@ impl SessionState {
 }
 
 /// Returns another stream to the same manager, if there is one.
-pub(super) fn other_stream(
-    sessions: &BTreeMap<SessionId, SessionState>,
-    gone: &ManagerEndpoint,
-) -> Option<SessionId> {
+pub(super) fn other_stream(sessions: &BTreeMap<SessionId, SessionState>, gone: &ManagerEndpoint) -> Option<SessionId> {
     sessions.iter().find(|(_, s)| s.welcomed && s.endpoint.manager == gone.manager).map(|(id, _)| *id)
 }

@@ -45,6 +45,11 @@ fn assignment(index: u64, vms: u8) -> proto::Assignment {
     }
 }
 
+/// Few ticks, so that a test may let a second pass without sending any.
+fn timing() -> Timing {
+    Timing { tick_interval: Duration::from_millis(700), ..Timing::default() }
+}
+
 /// A watcher with a clock, and all that it has ordered.
 struct Bench {
     logic: Logic,
@@ -57,14 +62,13 @@ struct Bench {
 impl Bench {
     /// A watcher with two managers that have said welcome and sent tick 1, and an assignment.
     fn new(vms: u8) -> Self {
-        let logic = Logic::new(WatcherId::new(1), Incarnation::new(5), Timing::default());
-        let mut bench =
-            Self { logic, now: Moment::ZERO, runs: Vec::new(), said: Vec::new(), closed: Vec::new() };
+        let logic = Logic::new(WatcherId::new(1), Incarnation::new(5), timing());
+        let mut bench = Self { logic, now: Moment::ZERO, runs: Vec::new(), said: Vec::new(), closed: Vec::new() };
         for (session, manager) in [(M1, 1), (M2, 2)] {
             let address = "10.1.0.1:7001".parse().unwrap();
             let endpoint = ManagerEndpoint { manager: ManagerId::new(manager), network: Network::Management, address };
             bench.event(Event::SessionOpened { session, endpoint });
-            let timing = serde_json::to_string(&Timing::default()).unwrap();
+            let timing = serde_json::to_string(&timing()).unwrap();
             bench.hear(session, Heard::Welcome(proto::ManagerWelcome { timing, ..Default::default() }));
             bench.tick(session, 1);
         }
@@ -126,7 +130,10 @@ impl Bench {
             CheckSpec::Probe(_) => Ended::probe(outcome, "why", "text"),
             CheckSpec::Relay(_) => Ended::Relay {
                 outcome: RelayOutcome::Reached,
-                statements: vec![proto::Signed { payload: run.nonce.get().to_be_bytes().to_vec(), ..Default::default() }],
+                statements: vec![proto::Signed {
+                    payload: run.nonce.get().to_be_bytes().to_vec(),
+                    ..Default::default()
+                }],
             },
         };
         self.event(Event::RunEnded { run: run.id, ended });
@@ -261,7 +268,7 @@ fn a_stream_without_ticks_is_dropped_and_its_answer_leaves_by_another_to_the_sam
     let address = "10.2.0.1:7001".parse().unwrap();
     let endpoint = ManagerEndpoint { manager: ManagerId::new(1), network: Network::Service, address };
     let other = SessionId(9);
-    bench.pass(Duration::from_millis(900));
+    bench.pass(Duration::from_millis(2700));
     bench.event(Event::SessionOpened { session: other, endpoint });
     bench.hear(other, Heard::Welcome(proto::ManagerWelcome::default()));
     bench.ask(8, &["n1"], &[]);

@@ -115,9 +115,10 @@ impl Logic {
     /// Returns when [`Event::Woken`] is due, if ever.
     pub fn next_wake(&self) -> Option<Moment> {
         let version = self.ledger.version();
-        let streams = self.sessions.values().flat_map(|s| {
-            s.report_at(version, &self.timing).into_iter().chain([s.silent_at(&self.timing)])
-        });
+        let streams = self
+            .sessions
+            .values()
+            .flat_map(|s| s.report_at(version, &self.timing).into_iter().chain([s.silent_at(&self.timing)]));
         let due = if self.runs.len() < RUNS_MAX { self.schedule.next_due() } else { None };
         streams.chain(due).chain(self.asks.next_due()).chain(self.probes.next_due()).min()
     }
@@ -394,8 +395,7 @@ impl CheckSpec {
     pub fn same_target(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Probe(a), Self::Probe(b)) => {
-                Arc::ptr_eq(a, b)
-                    || (a.digest == b.digest && a.addresses == b.addresses && a.settings == b.settings)
+                Arc::ptr_eq(a, b) || (a.digest == b.digest && a.addresses == b.addresses && a.settings == b.settings)
             }
             (Self::Relay(a), Self::Relay(b)) => a.node == b.node && a.address == b.address,
             (Self::Probe(_), Self::Relay(_)) | (Self::Relay(_), Self::Probe(_)) => false,
