@@ -1,0 +1,222 @@
+//! The watcher as a process: precompiled probes, a secret redeemed over TLS, a session, and no compiler.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use vouch_types::{ManagerId, Network, NodeId, Timing, WallTime, WatcherBoot, WatcherId, WatcherLeg};
+use vouch_wire::grpc::serve_manager;
+use vouch_wire::links::{LinkError, ManagerService, RaftCall, RaftService, Session};
+use vouch_wire::pki::{AdjustableTime, CertificateAuthority, PeerIdentity, VALIDITY_MIN, server_config};
+use vouch_wire::proto;
+use vouch_wire::proto::from_watcher::Message as Said;
+use vouch_wire::proto::to_watcher::Message as Heard;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const SECRET: [u8; 32] = [9; 32];
+const WATCHER: WatcherId = WatcherId::new(4);
+
+type WatcherSession = Session<proto::FromWatcher, proto::ToWatcher>;
+
+/// A manager that signs for whoever has the secret, and hands sessions to the test.
+struct TestManager {
+    authority: CertificateAuthority,
+    sessions: mpsc::UnboundedSender<(WatcherId, WatcherSession)>,
+}
+
+#[async_trait]
+impl ManagerService for TestManager {
+    async fn node_session(&self, _: NodeId, _: Session<proto::FromNode, proto::ToNode>) {}
+
+    async fn watcher_session(&self, watcher: WatcherId, session: WatcherSession) {
+        let _ = self.sessions.send((watcher, session));
+    }
+
+    async fn evidence_session(&self, _: ManagerId, _: Session<proto::EvidenceFrame, proto::EvidenceFrame>) {}
+
+    async fn forward(&self, _: ManagerId, _: proto::ForwardRequest) -> proto::ForwardResponse {
+        proto::ForwardResponse::default()
+    }
+
+    async fn enroll(&self, request: proto::EnrollRequest) -> Result<proto::EnrollResponse, LinkError> {
+        if request.secret != SECRET {
+            return Err(LinkError::Refused("wrong secret".to_owned()));
+        }
+        let owner = PeerIdentity::Watcher(WatcherId::new(request.watcher));
+        let certificate = self.authority.sign_request(&request.csr, &owner, wall(), VALIDITY_MIN);
+        Ok(proto::EnrollResponse { certificate: certificate.map_err(|e| LinkError::Refused(e.to_string()))? })
+    }
+
+    async fn probe_bytes(&self, _: [u8; 32]) -> Option<bytes::Bytes> {
+        None
+    }
+}
+
+struct NoRaft;
+
+#[async_trait]
+impl RaftService for NoRaft {
+    async fn call(&self, _: ManagerId, _: RaftCall) -> Result<Vec<u8>, LinkError> {
+        Err(LinkError::Refused("no Raft here".to_owned()))
+    }
+
+    async fn append_stream(
+        &self,
+        _: ManagerId,
+        _: BoxStream<'static, Vec<u8>>,
+    ) -> BoxStream<'static, Result<Vec<u8>, LinkError>> {
+        Box::pin(futures::stream::empty())
+    }
+}
+
+fn wall() -> WallTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    WallTime::from_unix_millis(u64::try_from(since.as_millis()).unwrap())
+}
+
+/// Serves a manager on a port of its own, and returns the boot configuration of a watcher that is to find it.
+async fn manager() -> (WatcherBoot, mpsc::UnboundedReceiver<(WatcherId, WatcherSession)>) {
+    let authority = CertificateAuthority::generate("test", wall()).unwrap();
+    let ca_certificate = authority.certificate_pem().to_owned();
+    let number = ManagerId::new(1);
+    let identity = authority.issue(&PeerIdentity::Manager(number), wall(), VALIDITY_MIN).unwrap().identity().unwrap();
+    let tls = server_config(&identity, Arc::new(AdjustableTime::at_least(WallTime::default()))).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, sessions) = mpsc::unbounded_channel();
+    let service = Arc::new(TestManager { authority, sessions: sender });
+    let listeners = vec![(Network::Management, listener)];
+    tokio::spawn(serve_manager(listeners, tls, service, Arc::new(NoRaft), CancellationToken::new()));
+    let leg = WatcherLeg {
+        network: Network::Management,
+        mac: String::new(),
+        address: "127.0.0.2".parse().unwrap(),
+        prefix_len: 8,
+    };
+    let boot = WatcherBoot {
+        watcher: WATCHER,
+        node: NodeId::new("n1").unwrap(),
+        secret: "09".repeat(32),
+        ca_certificate,
+        managers: vec![(number, Network::Management, address)],
+        legs: vec![leg],
+        stamp: wall(),
+    };
+    (boot, sessions)
+}
+
+fn precompile(folder: &Path) {
+    let binary = Command::new(env!("CARGO_BIN_EXE_vouch-watcher"))
+        .args(["precompile", "--out"])
+        .arg(folder)
+        .stderr(Stdio::null())
+        .status();
+    assert!(binary.unwrap().success());
+}
+
+fn watcher(boot: &Path, probes: &Path, log: &Path) -> tokio::process::Child {
+    tokio::process::Command::new(env!("CARGO_BIN_EXE_vouch-watcher"))
+        .args(["run", "--boot"])
+        .arg(boot)
+        .arg("--probes-dir")
+        .arg(probes)
+        .stderr(std::fs::File::create(log).unwrap())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+fn assignment(port: u16) -> proto::Assignment {
+    let probe = vouch_probe_bundle::by_name("tcp").unwrap();
+    proto::Assignment {
+        fence: Some(proto::Fence { term: 1, log_index: 1 }),
+        generation: 1,
+        targets: vec![proto::Target {
+            vm: vec![5; 16],
+            node: "n1".to_owned(),
+            addresses: vec![proto::Address {
+                network: proto::Network::Service.into(),
+                address: "127.0.0.1".to_owned(),
+            }],
+            probes: vec![proto::ProbeAssignment {
+                probe: "tcp".to_owned(),
+                network: proto::Network::Service.into(),
+                settings: format!(r#"{{"port": {port}}}"#),
+            }],
+            labels: Vec::new(),
+        }],
+        relays: Vec::new(),
+        probes: vec![proto::ProbeComponent { name: "tcp".to_owned(), digest: probe.digest().as_bytes().to_vec() }],
+    }
+}
+
+#[tokio::test]
+async fn a_process_redeems_its_secret_and_watches_with_shipped_probes_and_without_a_compiler() {
+    let folder = tempfile::tempdir().unwrap();
+    let (probes, log) = (folder.path().join("probes"), folder.path().join("log"));
+    precompile(&probes);
+    let (boot, mut sessions) = manager().await;
+    let boot_file = folder.path().join("boot.json");
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&boot_file).unwrap();
+    file.write_all(&serde_json::to_vec(&boot).unwrap()).unwrap();
+    let _watcher = watcher(&boot_file, &probes, &log);
+
+    let (who, mut session) = timeout(PATIENCE, sessions.recv()).await.expect("the watcher dials").unwrap();
+    assert_eq!(who, WATCHER, "by its certificate");
+    let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let timing = Timing { probe_timeout: Duration::from_secs(5), ..Timing::default() };
+    let welcome = proto::ManagerWelcome { timing: serde_json::to_string(&timing).unwrap(), ..Default::default() };
+    for message in [Heard::Welcome(welcome), Heard::Assignment(assignment(target.local_addr().unwrap().port()))] {
+        session.outbound.send(proto::ToWatcher { message: Some(message) }).await.unwrap();
+    }
+    let ticks = session.outbound.clone();
+    tokio::spawn(async move {
+        for sequence in 1.. {
+            let message = Some(Heard::Tick(proto::Tick { sequence }));
+            if ticks.send(proto::ToWatcher { message }).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let up = async {
+        loop {
+            if let Some(Said::Report(report)) = session.inbound.recv().await.unwrap().unwrap().message
+                && let Some(observation) = report.observations.into_iter().next()
+            {
+                return observation;
+            }
+        }
+    };
+    let observation = timeout(PATIENCE, up).await.expect("an observation");
+    assert_eq!(observation.outcome, i32::from(proto::Outcome::Up), "{observation:?}");
+    let log = std::fs::read_to_string(&log).unwrap();
+    assert!(log.contains("probes loaded") && log.contains("compilations=0"), "{log}");
+}
+
+#[tokio::test]
+async fn native_code_that_is_not_in_the_manifest_is_not_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let probes = folder.path().join("probes");
+    precompile(&probes);
+    let (tcp, ping) = (probes.join("tcp.cwasm"), probes.join("ping.cwasm"));
+    let mut code = std::fs::read(&tcp).unwrap();
+    *code.last_mut().unwrap() ^= 1;
+    std::fs::write(&ping, code).unwrap();
+    let (boot, _sessions) = manager().await;
+    let (boot_file, log) = (folder.path().join("boot.json"), folder.path().join("log"));
+    std::fs::write(&boot_file, serde_json::to_vec(&boot).unwrap()).unwrap();
+    let status = timeout(PATIENCE, watcher(&boot_file, &probes, &log).wait()).await.expect("it ends").unwrap();
+    assert_eq!(status.code(), Some(1));
+    let log = std::fs::read_to_string(&log).unwrap();
+    assert!(log.contains("shipped probe ping") && log.contains("not in the manifest"), "{log}");
+}
