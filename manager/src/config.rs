@@ -171,7 +171,9 @@ fn timing<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Timing, D
         None => Timing::default(),
         Some(toml::Value::String(name)) if name == "default" => Timing::default(),
         Some(toml::Value::String(name)) if name == "slow" => Timing::slow(),
-        Some(other) => return Err(D::Error::custom(format!("timing.profile {other}: must be \"default\" or \"slow\""))),
+        Some(other) => {
+            return Err(D::Error::custom(format!("timing.profile {other}: must be \"default\" or \"slow\"")));
+        }
     };
     let mut table = toml::Table::try_from(base).map_err(D::Error::custom)?;
     table.extend(overrides);

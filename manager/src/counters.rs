@@ -58,7 +58,9 @@ impl Count {
     const fn help(self) -> &'static str {
         match self {
             Self::MessagesReceived => "Messages taken from a stream.",
-            Self::StaleDropped => "Messages dropped because something newer was known or no tick says how fresh they are.",
+            Self::StaleDropped => {
+                "Messages dropped because something newer was known or no tick says how fresh they are."
+            }
             Self::Malformed => "Messages that broke a rule of the contract.",
             Self::QueuesOverflowed => "Streams closed because their queue was full.",
             Self::SilentStreams => "Streams closed because nothing came over them.",

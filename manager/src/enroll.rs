@@ -28,8 +28,7 @@ impl ManagerHandle {
     pub(crate) async fn enroll(&self, request: proto::EnrollRequest) -> Result<proto::EnrollResponse, LinkError> {
         match self.enroll_here(&request).await {
             Err(EnrollError::NotLeader(Some(leader))) if leader != self.0.manager => {
-                let forward =
-                    proto::ForwardRequest { request: Some(proto::forward_request::Request::Enroll(request)) };
+                let forward = proto::ForwardRequest { request: Some(proto::forward_request::Request::Enroll(request)) };
                 let answer = tokio::time::timeout(FORWARD_WITHIN, self.0.peer_link.forward(leader, forward))
                     .await
                     .map_err(|_| LinkError::Timeout(FORWARD_WITHIN))??;

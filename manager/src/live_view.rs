@@ -86,8 +86,12 @@ impl LiveView for Live {
         metrics.push(gauge("leads", "Whether this manager leads with a quorum behind it.", Vec::new(), leads));
         for (name, report) in inner.reports.borrow().iter() {
             let labels = vec![("reconciler", (*name).to_owned())];
-            let metric =
-                gauge("reconciler_pending", "Things that a reconciler still has to bring about.", labels, report.pending);
+            let metric = gauge(
+                "reconciler_pending",
+                "Things that a reconciler still has to bring about.",
+                labels,
+                report.pending,
+            );
             metrics.push(metric);
         }
         metrics

@@ -10,9 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vouch_types::command::ClusterSecrets;
-use vouch_types::{
-    Applied, ClusterId, Command, Incarnation, ManagerId, ManagerNode, ProbeRecord, Term, Timing,
-};
+use vouch_types::{Applied, ClusterId, Command, Incarnation, ManagerId, ManagerNode, ProbeRecord, Term, Timing};
 use vouch_wire::links::{LinkError, ManagerService, PeerLink, RaftLink, RaftService};
 use vouch_wire::proto;
 
@@ -23,7 +21,7 @@ use crate::detect::{DETECTOR_QUEUE, DetectorInput, DetectorTask};
 use crate::fleet::{FORWARD_WITHIN, Fleet, FleetParts};
 use crate::live_view::Live;
 use crate::raft::{Consensus, ConsensusConfig, InitializeError, ProposeError, StartError};
-use crate::seams::{BlobError, BlobStore, Clock, Rng, WallClock};
+use crate::seams::{BlobError, BlobStore, Clock, Follower, Rng, WallClock};
 use crate::secrets::new_grant_key;
 use crate::service::Service;
 use crate::store::codec::{decode, encode};
@@ -121,7 +119,7 @@ pub(crate) struct Inner {
     pub(crate) consensus: Consensus,
     pub(crate) fleet: Fleet,
     pub(crate) detector: mpsc::Sender<DetectorInput>,
-    pub(crate) leading: watch::Receiver<Option<Term>>,
+    pub(crate) leading: Follower<Option<Term>>,
     pub(crate) counters: Counters,
     pub(crate) reports: watch::Receiver<BTreeMap<&'static str, ReconcilerReport>>,
     pub(crate) peer_link: Arc<dyn PeerLink>,
@@ -161,7 +159,8 @@ impl Manager {
         let (tasks, stop, counters) = (TaskTracker::new(), CancellationToken::new(), Counters::default());
         let incarnation = Incarnation::new(parts.wall_clock.now().as_unix_millis());
         let consensus =
-            Consensus::start(parts.manager, &ConsensusConfig::from(&parts.timing), parts.stores, parts.raft_link).await?;
+            Consensus::start(parts.manager, &ConsensusConfig::from(&parts.timing), parts.stores, parts.raft_link)
+                .await?;
         let (detector, inputs) = mpsc::channel(DETECTOR_QUEUE);
         let fleet = Fleet::new(FleetParts {
             own: parts.manager,
@@ -275,7 +274,7 @@ impl ManagerHandle {
 
     /// Returns the term that this manager leads in with a quorum behind it.
     pub fn leads(&self) -> Option<Term> {
-        *self.0.leading.borrow()
+        self.0.leading.get()
     }
 
     /// Lets other managers hand requests to this API. Done once.
@@ -291,7 +290,9 @@ impl ManagerHandle {
     /// [`SubmitError`]; after a lost answer the command may still be applied.
     pub async fn submit(&self, command: Command) -> Result<Applied, SubmitError> {
         let within = self.0.timing.raft_election_max * SUBMIT_ELECTIONS;
-        tokio::time::timeout(within, self.submit_until_done(command)).await.map_err(|_| SubmitError::NoLeader(within))?
+        tokio::time::timeout(within, self.submit_until_done(command))
+            .await
+            .map_err(|_| SubmitError::NoLeader(within))?
     }
 
     async fn submit_until_done(&self, command: Command) -> Result<Applied, SubmitError> {

@@ -9,11 +9,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use vouch_types::{Network, ProbeName, ProbeRecord, WallTime};
 use vouch_wire::grpc::{DialOptions, Dialler, GrpcPeerLinks, ServeError, serve_manager};
-use vouch_wire::pki::{AdjustableTime, Identity, PeerIdentity, PkiError, client_config, server_config};
 use vouch_wire::pki::server_config_without_clients;
+use vouch_wire::pki::{AdjustableTime, Identity, PeerIdentity, PkiError, client_config, server_config};
 
-use crate::api::{Api, ApiParts, ApiToken, ListenError, Listener, OwnHosts, TokenError};
 use crate::api::component::read_component;
+use crate::api::{Api, ApiParts, ApiToken, ListenError, Listener, OwnHosts, TokenError};
 use crate::config::Config;
 use crate::manager::{CaKeys, Manager, ManagerError, Parts, ShippedProbe};
 use crate::seams::{BlobError, FileBlobs, SystemRng, SystemWallClock};

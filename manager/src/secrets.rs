@@ -11,9 +11,8 @@ use crate::seams::Rng;
 /// Stands before the watcher's number in what its one-time secret is made of.
 const WATCHER_CONTEXT: &[u8] = b"vouch watcher secret v1";
 /// DER around the seed and the public key of an Ed25519 key (PKCS #8 version 2, RFC 5958 and RFC 8410).
-const PKCS8_HEAD: [u8; 16] = [
-    0x30, 0x51, 0x02, 0x01, 0x01, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
-];
+const PKCS8_HEAD: [u8; 16] =
+    [0x30, 0x51, 0x02, 0x01, 0x01, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 const PKCS8_MIDDLE: [u8; 3] = [0x81, 0x21, 0x00];
 
 /// Returns the one-time secret of a watcher: HMAC-SHA256 (RFC 2104) over its number, keyed by the cluster's grant key.

@@ -47,7 +47,9 @@ impl Service {
             },
             Request::ToWatcher(forward) => {
                 match (convert::watcher_id("forward.watcher", forward.watcher), forward.message) {
-                    (Ok(watcher), Some(message)) => Response::Sent(self.0.0.fleet.send_to_own_watcher(watcher, &message)),
+                    (Ok(watcher), Some(message)) => {
+                        Response::Sent(self.0.0.fleet.send_to_own_watcher(watcher, &message))
+                    }
                     (Err(error), _) => failed(error),
                     (Ok(_), None) => failed("no message"),
                 }
@@ -75,11 +77,7 @@ impl ManagerService for Service {
         self.0.0.fleet.accept_watcher(watcher, session);
     }
 
-    async fn evidence_session(
-        &self,
-        manager: ManagerId,
-        session: Session<proto::EvidenceFrame, proto::EvidenceFrame>,
-    ) {
+    async fn evidence_session(&self, manager: ManagerId, session: Session<proto::EvidenceFrame, proto::EvidenceFrame>) {
         self.0.0.fleet.accept_evidence(manager, session);
     }
 

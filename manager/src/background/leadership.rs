@@ -6,13 +6,12 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use vouch_types::{Command, ManagerId, Term, Timing};
 
 use crate::detect::lease_check_interval;
 use crate::raft::{Consensus, Consistency};
-use crate::seams::WallClock;
+use crate::seams::{Followed, WallClock};
 
 /// The task; see the module's head.
 pub(super) struct LeadershipTask {
@@ -20,7 +19,7 @@ pub(super) struct LeadershipTask {
     pub(super) timing: Timing,
     pub(super) wall_clock: Arc<dyn WallClock>,
     pub(super) consensus: Consensus,
-    pub(super) leading: watch::Sender<Option<Term>>,
+    pub(super) leading: Followed<Option<Term>>,
 }
 
 impl LeadershipTask {

@@ -27,7 +27,7 @@ use vouch_wire::convert::Fence;
 use crate::counters::{Count, Counters};
 use crate::fleet::Fleet;
 use crate::raft::{Consensus, ProposeError};
-use crate::seams::{Clock, WallClock};
+use crate::seams::{Clock, Followed, Follower, WallClock};
 
 /// How often a reconciler runs when nothing changes.
 pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(1);
@@ -140,18 +140,18 @@ pub(crate) struct BackgroundParts {
 /// Leadership and the reconcilers of one manager, before they start.
 pub(crate) struct Background {
     parts: BackgroundParts,
-    leading: watch::Sender<Option<Term>>,
+    leading: Followed<Option<Term>>,
     reports: watch::Sender<BTreeMap<&'static str, ReconcilerReport>>,
 }
 
 impl Background {
     pub(crate) fn new(parts: BackgroundParts) -> Self {
-        Self { parts, leading: watch::Sender::new(None), reports: watch::Sender::new(BTreeMap::new()) }
+        Self { parts, leading: Followed::new(None), reports: watch::Sender::new(BTreeMap::new()) }
     }
 
-    /// Returns a receiver that follows the term in which this manager leads with a quorum behind it.
-    pub(crate) fn leading(&self) -> watch::Receiver<Option<Term>> {
-        self.leading.subscribe()
+    /// Returns a follower of the term in which this manager leads with a quorum behind it.
+    pub(crate) fn leading(&self) -> Follower<Option<Term>> {
+        self.leading.follow()
     }
 
     /// Returns a receiver that follows what the reconcilers report.
@@ -180,7 +180,7 @@ impl Background {
             let run = Run {
                 reconciler,
                 desk: desk.clone(),
-                leading: leading.subscribe(),
+                leading: leading.follow(),
                 reports: reports.clone(),
                 counters: parts.counters.clone(),
             };
@@ -203,7 +203,7 @@ impl Background {
 struct Run {
     reconciler: Box<dyn Reconciler>,
     desk: Desk,
-    leading: watch::Receiver<Option<Term>>,
+    leading: Follower<Option<Term>>,
     reports: watch::Sender<BTreeMap<&'static str, ReconcilerReport>>,
     counters: Counters,
 }
@@ -212,20 +212,17 @@ impl Run {
     async fn run(mut self) {
         let name = self.reconciler.name();
         let mut fleet = self.desk.fleet.changes();
-        let mut applied = self.desk.consensus.applied_index();
         let mut interval = tokio::time::interval(RECONCILE_INTERVAL);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last: Option<Term> = None;
         loop {
             tokio::select! {
                 biased;
-                changed = self.leading.changed() => if changed.is_err() { return },
-                changed = fleet.changed() => if changed.is_err() { return },
-                changed = applied.changed() => if changed.is_err() { return },
+                () = self.leading.changed() => {}
+                () = fleet.changed() => {}
                 _ = interval.tick() => {}
             }
-            let leading = *self.leading.borrow_and_update();
-            let Some(term) = leading else {
+            let Some(term) = self.leading.see() else {
                 if last.take().is_some() {
                     self.reports.send_modify(|reports| drop(reports.remove(name)));
                 }
@@ -236,8 +233,7 @@ impl Run {
                 last = Some(term);
             }
             // Seen now: what changes during the round calls for another one.
-            fleet.mark_unchanged();
-            applied.mark_unchanged();
+            fleet.see();
             let report = match self.reconciler.round(&self.desk, term).await {
                 Ok(report) => report,
                 Err(error) => {

@@ -44,10 +44,10 @@ impl Reconciler for OwnershipReconciler {
             if self.told.get(&node) == Some(&news) {
                 continue;
             }
-            let vms = news.1.iter().map(|(vm, generation)| proto::OwnedVm {
-                vm: convert::vm_bytes(*vm),
-                generation: generation.get(),
-            });
+            let vms = news
+                .1
+                .iter()
+                .map(|(vm, generation)| proto::OwnedVm { vm: convert::vm_bytes(*vm), generation: generation.get() });
             let ownership = proto::Ownership { fence: Some(desk.fence(term).into()), vms: vms.collect() };
             if desk.fleet.send_to_node(&node, proto::to_node::Message::Ownership(ownership)) {
                 self.told.insert(node, news);

@@ -134,8 +134,7 @@ impl PlacementReconciler {
     }
 
     fn order_creation(&self, desk: &Desk, term: Term, w: &WatcherRecord) {
-        let Some(secret) =
-            desk.consensus.read_state(|state| state.cluster().map(|c| watcher_secret(&c.secrets, w.id)))
+        let Some(secret) = desk.consensus.read_state(|state| state.cluster().map(|c| watcher_secret(&c.secrets, w.id)))
         else {
             return;
         };

@@ -65,7 +65,8 @@ pub(super) fn plan(state: &State, may_place: impl Fn(&NodeId) -> bool) -> Plan {
         let home = host_set.get(&record.node).copied();
         // Whoever can look now does; only while nobody can is the place of one that is still to come counted.
         let away = elsewhere(state, *vm, &record.node, &ready).or_else(|| elsewhere(state, *vm, &record.node, &hosts));
-        plan.thin += usize::from(home.is_none_or(|n| !usable.contains_key(n)) || away.is_none_or(|n| !usable.contains_key(n)));
+        plan.thin +=
+            usize::from(home.is_none_or(|n| !usable.contains_key(n)) || away.is_none_or(|n| !usable.contains_key(n)));
         for node in home.into_iter().chain(away) {
             load.entry(node).or_default().push(*vm);
         }

@@ -5,5 +5,5 @@ mod inventory;
 mod task;
 mod views;
 
-pub(crate) use views::RelayWord;
 pub(crate) use task::{DETECTOR_QUEUE, DetectorInput, DetectorTask, lease_check_interval};
+pub(crate) use views::RelayWord;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use vouch_detector::{Ask, Detector, Effect, Event, Proposal, Settlement};
 use vouch_types::command::CHANGES_MAX;
@@ -23,7 +23,7 @@ use crate::api::view::{CheckView, EvidenceView};
 use crate::counters::{Count, Counters};
 use crate::fleet::Fleet;
 use crate::raft::{Consensus, Notice, NoticeStream};
-use crate::seams::{Clock, WallClock};
+use crate::seams::{Clock, Follower, WallClock};
 
 /// How many events may wait for the detector; beyond that the streams are held up.
 pub(crate) const DETECTOR_QUEUE: usize = 8_192;
@@ -59,7 +59,7 @@ pub(crate) struct DetectorTask {
     pub(crate) consensus: Consensus,
     pub(crate) fleet: Fleet,
     pub(crate) counters: Counters,
-    pub(crate) leading: watch::Receiver<Option<Term>>,
+    pub(crate) leading: Follower<Option<Term>>,
     pub(crate) inputs: mpsc::Receiver<DetectorInput>,
 }
 
@@ -117,11 +117,8 @@ impl Running {
             };
             tokio::select! {
                 biased;
-                changed = self.task.leading.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    let leads = *self.task.leading.borrow_and_update();
+                () = self.task.leading.changed() => {
+                    let leads = self.task.leading.see();
                     self.lead(leads);
                 }
                 notice = notices.next() => {

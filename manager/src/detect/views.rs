@@ -55,7 +55,11 @@ fn millis(d: Duration) -> u64 {
 }
 
 /// Returns the evidence on a VM in the words of the API.
-pub(super) fn evidence_view(context: &EvidenceContext<'_>, evidence: &VmEvidence, relays: &[RelayWord]) -> EvidenceView {
+pub(super) fn evidence_view(
+    context: &EvidenceContext<'_>,
+    evidence: &VmEvidence,
+    relays: &[RelayWord],
+) -> EvidenceView {
     let record = context.state.vms().get(&evidence.vm);
     let generation = record.map_or(0, |vm| vm.generation.get());
     let node_of = |watcher: WatcherId| context.state.watchers().get(&watcher).map(|w| w.node.clone());
@@ -64,8 +68,8 @@ pub(super) fn evidence_view(context: &EvidenceContext<'_>, evidence: &VmEvidence
     let health = |watcher| relays.iter().find(|r| r.watcher == watcher).and_then(|r| r.health.as_ref());
     let observations = evidence.checks.iter().map(|check| {
         let watcher_node = node_of(check.watcher);
-        let proven = record
-            .is_some_and(|vm| vm.proven.iter().any(|p| p.probe == check.probe && p.network == check.network));
+        let proven =
+            record.is_some_and(|vm| vm.proven.iter().any(|p| p.probe == check.probe && p.network == check.network));
         ObservationView {
             watcher: check.watcher.to_string(),
             watcher_node: name_of(watcher_node.as_ref()),
@@ -101,10 +105,13 @@ pub(super) fn evidence_view(context: &EvidenceContext<'_>, evidence: &VmEvidence
         live: true,
         digest: record.map(|vm| vm.verdict.evidence.to_string()).unwrap_or_default(),
         explanation: vec![
-            format!("the node's own word {}", match evidence.source {
-                vouch_types::Source::Direct => "rules: some manager hears the node",
-                vouch_types::Source::Watcher => "is not heard: watchers speak for it",
-            }),
+            format!(
+                "the node's own word {}",
+                match evidence.source {
+                    vouch_types::Source::Direct => "rules: some manager hears the node",
+                    vouch_types::Source::Watcher => "is not heard: watchers speak for it",
+                }
+            ),
             format!("by this evidence the vm is {}: {}", evidence.state, evidence.reason),
         ],
         node_words: evidence

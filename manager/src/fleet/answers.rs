@@ -70,7 +70,8 @@ impl Book {
                 entry.words.see(&observations, &relays);
                 entry.words.revision += 1;
                 if let Some(peer) = self.peers.get_mut(&manager) {
-                    let begun = answer.observations.iter().map(|o| o.begun).chain(answer.relays.iter().map(|r| r.begun));
+                    let begun =
+                        answer.observations.iter().map(|o| o.begun).chain(answer.relays.iter().map(|r| r.begun));
                     let ages = begun.map(|tick| begun_of(tick).map_or(u64::MAX, |begun| peer.age(begun)));
                     let ages_micros = ages.collect();
                     let from = proto::from_watcher::Message::Answer(message.clone());
@@ -107,8 +108,7 @@ impl Book {
         };
         let mut begun = begun.iter().map(|b| b.unwrap_or(asked).max(asked)).chain(std::iter::repeat(asked));
         let mut date = || begun.next().unwrap_or(asked);
-        let observations: Vec<_> =
-            answer.observations.into_iter().map(|seen| Dated { seen, begun: date() }).collect();
+        let observations: Vec<_> = answer.observations.into_iter().map(|seen| Dated { seen, begun: date() }).collect();
         let relays: Vec<_> = answer.relays.into_iter().map(|seen| Dated { seen, begun: date() }).collect();
         let mut events = self.statements(context, &answer.statements, answer.nonce, nonce, asked, &relays);
         events.extend(answer_events(watcher, nonce, observations, relays));
@@ -141,7 +141,8 @@ impl Book {
                 continue;
             };
             statement.nonce = nonce;
-            let reached = relays.iter().find(|r| r.seen.node == statement.node && r.seen.outcome == RelayOutcome::Reached);
+            let reached =
+                relays.iter().find(|r| r.seen.node == statement.node && r.seen.outcome == RelayOutcome::Reached);
             let begun = reached.map_or(asked, |r| r.begun.max(asked));
             events.push(Event::StatementReceived { watcher: context.watcher, statement, begun });
         }

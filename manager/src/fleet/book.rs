@@ -109,19 +109,12 @@ impl Book {
             return Err(Refusal::StaleLife);
         }
         let stop = entry.sessions.open(id, network, incarnation, now, outbound);
-        let opened =
-            Event::NodeStreamChanged { manager: self.own, node: node.clone(), change: StreamChange::Opened };
+        let opened = Event::NodeStreamChanged { manager: self.own, node: node.clone(), change: StreamChange::Opened };
         Ok((id, stop, vec![opened]))
     }
 
     /// Lets a node's stream go. Only the loss of the last one is news.
-    pub(crate) fn end_node(
-        &mut self,
-        node: &NodeId,
-        id: SessionId,
-        network: Network,
-        how: StreamState,
-    ) -> Vec<Event> {
+    pub(crate) fn end_node(&mut self, node: &NodeId, id: SessionId, network: Network, how: StreamState) -> Vec<Event> {
         let Some(entry) = self.nodes.get_mut(node) else { return Vec::new() };
         if !entry.sessions.end(id, network, how) || entry.sessions.any_open() {
             return Vec::new();

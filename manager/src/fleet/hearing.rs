@@ -8,7 +8,7 @@ use super::book::report_events;
 use super::node_words::{NodeWords, detector_report};
 use super::sessions::StreamState;
 use super::watcher_words::DatedReport;
-use crate::api::view::{HearingView, HeardView};
+use crate::api::view::{HeardView, HearingView};
 use crate::detect::RelayWord;
 
 /// One row of who hears whom.
@@ -145,7 +145,8 @@ impl Fleet {
         for (manager, peer) in &book.peers {
             for (node, heard) in &peer.nodes {
                 let (state, begun) = (heard.state, heard.begun);
-                nodes.push(Heard { by: *manager, peer: node.to_string(), state, networks: Vec::new(), begun }.view(now));
+                nodes
+                    .push(Heard { by: *manager, peer: node.to_string(), state, networks: Vec::new(), begun }.view(now));
             }
             let mut by_watcher: Vec<Heard> = Vec::new();
             for ((watcher, network), heard) in &peer.watchers {

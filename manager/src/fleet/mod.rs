@@ -25,7 +25,7 @@ mod watcher_words;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,7 +37,7 @@ use vouch_wire::proto;
 use crate::counters::Counters;
 use crate::detect::DetectorInput;
 use crate::raft::Consensus;
-use crate::seams::Clock;
+use crate::seams::{Clock, Followed, Follower};
 
 use book::Book;
 pub(crate) use node_words::NodeWords;
@@ -68,7 +68,7 @@ pub(crate) struct FleetParts {
 struct Inner {
     parts: FleetParts,
     book: Mutex<Book>,
-    changed: watch::Sender<u64>,
+    changed: Followed<u64>,
 }
 
 /// The fleet of one manager. Cheap to clone.
@@ -78,12 +78,13 @@ pub(crate) struct Fleet(Arc<Inner>);
 impl Fleet {
     pub(crate) fn new(parts: FleetParts) -> Self {
         let book = Book::new(parts.own, parts.incarnation, parts.timing.clone(), parts.counters.clone());
-        Self(Arc::new(Inner { parts, book: Mutex::new(book), changed: watch::Sender::new(0) }))
+        Self(Arc::new(Inner { parts, book: Mutex::new(book), changed: Followed::new(0) }))
     }
 
     /// Starts the ticks and the evidence streams to the other managers.
     pub(crate) fn start(&self) {
         self.spawn(Self::run_ticks(self.clone()));
+        self.spawn(Self::run_applied(self.clone()));
         for manager in self.0.parts.others.clone() {
             self.spawn(Self::run_peer(self.clone(), manager));
         }
@@ -110,13 +111,25 @@ impl Fleet {
         });
     }
 
-    /// Returns a receiver that is told whenever a stream, an introduction or a full report may call for orders.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.0.changed.subscribe()
+    /// Returns a follower that is told whenever a stream, an introduction, a full report or an applied command may call
+    /// for orders.
+    pub(crate) fn changes(&self) -> Follower<u64> {
+        self.0.changed.follow()
     }
 
     fn note_change(&self) {
-        self.0.changed.send_modify(|n| *n += 1);
+        self.0.changed.send_if_modified(|n| {
+            *n += 1;
+            true
+        });
+    }
+
+    /// Tells the followers of changes what is applied.
+    async fn run_applied(self) {
+        let mut index = self.parts().consensus.applied_index();
+        while index.changed().await.is_ok() {
+            self.note_change();
+        }
     }
 
     /// Hands events to the detector; waits while its queue is full, so that the streams are held up and not memory.
@@ -161,22 +174,23 @@ impl Fleet {
     }
 
     /// Waits until there is a cluster, and returns what every stream is greeted with.
-    async fn welcome(&self) -> Option<proto::ManagerWelcome> {
-        let mut index = self.parts().consensus.applied_index();
+    async fn welcome(&self) -> proto::ManagerWelcome {
+        let mut changes = self.changes();
         loop {
-            let cluster = self.parts().consensus.read_state(|state| {
-                state.cluster().map(|c| (c.id, c.secrets.grant_public_key.clone()))
-            });
+            let cluster = self
+                .parts()
+                .consensus
+                .read_state(|state| state.cluster().map(|c| (c.id, c.secrets.grant_public_key.clone())));
             if let Some((cluster, grant_public_key)) = cluster {
-                return Some(proto::ManagerWelcome {
+                return proto::ManagerWelcome {
                     manager: self.parts().own.get(),
                     incarnation: self.parts().incarnation.get(),
                     cluster: vouch_wire::convert::cluster_bytes(cluster),
                     grant_public_key,
                     timing: serde_json::to_string(&self.parts().timing).unwrap_or_default(),
-                });
+                };
             }
-            index.changed().await.ok()?;
+            changes.changed().await;
         }
     }
 }

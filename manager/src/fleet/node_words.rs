@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use vouch_detector::VmWord;
-use vouch_types::{HypervisorState, Incarnation, ManagerId, Moment, Network, NodeId, Sequence, VmId, VmSpec, WatcherId};
+use vouch_types::{
+    HypervisorState, Incarnation, ManagerId, Moment, Network, NodeId, Sequence, VmId, VmSpec, WatcherId,
+};
 use vouch_wire::convert::{NodeHello, NodeReport, VmReport};
 
 /// Whether a report was taken.

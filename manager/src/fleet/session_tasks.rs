@@ -64,7 +64,8 @@ impl Fleet {
 
     async fn run_node(self, node: NodeId, session: Session<proto::FromNode, proto::ToNode>) {
         let Session { outbound, mut inbound } = session;
-        let Some(proto::FromNode { message: Some(proto::from_node::Message::Hello(hello)) }) = first(&mut inbound).await
+        let Some(proto::FromNode { message: Some(proto::from_node::Message::Hello(hello)) }) =
+            first(&mut inbound).await
         else {
             tracing::warn!(node_id = %node, "node stream closed: it did not begin with hello");
             return;
@@ -77,7 +78,7 @@ impl Fleet {
                 return;
             }
         };
-        let Ok(Some(welcome)) = tokio::time::timeout(HELLO_WITHIN, self.welcome()).await else { return };
+        let Ok(welcome) = tokio::time::timeout(HELLO_WITHIN, self.welcome()).await else { return };
         let message = |m| proto::ToNode { message: Some(m) };
         if outbound.send(message(proto::to_node::Message::Welcome(welcome))).await.is_err() {
             return;
@@ -191,7 +192,7 @@ impl Fleet {
             }
         };
         let incarnation = Incarnation::new(hello.incarnation);
-        let Ok(Some(welcome)) = tokio::time::timeout(HELLO_WITHIN, self.welcome()).await else { return };
+        let Ok(welcome) = tokio::time::timeout(HELLO_WITHIN, self.welcome()).await else { return };
         if let Some(reason) = self.refuses(watcher, incarnation) {
             tracing::warn!(watcher_id = %watcher, %network, reason, "watcher stream refused");
             return;
@@ -261,8 +262,7 @@ impl Fleet {
                 };
                 let nonce = answer.nonce;
                 let statement_key = |node: &NodeId| self.statement_key(node);
-                let context =
-                    AnswerContext { watcher, heard_by: self.parts().own, statement_key: &statement_key };
+                let context = AnswerContext { watcher, heard_by: self.parts().own, statement_key: &statement_key };
                 let mut book = self.book();
                 let taken = book.watcher_answer(&context, open.id, open.network, &message, answer, now);
                 let asker = book.asks.asker(watcher, nonce);

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vouch_types::{AssignmentGeneration, Incarnation, Moment, Network, NodeId, ProbeName, Sequence, TickSequence, VmId};
 use vouch_types::WatcherHealth;
+use vouch_types::{
+    AssignmentGeneration, Incarnation, Moment, Network, NodeId, ProbeName, Sequence, TickSequence, VmId,
+};
 use vouch_wire::convert::{WatcherReport, WireObservation, WireRelayObservation};
 
 /// Where and with what a watcher looks.

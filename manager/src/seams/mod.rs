@@ -3,10 +3,12 @@
 
 mod blobs;
 mod clock;
+mod followed;
 mod rng;
 mod wall_clock;
 
 pub use blobs::{BlobError, BlobStore, FileBlobs, MemoryBlobs};
 pub use clock::Clock;
+pub use followed::{Followed, Follower};
 pub use rng::{Rng, SeededRng, SystemRng};
 pub use wall_clock::{SimWallClock, SystemWallClock, WallClock};

@@ -33,7 +33,6 @@ pub struct Sim {
     pub network: Arc<SimNetwork>,
     pub managers: BTreeMap<ManagerId, ManagerHandle>,
     pub nodes: Arc<Mutex<BTreeMap<NodeId, Arc<SimNode>>>>,
-    pub seed: u64,
 }
 
 /// Returns the VM of this number.
@@ -122,7 +121,7 @@ impl Sim {
         let nodes = Arc::default();
         SimNode::start("n1", 1, &timing, &network, &nodes, vec![spec(1), spec(2)]);
         SimNode::start("n2", 2, &timing, &network, &nodes, vec![spec(3), spec(4)]);
-        let sim = Self { network, managers, nodes, seed };
+        let sim = Self { network, managers, nodes };
         sim.until("every vm is up, proven and watched twice", |state| {
             let watched = |id: &VmId| {
                 let live = state.watchers().values().filter(|w| w.life == WatcherLife::Live);
@@ -166,9 +165,19 @@ impl Sim {
             }
             if begun.elapsed() > PATIENCE {
                 let events: Vec<String> = self.events().iter().map(|e| format!("{e:?}")).collect();
-                panic!("not within {PATIENCE:?}: {what}\n{}\n{:#?}", events.join("\n"), self.read(|s| {
-                    (s.watchers().values().cloned().collect::<Vec<_>>(), s.vms().values().map(|v| (v.spec.id, v.verdict.clone(), v.proven.clone())).collect::<Vec<_>>())
-                }));
+                panic!(
+                    "not within {PATIENCE:?}: {what}\n{}\n{:#?}",
+                    events.join("\n"),
+                    self.read(|s| {
+                        (
+                            s.watchers().values().cloned().collect::<Vec<_>>(),
+                            s.vms()
+                                .values()
+                                .map(|v| (v.spec.id, v.verdict.clone(), v.proven.clone()))
+                                .collect::<Vec<_>>(),
+                        )
+                    })
+                );
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

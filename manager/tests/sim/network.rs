@@ -11,8 +11,10 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng};
-use tokio::sync::{mpsc, watch};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use vouch_manager::seams::Followed;
 use vouch_types::{ManagerId, NodeId, WatcherId};
 use vouch_wire::links::{LinkError, ManagerService, PeerLink, RaftCall, RaftLink, RaftService, SESSION_QUEUE, Session};
 use vouch_wire::proto;
@@ -39,9 +41,11 @@ pub struct Served {
 
 /// The network.
 pub struct SimNetwork {
-    rng: Mutex<StdRng>,
+    seed: u64,
+    delays: Mutex<BTreeMap<(Part, Part, Lane), StdRng>>,
+    streams: Mutex<BTreeMap<(Part, Part), u64>>,
     cut: Mutex<BTreeSet<(Part, Part)>>,
-    healed: watch::Sender<u64>,
+    healed: Followed<u64>,
     served: Mutex<BTreeMap<ManagerId, Served>>,
 }
 
@@ -49,9 +53,11 @@ impl SimNetwork {
     /// Returns a network whose delays follow from the seed.
     pub fn new(seed: u64) -> Arc<Self> {
         Arc::new(Self {
-            rng: Mutex::new(StdRng::seed_from_u64(seed)),
+            seed,
+            delays: Mutex::default(),
+            streams: Mutex::default(),
             cut: Mutex::default(),
-            healed: watch::Sender::new(0),
+            healed: Followed::new(0),
             served: Mutex::default(),
         })
     }
@@ -64,7 +70,10 @@ impl SimNetwork {
     /// Heals all links.
     pub fn heal(&self) {
         self.cut.lock().unwrap().clear();
-        self.healed.send_modify(|n| *n += 1);
+        self.healed.send_if_modified(|n| {
+            *n += 1;
+            true
+        });
     }
 
     /// Returns whether a link carries anything.
@@ -81,17 +90,28 @@ impl SimNetwork {
         };
     }
 
-    async fn delay(&self) {
-        let micros = self.rng.lock().unwrap().random_range(300..3_000);
+    /// Waits for as long as the next message over this lane takes.
+    ///
+    /// Every lane has a generator of its own: which of two lanes is used first in one and the same instant must not
+    /// change what either does.
+    async fn delay(&self, from: &Part, to: &Part, lane: Lane) {
+        let micros = {
+            let mut delays = self.delays.lock().unwrap();
+            let rng = delays.entry((from.clone(), to.clone(), lane)).or_insert_with(|| {
+                let name = format!("{} {from:?} {to:?} {lane:?}", self.seed);
+                StdRng::from_seed(Sha256::digest(name.as_bytes()).into())
+            });
+            rng.random_range(300..3_000)
+        };
         tokio::time::sleep(Duration::from_micros(micros)).await;
     }
 
     /// Waits for a message's way to be open, and for its delay.
-    async fn travel(&self, from: &Part, to: &Part) {
-        self.delay().await;
-        let mut healed = self.healed.subscribe();
+    async fn travel(&self, from: &Part, to: &Part, lane: Lane) {
+        self.delay(from, to, lane).await;
+        let mut healed = self.healed.follow();
         while !self.is_open(from, to) {
-            healed.changed().await.expect("the network outlives its links");
+            healed.changed().await;
         }
     }
 
@@ -116,8 +136,15 @@ impl SimNetwork {
         let (b_out, b_source) = mpsc::channel(SESSION_QUEUE);
         let (a_sink, a_in) = mpsc::channel(SESSION_QUEUE);
         let ended = CancellationToken::new();
-        tokio::spawn(carry(Arc::clone(self), a.clone(), b.clone(), a_source, b_sink, ended.clone()));
-        tokio::spawn(carry(Arc::clone(self), b.clone(), a.clone(), b_source, a_sink, ended));
+        let lane = {
+            let mut streams = self.streams.lock().unwrap();
+            let count = streams.entry((a.clone(), b.clone())).or_default();
+            *count += 1;
+            Lane::Stream(*count)
+        };
+        let (there, back) = (Way::new(self, a, b, lane), Way::new(self, b, a, lane));
+        tokio::spawn(carry(there, a_source, b_sink, ended.clone()));
+        tokio::spawn(carry(back, b_source, a_sink, ended));
         (Session { outbound: a_out, inbound: a_in }, Session { outbound: b_out, inbound: b_in })
     }
 
@@ -127,10 +154,32 @@ impl SimNetwork {
     }
 }
 
-async fn carry<T>(
+/// One of several independent ways between two parts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Lane {
+    Call,
+    Append,
+    Evidence,
+    Forward,
+    Stream(u64),
+}
+
+/// One direction of a stream.
+struct Way {
     network: Arc<SimNetwork>,
     from: Part,
     to: Part,
+    lane: Lane,
+}
+
+impl Way {
+    fn new(network: &Arc<SimNetwork>, from: &Part, to: &Part, lane: Lane) -> Self {
+        Self { network: Arc::clone(network), from: from.clone(), to: to.clone(), lane }
+    }
+}
+
+async fn carry<T>(
+    way: Way,
     mut source: mpsc::Receiver<T>,
     sink: mpsc::Sender<Result<T, LinkError>>,
     ended: CancellationToken,
@@ -146,7 +195,7 @@ async fn carry<T>(
         tokio::select! {
             biased;
             () = ended.cancelled() => break,
-            () = network.travel(&from, &to) => {}
+            () = way.network.travel(&way.from, &way.to, way.lane) => {}
         }
         if sink.send(Ok(message)).await.is_err() {
             break;
@@ -165,14 +214,18 @@ impl SimLinks {
     fn part(&self) -> Part {
         Part::Manager(self.own)
     }
+
+    async fn delay(&self, to: ManagerId, lane: Lane) {
+        self.network.delay(&self.part(), &Part::Manager(to), lane).await;
+    }
 }
 
 #[async_trait]
 impl RaftLink for SimLinks {
     async fn call(&self, to: ManagerId, request: RaftCall) -> Result<Vec<u8>, LinkError> {
-        self.network.delay().await;
+        self.delay(to, Lane::Call).await;
         let answer = self.network.reach(&self.part(), to)?.raft.call(self.own, request).await;
-        self.network.delay().await;
+        self.delay(to, Lane::Call).await;
         self.network.reach(&self.part(), to)?;
         answer
     }
@@ -184,16 +237,16 @@ impl RaftLink for SimLinks {
     ) -> Result<BoxStream<'static, Result<Vec<u8>, LinkError>>, LinkError> {
         let served = self.network.reach(&self.part(), to)?;
         let (network, own, part) = (Arc::clone(&self.network), self.own, self.part());
+        let sender = part.clone();
         let requests = requests.then(move |request| {
-            let network = Arc::clone(&network);
+            let (network, from) = (Arc::clone(&network), sender.clone());
             async move {
-                network.delay().await;
+                network.delay(&from, &Part::Manager(to), Lane::Append).await;
                 request
             }
         });
         let (network, from) = (Arc::clone(&self.network), part.clone());
-        let requests = requests
-            .take_while(move |_| std::future::ready(network.is_open(&from, &Part::Manager(to))));
+        let requests = requests.take_while(move |_| std::future::ready(network.is_open(&from, &Part::Manager(to))));
         let answers = served.raft.append_stream(own, Box::pin(requests)).await;
         let network = Arc::clone(&self.network);
         Ok(Box::pin(answers.map(move |answer| network.reach(&part, to).and(answer))))
@@ -202,11 +255,8 @@ impl RaftLink for SimLinks {
 
 #[async_trait]
 impl PeerLink for SimLinks {
-    async fn evidence(
-        &self,
-        to: ManagerId,
-    ) -> Result<Session<proto::EvidenceFrame, proto::EvidenceFrame>, LinkError> {
-        self.network.delay().await;
+    async fn evidence(&self, to: ManagerId) -> Result<Session<proto::EvidenceFrame, proto::EvidenceFrame>, LinkError> {
+        self.delay(to, Lane::Evidence).await;
         let served = self.network.reach(&self.part(), to)?;
         let (mine, theirs) = self.network.stream(&self.part(), &Part::Manager(to));
         served.manager.evidence_session(self.own, theirs).await;
@@ -218,9 +268,9 @@ impl PeerLink for SimLinks {
         to: ManagerId,
         request: proto::ForwardRequest,
     ) -> Result<proto::ForwardResponse, LinkError> {
-        self.network.delay().await;
+        self.delay(to, Lane::Forward).await;
         let response = self.network.reach(&self.part(), to)?.manager.forward(self.own, request).await;
-        self.network.delay().await;
+        self.delay(to, Lane::Forward).await;
         self.network.reach(&self.part(), to)?;
         Ok(response)
     }

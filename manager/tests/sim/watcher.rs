@@ -106,12 +106,7 @@ impl SimWatcher {
     }
 
     fn health() -> WatcherHealth {
-        WatcherHealth {
-            loop_lag: Duration::ZERO,
-            steal_percent: 0,
-            management_reached: true,
-            service_reached: true,
-        }
+        WatcherHealth { loop_lag: Duration::ZERO, steal_percent: 0, management_reached: true, service_reached: true }
     }
 
     fn answer(&self, ask: &proto::Ask, tick: TickSequence) -> proto::FromWatcher {

@@ -4,9 +4,7 @@ use std::net::SocketAddr;
 
 use uuid::Uuid;
 use vouch_types::command::ClusterSecrets;
-use vouch_types::{
-    BootId, ClusterId, Command, Incarnation, LogIndex, NodePath, NodeRecord, VmSpec, WallTime,
-};
+use vouch_types::{BootId, ClusterId, Command, Incarnation, LogIndex, NodePath, NodeRecord, VmSpec, WallTime};
 
 use super::*;
 
