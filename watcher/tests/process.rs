@@ -1,5 +1,7 @@
 //! The watcher as a process: precompiled probes, a secret redeemed over TLS, a session, and no compiler.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
