@@ -7,7 +7,7 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use vouch_types::{Network, ProbeName, ProbeRecord, WallTime};
+use vouch_types::{ManagerId, Network, ProbeName, ProbeRecord, WallTime};
 use vouch_wire::grpc::{DialOptions, Dialler, GrpcPeerLinks, ServeError, serve_manager};
 use vouch_wire::pki::server_config_without_clients;
 use vouch_wire::pki::{AdjustableTime, Identity, PeerIdentity, PkiError, client_config, server_config};
@@ -15,7 +15,9 @@ use vouch_wire::pki::{AdjustableTime, Identity, PeerIdentity, PkiError, client_c
 use crate::api::component::read_component;
 use crate::api::{Api, ApiParts, ApiToken, ListenError, Listener, OwnHosts, TokenError};
 use crate::config::Config;
+
 use crate::manager::{CaKeys, Manager, ManagerError, Parts, ShippedProbe};
+use crate::raft::Consensus;
 use crate::seams::{BlobError, FileBlobs, SystemRng, SystemWallClock};
 use crate::store::{OpenError, Stores};
 
@@ -169,8 +171,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     })
     .await?;
     let fatal = manager.fatal();
-    if let Err(error) = manager.consensus().wait_for_recovery(RECOVERY_MAX).await {
-        tracing::warn!(manager_id = %config.id, %error, "what was acknowledged before has not been applied again yet");
+    if manager.consensus().is_initialized().await {
+        tokio::spawn(tell_recovery(config.id, manager.consensus().clone()));
     }
     let api = Api::new(ApiParts {
         manager: config.id,
@@ -197,6 +199,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     serving.cancel();
     manager.shutdown().await;
     outcome
+}
+
+/// Tells whether what was acknowledged before the start is applied again. It serves meanwhile: the others need its vote
+/// for that, `default` and `consistent` reads confirm the lease, and `stale` ones say how old they are.
+async fn tell_recovery(manager_id: ManagerId, consensus: Consensus) {
+    match consensus.wait_for_recovery(RECOVERY_MAX).await {
+        Ok(()) => tracing::info!(%manager_id, "recovered: what was acknowledged before is applied"),
+        Err(error) => tracing::warn!(%manager_id, %error, "what was acknowledged before has not been applied again yet"),
+    }
 }
 
 /// Returns the names and addresses that the API answers to: those that the configuration gives it.
