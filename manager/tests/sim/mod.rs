@@ -64,6 +64,12 @@ fn spec(number: u128) -> VmSpec {
     }
 }
 
+#[expect(clippy::print_stderr, reason = "the seed of a failed simulation is for the person who replays it")]
+fn say_how_to_replay(seed: u64) {
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    eprintln!("seed {seed} failed; replay: cargo test -p vouch-manager --test three_managers {test}");
+}
+
 /// Runs a script against a cluster that is up, with two nodes, four VMs and a watcher on each node. Prints the seed of
 /// one that fails.
 pub fn simulate<T>(seed: u64, script: impl AsyncFnOnce(&mut Sim) -> T) -> T {
@@ -71,7 +77,7 @@ pub fn simulate<T>(seed: u64, script: impl AsyncFnOnce(&mut Sim) -> T) -> T {
     impl Drop for Told {
         fn drop(&mut self) {
             if std::thread::panicking() {
-                println!("the simulation with seed {} failed", self.0);
+                say_how_to_replay(self.0);
             }
         }
     }

@@ -223,9 +223,9 @@ impl SimNode {
 
     fn create(self: &Arc<Self>, order: CreateWatcher) {
         let mut state = self.state.lock().unwrap();
-        if !state.watchers.contains_key(&order.watcher) {
+        state.watchers.entry(order.watcher).or_insert_with(|| {
             let task = tokio::spawn(watcher::run(Arc::clone(self), order.watcher, order.secret));
-            state.watchers.insert(order.watcher, (HypervisorState::Running, Some(task)));
-        }
+            (HypervisorState::Running, Some(task))
+        });
     }
 }
