@@ -206,7 +206,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
 async fn tell_recovery(manager_id: ManagerId, consensus: Consensus) {
     match consensus.wait_for_recovery(RECOVERY_MAX).await {
         Ok(()) => tracing::info!(%manager_id, "recovered: what was acknowledged before is applied"),
-        Err(error) => tracing::warn!(%manager_id, %error, "what was acknowledged before has not been applied again yet"),
+        Err(error) => {
+            tracing::warn!(%manager_id, %error, "what was acknowledged before has not been applied again yet")
+        }
     }
 }
 

@@ -14,4 +14,4 @@ pub use events::{Cursor, Events};
 pub use local::LocalStage;
 pub use qemu::QemuStage;
 pub use stage::{CUT, Expected, Profile, Stage, VM_ONE, VM_TWO, WELL};
-pub use steps::{Took, step_a, step_b, step_c, step_d_cable, step_d_process, step_e_rdp, step_e_watcher, whole};
+pub use steps::{Took, calm, step_a, step_b, step_c, step_d_cable, step_d_process, step_e_rdp, step_e_watcher, whole};

@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
-use vouch_tests::story::{CUT, Cursor, Events, Expected, LocalStage, Profile, Stage, VM_ONE, WELL, whole};
+use vouch_tests::story::{CUT, Cursor, Events, Expected, LocalStage, Profile, Stage, VM_ONE, WELL, calm, whole};
 use vouch_tests::wait;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn on_local(test: &str, play: impl FnOnce(&mut LocalStage) -> Result<()>) {
     let (mut stage, ready) =
-        LocalStage::start(test, Profile::Slow, |text| println!("{text}")).unwrap_or_else(|e| panic!("{e:?}"));
+        LocalStage::start(test, Profile::Slow, |text| println!("{text}")).unwrap_or_else(|e| panic!("{e:#}"));
     println!("{test}: well after {ready:.1?}");
     if let Err(error) = play(&mut stage) {
         let logs = stage.keep_logs().expect("the logs can be kept");
-        panic!("{error:?}\nlogs: {}", logs.display());
+        panic!("{error:#}\nlogs: {}", logs.display());
     }
 }
 
@@ -37,6 +37,7 @@ fn each_manager_may_be_killed_in_turn() {
     on_local("managers-in-turn", |stage| {
         let before = Cursor::now(stage)?;
         for id in ["m1", "m2", "m3"] {
+            calm(stage)?;
             stage.kill_manager(id)?;
             stage.cut_agent()?;
             stage.expect(VM_ONE, CUT, LIMIT)?;

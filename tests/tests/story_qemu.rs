@@ -13,7 +13,7 @@ fn the_story_holds_on_real_guests() {
     let (mut stage, boot) =
         QemuStage::start("story-qemu", Profile::Slow, |text| println!("{text}")).expect("the cluster comes up");
     println!("all guests and watchers are up after {boot:.1?}");
-    let took = whole(&mut stage, true).unwrap_or_else(|e| panic!("{e:?}\nlogs: {}", stage.logs().display()));
+    let took = whole(&mut stage, true).unwrap_or_else(|e| panic!("{e:#}\nlogs: {}", stage.logs().display()));
     for (what, time) in took {
         println!("{:>8.2} s  {what}", time.as_secs_f64());
     }

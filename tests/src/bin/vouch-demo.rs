@@ -32,7 +32,7 @@ fn play(once: bool) -> Result<()> {
     let (mut stage, boot) = QemuStage::start("demo", Profile::Default, |text| println!("\n{text}"))?;
     println!("Everything is up and proven after {:.1} s.\n", boot.as_secs_f64());
     let mut took = Took::new();
-    let steps: [Step; 7] = [step_a, step_b, step_c, step_d_cable, step_e_rdp, step_e_watcher, step_d_process];
+    let steps: [Step; 7] = [step_a, step_b, step_e_rdp, step_e_watcher, step_c, step_d_cable, step_d_process];
     for step in steps {
         let times = step(&mut stage)?;
         for (what, time) in &times {

@@ -7,7 +7,7 @@ use super::stage::Stage;
 
 /// A place in the log of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor(String);
+pub struct Cursor(pub(super) String);
 
 /// Events in their order, from behind a cursor on.
 #[derive(Debug, Clone)]
@@ -49,6 +49,12 @@ impl Events {
     /// Returns how many events of this kind are about this node.
     pub fn count(&self, kind: &str, node: &str) -> usize {
         self.0.iter().filter(|e| text(e, "kind") == kind && text(e, "node") == node).count()
+    }
+
+    /// Returns when each recovery of this node was told, in milliseconds since the Unix epoch.
+    pub(super) fn recoveries(&self, node: &str) -> Vec<u64> {
+        let of_node = self.0.iter().filter(|e| text(e, "kind") == "path_recovered" && text(e, "node") == node);
+        of_node.filter_map(|e| e.pointer("/at/unix_ms").and_then(Value::as_u64)).collect()
     }
 
     /// Returns how many events of this kind there are.
