@@ -127,9 +127,24 @@ pub fn spawn_detached(launch: &Launch, dir: &Path) -> io::Result<ProcessIdentity
     let gone = || io::Error::other("it ended at once");
     let pid = child.id().and_then(|p| i32::try_from(p).ok()).ok_or_else(gone)?;
     let identity = ProcessIdentity::of(pid);
+    if launch.nice > 0 {
+        lower_session(pid, launch.nice);
+    }
     // While the agent lives it is the parent and has to reap; the pidfd tells the exit.
     tokio::spawn(async move { child.wait().await });
     identity.ok_or_else(gone)
+}
+
+/// Gives a process's whole session this niceness where the kernel groups sessions (sched(7), autogroup): there, the
+/// niceness of a process counts only within its session, and every machine has a session of its own.
+fn lower_session(pid: i32, nice: u8) {
+    let path = format!("/proc/{pid}/autogroup");
+    match std::fs::write(&path, nice.to_string()) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path, error = %e, "niceness counts only within the session of the process");
+        }
+        Ok(()) | Err(_) => {}
+    }
 }
 
 /// Returns the id of this boot of the operating system.
@@ -144,6 +159,16 @@ pub fn boot_id() -> io::Result<BootId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn niceness_counts_for_the_whole_session() {
+        let dir = tempfile::tempdir().unwrap();
+        let process = spawn_detached(&sleep(), dir.path()).unwrap();
+        let group = std::fs::read_to_string(format!("/proc/{}/autogroup", process.pid));
+        process.kill().unwrap();
+        // A kernel without autogroups has no such file, and the niceness of the process is all that counts.
+        assert!(group.is_err() || group.as_ref().is_ok_and(|g| g.trim_end().ends_with("nice 3")), "{group:?}");
+    }
 
     fn sleep() -> Launch {
         Launch { program: "sleep".into(), args: vec!["600".into()], nice: 3 }
