@@ -7,7 +7,10 @@ mod sim;
 
 use std::time::Duration;
 
+use sim::network::Part;
 use sim::{Sim, m, n, simulate, vm};
+use vouch_manager::api::CheckError;
+use vouch_manager::counters::Count;
 use vouch_manager::store::State;
 use vouch_types::{Cause, EventKind, EventRecord, HypervisorState, Source, VmState, WatcherLife};
 
@@ -151,5 +154,36 @@ fn a_killed_watcher_is_replaced_and_no_vm_changes_its_state() {
         })
         .await;
         assert_eq!(states_told(&sim.events()[before..]), []);
+    });
+}
+
+#[test]
+fn a_forced_check_is_answered_through_another_manager_when_the_leader_hears_no_watcher() {
+    simulate(5, async |sim: &mut Sim| {
+        let leader = sim.leader().await;
+        let live = sim.managers[&leader].live_view();
+        let check = live.check(vm(1)).await.unwrap();
+        assert!(!check.asked.is_empty() && check.answered == check.asked, "over its own streams: {check:?}");
+        let evidence = live.evidence(vm(1)).await.unwrap();
+        assert!(evidence.leads && evidence.observations.iter().any(|o| o.fresh && o.outcome == "up"), "{evidence:?}");
+
+        let watchers: Vec<_> = sim.read(|s| s.watchers().keys().copied().collect());
+        for watcher in watchers {
+            sim.network.cut(&Part::Watcher(watcher), &Part::Manager(leader));
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(sim.leader().await, leader);
+        let check = live.check(vm(1)).await.unwrap();
+        assert!(!check.asked.is_empty() && check.answered == check.asked, "through the others: {check:?}");
+        assert!(sim.managers[&leader].counters().total(Count::Forwarded) > 0);
+        let evidence = live.evidence(vm(1)).await.unwrap();
+        assert!(evidence.observations.iter().any(|o| o.fresh), "what others hear is handed on: {evidence:?}");
+        assert!(sim.read(|s| s.watchers().values().all(|w| w.life == WatcherLife::Live)), "nobody is lost");
+
+        let follower = sim.managers.keys().copied().find(|id| *id != leader).unwrap();
+        let refused = sim.managers[&follower].live_view().check(vm(1)).await;
+        assert_eq!(refused, Err(CheckError::NotLeader));
+        let unknown = live.check(vm(99)).await;
+        assert_eq!(unknown, Err(CheckError::UnknownVm(vm(99))));
     });
 }
