@@ -3,6 +3,7 @@
 use vouch_types::{HypervisorState, Moment, Observation, Statement, WatcherId};
 
 use crate::node_track::ReportKey;
+use crate::watcher_track::WatcherProcess;
 use crate::{Detector, NodeReport};
 
 impl Detector {
@@ -39,10 +40,16 @@ impl Detector {
                 }
             }
         }
-        for (watcher, state) in report.watchers {
-            if let Some(track) = self.watchers.get_mut(&watcher).filter(|w| w.entry.node == node) {
-                track.gone = matches!(state, HypervisorState::Gone(_) | HypervisorState::Stopped);
-            }
+        for track in self.watchers.values_mut().filter(|w| w.entry.node == node) {
+            let told = report.watchers.iter().find(|(watcher, _)| *watcher == track.entry.watcher);
+            track.process = told.map(|(_, state)| match state {
+                HypervisorState::Gone(_) | HypervisorState::Stopped => WatcherProcess::Gone,
+                HypervisorState::Running
+                | HypervisorState::Paused(_)
+                | HypervisorState::Rebooting
+                | HypervisorState::Panicked
+                | HypervisorState::Unknown => WatcherProcess::There,
+            });
         }
         self.advance_node(now, &node);
     }

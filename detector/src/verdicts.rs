@@ -16,10 +16,13 @@ use crate::judge::path::{PathJudgement, judge_path};
 use crate::judge::vm::{Base, Life, VmInputs, VmJudgement, judge_vm};
 use crate::node_track::{Candidate, NodeTrack, Phase};
 use crate::vm_track::{CheckTrack, Suspicion, VmTrack};
+use crate::watcher_track::WatcherProcess;
 use crate::{Detector, Effect, Proposal};
 
 /// Rounds of asks about one suspicion; after them the ordinary schedule goes on.
 const SUSPICION_ROUNDS_MAX: u32 = 16;
+/// How many times longer than `watcher_lost_after` a watcher may be silent whose process runs.
+const SLOW_WATCHER_PATIENCE: u32 = 10;
 /// The longest reason of a verdict, in bytes.
 const REASON_MAX: usize = 256;
 
@@ -258,13 +261,19 @@ impl Detector {
             if !matches!(entry.life, WatcherLife::Placed | WatcherLife::Live) || !node_rules {
                 continue;
             }
-            if watcher.gone {
+            if watcher.process == Some(WatcherProcess::Gone) {
                 lost.push((*id, "its node says that its process is gone".to_owned()));
                 continue;
             }
             let last = watcher.last_heard().unwrap_or_default().max(watcher.live_since).max(self.listening.since());
-            if entry.life == WatcherLife::Live && may_judge && now.since(last) >= self.timing.watcher_lost_after {
-                lost.push((*id, "no manager hears it, and its node is heard".to_owned()));
+            // One that runs may be slow for a while, as its host is; to replace it then is more load on that host. Its
+            // word does not count meanwhile.
+            let patience = match watcher.process {
+                Some(WatcherProcess::There) => self.timing.watcher_lost_after * SLOW_WATCHER_PATIENCE,
+                Some(WatcherProcess::Gone) | None => self.timing.watcher_lost_after,
+            };
+            if entry.life == WatcherLife::Live && may_judge && now.since(last) >= patience {
+                lost.push((*id, format!("no manager has heard it for {:.1} s", now.since(last).as_secs_f64())));
             }
         }
         lost

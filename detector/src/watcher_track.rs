@@ -6,6 +6,15 @@ use vouch_types::{AssignmentGeneration, Incarnation, ManagerId, Moment, Network,
 
 use crate::WatcherEntry;
 
+/// What a node says of the process of a watcher on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum WatcherProcess {
+    /// It runs, or may run.
+    There,
+    /// It has ended.
+    Gone,
+}
+
 /// One watcher as evidence shows it.
 #[derive(Clone, Debug)]
 pub(crate) struct WatcherTrack {
@@ -17,15 +26,15 @@ pub(crate) struct WatcherTrack {
     pub health: Option<WatcherHealth>,
     /// Everything that it said before and did not change still held at this moment.
     others: Option<(AssignmentGeneration, Moment)>,
-    /// Its node says that its process is gone.
-    pub gone: bool,
+    /// What its node last said of its process; `None` when it said nothing.
+    pub process: Option<WatcherProcess>,
     /// When it was first recorded as live here: silence counts from then on.
     pub live_since: Moment,
 }
 
 impl WatcherTrack {
     pub fn new(entry: WatcherEntry, now: Moment) -> Self {
-        Self { entry, heard: BTreeMap::new(), health: None, others: None, gone: false, live_since: now }
+        Self { entry, heard: BTreeMap::new(), health: None, others: None, process: None, live_since: now }
     }
 
     /// Takes a word of it; words of an earlier life count for nothing.

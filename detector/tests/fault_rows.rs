@@ -141,6 +141,16 @@ fn row_25_a_watcher_that_dies() {
 }
 
 #[test]
+fn a_watcher_that_runs_and_is_silent_is_given_time() {
+    let mut w = settled();
+    w.truth[1].watcher_heard = false;
+    w.run(SECOND * 10);
+    assert_eq!(w.told, [], "a slow watcher is not replaced: that would be more load on a host that has too much");
+    w.run(SECOND * 8);
+    assert!(matches!(w.told[..], [Told::WatcherLost { watcher: lost, .. }] if lost == watcher(1)), "{:?}", w.told);
+}
+
+#[test]
 fn row_28_a_new_leader_during_a_cut_says_the_same() {
     let mut w = settled();
     w.truth[0].paths = [false; 2];

@@ -42,6 +42,8 @@ pub struct NodeTruth {
     pub cable: bool,
     /// The watcher on the node runs.
     pub watcher: bool,
+    /// The watcher is heard; one that runs and is not heard hangs.
+    pub watcher_heard: bool,
 }
 
 impl NodeTruth {
@@ -54,6 +56,7 @@ impl NodeTruth {
         rdp: true,
         cable: true,
         watcher: true,
+        watcher_heard: true,
     };
 }
 
@@ -181,7 +184,7 @@ impl SimWorld {
     }
 
     fn watcher_speaks(&self, i: usize) -> bool {
-        self.truth[i].watcher && self.truth[i].power
+        self.truth[i].watcher && self.truth[i].watcher_heard && self.truth[i].power
     }
 
     fn networks_of_watcher(&self, i: usize) -> Vec<Network> {
@@ -225,6 +228,10 @@ impl SimWorld {
 
     fn hypervisor(&self, i: usize) -> HypervisorState {
         if self.truth[i].vm { HypervisorState::Running } else { HypervisorState::Gone(ExitReason::Process) }
+    }
+
+    fn watcher_process(&self, i: usize) -> HypervisorState {
+        if self.truth[i].watcher { HypervisorState::Running } else { HypervisorState::Gone(ExitReason::Process) }
     }
 
     fn advance(&mut self) {
@@ -285,7 +292,7 @@ impl SimWorld {
                         state: self.hypervisor(i),
                         links_down: vec![],
                     }],
-                    watchers: vec![],
+                    watchers: vec![(watcher(i), self.watcher_process(i))],
                 };
                 self.feed(Event::NodeReported(report));
             }

@@ -5,19 +5,31 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to the person who watches")]
 
 use std::io::Read;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use vouch_tests::story::{
-    Profile, QemuStage, Stage, Took, VM_ONE, step_a, step_b, step_c, step_d_cable, step_d_process, step_e_rdp,
-    step_e_watcher,
+    LocalStage, Profile, QemuStage, Stage, Took, VM_ONE, step_a, step_b, step_c, step_d_cable, step_d_process,
+    step_e_rdp, step_e_watcher,
 };
 
 type Step = fn(&mut dyn Stage) -> Result<Took>;
 
 fn main() -> ExitCode {
-    let once = std::env::args().any(|a| a == "--once");
-    match play(once) {
+    let (mut once, mut local) = (false, false);
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            "--once" => once = true,
+            "--local" => local = true,
+            other => {
+                eprintln!("error: {other:?}: must be --once or --local");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    let played = if local { play_on_local(once) } else { play_on_guests(once) };
+    match played {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -26,15 +38,35 @@ fn main() -> ExitCode {
     }
 }
 
-fn play(once: bool) -> Result<()> {
+fn play_on_guests(once: bool) -> Result<()> {
     println!("Three managers, two compute nodes, two networks; guests with xrdp and qemu-ga; a watcher VM per node.");
     println!("Booting the guests and the watchers in software emulation ...");
-    let (mut stage, boot) = QemuStage::start("demo", Profile::Default, |text| println!("\n{text}"))?;
-    println!("Everything is up and proven after {:.1} s.\n", boot.as_secs_f64());
-    let mut took = Took::new();
+    let (mut stage, boot) = QemuStage::start("demo", Profile::Default, tell)?;
+    println!("Everything is up and proven after {:.1} s.", boot.as_secs_f64());
+    play(&mut stage)?;
+    let logs = stage.logs().to_owned();
+    stay(once, || stage.cli(), &logs)
+}
+
+fn play_on_local(once: bool) -> Result<()> {
+    println!("Three managers, two compute nodes, two networks; VMs and watchers are plain processes (`local`).");
+    let (mut stage, ready) = LocalStage::start("demo-local", Profile::Default, tell)?;
+    println!("Everything is up and proven after {:.1} s.", ready.as_secs_f64());
+    play(&mut stage)?;
+    let logs = stage.keep_logs()?;
+    stay(once, || Ok(stage.cli()), &logs)
+}
+
+fn tell(text: &str) {
+    println!("{text}");
+}
+
+/// Plays every step, shows what the managers say in the middle of the first one, and the times of all.
+fn play(stage: &mut dyn Stage) -> Result<()> {
     let steps: [Step; 7] = [step_a, step_b, step_e_rdp, step_e_watcher, step_c, step_d_cable, step_d_process];
+    let mut took = Took::new();
     for step in steps {
-        let times = step(&mut stage)?;
+        let times = step(stage)?;
         for (what, time) in &times {
             println!("   {:>6.2} s  {what}", time.as_secs_f64());
         }
@@ -44,18 +76,29 @@ fn play(once: bool) -> Result<()> {
     for (what, time) in &took {
         println!("   {:>6.2} s  {what}", time.as_secs_f64());
     }
+    Ok(())
+}
+
+/// Shows what the managers say at the end, and leaves the cluster up until a key is pressed.
+fn stay(once: bool, cli: impl Fn() -> Result<Command>, logs: &Path) -> Result<()> {
     println!("\nWhat the managers say now:\n");
-    show(stage.cli()?.args(["vm", "ls"]))?;
-    show(stage.cli()?.args(["vm", "show", VM_ONE]))?;
+    show(cli()?.args(["vm", "ls"]))?;
+    show(cli()?.args(["vm", "show", VM_ONE]))?;
     if once {
         println!("Ending everything.");
         return Ok(());
     }
-    println!("\nThe cluster stays up. Ask it from another terminal:\n\n   {:?} vm ls\n", stage.cli()?);
-    println!("Logs: {}\nPress Enter to end everything.", stage.logs().display());
+    println!("The cluster stays up. Ask it from another terminal:\n\n   {}\n", line(cli()?.args(["vm", "ls"])));
+    println!("Logs: {}\nPress Enter to end everything.", logs.display());
     // End of input counts as well: without a terminal there is nobody to press a key.
     let _ = std::io::stdin().read(&mut [0]);
     Ok(())
+}
+
+/// Returns a command as a person types it.
+fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
 fn show(command: &mut Command) -> Result<()> {

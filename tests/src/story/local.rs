@@ -249,7 +249,7 @@ impl Stage for LocalStage {
         process::kill_by_pid(machine_pid(&self.run_dir("n2", id))?)
     }
 
-    fn tell(&mut self, text: &str) {
+    fn tell(&self, text: &str) {
         (self.told)(text);
     }
 }

@@ -442,7 +442,7 @@ impl Stage for QemuStage {
         process::kill_by_pid(machine_pid(&self.run_dir(1, id))?)
     }
 
-    fn tell(&mut self, text: &str) {
+    fn tell(&self, text: &str) {
         (self.told)(text);
     }
 }

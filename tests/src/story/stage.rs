@@ -79,7 +79,7 @@ pub trait Stage {
     /// Kills the machine of a watcher.
     fn kill_watcher(&mut self, id: &str) -> Result<()>;
     /// Says what happens now.
-    fn tell(&mut self, text: &str);
+    fn tell(&self, text: &str);
 
     /// Calls GET at one manager after the other until one answers well.
     fn read(&self, path: &str) -> Result<Value> {
@@ -104,7 +104,17 @@ pub trait Stage {
     fn expect(&self, vm: &str, expected: Expected, limit: Duration) -> Result<Duration> {
         let path = format!("/v1/vms/{vm}");
         let (_, took) = wait::until_ok(format!("{vm} is {expected:?}"), limit, || self.look(&path, expected))?;
+        self.said(vm, &self.read(&path)?, took);
         Ok(took)
+    }
+
+    /// Tells what the managers say of a VM, in a line.
+    fn said(&self, name: &str, vm: &Value, took: Duration) {
+        let text = |key: &str| vm.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (state, source, causes) = (text("state"), text("source"), causes(vm).join(", "));
+        let faults = if causes.is_empty() { "nothing is broken".to_owned() } else { format!("broken: {causes}") };
+        let seconds = took.as_secs_f64();
+        self.tell(&format!("   after {seconds:.2} s the managers say of {name}: {state}, by {source}; {faults}"));
     }
 
     /// Looks once whether a VM is as expected.
