@@ -103,9 +103,22 @@ pub trait Stage {
     /// Waits until the managers say of a VM what is expected; returns how long that took.
     fn expect(&self, vm: &str, expected: Expected, limit: Duration) -> Result<Duration> {
         let path = format!("/v1/vms/{vm}");
-        let (_, took) = wait::until_ok(format!("{vm} is {expected:?}"), limit, || self.look(&path, expected))?;
+        let looked = wait::until_ok(format!("{vm} is {expected:?}"), limit, || self.look(&path, expected));
+        let (_, took) = looked.with_context(|| self.evidence(vm))?;
         self.said(vm, &self.read(&path)?, took);
         Ok(took)
+    }
+
+    /// Returns what the leader's detector holds on a VM, for a message.
+    fn evidence(&self, vm: &str) -> String {
+        let Ok(evidence) = self.read(&format!("/v1/vms/{vm}/evidence")) else { return "no evidence".to_owned() };
+        let mut lines = format!("the evidence on {vm}:");
+        for key in ["node_words", "statements", "observations", "relays"] {
+            for item in evidence.get(key).and_then(Value::as_array).into_iter().flatten() {
+                lines.push_str(&format!("\n  {key}: {item}"));
+            }
+        }
+        lines
     }
 
     /// Tells what the managers say of a VM, in a line.
