@@ -103,7 +103,8 @@ pub struct VmView {
     pub state: HypervisorState,
     /// When the read that this rests on began.
     pub read_begun: Instant,
-    /// Whether a read has been waiting for longer than reads take; the state is then the last one known.
+    /// Whether a read has been waiting for longer than reads take, the first one included; the state is then the last
+    /// one known.
     pub overdue: bool,
     /// Its progress.
     pub counters: Counters,
@@ -132,8 +133,8 @@ pub struct WatcherView {
 /// Everything that the hypervisor sees, at one time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct View {
-    /// VMs, in the order of their ids. One that has just been started is left out until it was read for the first
-    /// time.
+    /// All VMs that are here, in the order of their ids. One that was not read yet is in an unknown state, and never
+    /// left out: managers forget a VM that a full report does not name.
     pub vms: Vec<VmView>,
     /// Watcher VMs, in the order of their numbers.
     pub watchers: Vec<WatcherView>,

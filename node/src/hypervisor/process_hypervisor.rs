@@ -382,11 +382,8 @@ impl Inner {
         self.changes.send_modify(|c| *c += 1);
     }
 
-    fn vm_view(&self, machine: &Machine, file: &VmFile, packets: &BTreeMap<String, (u64, u64)>) -> Option<VmView> {
+    fn vm_view(&self, machine: &Machine, file: &VmFile, packets: &BTreeMap<String, (u64, u64)>) -> VmView {
         let status = machine.status.borrow().clone();
-        if !status.known {
-            return None;
-        }
         let now = Instant::now();
         let ports = if status.ended { BTreeMap::new() } else { self.launcher.ports(&machine.record.plan) };
         // What the host receives from a tap is what the guest has sent.
@@ -395,13 +392,14 @@ impl Inner {
             (!known.is_empty()).then(|| known.iter().sum())
         };
         let links = ports.iter().map(|(network, taps)| (*network, link(taps))).collect();
-        Some(VmView {
+        VmView {
             spec: file.spec(),
             start: machine.record.start,
             state: status.state,
             // The end of a process does not grow old.
             read_begun: if status.ended { now } else { status.read_begun },
-            overdue: status.waiting_since.is_some_and(|since| now - since > READ_EXPECTED),
+            // Before its first read a VM is told as unknown, which must not make the reads of the others look old.
+            overdue: !status.known || status.waiting_since.is_some_and(|since| now - since > READ_EXPECTED),
             counters: Counters {
                 vcpu: status.vcpu,
                 block_operations: status.block_operations,
@@ -411,7 +409,7 @@ impl Inner {
                 monitor: status.monitor,
             },
             links,
-        })
+        }
     }
 }
 

@@ -43,7 +43,7 @@ impl Hypervisor for ProcessHypervisor {
         let mut view = View::default();
         for machine in machines.values() {
             match &machine.record.plan {
-                MachinePlan::Vm(file) => view.vms.extend(self.inner.vm_view(machine, file, &packets)),
+                MachinePlan::Vm(file) => view.vms.push(self.inner.vm_view(machine, file, &packets)),
                 MachinePlan::Watcher(plan) => {
                     let status = machine.status.borrow();
                     // Its process stands; that its monitor was not heard yet is nothing to worry anybody with.
@@ -85,7 +85,7 @@ impl Hypervisor for ProcessHypervisor {
         let machines = self.inner.machines();
         let machine = machines.get(&id)?;
         let MachinePlan::Vm(file) = &machine.record.plan else { return None };
-        if in_time { self.inner.vm_view(machine, file, &packets) } else { None }
+        in_time.then(|| self.inner.vm_view(machine, file, &packets))
     }
 
     async fn set_vms(&self, files: Vec<VmFile>) {

@@ -147,6 +147,30 @@ async fn a_vm_that_cannot_be_started_is_told_as_gone_and_the_others_run() {
     assert_eq!(hypervisor.view().vms[0].state, HypervisorState::Gone(ExitReason::Process));
 }
 
+#[tokio::test]
+async fn a_vm_whose_monitor_was_never_heard_is_named_with_its_description_in_an_unknown_state() {
+    let mut bed = bed("qemu", "");
+    // A QEMU that never opens its monitor.
+    bed.config.hypervisor.qemu.binary = bed.script("qemu", "exec sleep 600");
+    let first = bed.open().await;
+    let file = qemu_file(bed.dir.path());
+    first.set_vms(vec![file.clone()]).await;
+    let vms = first.view().vms;
+    assert_eq!(vms.len(), 1, "a full report names it from its start on");
+    assert_eq!((&vms[0].spec, vms[0].state), (&file.spec(), HypervisorState::Unknown));
+    let never_read = first.read_vm(vm(), Duration::ZERO, Duration::from_millis(1)).await;
+    assert_eq!(never_read, None, "nothing is stated of it");
+    let pid = process(&first, MachineId::Vm(vm()));
+    first.let_go().await;
+
+    let rebooted = ProcessHypervisor::open(&bed.config, BootId::new(uuid::Uuid::from_u128(2)), bed.store.clone());
+    let rebooted = rebooted.await.unwrap();
+    rebooted.set_vms(vec![file]).await;
+    assert_eq!(rebooted.view().vms.len(), 1, "nor does a reboot of the node take it away");
+    process(&rebooted, MachineId::Vm(vm())).kill().unwrap();
+    pid.kill().unwrap();
+}
+
 fn order(placed: u64) -> WatcherOrder {
     WatcherOrder {
         watcher: WatcherId::new(3),
