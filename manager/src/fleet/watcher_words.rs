@@ -113,7 +113,9 @@ impl WatcherWords {
 pub(crate) fn dated(report: WatcherReport, sent: impl Fn(TickSequence) -> Option<Moment>) -> (DatedReport, u64) {
     let (observations, stale_observations) = dated_all(report.observations, |o| sent(o.begun));
     let (relays, stale_relays) = dated_all(report.relays, |r| sent(r.begun));
-    let others_begun = report.others_age.and_then(|age: Duration| Some(sent(report.tick)? - age));
+    // A check that is dropped here is not as it was: nothing may make what is held of it look fresh.
+    let others_age = report.others_age.filter(|_| !report.full && stale_observations + stale_relays == 0);
+    let others_begun = others_age.and_then(|age: Duration| Some(sent(report.tick)? - age));
     let WatcherReport { assignment, full, health, .. } = report;
     (DatedReport { assignment, full, observations, relays, others_begun, health }, stale_observations + stale_relays)
 }

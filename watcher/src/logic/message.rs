@@ -26,6 +26,12 @@ impl Observed {
         observed
     }
 
+    /// Returns whether the manager can date every check: each began after the first tick of its stream.
+    pub(super) fn is_dated(&self) -> bool {
+        let ticks = self.observations.iter().map(|o| &o.begun).chain(self.relays.iter().map(|r| &r.begun));
+        ticks.flatten().all(|tick| tick.sequence > 0)
+    }
+
     fn add(&mut self, check: &Check, entry: &Entry, session: SessionId) {
         let (begun, begun_after) = entry.ticks.on(session, entry.begun);
         match (check, &entry.ended) {

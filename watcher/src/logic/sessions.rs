@@ -29,12 +29,14 @@ pub(super) struct SessionState {
     sequence: u64,
     /// Version of the ledger that it was told last; `None` when it needs everything.
     told: Option<u64>,
+    /// Version at which it was told things that its manager cannot date yet: they are told again with the next report.
+    undated: Option<u64>,
     last_report: Option<Moment>,
 }
 
 impl SessionState {
     pub(super) fn new(now: Moment, endpoint: ManagerEndpoint) -> Self {
-        Self { endpoint, last_tick: now, welcomed: false, sequence: 0, told: None, last_report: None }
+        Self { endpoint, last_tick: now, welcomed: false, sequence: 0, told: None, undated: None, last_report: None }
     }
 
     pub(super) fn ticked(&mut self, now: Moment) {
@@ -48,6 +50,12 @@ impl SessionState {
     /// Everything is to be told again.
     pub(super) fn resync(&mut self) {
         self.told = None;
+        self.undated = None;
+    }
+
+    /// What it was just told cannot all be dated by its manager: everything is to be told again, in its time.
+    pub(super) fn undated(&mut self) {
+        self.undated = self.told.take();
     }
 
     /// Returns when the stream is dropped if no tick comes.
@@ -62,7 +70,7 @@ impl SessionState {
         }
         Some(match self.last_report {
             None => Moment::ZERO,
-            Some(last) if self.told != Some(version) => last + COALESCE,
+            Some(last) if self.told.or(self.undated) != Some(version) => last + COALESCE,
             Some(last) => last + timing.watcher_report_interval,
         })
     }
@@ -70,6 +78,7 @@ impl SessionState {
     /// A report is made. Returns its number, and the version that was told before, `None` when it has to be full.
     pub(super) fn report(&mut self, now: Moment, version: u64) -> (u64, Option<u64>) {
         self.sequence += 1;
+        self.undated = None;
         self.last_report = Some(now);
         (self.sequence, self.told.replace(version))
     }

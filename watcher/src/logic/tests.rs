@@ -179,6 +179,41 @@ fn a_change_is_reported_at_once_and_what_has_not_changed_is_not_repeated() {
 }
 
 #[test]
+fn what_a_manager_cannot_date_is_told_again_until_it_can() {
+    let mut bench = Bench::new(1);
+    bench.pass(Duration::from_millis(1000));
+    bench.end_runs(Outcome::Up);
+    bench.said.clear();
+    const NEW: SessionId = SessionId(3);
+    let address = "10.1.0.1:7001".parse().unwrap();
+    let endpoint = ManagerEndpoint { manager: ManagerId::new(2), network: Network::Management, address };
+    bench.event(Event::SessionOpened { session: NEW, endpoint });
+    let timing = serde_json::to_string(&timing()).unwrap();
+    bench.hear(NEW, Heard::Welcome(proto::ManagerWelcome { timing, ..Default::default() }));
+    bench.tick(M1, 2);
+    bench.tick(NEW, 7);
+    bench.pass(Duration::from_millis(100));
+    let reports = bench.reports(NEW);
+    assert_eq!(reports.len(), 1, "told once, and again in its time: {reports:?}");
+    assert!(reports[0].full && reports[0].others_age_micros.is_none());
+    assert!(reports[0].observations.iter().all(|o| o.begun == Some(proto::Tick { sequence: 0 })));
+    bench.pass(Duration::from_millis(890));
+    bench.tick(M1, 3);
+    bench.tick(NEW, 8);
+    bench.end_runs(Outcome::Up);
+    bench.said.clear();
+    bench.pass(Duration::from_millis(600));
+    let reports = bench.reports(NEW);
+    let full: Vec<_> = reports.iter().filter(|r| r.full).collect();
+    assert_eq!(full.len(), 1, "{reports:?}");
+    assert!(full[0].observations.iter().all(|o| o.begun == Some(proto::Tick { sequence: 7 })));
+    bench.tick(NEW, 9);
+    bench.pass(Duration::from_millis(600));
+    let reports = bench.reports(NEW);
+    assert!(reports.iter().all(|r| !r.full && r.others_age_micros.is_some()), "{reports:?}");
+}
+
+#[test]
 fn each_manager_gets_its_own_tick_and_none_that_came_after_the_run_began() {
     let mut bench = Bench::new(1);
     bench.tick(M2, 40);

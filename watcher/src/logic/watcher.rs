@@ -345,17 +345,27 @@ impl Logic {
             let Some(state) = self.sessions.get_mut(&session) else { continue };
             let (sequence, told) = state.report(now, version);
             let (entries, others_age) = match told {
-                None => (self.ledger.all(), Duration::ZERO),
-                Some(told) => self.ledger.since(told, now, self.timing.probe_interval * 3 / 2, LAGGARDS_MAX),
+                None => (self.ledger.all(), None),
+                Some(told) => {
+                    let fresh = self.timing.probe_interval * 3 / 2;
+                    let (entries, oldest) = self.ledger.since(told, now, fresh, LAGGARDS_MAX);
+                    (entries, Some(oldest))
+                }
             };
             let observed = Observed::of(entries, session);
+            // The manager drops what it cannot date: until all of it can be dated it has not been told, and nothing may
+            // make what it holds of these checks look fresh.
+            if !observed.is_dated() {
+                state.undated();
+            }
+            let others_age = others_age.filter(|_| observed.is_dated());
             let report = proto::WatcherReport {
                 sequence,
                 assignment: self.assigned.generation.get(),
                 full: told.is_none(),
                 observations: observed.observations,
                 relays: observed.relays,
-                others_age_micros: Some(super::message::micros(others_age)),
+                others_age_micros: others_age.map(super::message::micros),
                 health: Some(self.told_health(now)),
                 tick: Some(tick(self.ticks.stamp().on(session, now).0)),
             };
