@@ -3,8 +3,9 @@
 //!
 //! A grant is checked offline, with the cluster's key as the managers last told it: signature, cluster, watcher (as
 //! its certificate says), node, and a generation no lower than the highest seen. The relay answers about the VMs of
-//! the grant that this node owns, from reads no older than [`READ_AGE_MAX`]; a VM that could not be read in time gets
-//! no statement, which says nothing. It must never say anything of a VM that the node does not own.
+//! the grant that this node owns. A nonce is answered from a read that began after the request came, and without one from
+//! a read no older than [`READ_AGE_MAX`]; a VM that could not be read in time gets no statement, which says nothing. It
+//! must never say anything of a VM that the node does not own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::agent::SequenceCounter;
 use crate::hypervisor::{AgentQuery, AgentReply, Hypervisor};
 use crate::store::{NodeMemory, NodeStore};
 
-/// How old a read may be that a statement rests on.
+/// How old a read may be that a statement rests on which nobody asked for by a nonce.
 pub const READ_AGE_MAX: Duration = Duration::from_millis(200);
 /// How long a VM may take to be read for a statement: less than a manager's ask takes by default.
 pub const READ_TIME_MAX: Duration = Duration::from_millis(300);
@@ -154,7 +155,9 @@ impl Relay {
 
     async fn statement(&self, vm: VmId, nonce: Nonce) -> Option<proto::Signed> {
         let generation = self.store.with(|m| m.owned.get(&vm).copied())?;
-        let view = self.hypervisor.read_vm(vm, READ_AGE_MAX, READ_TIME_MAX).await?;
+        // Whoever gives a nonce takes the answer for what was seen after the question.
+        let max_age = if nonce == Nonce::default() { READ_AGE_MAX } else { Duration::ZERO };
+        let view = self.hypervisor.read_vm(vm, max_age, READ_TIME_MAX).await?;
         Some(self.signer.sign(&Statement {
             node: self.node.clone(),
             boot: self.boot,

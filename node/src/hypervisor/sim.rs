@@ -18,6 +18,7 @@ struct World {
     watchers: BTreeMap<WatcherId, (LogIndex, HypervisorState)>,
     orders: Vec<WatcherOrder>,
     agents: BTreeMap<VmId, AgentReply>,
+    reads: Vec<Duration>,
 }
 
 /// A hypervisor whose VMs do what a test says.
@@ -70,6 +71,11 @@ impl SimHypervisor {
         self.world().agents.insert(vm, reply);
     }
 
+    /// Returns how old each read of one VM was allowed to be, in order.
+    pub fn read_ages(&self) -> Vec<Duration> {
+        self.world().reads.clone()
+    }
+
     /// Returns the orders that created watchers, in order.
     pub fn orders(&self) -> Vec<WatcherOrder> {
         self.world().orders.clone()
@@ -99,8 +105,9 @@ impl Hypervisor for SimHypervisor {
         self.world().vms.values_mut().for_each(|vm| vm.read_begun = now);
     }
 
-    async fn read_vm(&self, vm: VmId, _max_age: Duration, _budget: Duration) -> Option<VmView> {
+    async fn read_vm(&self, vm: VmId, max_age: Duration, _budget: Duration) -> Option<VmView> {
         let mut world = self.world();
+        world.reads.push(max_age);
         let view = world.vms.get_mut(&vm)?;
         view.read_begun = Instant::now();
         Some(view.clone())

@@ -64,7 +64,11 @@ impl Bed {
     }
 
     async fn state(&self, grant: Option<proto::Signed>) -> Result<Vec<proto::Signed>, LinkError> {
-        self.relay.state(CALLER, proto::StateRequest { grant, nonce: 77 }).await.map(|r| r.statements)
+        self.state_with(grant, 77).await
+    }
+
+    async fn state_with(&self, grant: Option<proto::Signed>, nonce: u64) -> Result<Vec<proto::Signed>, LinkError> {
+        self.relay.state(CALLER, proto::StateRequest { grant, nonce }).await.map(|r| r.statements)
     }
 
     async fn ask(&self, vm: VmId) -> Result<proto::GuestAgentResponse, LinkError> {
@@ -88,6 +92,14 @@ async fn a_granted_watcher_gets_the_nodes_signed_word_with_its_nonce() {
     assert_eq!(statement.state, HypervisorState::Paused(PauseReason::IoError));
     let again = bed.state(bed.grant(|_| {})).await.unwrap();
     assert!(verify_statement(&again[0], &bed.key).unwrap().sequence > statement.sequence);
+}
+
+#[tokio::test]
+async fn a_nonce_is_answered_from_a_read_that_began_after_the_request() {
+    let bed = bed().await;
+    bed.state_with(bed.grant(|_| {}), 0).await.unwrap();
+    bed.state_with(bed.grant(|_| {}), 77).await.unwrap();
+    assert_eq!(bed.hypervisor.read_ages(), [READ_AGE_MAX, Duration::ZERO]);
 }
 
 #[tokio::test]
