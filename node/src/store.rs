@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use ring::rand::SystemRandom;
 use ring::signature::Ed25519KeyPair;
@@ -168,8 +169,11 @@ impl NodeStore {
             Err(e) if e.kind() == io::ErrorKind::NotFound => NodeMemory::default(),
             Err(source) => return Err(StoreError::Io { path, source }),
         };
-        let store = Self { inner: Arc::new(Inner { path: Some(path), memory: Mutex::new(memory) }) };
-        store.update(|m| m.incarnation = m.incarnation.next())?;
+        let store =
+            Self { inner: Arc::new(Inner { path: Some(path), memory: Mutex::new(memory) }) };
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        store.update(|m| m.incarnation = next_incarnation(m.incarnation, now))?;
         Ok(store)
     }
 
@@ -212,6 +216,13 @@ impl NodeStore {
     pub fn generation(&self, vm: VmId) -> Generation {
         self.with(|m| m.owned.get(&vm).copied().unwrap_or_default())
     }
+}
+
+/// Returns the incarnation that follows `stored`: no lower than the time, so that a node which has lost its data folder
+/// is still the later one to its managers. It only orders the lives of one agent: it is never compared with another
+/// machine's clock, and a clock that was set back costs nothing as long as the folder is there. Pure.
+fn next_incarnation(stored: Incarnation, unix_millis: u64) -> Incarnation {
+    stored.next().max(Incarnation::new(unix_millis))
 }
 
 /// Makes a folder (0700) with its parents.
@@ -277,6 +288,18 @@ mod tests {
         assert!(again.update(|m| m.admit(subject, fence(2, 9))).unwrap().is_err());
         let stale = again.update(|m| m.admit(OrderSubject::Ownership, fence(1, 99))).unwrap().unwrap_err();
         assert!(stale.to_string().contains("(1, 99)"), "an earlier leader's order is refused on any subject: {stale}");
+    }
+
+    #[test]
+    fn a_node_that_lost_its_folder_comes_back_as_a_later_life() {
+        let lost = next_incarnation(Incarnation::default(), 1_700_000_000_000);
+        assert!(lost > next_incarnation(Incarnation::new(41), 1_600_000_000_000));
+        let set_back = next_incarnation(lost, 5);
+        assert!(set_back > lost, "a clock that was set back does not take the node back");
+
+        let before = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+        let empty = tempfile::tempdir().unwrap();
+        assert!(u128::from(NodeStore::open(empty.path()).unwrap().incarnation().get()) >= before);
     }
 
     #[test]
