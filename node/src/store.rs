@@ -146,7 +146,10 @@ impl NodeMemory {
 #[derive(Debug)]
 struct Inner {
     path: Option<PathBuf>,
+    /// Held for an instant only, because the runtime's threads take it.
     memory: Mutex<NodeMemory>,
+    /// Held while a change is written: one at a time.
+    writer: Mutex<()>,
 }
 
 /// The node's memory: a cheap clone of one store.
@@ -170,7 +173,7 @@ impl NodeStore {
             Err(source) => return Err(StoreError::Io { path, source }),
         };
         let store =
-            Self { inner: Arc::new(Inner { path: Some(path), memory: Mutex::new(memory) }) };
+            Self { inner: Arc::new(Inner { path: Some(path), memory: Mutex::new(memory), writer: Mutex::new(()) }) };
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         store.update(|m| m.incarnation = next_incarnation(m.incarnation, now))?;
@@ -180,7 +183,7 @@ impl NodeStore {
     /// Returns a store that forgets everything when it is dropped; for simulations.
     pub fn in_memory() -> Self {
         let memory = NodeMemory { incarnation: Incarnation::new(1), ..NodeMemory::default() };
-        Self { inner: Arc::new(Inner { path: None, memory: Mutex::new(memory) }) }
+        Self { inner: Arc::new(Inner { path: None, memory: Mutex::new(memory), writer: Mutex::new(()) }) }
     }
 
     /// Returns what `read` makes of the memory.
@@ -188,21 +191,23 @@ impl NodeStore {
         read(&self.inner.memory.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Changes the memory and writes it, if it changed. Takes the time of an fsync.
+    /// Changes the memory and writes it, if it changed. Takes the time of an fsync; who reads meanwhile is not held up
+    /// and sees the memory as it was.
     ///
     /// # Errors
     /// [`StoreError`] when it could not be written; the memory is then as it was.
     pub fn update<T>(&self, change: impl FnOnce(&mut NodeMemory) -> T) -> Result<T, StoreError> {
-        let mut memory = self.inner.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = memory.clone();
+        let _writer = self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.with(NodeMemory::clone);
+        let mut next = before.clone();
         let result = change(&mut next);
-        if next != *memory {
+        if next != before {
             if let Some(path) = &self.inner.path {
                 let bytes = serde_json::to_vec_pretty(&next)
                     .map_err(|e| StoreError::Damaged { path: path.clone(), why: e.to_string() })?;
                 write_private(path, &bytes).map_err(|source| StoreError::Io { path: path.clone(), source })?;
             }
-            *memory = next;
+            *self.inner.memory.lock().unwrap_or_else(PoisonError::into_inner) = next;
         }
         Ok(result)
     }
@@ -300,6 +305,29 @@ mod tests {
         let before = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
         let empty = tempfile::tempdir().unwrap();
         assert!(u128::from(NodeStore::open(empty.path()).unwrap().incarnation().get()) >= before);
+    }
+
+    #[test]
+    fn a_read_is_not_held_up_by_a_change_and_two_changes_lose_nothing() {
+        let store = NodeStore::in_memory();
+        let (in_change, entered) = std::sync::mpsc::channel();
+        let (go_on, may_go_on) = std::sync::mpsc::channel();
+        let changing = store.clone();
+        let first = std::thread::spawn(move || {
+            changing.update(|m| {
+                in_change.send(()).unwrap();
+                may_go_on.recv().unwrap();
+                m.last_start = m.last_start.next();
+            })
+        });
+        entered.recv().unwrap();
+        assert_eq!(store.with(|m| m.last_start), StartId::default(), "told while the change is under way");
+        let changing = store.clone();
+        let second = std::thread::spawn(move || changing.update(|m| m.last_start = m.last_start.next()));
+        go_on.send(()).unwrap();
+        first.join().unwrap().unwrap();
+        second.join().unwrap().unwrap();
+        assert_eq!(store.with(|m| m.last_start), StartId::new(2));
     }
 
     #[test]
