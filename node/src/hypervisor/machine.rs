@@ -96,18 +96,32 @@ impl Ending {
     /// Returns what an event changes, the start of a reboot included.
     pub(crate) fn after(self, event: &QmpEvent) -> (Self, EventEffect) {
         match event {
-            // `host-error` is QEMU giving up, which nobody asked for.
-            QmpEvent::Shutdown { reason, .. } => match reason.as_str() {
-                "guest-panic" => (Self::Panicked, EventEffect::Read),
-                "host-error" => (Self::Unannounced, EventEffect::Read),
-                _ if self == Self::Panicked => (Self::Panicked, EventEffect::Read),
-                _ => (Self::ShutDown, EventEffect::Read),
-            },
+            QmpEvent::Shutdown { reason, .. } => (self.after_shutdown(reason), EventEffect::Read),
             QmpEvent::GuestPanicked { .. } => (Self::Panicked, EventEffect::Read),
             // Also after a panic: the guest starts again.
             QmpEvent::Reset { .. } => (Self::Unannounced, EventEffect::Reboot),
             QmpEvent::Stop | QmpEvent::Resume | QmpEvent::BlockIoError => (self, EventEffect::Read),
             QmpEvent::Other(_) => (self, EventEffect::None),
+        }
+    }
+
+    /// Returns what a SHUTDOWN event changes, by its reason (QEMU reference: `ShutdownCause`).
+    fn after_shutdown(self, reason: &str) -> Self {
+        match (reason, self) {
+            ("guest-panic", _) | (_, Self::Panicked) => Self::Panicked,
+            // The guest, or whoever speaks to QEMU as its operator. A reset ends the process where the VM file says so.
+            (
+                "guest-shutdown"
+                | "guest-reset"
+                | "host-qmp-quit"
+                | "host-qmp-system-reset"
+                | "host-ui"
+                | "subsystem-reset",
+                _,
+            ) => Self::ShutDown,
+            // A signal from outside (`host-signal`) and QEMU giving up (`host-error`) are what nobody asked the VM for,
+            // and no reason that is not known proves a stop on purpose. What was announced before holds.
+            _ => self,
         }
     }
 
