@@ -45,7 +45,7 @@ pub struct Detector {
     /// Everything is to be looked at: time passed, or the records changed.
     pub(crate) whole_pass: bool,
     pub(crate) effects: Vec<Effect>,
-    dropped: u64,
+    pub(crate) dropped: u64,
 }
 
 impl Detector {

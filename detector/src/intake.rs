@@ -29,6 +29,11 @@ impl Detector {
             if told != 0 && word.generation != vm.entry.generation {
                 continue;
             }
+            // A monitor that has not answered yet says nothing; one that answered before and is silent now does.
+            let answered = vm.word.as_ref().is_some_and(|(known, _)| known.start == word.start);
+            if word.state == HypervisorState::Unknown && !answered {
+                continue;
+            }
             self.dirty.insert(word.vm);
             vm.word = Some((word, report.begun));
         }
@@ -58,7 +63,18 @@ impl Detector {
         // Only an answer to an ask of this manager's own is fresh beyond doubt: a carrier could keep an old one back.
         let Some(asked) = self.asks.get(statement.nonce, watcher).map(|ask| ask.at) else { return };
         let begun = begun.max(asked);
+        // Reports and statements are numbered by one counter: what was said before the last report is overtaken by it.
+        let reported = self.nodes.get(&statement.node).and_then(|node| node.report);
+        let overtaken = reported.is_some_and(|(key, _)| {
+            (statement.incarnation, statement.sequence) < (key.incarnation, key.sequence)
+                || (statement.incarnation == key.incarnation && statement.boot != key.boot)
+        });
         let Some(vm) = self.vms.get_mut(&statement.vm) else { return };
+        let earlier_start = vm.word.as_ref().is_some_and(|(word, _)| statement.start < word.start);
+        if overtaken || earlier_start {
+            self.dropped += 1;
+            return;
+        }
         let id = statement.vm;
         if vm.state(statement, begun, watcher) {
             self.dirty.insert(id);

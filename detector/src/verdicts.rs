@@ -51,6 +51,7 @@ impl Detector {
             }
             out.push(Check {
                 watcher: *watcher,
+                from: &observer.entry.node,
                 network: *network,
                 probe,
                 outcome: check.last.outcome,
@@ -67,7 +68,9 @@ impl Detector {
         let fresh = now - self.timing.window;
         let mut last = node.silent_since();
         let mut seen = None;
-        for (key, check) in &vm.checks {
+        // A watcher that is lost or retired vouches for nothing.
+        let is_live = |id| self.watchers.get(&id).is_some_and(|w| w.entry.life == WatcherLife::Live);
+        for (key, check) in vm.checks.iter().filter(|(key, _)| is_live(key.0)) {
             if let Some(at) = self.alive_at(check) {
                 last = last.max(at);
                 if at >= fresh {
@@ -79,7 +82,7 @@ impl Detector {
             return Life::Seen(watcher);
         }
         let mut lives = None;
-        for (id, relay) in &node.relay {
+        for (id, relay) in node.relay.iter().filter(|(id, _)| is_live(**id)) {
             if let Some(at) = relay.reached {
                 last = last.max(at);
                 if at >= fresh {

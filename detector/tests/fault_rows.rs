@@ -141,6 +141,21 @@ fn row_25_a_watcher_that_dies() {
 }
 
 #[test]
+fn a_statement_from_before_the_last_report_proves_nothing() {
+    let mut w = settled();
+    w.truth[0].vm = false;
+    w.run(SECOND * 2);
+    assert_eq!(w.state(0), VmState::Down);
+    w.truth[0].vm = true;
+    w.run(SECOND * 2);
+    assert_eq!(w.state(0), VmState::Up);
+    w.truth[0].paths = [false; 2];
+    w.replay_statements = true;
+    w.run(SECOND * 10);
+    assert_eq!(w.state(0), VmState::Up, "{:?}", w.told);
+}
+
+#[test]
 fn a_watcher_that_runs_and_is_silent_is_given_time() {
     let mut w = settled();
     w.truth[1].watcher_heard = false;

@@ -6,12 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use vouch_types::{Cause, Fault, Network, Outcome, ProbeName, RankedCause, WatcherId};
+use vouch_types::{Cause, Fault, Network, NodeId, Outcome, ProbeName, RankedCause, WatcherId};
 
 /// Failures in a row before silence is believed, at a loss of at most 1 % each way: ceil(ln 1e-12 / ln p) is 8 at
 /// p = 0.02, and 6 is the floor where reference paths lose nothing.
 pub(crate) const SILENCE_FAILURES: u32 = 8;
-/// Refusals in a row that a single observer is believed about: a refusal is an answer of the guest itself.
+/// Refusals in a row that a single observer is believed about, where there is no second one: a refusal is an answer of
+/// the guest itself, whatever path it came by.
 const LONE_REFUSALS: u32 = 3;
 /// Failures of the guest agent in a row before it is noted.
 const AGENT_FAILURES: u32 = 3;
@@ -20,6 +21,8 @@ const AGENT_FAILURES: u32 = 3;
 #[derive(Clone, Debug)]
 pub(crate) struct Check<'a> {
     pub watcher: WatcherId,
+    /// The node that the observer runs on: two on one node share their path.
+    pub from: &'a NodeId,
     pub network: Network,
     pub probe: &'a ProbeName,
     pub outcome: Outcome,
@@ -79,10 +82,10 @@ fn standing(checks: &[&Check<'_>]) -> Standing {
     if checks.iter().any(|c| c.outcome == Outcome::Up) {
         return Standing::Alive;
     }
+    let two = checks.iter().any(|c| c.from != checks[0].from);
     if let Some(c) = checks.iter().find(|c| c.outcome == Outcome::Degraded) {
-        return Standing::Unwell(c.reason.to_owned());
+        return if two { Standing::Unwell(c.reason.to_owned()) } else { Standing::Failing };
     }
-    let two = checks.len() >= 2;
     let all = |reason: &str| checks.iter().all(|c| c.reason == reason);
     if all("closed") && (two || checks[0].failures >= LONE_REFUSALS) {
         return Standing::Broken("closed".to_owned());
@@ -182,6 +185,12 @@ pub(crate) fn judge_guest(checks: &[Check<'_>], service_link_down: bool, may_jud
 mod tests {
     use super::*;
 
+    fn node(watcher: u64) -> &'static NodeId {
+        static NODES: std::sync::OnceLock<Vec<NodeId>> = std::sync::OnceLock::new();
+        let nodes = NODES.get_or_init(|| (1..=3).map(|n| NodeId::new(&format!("n{n}")).expect("a name")).collect());
+        &nodes[usize::try_from(watcher).expect("a small number") - 1]
+    }
+
     fn probe(name: &str) -> ProbeName {
         ProbeName::new(name).expect("a valid name")
     }
@@ -189,6 +198,7 @@ mod tests {
     fn check<'a>(watcher: u64, probe: &'a ProbeName, outcome: Outcome, reason: &'a str, failures: u32) -> Check<'a> {
         Check {
             watcher: WatcherId::new(watcher),
+            from: node(watcher),
             network: Network::Service,
             probe,
             outcome,
@@ -221,6 +231,14 @@ mod tests {
     fn one_observer_alone_is_not_believed_about_silence() {
         let rdp = probe("rdp");
         let checks = [check(2, &rdp, Outcome::Down, "timeout", 99)];
+        let j = judge_guest(&checks, false, true);
+        assert!(j.faults.is_empty() && j.suspicious, "{j:?}");
+    }
+
+    #[test]
+    fn two_observers_on_one_node_are_one_path() {
+        let rdp = probe("rdp");
+        let checks = [1, 3].map(|w| Check { from: node(1), ..check(w, &rdp, Outcome::Down, "wedged", 99) });
         let j = judge_guest(&checks, false, true);
         assert!(j.faults.is_empty() && j.suspicious, "{j:?}");
     }

@@ -133,7 +133,13 @@ fn from_hypervisor(inputs: &VmInputs<'_>, state: HypervisorState, who: String) -
                     lowered(inputs, format!("{who} that its monitor does not answer; its last state holds"))
                         .with_fault(fault)
                 }
-                _ => {
+                VmState::Paused
+                | VmState::Hung
+                | VmState::Rebooting
+                | VmState::Stopped
+                | VmState::Down
+                | VmState::Conflict
+                | VmState::Unknown => {
                     let mut kept = VmJudgement::keep(inputs.recorded);
                     if !kept.faults.contains(&fault) {
                         kept.faults.push(fault);
@@ -164,24 +170,49 @@ fn lowered(inputs: &VmInputs<'_>, reason: String) -> VmJudgement {
 
 fn without_word(inputs: &VmInputs<'_>, life: Life) -> VmJudgement {
     let recorded = inputs.recorded;
-    match (recorded.state, life) {
+    let keep = || VmJudgement::keep(recorded);
+    match life {
         // It answers: whatever kept it from being judged before, it lives.
-        (VmState::Up | VmState::Degraded | VmState::Lost | VmState::Unknown, Life::Seen(w)) => {
-            lowered(inputs, format!("{w} sees it, while no manager hears its node"))
-        }
-        (VmState::Up | VmState::Degraded, Life::NodeLives(w)) => {
-            lowered(inputs, format!("{w} vouches for its node, and nothing says that it changed"))
-        }
-        (VmState::Up | VmState::Degraded | VmState::Hung, Life::SilentForLong) => {
-            let mut lost = VmJudgement::plain(
-                VmState::Lost,
-                "it is silent on every path, and nothing proves that it does not run".to_owned(),
-            );
-            lost.advice = Advice::FenceFirst { generation: inputs.generation };
-            lost
-        }
-        // Other states are kept with their age: no silence says that a stopped VM has changed.
-        _ => VmJudgement::keep(recorded),
+        Life::Seen(w) => match recorded.state {
+            VmState::Up | VmState::Degraded | VmState::Lost | VmState::Unknown => {
+                lowered(inputs, format!("{w} sees it, while no manager hears its node"))
+            }
+            VmState::Paused
+            | VmState::Hung
+            | VmState::Rebooting
+            | VmState::Stopped
+            | VmState::Down
+            | VmState::Conflict => keep(),
+        },
+        Life::NodeLives(w) => match recorded.state {
+            VmState::Up | VmState::Degraded => {
+                lowered(inputs, format!("{w} vouches for its node, and nothing says that it changed"))
+            }
+            VmState::Paused
+            | VmState::Hung
+            | VmState::Rebooting
+            | VmState::Stopped
+            | VmState::Down
+            | VmState::Lost
+            | VmState::Conflict
+            | VmState::Unknown => keep(),
+        },
+        Life::Silent => keep(),
+        Life::SilentForLong => match recorded.state {
+            VmState::Up | VmState::Degraded | VmState::Hung => {
+                let reason = "it is silent on every path, and nothing proves that it does not run".to_owned();
+                VmJudgement::plain(VmState::Lost, reason)
+                    .with_advice(Advice::FenceFirst { generation: inputs.generation })
+            }
+            // Other states are kept with their age: no silence says that a stopped VM has changed.
+            VmState::Paused
+            | VmState::Rebooting
+            | VmState::Stopped
+            | VmState::Down
+            | VmState::Lost
+            | VmState::Conflict
+            | VmState::Unknown => keep(),
+        },
     }
 }
 

@@ -73,6 +73,8 @@ pub struct SimWorld {
     pub truth: [NodeTruth; NODES],
     pub told: Vec<Told>,
     pub log: Vec<String>,
+    /// Watchers bring statements of position 1 that say "gone", as a thief of an old one would.
+    pub replay_statements: bool,
     detector: Detector,
     inventory: Inventory,
     proven: BTreeMap<VmId, Vec<ProbeAssignment>>,
@@ -143,6 +145,7 @@ impl SimWorld {
             truth: [NodeTruth::WELL; NODES],
             told: vec![],
             log: vec![],
+            replay_statements: false,
             detector: Detector::new(manager(0), timing),
             inventory: inventory.clone(),
             proven: BTreeMap::new(),
@@ -376,9 +379,13 @@ impl SimWorld {
                         vm: vm(to),
                         generation: Generation::new(1),
                         start: StartId::new(1),
-                        sequence: Sequence::new(self.sequence),
+                        sequence: Sequence::new(if self.replay_statements { 1 } else { self.sequence }),
                         nonce: ask.nonce,
-                        state: self.hypervisor(to),
+                        state: if self.replay_statements {
+                            HypervisorState::Gone(ExitReason::Process)
+                        } else {
+                            self.hypervisor(to)
+                        },
                     };
                     self.pending
                         .push((soon, Event::StatementReceived { watcher: ask.watcher, statement, begun: self.now }));
