@@ -69,13 +69,15 @@ impl PlacementReconciler {
     }
 
     fn read(&self, desk: &Desk, now: Moment) -> Option<Recorded> {
+        // Before the records are read: the book is never taken while they are.
+        let routed = desk.fleet.routed_nodes();
         desk.consensus.read_state(|state| {
             state.cluster()?;
             let direct: Vec<NodeId> =
                 state.nodes().values().filter(|n| n.path.source == Source::Direct).map(|n| n.id.clone()).collect();
             let may_place = |node: &NodeId| {
                 direct.contains(node)
-                    && desk.fleet.node_route(node).is_some()
+                    && routed.contains(node)
                     && self.failures.get(node).is_none_or(|f| f.next <= now)
             };
             Some(Recorded {

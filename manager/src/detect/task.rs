@@ -174,6 +174,8 @@ impl Running {
     fn evidence(&self, vm: VmId) -> Option<EvidenceView> {
         let now = self.task.clock.now();
         let evidence = self.detector.evidence(now, &vm)?;
+        // Before the records are read: the book of the fleet is never taken while they are.
+        let relays = self.task.fleet.relay_words(now);
         self.task.consensus.read_state(|state| {
             let context = super::views::EvidenceContext {
                 own: self.task.own,
@@ -181,7 +183,7 @@ impl Running {
                 window: self.task.timing.window,
                 state,
             };
-            Some(super::views::evidence_view(&context, &evidence, &self.task.fleet.relay_words(now)))
+            Some(super::views::evidence_view(&context, &evidence, &relays))
         })
     }
 

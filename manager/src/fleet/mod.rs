@@ -7,6 +7,11 @@
 //!
 //! Everything in here is soft state. It says how fresh a word is and hands it on; what a word means is the detector's
 //! matter, and what is recorded is the reconcilers'.
+//!
+//! Two locks meet here: the book's, and the one of the applied state. Their order is **book, then state**: whoever holds
+//! the book may read the state, but nothing in [`Consensus::read_state`] may call the fleet. The other way round, a
+//! reader that waits for the book, a holder of the book that waits to read, and a writer between them would wait for
+//! ever.
 
 mod answers;
 mod asks;

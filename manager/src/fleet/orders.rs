@@ -1,10 +1,13 @@
 //! Orders and asks on their way out: over the own stream that answered last, else through a manager that hears the
 //! other side.
 
+use std::collections::BTreeSet;
+
 use vouch_detector::Ask;
 use vouch_types::{ManagerId, Moment, NodeId, WatcherId};
 use vouch_wire::{convert, proto};
 
+use super::book::Book;
 use super::sessions::{Sent, SessionId, Sessions};
 use super::{FORWARD_WITHIN, Fleet};
 use crate::counters::Count;
@@ -26,6 +29,15 @@ fn own_route<Out: Clone>(sessions: &Sessions<Out>) -> Option<Route> {
 /// Returns whether a stream has brought anything lately.
 fn is_lively<Out: Clone>(sessions: &Sessions<Out>, floor: Moment) -> bool {
     sessions.last_arrival().is_some_and(|at| at >= floor)
+}
+
+fn node_route_in(book: &Book, node: &NodeId, floor: Moment) -> Option<Route> {
+    let own = book.nodes.get(node).map(|e| &e.sessions);
+    if let Some(sessions) = own.filter(|s| is_lively(s, floor)) {
+        return own_route(sessions);
+    }
+    let via = book.peers.iter().find(|(_, p)| p.hears_node(node, floor));
+    via.map(|(m, _)| Route::Via(*m)).or_else(|| own.and_then(own_route))
 }
 
 impl Fleet {
@@ -52,14 +64,16 @@ impl Fleet {
 
     /// Returns how a node is reached now.
     pub(crate) fn node_route(&self, node: &NodeId) -> Option<Route> {
+        node_route_in(&self.book(), node, self.node_floor())
+    }
+
+    /// Returns the nodes that are reached now, by streams of this manager or through another one.
+    pub(crate) fn routed_nodes(&self) -> BTreeSet<NodeId> {
         let floor = self.node_floor();
         let book = self.book();
-        let own = book.nodes.get(node).map(|e| &e.sessions);
-        if let Some(sessions) = own.filter(|s| is_lively(s, floor)) {
-            return own_route(sessions);
-        }
-        let via = book.peers.iter().find(|(_, p)| p.hears_node(node, floor));
-        via.map(|(m, _)| Route::Via(*m)).or_else(|| own.and_then(own_route))
+        let heard = book.peers.values().flat_map(|p| p.nodes.keys());
+        let known: BTreeSet<&NodeId> = book.nodes.keys().chain(heard).collect();
+        known.into_iter().filter(|node| node_route_in(&book, node, floor).is_some()).cloned().collect()
     }
 
     /// Sends a message to a watcher; returns whether it was handed to a stream or to another manager.
