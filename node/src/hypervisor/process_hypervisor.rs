@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tracing::{error, info, warn};
-use vouch_types::{BootId, ExitReason, HypervisorState, NodeId, VmId, WallTime, WatcherId};
+use vouch_types::{BootId, ExitReason, HypervisorState, NodeId, StartId, VmId, WallTime, WatcherId};
 
 use super::guest_agent::GuestAgent;
 use super::launcher::Launcher;
@@ -52,6 +52,8 @@ struct Inner {
     launcher: Box<dyn Launcher>,
     store: NodeStore,
     machines: Mutex<BTreeMap<MachineId, Machine>>,
+    /// The last start id that was given out, written down or not.
+    last_start: Mutex<StartId>,
     changes: Arc<watch::Sender<u64>>,
     /// The tasks that watch machines.
     watching: Mutex<JoinSet<()>>,
@@ -84,6 +86,7 @@ impl ProcessHypervisor {
                 base,
                 watchers: config.watchers.clone(),
                 launcher,
+                last_start: Mutex::new(store.with(|m| m.last_start)),
                 store,
                 machines: Mutex::new(BTreeMap::new()),
                 changes: Arc::new(watch::Sender::new(0)),
@@ -207,22 +210,23 @@ impl ProcessHypervisor {
         watching.shutdown().await;
     }
 
+    /// Takes an id for a start that is about to be tried. When it could not be written down nothing may be started
+    /// under it, but it is not given out again in this life either, so that it can name the start that failed.
+    async fn take_start(&self) -> (StartId, Result<(), HypervisorError>) {
+        let taken = {
+            let mut last = self.inner.last_start.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = last.next();
+            *last
+        };
+        let written = crate::agent::update(&self.inner.store, move |m| m.last_start = m.last_start.max(taken)).await;
+        (taken, written.map_err(|e| HypervisorError::io("node.json")(std::io::Error::other(error_chain(&e)))))
+    }
+
     /// Starts a machine: the record is written first, so that a process is never running unknown.
-    async fn start(&self, plan: MachinePlan) -> Result<(), HypervisorError> {
+    async fn start(&self, start: StartId, plan: MachinePlan) -> Result<(), HypervisorError> {
         let inner = &self.inner;
         let id = plan.id();
         let dir = RunDir::of(&inner.base, id);
-        let store = inner.store.clone();
-        let take_start = move || {
-            store.update(|m| {
-                m.last_start = m.last_start.next();
-                m.last_start
-            })
-        };
-        let start = tokio::task::spawn_blocking(take_start)
-            .await
-            .map_err(|e| HypervisorError::io("node.json")(std::io::Error::other(e)))?
-            .map_err(|e| HypervisorError::io("node.json")(std::io::Error::other(error_chain(&e))))?;
         let in_dir = || HypervisorError::io(dir.path().display().to_string());
         dir.create().map_err(in_dir())?;
         dir.clear_sockets();
@@ -245,11 +249,15 @@ impl ProcessHypervisor {
     async fn start_vm(&self, file: VmFile) {
         let id = MachineId::Vm(file.id);
         let plan = MachinePlan::Vm(Box::new(file));
-        if let Err(e) = self.start(plan.clone()).await {
+        let (start, written) = self.take_start().await;
+        let started = match written {
+            Ok(()) => self.start(start, plan.clone()).await,
+            Err(e) => Err(e),
+        };
+        if let Err(e) = started {
             error!(machine = %id, error = %error_chain(&e), "VM not started; put its file back after the cause is gone");
             self.inner.launcher.clean_up(&plan).await;
             let state = HypervisorState::Gone(ExitReason::Process);
-            let start = self.inner.store.with(|m| m.last_start);
             let record = MachineRecord { boot: self.inner.boot, start, life: MachineLife::Ended(state), plan };
             let dir = RunDir::of(&self.inner.base, id);
             if let Err(e) = dir.create().and_then(|()| dir.write(&record)) {
@@ -291,7 +299,9 @@ impl ProcessHypervisor {
             dir.create().map_err(in_dir())?;
             let bytes = serde_json::to_vec(&boot).map_err(|e| in_dir()(e.into()))?;
             write_private(&dir.file("boot.json"), &bytes).map_err(in_dir())?;
-            self.start(plan.clone()).await
+            let (start, written) = self.take_start().await;
+            written?;
+            self.start(start, plan.clone()).await
         };
         if let Err(e) = work.await {
             inner.launcher.clean_up(&plan).await;
@@ -356,7 +366,7 @@ impl Inner {
     }
 
     /// Notes that a machine has ended, unless it was destroyed or started again meanwhile.
-    async fn bury(&self, id: MachineId, start: vouch_types::StartId, state: HypervisorState) {
+    async fn bury(&self, id: MachineId, start: StartId, state: HypervisorState) {
         let (record, named) = {
             let mut machines = self.machines();
             let Some(machine) = machines.get_mut(&id).filter(|m| m.record.start == start) else { return };

@@ -144,7 +144,37 @@ async fn a_vm_that_cannot_be_started_is_told_as_gone_and_the_others_run() {
     bed.config.hypervisor.local.binary = Some("/nonexistent/vouch".into());
     let hypervisor = bed.open().await;
     hypervisor.set_vms(vec![local_file()]).await;
-    assert_eq!(hypervisor.view().vms[0].state, HypervisorState::Gone(ExitReason::Process));
+    let failed = &hypervisor.view().vms[0];
+    assert_eq!(failed.state, HypervisorState::Gone(ExitReason::Process));
+    assert_eq!(failed.start, bed.store.with(|m| m.last_start));
+}
+
+#[tokio::test]
+async fn a_start_that_failed_is_told_under_an_id_of_its_own_even_if_no_id_can_be_written_down() {
+    let mut bed = bed("local", "");
+    bed.config.hypervisor.local.binary = Some(bed.script("vm", "exec sleep 600"));
+    let hypervisor = bed.open().await;
+    hypervisor.set_vms(vec![local_file()]).await;
+    let first = state(&hypervisor, HypervisorState::Running).await.start;
+    // The next write of `node.json` fails: its temporary file is taken by a folder.
+    let blocker = bed.config.data_dir.join("node.new");
+    std::fs::create_dir(&blocker).unwrap();
+    let other = VmFile::parse(
+        "id = \"6f1c2a9e-0000-4000-8000-000000000002\"\nname = \"b\"\n[local]\naddress = \"127.0.10.2\"\nrdp_port = 5\n",
+        DriverKind::Local,
+    )
+    .unwrap();
+    hypervisor.set_vms(vec![local_file(), other.clone()]).await;
+    let failed = state(&hypervisor, HypervisorState::Gone(ExitReason::Process)).await;
+    assert_eq!(failed.spec.id, other.id);
+    assert!(failed.start > first, "not the start of the VM that runs");
+    std::fs::remove_dir(&blocker).unwrap();
+    hypervisor.set_vms(vec![local_file()]).await;
+    hypervisor.set_vms(vec![local_file(), other.clone()]).await;
+    let again = hypervisor.view().vms.into_iter().find(|v| v.spec.id == other.id).unwrap();
+    assert!(again.start > failed.start, "nor is a failed start's id used again");
+    process(&hypervisor, MachineId::Vm(vm())).kill().unwrap();
+    process(&hypervisor, MachineId::Vm(other.id)).kill().unwrap();
 }
 
 #[tokio::test]
