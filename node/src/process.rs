@@ -33,6 +33,14 @@ pub struct Launch {
     pub nice: u8,
 }
 
+/// Returns whether the command line of any live process mentions `path`; also when the processes cannot be listed,
+/// because the caller wants to know that there is none.
+pub fn any_mentions(path: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return true };
+    let pids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    pids.filter_map(ProcessIdentity::of).any(|process| process.mentions(path))
+}
+
 impl ProcessIdentity {
     /// Returns the identity of the live process with this pid; `None` when there is none or it is a zombie.
     pub fn of(pid: i32) -> Option<Self> {

@@ -7,6 +7,7 @@
 //! Watchers are never started again, because their secret can be redeemed only once; managers order new ones.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -20,7 +21,7 @@ use vouch_types::{BootId, ExitReason, HypervisorState, NodeId, StartId, VmId, Wa
 use super::guest_agent::GuestAgent;
 use super::launcher::Launcher;
 use super::local::LocalLauncher;
-use super::machine::{MachineStatus, MachineTask, end_by_file};
+use super::machine::{MachineStatus, MachineTask};
 use super::qemu::{QemuLauncher, error_chain, number_fits_a_mac};
 use super::run_dir::{MachineId, MachineLife, MachinePlan, MachineRecord, RunDir};
 use super::watcher_plan::WatcherPlan;
@@ -52,6 +53,8 @@ struct Inner {
     launcher: Box<dyn Launcher>,
     store: NodeStore,
     machines: Mutex<BTreeMap<MachineId, Machine>>,
+    /// Machines whose records are damaged, with the addresses that they may use: nothing is started in their place.
+    set_aside: Mutex<BTreeMap<MachineId, Vec<IpAddr>>>,
     /// The last start id that was given out, written down or not.
     last_start: Mutex<StartId>,
     changes: Arc<watch::Sender<u64>>,
@@ -71,7 +74,7 @@ impl ProcessHypervisor {
     /// Opens the run folder and adopts what runs.
     ///
     /// # Errors
-    /// [`HypervisorError`] when the run folder cannot be used or a record in it is damaged.
+    /// [`HypervisorError`] when the run folder cannot be used. A damaged record in it concerns its machine alone.
     pub async fn open(config: &Config, boot: BootId, store: NodeStore) -> Result<Self, HypervisorError> {
         let launcher: Box<dyn Launcher> = match config.hypervisor.driver {
             DriverKind::Qemu => Box::new(QemuLauncher::new(config)),
@@ -86,6 +89,7 @@ impl ProcessHypervisor {
                 base,
                 watchers: config.watchers.clone(),
                 launcher,
+                set_aside: Mutex::new(BTreeMap::new()),
                 last_start: Mutex::new(store.with(|m| m.last_start)),
                 store,
                 machines: Mutex::new(BTreeMap::new()),
@@ -121,58 +125,6 @@ impl ProcessHypervisor {
                 MachinePlan::Watcher(_) => None,
             })
             .collect()
-    }
-
-    async fn adopt_all(&self) -> Result<(), HypervisorError> {
-        let base = &self.inner.base;
-        let records = RunDir::read_all(base).map_err(HypervisorError::io(base.display().to_string()))?;
-        for (path, record) in records {
-            let record = record.map_err(HypervisorError::io(path.join("state.json").display().to_string()))?;
-            self.adopt(record).await?;
-        }
-        Ok(())
-    }
-
-    async fn adopt(&self, mut record: MachineRecord) -> Result<(), HypervisorError> {
-        let inner = &self.inner;
-        let id = record.plan.id();
-        let dir = RunDir::of(&inner.base, id);
-        let is_vm = matches!(id, MachineId::Vm(_));
-        if record.boot != inner.boot && is_vm {
-            info!(machine = %id, "the node was rebooted: the VM will be started again");
-            return dir.remove().map_err(HypervisorError::io(dir.path().display().to_string()));
-        }
-        let found = match &record.life {
-            MachineLife::Ended(state) => Err(*state),
-            _ if record.boot != inner.boot => Err(HypervisorState::Gone(ExitReason::Unknown)),
-            MachineLife::Running(process) if process.is_alive() => Ok(*process),
-            MachineLife::Running(_) => Err(end_by_file(&dir.file("exit"), ExitReason::Unknown)),
-            MachineLife::Starting => match dir.process_by_pid_file() {
-                Some(process) => Ok(process),
-                None => {
-                    // It was never seen to run, so starting it is still owed.
-                    inner.launcher.clean_up(&record.plan).await;
-                    return dir.remove().map_err(HypervisorError::io(dir.path().display().to_string()));
-                }
-            },
-        };
-        match found {
-            Ok(process) => {
-                info!(machine = %id, pid = process.pid, start = record.start.get(), "machine adopted");
-                record.life = MachineLife::Running(process);
-                self.watch(record, process, true);
-            }
-            Err(state) => {
-                if !matches!(record.life, MachineLife::Ended(_)) {
-                    warn!(machine = %id, ?state, "machine is gone, and the agent did not see how");
-                    record.life = MachineLife::Ended(state);
-                    dir.write(&record).map_err(HypervisorError::io(dir.path().display().to_string()))?;
-                    inner.launcher.clean_up(&record.plan).await;
-                }
-                inner.insert_ended(record, state, true);
-            }
-        }
-        Ok(())
     }
 
     /// Registers a running machine and starts its task.
@@ -271,6 +223,7 @@ impl ProcessHypervisor {
         let inner = &self.inner;
         let id = MachineId::Watcher(order.watcher);
         let _step = inner.steps.lock().await;
+        self.refuse_set_aside(id)?;
         let here = inner.machines().get(&id).and_then(|m| match &m.record.plan {
             MachinePlan::Watcher(plan) => Some(plan.placed),
             MachinePlan::Vm(_) => None,
@@ -317,6 +270,7 @@ impl ProcessHypervisor {
         let inner = &self.inner;
         let id = MachineId::Watcher(watcher);
         let _step = inner.steps.lock().await;
+        self.refuse_set_aside(id)?;
         let Some(life) = inner.machines().get(&id).map(|m| m.record.life.clone()) else { return Ok(()) };
         if let MachineLife::Running(process) = life {
             process.kill().map_err(HypervisorError::io(format!("killing {id} (pid {})", process.pid)))?;
@@ -356,13 +310,18 @@ impl Inner {
         self.changes.send_modify(|c| *c += 1);
     }
 
-    fn taken_addresses(&self) -> BTreeSet<std::net::IpAddr> {
+    fn set_aside(&self) -> MutexGuard<'_, BTreeMap<MachineId, Vec<IpAddr>>> {
+        self.set_aside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn taken_addresses(&self) -> BTreeSet<IpAddr> {
+        let aside: Vec<IpAddr> = self.set_aside().values().flatten().copied().collect();
         let machines = self.machines();
         let plans = machines.values().filter_map(|m| match &m.record.plan {
             MachinePlan::Watcher(plan) => Some(plan),
             MachinePlan::Vm(_) => None,
         });
-        plans.flat_map(|p| p.legs.iter().map(|l| l.address)).collect()
+        plans.flat_map(|p| p.legs.iter().map(|l| l.address)).chain(aside).collect()
     }
 
     /// Notes that a machine has ended, unless it was destroyed or started again meanwhile.
@@ -428,6 +387,7 @@ fn link(taps: &[String]) -> LinkState {
     if all { LinkState::Up } else { LinkState::Down }
 }
 
+mod adoption;
 mod service;
 
 #[cfg(test)]

@@ -19,6 +19,15 @@ pub(crate) enum MachineId {
     Watcher(WatcherId),
 }
 
+impl MachineId {
+    /// Returns the machine whose folder this is, by its name: the reverse of [`RunDir::of`].
+    pub(crate) fn of_folder(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?;
+        let vm = name.parse().ok().map(Self::Vm);
+        vm.or_else(|| Some(Self::Watcher(name.parse().ok()?)))
+    }
+}
+
 impl std::fmt::Display for MachineId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

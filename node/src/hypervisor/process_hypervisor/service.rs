@@ -39,8 +39,14 @@ impl Hypervisor for ProcessHypervisor {
             "qemu" => interfaces::packets(),
             _ => BTreeMap::new(),
         };
-        let machines = self.inner.machines();
         let mut view = View::default();
+        // Something of them runs, and nobody can say what it does.
+        let aside = self.inner.set_aside().keys().copied().collect::<Vec<_>>();
+        view.watchers.extend(aside.into_iter().filter_map(|id| match id {
+            MachineId::Watcher(watcher) => Some(WatcherView { watcher, state: HypervisorState::Unknown }),
+            MachineId::Vm(_) => None,
+        }));
+        let machines = self.inner.machines();
         for machine in machines.values() {
             match &machine.record.plan {
                 MachinePlan::Vm(file) => view.vms.push(self.inner.vm_view(machine, file, &packets)),
@@ -52,6 +58,7 @@ impl Hypervisor for ProcessHypervisor {
                 }
             }
         }
+        view.watchers.sort_by_key(|w| w.watcher);
         view
     }
 
@@ -121,7 +128,11 @@ impl Hypervisor for ProcessHypervisor {
                 })
             };
             match update {
-                None => self.start_vm(file).await,
+                None => {
+                    if let Some(file) = self.take_over(file).await {
+                        self.start_vm(file).await;
+                    }
+                }
                 Some(Some(record)) => {
                     info!(machine = %id, "description changed");
                     if let Err(e) = RunDir::of(&self.inner.base, id).write(&record) {

@@ -6,6 +6,7 @@ use std::process::Command;
 use vouch_types::PauseReason;
 
 use super::*;
+use crate::hypervisor::WatcherView;
 
 const VM: &str = "6f1c2a9e-0000-4000-8000-000000000001";
 
@@ -81,6 +82,14 @@ async fn buried(hypervisor: &ProcessHypervisor, id: MachineId) {
 fn local_file() -> VmFile {
     let text = format!("id = \"{VM}\"\nname = \"a\"\n[local]\naddress = \"127.0.10.1\"\nrdp_port = 5\n");
     VmFile::parse(&text, DriverKind::Local).unwrap()
+}
+
+fn other_file() -> VmFile {
+    VmFile::parse(
+        "id = \"6f1c2a9e-0000-4000-8000-000000000002\"\nname = \"b\"\n[local]\naddress = \"127.0.10.2\"\nrdp_port = 5\n",
+        DriverKind::Local,
+    )
+    .unwrap()
 }
 
 #[tokio::test]
@@ -159,11 +168,7 @@ async fn a_start_that_failed_is_told_under_an_id_of_its_own_even_if_no_id_can_be
     // The next write of `node.json` fails: its temporary file is taken by a folder.
     let blocker = bed.config.data_dir.join("node.new");
     std::fs::create_dir(&blocker).unwrap();
-    let other = VmFile::parse(
-        "id = \"6f1c2a9e-0000-4000-8000-000000000002\"\nname = \"b\"\n[local]\naddress = \"127.0.10.2\"\nrdp_port = 5\n",
-        DriverKind::Local,
-    )
-    .unwrap();
+    let other = other_file();
     hypervisor.set_vms(vec![local_file(), other.clone()]).await;
     let failed = state(&hypervisor, HypervisorState::Gone(ExitReason::Process)).await;
     assert_eq!(failed.spec.id, other.id);
@@ -201,6 +206,44 @@ async fn a_vm_whose_monitor_was_never_heard_is_named_with_its_description_in_an_
     pid.kill().unwrap();
 }
 
+#[tokio::test]
+async fn a_damaged_record_concerns_its_machine_alone_and_starts_nothing_twice() {
+    let mut bed = bed("local", "");
+    // Writes its pid, as a VM of the driver does, and keeps its command line.
+    bed.config.hypervisor.local.binary = Some(bed.script("vm", "echo $$ > pid; mkfifo f; read x <> f"));
+    let other = other_file();
+    let id = MachineId::Vm(vm());
+    let first = bed.open().await;
+    first.set_vms(vec![local_file(), other.clone()]).await;
+    let (pid, other_pid) = (process(&first, id), process(&first, MachineId::Vm(other.id)));
+    let dir = RunDir::of(&first.inner.base, id);
+    let written = async {
+        while dir.process_by_pid_file().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(30), written).await.unwrap();
+    let start = first.view().vms[0].start;
+    first.let_go().await;
+    std::fs::write(dir.file("state.json"), "{").unwrap();
+
+    let second = bed.open().await;
+    second.set_vms(vec![local_file(), other.clone()]).await;
+    assert_eq!(process(&second, MachineId::Vm(other.id)), other_pid, "the other one is adopted");
+    assert_eq!(process(&second, id), pid, "it is taken over and not started again");
+    assert!(second.view().vms[0].start > start, "its former start is forgotten with the record");
+    second.let_go().await;
+
+    std::fs::write(dir.file("state.json"), "{").unwrap();
+    pid.kill().unwrap();
+    timeout(Duration::from_secs(30), pid.exited()).await.unwrap().unwrap();
+    let third = bed.open().await;
+    third.set_vms(vec![local_file(), other.clone()]).await;
+    let gone = state(&third, HypervisorState::Gone(ExitReason::Unknown)).await;
+    assert_eq!(gone.spec.id, vm());
+    other_pid.kill().unwrap();
+}
+
 fn order(placed: u64) -> WatcherOrder {
     WatcherOrder {
         watcher: WatcherId::new(3),
@@ -236,6 +279,37 @@ async fn a_watcher_is_created_once_survives_the_agent_and_gives_its_address_back
     second.destroy_watcher(WatcherId::new(3)).await.unwrap();
     second.create_watcher(other).await.expect("the address is free again");
     second.destroy_watcher(WatcherId::new(4)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_watcher_whose_record_is_damaged_is_told_as_unknown_and_its_place_is_not_given_away() {
+    let extra = "[watchers]\nenabled = true\nprobes_dir = \"p\"\n[watchers.management]\naddresses = [\"127.0.9.1\"]\nprefix_len = 8\n";
+    let mut bed = bed("local", extra);
+    bed.config.watchers.binary = bed.script("watcher", "mkfifo f; read x <> f");
+    let watcher = WatcherId::new(3);
+    let first = bed.open().await;
+    first.create_watcher(order(9)).await.unwrap();
+    let pid = process(&first, MachineId::Watcher(watcher));
+    let dir = RunDir::of(&first.inner.base, MachineId::Watcher(watcher));
+    first.let_go().await;
+    std::fs::write(dir.file("state.json"), "{").unwrap();
+
+    let second = bed.open().await;
+    assert_eq!(second.view().watchers, [WatcherView { watcher, state: HypervisorState::Unknown }]);
+    for refused in [second.create_watcher(order(10)).await, second.destroy_watcher(watcher).await] {
+        let Err(HypervisorError::Refused(why)) = refused else { panic!("{refused:?}") };
+        assert!(why.contains("state.json") && why.contains("damaged"), "{why}");
+    }
+    let other = WatcherOrder { watcher: WatcherId::new(4), ..order(9) };
+    assert!(matches!(second.create_watcher(other.clone()).await, Err(HypervisorError::NoAddress { .. })));
+    assert!(pid.is_alive());
+
+    pid.kill().unwrap();
+    timeout(Duration::from_secs(30), pid.exited()).await.unwrap().unwrap();
+    let third = bed.open().await;
+    assert!(third.view().watchers.is_empty(), "nothing of it is left");
+    third.create_watcher(other).await.expect("its address is free again");
+    third.destroy_watcher(WatcherId::new(4)).await.unwrap();
 }
 
 fn has_qemu() -> bool {
