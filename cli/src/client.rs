@@ -291,10 +291,10 @@ fn problem_error(body: &[u8], status: StatusCode) -> CliError {
     match serde_json::from_slice::<Problem>(body) {
         Ok(problem) => {
             let mut text = format!("{}: {}", problem.title, problem.detail);
-            if let Some(imports) = problem.imports {
+            if let Some(imports) = &problem.imports {
                 text.push_str(&format!("\nit imports: {}", imports.join(", ")));
             }
-            if let Some(allowed) = problem.allowed_imports {
+            if let Some(allowed) = &problem.allowed_imports {
                 text.push_str(&format!("\na probe may import: {}", allowed.join(", ")));
             }
             CliError::text(exit, text)

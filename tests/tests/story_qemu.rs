@@ -1,7 +1,5 @@
 //! The story on real QEMU guests: three managers, two nodes, two networks, guests with xrdp and qemu-ga.
 
-#![expect(clippy::print_stdout, reason = "the times of the steps are what this test is also run for")]
-
 use vouch_tests::netns::must_skip;
 use vouch_tests::story::{Profile, QemuStage, whole};
 

@@ -3,6 +3,8 @@
 //! Every refusal names what it is about: the field, its value and the rule that it broke, where there is one. The
 //! types are relative references (`/problems/NAME`), listed in `docs/api.md`.
 
+use std::ops::{Deref, DerefMut};
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -97,9 +99,27 @@ impl ProblemKind {
     }
 }
 
-/// A problem document.
+/// A problem: the error of every route. It is boxed, so that results that carry it stay small.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Problem {
+#[serde(transparent)]
+pub struct Problem(Box<ProblemDocument>);
+
+impl Deref for Problem {
+    type Target = ProblemDocument;
+    fn deref(&self) -> &ProblemDocument {
+        &self.0
+    }
+}
+
+impl DerefMut for Problem {
+    fn deref_mut(&mut self) -> &mut ProblemDocument {
+        &mut self.0
+    }
+}
+
+/// A problem document (RFC 9457).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ProblemDocument {
     /// Relative reference that names the problem.
     #[serde(rename = "type")]
     #[schema(example = "/problems/vm-not-found")]
@@ -137,7 +157,7 @@ impl Problem {
     /// Returns the problem of this kind.
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         let (name, status, title) = kind.parts();
-        Self {
+        Self(Box::new(ProblemDocument {
             problem_type: format!("/problems/{name}"),
             title: title.to_owned(),
             status: status.as_u16(),
@@ -148,7 +168,7 @@ impl Problem {
             imports: None,
             refused_imports: None,
             allowed_imports: None,
-        }
+        }))
     }
 
     /// Returns a problem with one field: its value, and the rule that it broke.

@@ -128,7 +128,7 @@ async fn keep_on_most(api: &Api, digest: Digest, component: Bytes) -> Result<(),
     if have * 2 > voters.len() {
         return Ok(());
     }
-    let why: Vec<String> = kept.into_iter().filter_map(Result::err).map(|problem| problem.detail).collect();
+    let why: Vec<String> = kept.into_iter().filter_map(Result::err).map(|problem| problem.detail.clone()).collect();
     let detail = format!("{have} of {} managers keep the component: {}", voters.len(), why.join("; "));
     Err(Problem::new(ProblemKind::NoQuorum, detail))
 }
