@@ -1,3 +1,6 @@
+//! The whole agent with a hypervisor and managers that the test plays: what a manager is told, when, and what it can
+//! order.
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;

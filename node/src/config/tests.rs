@@ -1,3 +1,5 @@
+//! What a configuration file may say, and that a refusal names key, value and rule.
+
 use super::*;
 
 const GOOD: &str = r#"

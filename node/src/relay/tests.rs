@@ -1,3 +1,5 @@
+//! The relay over a hypervisor that the test plays: who is answered, about what, and resting on which read.
+
 use std::collections::BTreeMap;
 
 use ring::rand::SystemRandom;

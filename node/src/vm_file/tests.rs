@@ -1,3 +1,5 @@
+//! What a VM file is refused for, and that a bad one does not hide the good ones.
+
 use super::*;
 
 const DESK: &str = r#"

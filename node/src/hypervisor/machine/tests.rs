@@ -1,3 +1,6 @@
+//! One machine with a monitor that the test plays: what it is said to do while the monitor answers, is silent, belongs
+//! to somebody else or says its last words.
+
 use std::path::Path;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};

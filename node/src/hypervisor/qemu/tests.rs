@@ -1,3 +1,5 @@
+//! The command lines that QEMU is started with; nothing is started.
+
 use std::path::PathBuf;
 
 use vouch_types::{LogIndex, ManagerId, WatcherLeg};
