@@ -166,16 +166,19 @@ impl NodeStore {
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         make_private_dir(data_dir).map_err(|source| StoreError::Io { path: data_dir.to_path_buf(), source })?;
         let path = data_dir.join("node.json");
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let memory = match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map_err(|e| StoreError::Damaged { path: path.clone(), why: e.to_string() })?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => NodeMemory::default(),
+            // The folder may have been lost: later starts still have greater ids than those that managers know.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                NodeMemory { last_start: StartId::new(now), ..NodeMemory::default() }
+            }
             Err(source) => return Err(StoreError::Io { path, source }),
         };
         let store =
             Self { inner: Arc::new(Inner { path: Some(path), memory: Mutex::new(memory), writer: Mutex::new(()) }) };
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         store.update(|m| m.incarnation = next_incarnation(m.incarnation, now))?;
         Ok(store)
     }
@@ -304,7 +307,9 @@ mod tests {
 
         let before = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
         let empty = tempfile::tempdir().unwrap();
-        assert!(u128::from(NodeStore::open(empty.path()).unwrap().incarnation().get()) >= before);
+        let store = NodeStore::open(empty.path()).unwrap();
+        assert!(u128::from(store.incarnation().get()) >= before);
+        assert!(store.with(|m| u128::from(m.last_start.get())) >= before, "and what it starts is a later start");
     }
 
     #[test]
