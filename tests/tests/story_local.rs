@@ -1,6 +1,8 @@
 //! The story on `local`, and what else a whole cluster has to live through: any manager killed, a minority that must
 //! not speak, an agent killed and started again.
 
+#![expect(clippy::print_stdout, reason = "the times of the steps are what these tests are also run for")]
+
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
