@@ -4,9 +4,11 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to the person who watches")]
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use vouch_tests::story::{
@@ -17,18 +19,26 @@ use vouch_tests::story::{
 type Step = fn(&mut dyn Stage) -> Result<Took>;
 
 fn main() -> ExitCode {
-    let (mut once, mut local) = (false, false);
-    for argument in std::env::args().skip(1) {
+    let (mut once, mut local, mut runs) = (false, false, None);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--once" => once = true,
             "--local" => local = true,
+            "--runs" => {
+                runs = arguments.next().and_then(|n| n.parse::<usize>().ok()).filter(|n| (1..=1000).contains(n))
+            }
             other => {
-                eprintln!("error: {other:?}: must be --once or --local");
+                eprintln!("error: {other:?}: must be --once, --local or --runs N with N from 1 to 1000");
                 return ExitCode::from(2);
             }
         }
     }
-    let played = if local { play_on_local(once) } else { play_on_guests(once) };
+    let played = match runs {
+        Some(runs) => measure_on_local(runs),
+        None if local => play_on_local(once),
+        None => play_on_guests(once),
+    };
     match played {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -55,6 +65,41 @@ fn play_on_local(once: bool) -> Result<()> {
     play(&mut stage)?;
     let logs = stage.keep_logs()?;
     stay(once, || Ok(stage.cli()), &logs)
+}
+
+/// Plays the story on `local` again and again, and prints the median and the worst of each answer's time.
+///
+/// Each run takes three fresh clusters, so that no path heals more than twice in a minute and nothing has to be waited
+/// out.
+fn measure_on_local(runs: usize) -> Result<()> {
+    let acts: [&[Step]; 3] =
+        [&[step_a, step_b, step_e_rdp, step_e_watcher], &[step_c, step_d_cable], &[step_d_process]];
+    let mut times: BTreeMap<&'static str, Vec<Duration>> = BTreeMap::new();
+    let (mut terms, mut clusters) = (0, 0);
+    for run in 1..=runs {
+        for act in acts {
+            let (mut stage, ready) = LocalStage::start("measure-local", Profile::Default, |_| {})?;
+            times.entry("ready and proven").or_default().push(ready);
+            for step in act {
+                let took = step(&mut stage).with_context(|| format!("run {run}"))?;
+                took.into_iter().for_each(|(what, time)| times.entry(what).or_default().push(time));
+            }
+            let term = stage.read("/v1/cluster")?.get("term").and_then(serde_json::Value::as_u64).unwrap_or_default();
+            // One election makes the cluster, and step C asks for one more.
+            let wanted = if act.len() == 2 { 2 } else { 1 };
+            terms += term.saturating_sub(wanted);
+            clusters += 1;
+        }
+        println!("run {run} of {runs} done");
+    }
+    println!("{runs} runs, {clusters} clusters, {terms} elections that nobody asked for");
+    println!("     p50    worst");
+    for (what, mut all) in times {
+        all.sort_unstable();
+        let (p50, worst) = (all[all.len() / 2], all[all.len() - 1]);
+        println!("{:>6.2} s {:>6.2} s  {what}", p50.as_secs_f64(), worst.as_secs_f64());
+    }
+    Ok(())
 }
 
 fn tell(text: &str) {
