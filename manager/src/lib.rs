@@ -12,6 +12,7 @@
 pub mod api;
 pub mod config;
 pub mod counters;
+pub mod data_folder;
 pub mod raft;
 pub mod run;
 pub mod seams;

@@ -60,6 +60,8 @@ impl std::fmt::Debug for CaKeys {
 pub struct Parts<L> {
     /// Its id.
     pub manager: ManagerId,
+    /// Number of its life: higher than that of every earlier one.
+    pub incarnation: Incarnation,
     /// Timing of the cluster.
     pub timing: Timing,
     /// All initial members, itself included.
@@ -157,14 +159,13 @@ impl Manager {
         }
         let clock = Clock::start();
         let (tasks, stop, counters) = (TaskTracker::new(), CancellationToken::new(), Counters::default());
-        let incarnation = Incarnation::new(parts.wall_clock.now().as_unix_millis());
         let consensus =
             Consensus::start(parts.manager, &ConsensusConfig::from(&parts.timing), parts.stores, parts.raft_link)
                 .await?;
         let (detector, inputs) = mpsc::channel(DETECTOR_QUEUE);
         let fleet = Fleet::new(FleetParts {
             own: parts.manager,
-            incarnation,
+            incarnation: parts.incarnation,
             timing: parts.timing.clone(),
             others: parts.members.keys().copied().filter(|m| *m != parts.manager).collect(),
             clock,

@@ -15,10 +15,10 @@ use vouch_wire::pki::{AdjustableTime, Identity, PeerIdentity, PkiError, client_c
 use crate::api::component::read_component;
 use crate::api::{Api, ApiParts, ApiToken, ListenError, Listener, OwnHosts, TokenError};
 use crate::config::Config;
-
+use crate::data_folder::{self, DataFolderError};
 use crate::manager::{CaKeys, Manager, ManagerError, Parts, ShippedProbe};
 use crate::raft::Consensus;
-use crate::seams::{BlobError, FileBlobs, SystemRng, SystemWallClock};
+use crate::seams::{BlobError, FileBlobs, SystemRng, SystemWallClock, WallClock};
 use crate::store::{OpenError, Stores};
 
 /// How long a manager may take to apply again what it had acknowledged before it was started again.
@@ -67,6 +67,9 @@ pub enum RunError {
     /// The API stopped.
     #[error("the API stopped")]
     ApiStopped(#[source] std::io::Error),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    DataFolder(#[from] DataFolderError),
     /// What is stored cannot be opened.
     #[error(transparent)]
     Stores(#[from] OpenError),
@@ -90,7 +93,7 @@ pub enum RunError {
 impl RunError {
     /// Returns whether storage is the reason.
     pub fn is_storage(&self) -> bool {
-        matches!(self, Self::Stores(_) | Self::Blobs(_) | Self::Manager(_) | Self::Fatal(_))
+        matches!(self, Self::DataFolder(_) | Self::Stores(_) | Self::Blobs(_) | Self::Manager(_) | Self::Fatal(_))
     }
 }
 
@@ -151,13 +154,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         listeners.push((Network::Service, bind("listen.service", address).await?));
     }
     let api_listener = Listener::bind(config.api.listen, api_tls).await?;
-    std::fs::create_dir_all(&config.data_dir)
-        .map_err(|source| RunError::Read { path: config.data_dir.clone(), source })?;
+    data_folder::prepare(&config.data_dir)?;
+    let incarnation = data_folder::next_life(&config.data_dir, SystemWallClock.now())?;
     let token = ApiToken::load_or_make(&config.token_file())?;
     let blobs = Arc::new(FileBlobs::open(&config.data_dir.join("blobs"))?);
 
     let manager = Manager::start(Parts {
         manager: config.id,
+        incarnation,
         timing: config.timing.clone(),
         members: config.members(),
         stores: Stores::open(&config.data_dir)?,

@@ -1,4 +1,8 @@
-//! Secrets that every leader can find again: nothing clear is replicated, and nothing is lost with a leader.
+//! Secrets that every leader can find again: nothing is lost with a leader.
+//!
+//! The CA's key and the grant key are replicated in the clear: each manager's log, state and snapshots hold them, which
+//! is why the data folder is closed to everybody but its owner. Of a watcher's one-time secret only the hash is
+//! replicated, and yet whoever has the grant key can make it again.
 
 use ring::hmac;
 use sha2::{Digest as _, Sha256};

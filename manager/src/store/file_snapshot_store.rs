@@ -6,8 +6,9 @@
 //!
 //! Written beside, flushed, renamed, and the folder flushed: there is always one whole snapshot, the old or the new.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -19,6 +20,8 @@ use super::snapshot_store::{SnapshotError, SnapshotSource, SnapshotStore, Stored
 use crate::raft::SnapshotMeta;
 
 const MAGIC: &[u8; 8] = b"VOUCHSN1";
+/// Mode of the file: it holds the keys of the cluster.
+const FILE_MODE: u32 = 0o600;
 const CHECKSUM_LEN: usize = 32;
 const NAME: &str = "snapshot";
 const NAME_BESIDE: &str = "snapshot.new";
@@ -63,7 +66,11 @@ fn write(folder: &Path, snapshot: &StoredSnapshot) -> Result<(), SnapshotError> 
     let meta = encode("snapshot meta", &snapshot.meta)?;
     let meta_len = u32::try_from(meta.len()).expect("a membership is far smaller than 4 GiB");
     let beside = folder.join(NAME_BESIDE);
-    let mut file = File::create(&beside).map_err(at(&beside, "cannot be made"))?;
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(FILE_MODE);
+    let mut file = options.open(&beside).map_err(at(&beside, "cannot be made"))?;
+    // One that was left half written keeps the mode that it was made with.
+    file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(at(&beside, "cannot be closed to others"))?;
     let mut checksum = Sha256::new();
     let parts: [&[u8]; 5] =
         [MAGIC, &meta_len.to_le_bytes(), &meta, &(snapshot.image.len() as u64).to_le_bytes(), &snapshot.image];

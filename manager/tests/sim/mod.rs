@@ -17,7 +17,7 @@ use vouch_manager::seams::{MemoryBlobs, SeededRng, SimWallClock};
 use vouch_manager::store::{State, Stores};
 use vouch_manager::{CaKeys, Manager, ManagerHandle, Parts};
 use vouch_types::{
-    EventRecord, ManagerId, ManagerNode, Network, NodeId, ProbeAssignment, ProbeName, Timing, VmId, VmSpec, VmState,
+    EventRecord, Incarnation, ManagerId, ManagerNode, Network, NodeId, ProbeAssignment, ProbeName, Timing, VmId, VmSpec, VmState,
     WallTime, WatcherLife,
 };
 use vouch_wire::pki::CertificateAuthority;
@@ -107,6 +107,7 @@ impl Sim {
             let links = network.links_of(manager);
             let handle = Manager::start(Parts {
                 manager,
+                incarnation: Incarnation::new(1),
                 timing: timing.clone(),
                 members: members.clone(),
                 stores: Stores::memory(),
