@@ -262,6 +262,15 @@ impl Config {
             if same(service, self.listen.management) {
                 return Err(rule("listen.service", service, "must differ from listen.management"));
             }
+            if self.api.listen.ip().to_canonical().is_unspecified() {
+                return Err(rule(
+                    "api.listen",
+                    self.api.listen,
+                    format!(
+                        "must name one address: all of them include the service network (listen.service = {service})"
+                    ),
+                ));
+            }
             let ip: IpAddr = service.ip();
             if self.api.listen.ip() == ip && !ip.is_loopback() {
                 return Err(rule(

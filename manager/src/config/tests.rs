@@ -76,6 +76,8 @@ fn values_that_break_a_rule_are_refused_with_value_and_rule() {
         ("service = \"10.2.0.1:7001\"\n[api]", "[api]", &["listen.service", "none", "10.2.0.1:7001"]),
         ("[dial.m2]", "[dial.m9]", &["dial.m9", "another member"]),
         ("127.0.0.1:7080\"\n[tls]", "10.2.0.1:7080\"\n[tls]", &["api.listen", "10.2.0.1:7080", "service network"]),
+        ("127.0.0.1:7080\"\n[tls]", "0.0.0.0:7080\"\n[tls]", &["api.listen", "0.0.0.0:7080", "service network"]),
+        ("127.0.0.1:7080\"\n[tls]", "[::]:7080\"\n[tls]", &["api.listen", "[::]:7080", "service network"]),
         ("window_ms = 5000", "lost_after_ms = 1000", &["lost_after_ms", "1s", "4s"]),
         ("profile = \"slow\"", "profile = \"fast\"", &["profile", "fast", "slow"]),
     ] {
