@@ -74,7 +74,9 @@ pub enum ComponentError {
 
 /// Returns whether a probe may import this interface.
 pub fn is_allowed(import: &str) -> bool {
-    ALLOWED_IMPORTS.iter().any(|allowed| if allowed.ends_with('.') { import.starts_with(allowed) } else { import == *allowed })
+    ALLOWED_IMPORTS
+        .iter()
+        .any(|allowed| if allowed.ends_with('.') { import.starts_with(allowed) } else { import == *allowed })
 }
 
 /// Returns what a component imports.
@@ -82,7 +84,13 @@ pub fn is_allowed(import: &str) -> bool {
 /// # Errors
 /// [`ComponentError`] when the bytes are no valid component, import what a probe may not, or lack its exports.
 pub fn read_component(bytes: &[u8]) -> Result<ProbeImports, ComponentError> {
-    let not = |e: wasmparser::BinaryReaderError| ComponentError::NotAComponent(e.to_string());
+    if !bytes.starts_with(b"\0asm") {
+        return Err(ComponentError::NotAComponent("it does not begin with the bytes 00 61 73 6d".to_owned()));
+    }
+    let not = |e: wasmparser::BinaryReaderError| {
+        let why = e.message().lines().next().unwrap_or_default().to_owned();
+        ComponentError::NotAComponent(format!("{why}, at offset {:#x}", e.offset()))
+    };
     let (mut imports, mut exports, mut depth) = (Vec::new(), Vec::new(), 0_u32);
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(not)? {
@@ -144,7 +152,8 @@ mod tests {
 
     #[test]
     fn other_worlds_and_versions_are_not_among_what_a_probe_may_import() {
-        for bad in ["wasi:http/types@0.2.0", "wasi:sockets/tcp@0.3.0", "vouch:probe/icmp@0.2.0", "vouch:other/x", "env"] {
+        for bad in ["wasi:http/types@0.2.0", "wasi:sockets/tcp@0.3.0", "vouch:probe/icmp@0.2.0", "vouch:other/x", "env"]
+        {
             assert!(!is_allowed(bad), "{bad}");
         }
         for good in ["vouch:probe/icmp@0.1.0", "wasi:sockets/tcp@0.2.6", "wasi:clocks/wall-clock@0.2.3"] {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use vouch_types::{Network, NodeId, NodeRecord, ProbeRecord, VmId, VmRecord, WatcherLife, WatcherRecord};
 
 use super::view::{
-    AdviceView, ClusterView, FaultView, HearingView, HeardView, MemberView, NodeView, ProbeView, ReasonView, VmProbeView,
-    VmView, VmWatcherView, WatcherView,
+    AdviceView, ClusterView, FaultView, HeardView, HearingView, MemberView, NodeView, ProbeView, ReasonView,
+    VmProbeView, VmView, VmWatcherView, WatcherView,
 };
 use crate::raft::ConsensusStatus;
 use crate::store::State;

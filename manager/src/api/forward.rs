@@ -203,11 +203,7 @@ async fn record_probe_here(State(api): State<Api>, body: Bytes) -> Result<Json<K
     Ok(Json(Kept { kept: true }))
 }
 
-async fn keep_blob(
-    State(api): State<Api>,
-    Path(digest): Path<String>,
-    body: Bytes,
-) -> Result<Json<Kept>, Problem> {
+async fn keep_blob(State(api): State<Api>, Path(digest): Path<String>, body: Bytes) -> Result<Json<Kept>, Problem> {
     let digest: Digest =
         digest.parse().map_err(|e: vouch_types::IdError| Problem::new(ProblemKind::BadParameter, e.to_string()))?;
     keep(&api, digest, body).await?;
@@ -250,8 +246,11 @@ impl Api {
 fn build(request: proto::ForwardApi) -> Result<Request<Body>, Problem> {
     let bad = |e: String| Problem::new(ProblemKind::BadParameter, format!("forwarded request: {e}"));
     let method = Method::from_bytes(request.method.as_bytes()).map_err(|e| bad(e.to_string()))?;
-    let mut built =
-        Request::builder().method(method).uri(request.path).body(request.body.into()).map_err(|e| bad(e.to_string()))?;
+    let mut built = Request::builder()
+        .method(method)
+        .uri(request.path)
+        .body(request.body.into())
+        .map_err(|e| bad(e.to_string()))?;
     built.extensions_mut().insert(Hop::Forwarded);
     Ok(built)
 }

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use axum::extract::{Request, State};
+use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -13,8 +14,9 @@ use axum::response::{IntoResponse, Response};
 use super::Api;
 use super::limits::REQUEST_TIMEOUT;
 use super::problem::{Problem, ProblemKind};
+use super::token::ApiToken;
 
-/// Routes that tell nothing but whether the process is well, and so ask for no token.
+/// Routes that tell nothing but whether the process is well, and so ask for no token; with it `/readyz` tells more.
 const OPEN_ROUTES: &[&str] = &["/livez", "/readyz"];
 
 /// The names and addresses that this manager answers to.
@@ -39,11 +41,20 @@ impl OwnHosts {
 /// Returns the host of `host:port`, with the brackets of an IPv6 address.
 fn host_of(authority: &str) -> &str {
     match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) => {
+        Some((host, port))
+            if port.bytes().all(|b| b.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) =>
+        {
             host
         }
         _ => authority,
     }
+}
+
+/// Returns whether these headers bring the token; `None` when they bring none at all.
+pub fn has_token(expected: &ApiToken, headers: &HeaderMap) -> Option<bool> {
+    let value = headers.get(AUTHORIZATION)?.to_str().unwrap_or("?");
+    let (scheme, token) = value.split_once(' ')?;
+    Some(scheme.eq_ignore_ascii_case("bearer") && expected.matches(token.trim()))
 }
 
 fn check(api: &Api, request: &Request) -> Result<(), Problem> {
@@ -66,10 +77,9 @@ fn check(api: &Api, request: &Request) -> Result<(), Problem> {
     if OPEN_ROUTES.contains(&request.uri().path()) {
         return Ok(());
     }
-    let token = header(AUTHORIZATION).unwrap_or_default();
-    match token.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && api.token().matches(token.trim()) => Ok(()),
-        Some(_) => Err(Problem::new(ProblemKind::Unauthorized, "the bearer token is wrong")),
+    match has_token(api.token(), request.headers()) {
+        Some(true) => Ok(()),
+        Some(false) => Err(Problem::new(ProblemKind::Unauthorized, "the bearer token is wrong")),
         None => Err(Problem::new(
             ProblemKind::Unauthorized,
             "the Authorization header is missing: send \"Bearer TOKEN\" with the token of api.token_file",
@@ -88,9 +98,7 @@ pub async fn guard(State(api): State<Api>, request: Request, next: Next) -> Resp
     };
     match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => {
-            Problem::new(ProblemKind::Timeout, format!("no answer within {REQUEST_TIMEOUT:?}")).into_response()
-        }
+        Err(_) => Problem::new(ProblemKind::Timeout, format!("no answer within {REQUEST_TIMEOUT:?}")).into_response(),
     }
 }
 
@@ -101,10 +109,16 @@ mod tests {
     #[test]
     fn only_loopback_and_own_names_are_hosts() {
         let own = OwnHosts::new(["10.1.0.1".to_owned(), "m1.manager.vouch".to_owned(), "fd00::1".to_owned()]);
-        for good in
-            ["localhost", "LOCALHOST:7080", "127.0.0.1:1", "127.9.9.9", "[::1]:7080", "10.1.0.1:7080", "M1.manager.vouch",
-             "[fd00::1]:80"]
-        {
+        for good in [
+            "localhost",
+            "LOCALHOST:7080",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]:7080",
+            "10.1.0.1:7080",
+            "M1.manager.vouch",
+            "[fd00::1]:80",
+        ] {
             assert!(own.allows(good), "{good}");
         }
         for bad in ["", "evil.example", "evil.example:7080", "10.1.0.2", "localhost.evil.example", "127.0.0.1.evil"] {

@@ -53,11 +53,7 @@ impl Listener {
     /// # Errors
     /// [`ListenError`] when it cannot be bound, or would be served in clear text beyond loopback.
     pub async fn bind(address: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Result<Self, ListenError> {
-        let tls = if address.ip().is_loopback() {
-            None
-        } else {
-            Some(tls.ok_or(ListenError::ClearText { address })?)
-        };
+        let tls = if address.ip().is_loopback() { None } else { Some(tls.ok_or(ListenError::ClearText { address })?) };
         let tcp = TcpListener::bind(address).await.map_err(|source| ListenError::Bind { address, source })?;
         Ok(Self { tcp, tls })
     }

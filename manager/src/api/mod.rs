@@ -168,3 +168,6 @@ impl Api {
         *self.0.proved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

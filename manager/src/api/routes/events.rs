@@ -146,12 +146,9 @@ fn stream_events(api: &Api, after: Option<EventPosition>, filter: Filter) -> Res
     let applied = api.published().applied();
     let after = published::read(api.published(), |state| match after {
         Some(after) => check_kept(state, after).map(|()| after),
-        None => {
-            Ok(state.events().next_back().map_or((LogIndex::new(0), 0), |last| (last.index, last.ordinal)))
-        }
+        None => Ok(state.events().next_back().map_or((LogIndex::new(0), 0), |last| (last.index, last.ordinal))),
     })?;
-    let tail =
-        Tail { api: api.clone(), applied, after, filter, ready: VecDeque::new(), ended: false, _permit: permit };
+    let tail = Tail { api: api.clone(), applied, after, filter, ready: VecDeque::new(), ended: false, _permit: permit };
     let events = stream::unfold(tail, |mut tail| async move {
         let event = tail.next().await?;
         Some((Ok::<_, Infallible>(event), tail))

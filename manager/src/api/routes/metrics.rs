@@ -61,9 +61,9 @@ fn register_state(registry: &mut Registry, state: &store::State) {
         let source = state.nodes().get(&vm.node).map_or(Source::Direct, |node| node.path.source);
         *vms.entry((vm.verdict.state.as_str(), source.as_str())).or_default() += 1;
     }
-    let vms = vms.into_iter().map(|((state, source), n)| {
-        (vec![("state", state.to_owned()), ("source", source.to_owned())], n)
-    });
+    let vms = vms
+        .into_iter()
+        .map(|((state, source), n)| (vec![("state", state.to_owned()), ("source", source.to_owned())], n));
     gauge(registry, "vm_state", "VMs by state and source", vms);
 
     let nodes = [Source::Direct, Source::Watcher].map(|source| {
@@ -88,7 +88,8 @@ fn register_process(registry: &mut Registry, metrics: Vec<Metric>) {
         named.entry(metric.name).or_default().push(metric);
     }
     for (name, metrics) in named {
-        let (help, kind) = (metrics[0].help, metrics[0].kind);
+        // The text format ends each help with a full stop of its own.
+        let (help, kind) = (metrics[0].help.trim_end_matches('.'), metrics[0].kind);
         match kind {
             MetricKind::Gauge => gauge(registry, name, help, metrics.into_iter().map(|m| (m.labels, m.value))),
             MetricKind::Counter => {

@@ -27,10 +27,7 @@ use crate::api::{Api, compose, published};
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn list(
-    State(api): State<Api>,
-    mut params: Params,
-) -> Result<(HeaderMap, Json<Page<NodeView>>), Problem> {
+pub async fn list(State(api): State<Api>, mut params: Params) -> Result<(HeaderMap, Json<Page<NodeView>>), Problem> {
     let wanted = Wanted::take(&mut params)?;
     let limit = params.limit()?;
     let after: Option<NodeId> = params.parse("after", "must be `next` of the page before, the name of a node")?;

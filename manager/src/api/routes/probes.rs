@@ -30,10 +30,7 @@ const VERSION_MAX: usize = 32;
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn list(
-    State(api): State<Api>,
-    mut params: Params,
-) -> Result<(HeaderMap, Json<Page<ProbeView>>), Problem> {
+pub async fn list(State(api): State<Api>, mut params: Params) -> Result<(HeaderMap, Json<Page<ProbeView>>), Problem> {
     let wanted = Wanted::take(&mut params)?;
     params.finish(&["consistency"])?;
     let headers = make_current(&api, wanted).await?;

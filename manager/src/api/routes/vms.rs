@@ -43,7 +43,12 @@ fn parse_state(text: &str) -> Result<VmState, Problem> {
 /// Finds a VM by its UUID or by a name that only one has.
 fn find(state: &store::State, text: &str) -> Result<(VmId, Arc<VmRecord>), Problem> {
     let missing = || {
-        Problem::field(ProblemKind::VmNotFound, "id", text, "must be the UUID or the name of a VM that a node has reported")
+        Problem::field(
+            ProblemKind::VmNotFound,
+            "id",
+            text,
+            "must be the UUID or the name of a VM that a node has reported",
+        )
     };
     if let Ok(id) = text.parse::<VmId>() {
         return state.vms().get(&id).map(|vm| (id, Arc::clone(vm))).ok_or_else(missing);
@@ -72,10 +77,7 @@ fn find(state: &store::State, text: &str) -> Result<(VmId, Arc<VmRecord>), Probl
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn list(
-    State(api): State<Api>,
-    mut params: Params,
-) -> Result<(HeaderMap, Json<Page<VmView>>), Problem> {
+pub async fn list(State(api): State<Api>, mut params: Params) -> Result<(HeaderMap, Json<Page<VmView>>), Problem> {
     let wanted = Wanted::take(&mut params)?;
     let limit = params.limit()?;
     let after: Option<VmId> = params.parse("after", "must be `next` of the page before, a UUID")?;
@@ -91,10 +93,7 @@ pub async fn list(
             .filter(|(_, vm)| state.is_none_or(|s| vm.verdict.state == s))
             .filter(|(_, vm)| node.as_ref().is_none_or(|n| vm.node == *n));
         let page = page(vms, limit, |(id, _)| id.to_string());
-        Page {
-            items: page.items.into_iter().map(|(id, vm)| compose::vm_view(all, *id, vm)).collect(),
-            next: page.next,
-        }
+        Page { items: page.items.into_iter().map(|(id, vm)| compose::vm_view(all, *id, vm)).collect(), next: page.next }
     });
     Ok((headers, Json(page)))
 }
@@ -120,9 +119,8 @@ pub async fn show(
     let wanted = Wanted::take(&mut params)?;
     params.finish(&["consistency"])?;
     let headers = make_current(&api, wanted).await?;
-    let view = published::read(api.published(), |state| {
-        find(state, &id).map(|(id, vm)| compose::vm_view(state, id, &vm))
-    })?;
+    let view =
+        published::read(api.published(), |state| find(state, &id).map(|(id, vm)| compose::vm_view(state, id, &vm)))?;
     Ok((headers, Json(view)))
 }
 
@@ -197,10 +195,7 @@ pub async fn history(
         let (id, vm) = find(state, &id)?;
         let events = state.events_after(after).filter(|e| story::concerns(&e.kind, id, &vm.node));
         let page = page(events, limit, |e| story::position_text((e.index, e.ordinal)));
-        Ok(Page {
-            items: page.items.into_iter().map(|e| story::event_view(state, e)).collect(),
-            next: page.next,
-        })
+        Ok(Page { items: page.items.into_iter().map(|e| story::event_view(state, e)).collect(), next: page.next })
     })?;
     Ok((headers, Json(page)))
 }
