@@ -36,8 +36,13 @@ pub struct Global {
     /// Base URL of a manager's API; several may be given, and the next is tried when one does not answer.
     /// `https://ADDRESS#m1` expects the certificate of manager m1.
     #[arg(
-        long, global = true, env = "VOUCH_API", value_name = "URL", value_delimiter = ',',
-        default_value = "http://127.0.0.1:7080", hide_env_values = true
+        long,
+        global = true,
+        env = "VOUCH_API",
+        value_name = "URL",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:7080",
+        hide_env_values = true
     )]
     pub api: Vec<String>,
     /// File with the bearer token.

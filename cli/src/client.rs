@@ -167,7 +167,9 @@ impl Client {
                 .context("the answer did not end in time")?
                 .map_err(|e| anyhow::anyhow!("the answer was cut off: {e}"))?
                 .to_bytes();
-            serde_json::from_slice(&bytes).context("the answer is not what this version of vouch expects").map_err(Into::into)
+            serde_json::from_slice(&bytes)
+                .context("the answer is not what this version of vouch expects")
+                .map_err(Into::into)
         })
     }
 
@@ -224,7 +226,10 @@ impl Client {
                 Err(Attempt::NotSent(e)) => unreachable.push(format!("{}: {e:#}", endpoint.url)),
                 Err(Attempt::Sent(e)) if *method == Method::GET => unreachable.push(format!("{}: {e:#}", endpoint.url)),
                 Err(Attempt::Sent(e)) => {
-                    return Err(CliError::new(Exit::Unavailable, e.context(format!("{} did not answer", endpoint.url))));
+                    return Err(CliError::new(
+                        Exit::Unavailable,
+                        e.context(format!("{} did not answer", endpoint.url)),
+                    ));
                 }
             }
         }

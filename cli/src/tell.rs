@@ -47,7 +47,11 @@ fn headline(vm: &VmView, paint: Paint) -> String {
     let known = match vm.source.as_str() {
         "watcher" => {
             let live: Vec<&str> = vm.watchers.iter().filter(|w| w.life == "live").map(|w| w.id.as_str()).collect();
-            let who = if live.is_empty() { "what was last recorded".to_owned() } else { format!("watchers {}", live.join(" and ")) };
+            let who = if live.is_empty() {
+                "what was last recorded".to_owned()
+            } else {
+                format!("watchers {}", live.join(" and "))
+            };
             format!("No manager hears node {}: this is known from {who}", vm.node)
         }
         _ => format!("Its node {} says so itself", vm.node),
@@ -104,7 +108,10 @@ fn advice(vm: &VmView) -> String {
             format!("safe to restart elsewhere: it provably runs nowhere{generation}{proof}")
         }
         "fence_first" => {
-            format!("fence node {} before you start it elsewhere: nothing proves that it does not run{generation}", vm.node)
+            format!(
+                "fence node {} before you start it elsewhere: nothing proves that it does not run{generation}",
+                vm.node
+            )
         }
         "blocked" => "do nothing: it executes twice, or an operation is under way".to_owned(),
         other => other.to_owned(),

@@ -1,1 +1,311 @@
-//! Snapshots.
+//! Snapshots of what people see: help, usage errors, reports, tables, and a verdict in words. The documents are fixed,
+//! so a change here is a change of the words and nothing else.
+
+use std::collections::BTreeMap;
+
+use clap::{CommandFactory, Parser};
+use vouch_manager::api::view::{
+    AdviceView, CauseView, ClusterView, EventView, EvidenceView, FaultView, HeardView, MemberView, NodeView,
+    NodeWordView, ObservationView, ProbeView, ReasonView, RelayView, StatementView, TimeView, VmView, VmWatcherView,
+    WatcherView,
+};
+use vouch_types::WallTime;
+
+use crate::args::Cli;
+use crate::commands;
+use crate::exit::{CliError, Exit};
+use crate::output::{Paint, age};
+use crate::tell;
+
+fn at(ms: u64) -> TimeView {
+    WallTime::from_unix_millis(1_795_383_407_042 + ms).into()
+}
+
+fn fault(cause: &str, detail: &str) -> FaultView {
+    FaultView {
+        cause: cause.to_owned(),
+        detail: detail.to_owned(),
+        causes: vec![CauseView { cause: cause.to_owned(), score: 100 }],
+    }
+}
+
+fn watcher(id: &str, node: &str, same_node: bool) -> VmWatcherView {
+    VmWatcherView { id: id.to_owned(), node: node.to_owned(), life: "live".to_owned(), same_node }
+}
+
+/// Returns a VM that is up by its node's word.
+fn healthy() -> VmView {
+    VmView {
+        id: "6f1c2a9e-0000-4000-8000-000000000001".to_owned(),
+        name: "desk-1".to_owned(),
+        node: "n1".to_owned(),
+        generation: 1,
+        state: "up".to_owned(),
+        since: at(0),
+        source: "direct".to_owned(),
+        source_since: at(0),
+        faults: Vec::new(),
+        shared_faults: 0,
+        notes: Vec::new(),
+        advice: AdviceView { action: "none".to_owned(), generation: None, proof: None },
+        reason: "its node says that it runs".to_owned(),
+        evidence: "ab".repeat(32),
+        version: 1,
+        watchers: vec![watcher("w1", "n1", true), watcher("w2", "n2", false)],
+        coverage: Vec::new(),
+        addresses: BTreeMap::new(),
+        probes: Vec::new(),
+        labels: BTreeMap::new(),
+        datastore: None,
+    }
+}
+
+fn evidence() -> EvidenceView {
+    let word = |age_ms, fresh| NodeWordView {
+        manager: "m1".to_owned(),
+        node: "n1".to_owned(),
+        state: "running".to_owned(),
+        generation: 1,
+        age_ms,
+        fresh,
+    };
+    let relay = |watcher: &str, node: &str, same_node, outcome: &str| RelayView {
+        watcher: watcher.to_owned(),
+        watcher_node: node.to_owned(),
+        same_node,
+        node: "n1".to_owned(),
+        outcome: outcome.to_owned(),
+        age_ms: 140,
+        fresh: true,
+    };
+    let observation = |watcher: &str, node: &str, same_node, outcome: &str, proven| ObservationView {
+        watcher: watcher.to_owned(),
+        watcher_node: node.to_owned(),
+        same_node,
+        network: "service".to_owned(),
+        probe: "rdp".to_owned(),
+        outcome: outcome.to_owned(),
+        reason: "closed".to_owned(),
+        message: "port 3389 refuses".to_owned(),
+        age_ms: 250,
+        fresh: true,
+        healthy: true,
+        proven,
+    };
+    EvidenceView {
+        vm: "6f1c2a9e-0000-4000-8000-000000000001".to_owned(),
+        manager: "m1".to_owned(),
+        leads: true,
+        live: true,
+        digest: "ab".repeat(32),
+        explanation: vec!["the node's own word is not heard: watchers speak for it".to_owned()],
+        node_words: vec![word(2_300, false)],
+        statements: vec![StatementView {
+            watcher: "w1".to_owned(),
+            node: "n1".to_owned(),
+            state: "running".to_owned(),
+            generation: 1,
+            age_ms: 140,
+            fresh: true,
+        }],
+        observations: vec![observation("w1", "n1", true, "down", true), observation("w2", "n2", false, "down", false)],
+        relays: vec![relay("w1", "n1", true, "reached"), relay("w2", "n2", false, "silent")],
+    }
+}
+
+#[test]
+fn the_help_names_every_command_and_exit_code() {
+    Cli::command().debug_assert();
+    insta::assert_snapshot!("help", Cli::command().term_width(100).render_long_help());
+    let mut command = Cli::command().term_width(100);
+    command.build();
+    for group in ["vm", "dev", "pki"] {
+        let help = command.find_subcommand_mut(group).unwrap().render_long_help();
+        insta::assert_snapshot!(format!("help_{group}"), help);
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_told_by_its_field_and_ends_with_2() {
+    let mut all = String::new();
+    for line in [
+        "vouch",
+        "vouch vm",
+        "vouch vm shwo desk-1",
+        "vouch vm show",
+        "vouch vm ls -o yaml",
+        "vouch manager",
+        "vouch node",
+        "vouch node --config a.toml ls",
+        "vouch pki issue dir --role king --id m1",
+        "vouch pki issue dir --role manager --id m1 --days 3",
+        "vouch event ls --vm desk-1",
+    ] {
+        let e = Cli::try_parse_from(line.split(' ')).expect_err(line);
+        assert_eq!(e.exit_code(), 2, "{line}");
+        let text = e.render().to_string();
+        // Help that stands for a missing subcommand is covered by its own snapshot.
+        let text = text.lines().take(if text.starts_with("error") { 6 } else { 1 }).collect::<Vec<_>>().join("\n");
+        all.push_str(&format!("$ {line}\n{}\n\n", text.trim_end()));
+    }
+    insta::assert_snapshot!("usage_errors", all);
+}
+
+#[test]
+fn a_failed_start_prints_its_whole_chain_once() {
+    let source = std::io::Error::other("address in use");
+    let error = anyhow::Error::new(source).context("api.listen 127.0.0.1:7080: cannot be bound").context("manager m1");
+    let error = CliError::new(Exit::Failed, error);
+    insta::assert_snapshot!(error.render(), @r"
+    vouch: manager m1
+      because: api.listen 127.0.0.1:7080: cannot be bound
+      because: address in use
+    ");
+    let codes = [Exit::Ok, Exit::Failed, Exit::NotFound, Exit::Unavailable, Exit::Denied, Exit::Storage, Exit::Config];
+    assert_eq!(codes.map(Exit::code), [0, 1, 3, 4, 5, 74, 78]);
+}
+
+#[test]
+fn a_verdict_is_told_as_a_person_would() {
+    insta::assert_snapshot!("vm_show_direct", tell::verdict(&healthy(), None, Paint::Plain));
+    let cut = VmView {
+        state: "degraded".to_owned(),
+        source: "watcher".to_owned(),
+        source_since: at(90_000),
+        faults: vec![fault("manager_node_path", ""), fault("service(rdp)", "closed")],
+        shared_faults: 1,
+        notes: vec![fault("guest_agent", "silent")],
+        coverage: vec![ReasonView::new("no_watcher_elsewhere", "no live watcher on a node other than n1")],
+        ..healthy()
+    };
+    insta::assert_snapshot!("vm_show_cut", tell::verdict(&cut, Some(&evidence()), Paint::Plain));
+    let lost = VmView {
+        state: "lost".to_owned(),
+        source: "watcher".to_owned(),
+        faults: vec![FaultView {
+            causes: vec![
+                CauseView { cause: "node".to_owned(), score: 50 },
+                CauseView { cause: "node_isolated".to_owned(), score: 50 },
+            ],
+            ..fault("node", "")
+        }],
+        shared_faults: 1,
+        advice: AdviceView { action: "fence_first".to_owned(), generation: Some(1), proof: None },
+        reason: "silent on every path".to_owned(),
+        watchers: Vec::new(),
+        ..healthy()
+    };
+    insta::assert_snapshot!("vm_show_lost", tell::verdict(&lost, Some(&EvidenceView::default()), Paint::Plain));
+}
+
+#[test]
+fn colours_change_nothing_but_the_colour() {
+    let plain = tell::verdict(&healthy(), Some(&evidence()), Paint::Plain);
+    let coloured = tell::verdict(&healthy(), Some(&evidence()), Paint::Colour);
+    assert!(coloured.contains("\x1b[32mup\x1b[0m"));
+    let mut stripped = String::new();
+    let mut parts = coloured.split("\x1b[");
+    stripped.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        stripped.push_str(part.split_once('m').unwrap().1);
+    }
+    assert_eq!(stripped, plain);
+}
+
+#[test]
+fn tables_are_as_they_were() {
+    let cut = VmView {
+        name: "a-much-longer-name".to_owned(),
+        source: "watcher".to_owned(),
+        faults: vec![fault("manager_node_path", ""), fault("service(rdp)", "closed")],
+        ..healthy()
+    };
+    insta::assert_snapshot!("vm_ls", commands::vm::list(&[healthy(), cut], Paint::Plain));
+
+    let heard = |manager: &str, stream: &str| HeardView {
+        manager: manager.to_owned(),
+        peer: "n1".to_owned(),
+        stream: stream.to_owned(),
+        networks: vec!["management".to_owned()],
+        age_ms: Some(420),
+    };
+    let node = NodeView {
+        id: "n1".to_owned(),
+        rack: None,
+        driver: "qemu".to_owned(),
+        relay: "10.1.0.11:7002".to_owned(),
+        boot: "00000000-0000-4000-8000-000000000009".to_owned(),
+        source: "direct".to_owned(),
+        since: at(0),
+        faults: Vec::new(),
+        vms: BTreeMap::from([("up".to_owned(), 2), ("down".to_owned(), 1)]),
+        watchers: vec!["w1".to_owned()],
+        heard: vec![heard("m1", "open"), heard("m2", "reset")],
+        deaf_managers: vec!["m2".to_owned()],
+    };
+    insta::assert_snapshot!("node_ls", commands::node::tell(&[node], Paint::Plain));
+
+    let watcher = WatcherView {
+        id: "w1".to_owned(),
+        node: "n1".to_owned(),
+        life: "live".to_owned(),
+        placed: 8,
+        incarnation: Some(1),
+        vms: vec!["x".to_owned(), "y".to_owned()],
+        assignment: 2,
+        heard: vec![heard("m1", "open")],
+    };
+    insta::assert_snapshot!("watcher_ls", commands::watcher::tell(&[watcher], Paint::Plain));
+
+    let probe = ProbeView {
+        name: "rdp".to_owned(),
+        version: "0.1.0".to_owned(),
+        digest: "cd".repeat(32),
+        size: 203_557,
+        imports: vec!["vouch:probe/types@0.1.0".to_owned(), "wasi:sockets/tcp@0.2.6".to_owned()],
+        shipped: true,
+    };
+    insta::assert_snapshot!("probe_ls", commands::probe::tell(&[probe]));
+
+    let cluster = ClusterView {
+        id: Some("00000000-0000-4000-8000-000000000007".to_owned()),
+        manager: "m2".to_owned(),
+        role: "follower".to_owned(),
+        leader: Some("m1".to_owned()),
+        term: 3,
+        applied: 42,
+        members: (1..=2)
+            .map(|i| MemberView {
+                id: format!("m{i}"),
+                voter: true,
+                addresses: BTreeMap::from([("management".to_owned(), format!("10.1.0.{i}:7001"))]),
+                api: None,
+            })
+            .collect(),
+        notes: vec![ReasonView::new("manager_deaf", "m2 cannot hear node n1, which other managers hear")],
+    };
+    insta::assert_snapshot!("cluster_status", commands::cluster::tell(&cluster, Paint::Plain));
+    let none = ClusterView { id: None, leader: None, members: Vec::new(), notes: Vec::new(), ..cluster };
+    insta::assert_snapshot!("cluster_status_none", commands::cluster::tell(&none, Paint::Plain));
+
+    let event = EventView {
+        id: "42.0".to_owned(),
+        index: 42,
+        ordinal: 0,
+        at: at(0),
+        kind: "path_recovered".to_owned(),
+        vm: None,
+        node: Some("n1".to_owned()),
+        text: "node n1: its own word rules again".to_owned(),
+        detail: serde_json::Value::Null,
+    };
+    insta::assert_snapshot!(commands::event::line(&event), @"2026-11-22T21:36:47.042Z      42.0  node n1: its own word rules again");
+}
+
+#[test]
+fn ages_are_told_in_the_unit_that_fits() {
+    let told = [0, 1_230, 9_999, 10_000, 119_999, 120_000, 7_200_000].map(age);
+    assert_eq!(told, ["0.0 s", "1.2 s", "9.9 s", "10 s", "119 s", "2 min", "2 h"]);
+}
+
+mod bad_input;

@@ -13,8 +13,7 @@ use vouch_manager::api::view::FaultView;
 
 /// Returns faults in one cell.
 fn faults(list: &[FaultView]) -> String {
-    let words: Vec<String> =
-        list.iter().map(|f| format!("{} {}", f.cause, f.detail).trim_end().to_owned()).collect();
+    let words: Vec<String> = list.iter().map(|f| format!("{} {}", f.cause, f.detail).trim_end().to_owned()).collect();
     words.join(", ")
 }
 

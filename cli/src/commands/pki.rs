@@ -64,7 +64,8 @@ pub fn make_ca(dir: &Path) -> anyhow::Result<CertificateAuthority> {
 pub fn issue(dir: &Path, owner: &PeerIdentity, name: &str, validity: Duration) -> anyhow::Result<()> {
     let read = |file: &str| {
         let path = dir.join(file);
-        fs::read_to_string(&path).with_context(|| format!("{}: cannot be read (make it with vouch pki init)", path.display()))
+        fs::read_to_string(&path)
+            .with_context(|| format!("{}: cannot be read (make it with vouch pki init)", path.display()))
     };
     let ca = CertificateAuthority::from_pem(&read("ca.pem")?, &read("ca.key")?)?;
     let issued = ca.issue(owner, SystemWallClock.now(), validity)?;

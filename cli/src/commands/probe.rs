@@ -27,9 +27,10 @@ pub fn run(global: &Global, command: &ProbeCommand) -> Result<(), CliError> {
 
 fn push(global: &Global, file: &Path, name: Option<&str>, version: &str) -> Result<(), CliError> {
     let stem = || file.file_stem().map(|s| s.to_string_lossy().replace('_', "-"));
-    let name = name.map(ToOwned::to_owned).or_else(stem).ok_or_else(|| {
-        CliError::text(Exit::Failed, format!("{}: names no file", file.display()))
-    })?;
+    let name = name
+        .map(ToOwned::to_owned)
+        .or_else(stem)
+        .ok_or_else(|| CliError::text(Exit::Failed, format!("{}: names no file", file.display())))?;
     let component = std::fs::read(file).with_context(|| format!("{}: cannot be read", file.display()))?;
     let path = format!("/v1/probes?name={}&version={}", escape(&name), escape(version));
     let probe: ProbeView = Client::new(global)?.post(&path, component)?;
@@ -42,8 +43,9 @@ fn push(global: &Global, file: &Path, name: Option<&str>, version: &str) -> Resu
 /// Returns probes for people.
 pub fn tell(probes: &[ProbeView]) -> String {
     // What every guest of a language with a standard library names says nothing; what it can reach does.
-    let telling = |import: &&String| import.starts_with("vouch:") || import.starts_with("wasi:sockets/tcp")
-        || import.starts_with("wasi:sockets/udp");
+    let telling = |import: &&String| {
+        import.starts_with("vouch:") || import.starts_with("wasi:sockets/tcp") || import.starts_with("wasi:sockets/udp")
+    };
     let rows = probes.iter().map(|p| {
         let reach: Vec<String> = p
             .imports
@@ -53,7 +55,14 @@ pub fn tell(probes: &[ProbeView]) -> String {
             .map(|i| i.split('@').next().unwrap_or(i).to_owned())
             .collect();
         let origin = if p.shipped { "shipped" } else { "uploaded" };
-        vec![p.name.clone(), p.version.clone(), origin.to_owned(), p.size.to_string(), short(&p.digest), reach.join(", ")]
+        vec![
+            p.name.clone(),
+            p.version.clone(),
+            origin.to_owned(),
+            p.size.to_string(),
+            short(&p.digest),
+            reach.join(", "),
+        ]
     });
     table(&["probe", "version", "origin", "bytes", "sha256", "may use"], rows)
 }

@@ -223,9 +223,10 @@ impl Layout {
         forwarder: &mut Forwarder,
     ) -> anyhow::Result<String> {
         let id = &node.id;
-        let routes = self.nodes.iter().map(|from| {
-            Route { from: from.watchers_management.clone(), link: format!("w@{}-{id}", from.id) }
-        });
+        let routes = self
+            .nodes
+            .iter()
+            .map(|from| Route { from: from.watchers_management.clone(), link: format!("w@{}-{id}", from.id) });
         let advertised = forwarder.add(SocketAddr::new(LOCALHOST, 0), node.relay, routes.collect()).await?;
         let mut text = format!(
             "# Made by \"vouch dev\".\nid = \"{id}\"\nrack = \"r-{id}\"\ndata_dir = {}\nrelay = \"{}\"\n\
@@ -240,12 +241,7 @@ impl Layout {
             writeln!(text, "\n[[manager]]\nid = \"{}\"\nmanagement = \"{at}\"", manager.id)?;
         }
         writeln!(text, "\n[hypervisor]\ndriver = \"local\"\nvm_dir = {}", quoted(&self.vm_dir(node)))?;
-        writeln!(
-            text,
-            "\n[watchers]\nenabled = true\nbinary = {}\nprobes_dir = {}",
-            quoted(watcher),
-            quoted(probes)
-        )?;
+        writeln!(text, "\n[watchers]\nenabled = true\nbinary = {}\nprobes_dir = {}", quoted(watcher), quoted(probes))?;
         for (network, pool) in [("management", &node.watchers_management), ("service", &node.watchers_service)] {
             let pool: Vec<String> = pool.iter().map(|ip| format!("\"{ip}\"")).collect();
             writeln!(text, "\n[watchers.{network}]\naddresses = [{}]\nprefix_len = 24", pool.join(", "))?;

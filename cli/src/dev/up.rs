@@ -266,7 +266,9 @@ fn look(global: &Global) -> Result<(), String> {
     let live = watchers.items.iter().filter(|watcher| watcher.life == "live").count();
     let covered = vms.items.iter().filter(|vm| vm.coverage.is_empty()).count();
     if covered < wanted {
-        return Err(format!("{covered} of {wanted} VMs have a live watcher on their node and one elsewhere ({live} live)"));
+        return Err(format!(
+            "{covered} of {wanted} VMs have a live watcher on their node and one elsewhere ({live} live)"
+        ));
     }
     Ok(())
 }
