@@ -23,7 +23,7 @@ use crate::live_view::Live;
 use crate::raft::{Consensus, ConsensusConfig, InitializeError, ProposeError, StartError};
 use crate::seams::{BlobError, BlobStore, Clock, Follower, Rng, WallClock};
 use crate::secrets::new_grant_key;
-use crate::service::Service;
+use crate::service::{MembersRaft, Service};
 use crate::store::codec::{decode, encode};
 use crate::store::{LogStore, Stores};
 
@@ -169,6 +169,7 @@ impl Manager {
             timing: parts.timing.clone(),
             others: parts.members.keys().copied().filter(|m| *m != parts.manager).collect(),
             clock,
+            rng: Arc::clone(&parts.rng),
             consensus: consensus.clone(),
             peer_link: Arc::clone(&parts.peer_link),
             detector: detector.clone(),
@@ -240,7 +241,8 @@ impl ManagerHandle {
 
     /// Returns what other managers' Raft calls.
     pub fn raft_service(&self) -> Arc<dyn RaftService> {
-        self.0.consensus.service()
+        let members = self.0.members.keys().copied().collect();
+        Arc::new(MembersRaft { members, raft: self.0.consensus.service() })
     }
 
     /// Returns what nodes, watchers and other managers call.

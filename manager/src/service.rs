@@ -1,9 +1,13 @@
 //! What a manager does with the streams and requests of others: each goes to the part that owns it.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use futures::stream::BoxStream;
 use vouch_types::{Command, Digest, ManagerId, NodeId, WatcherId};
 use vouch_wire::convert;
-use vouch_wire::links::{LinkError, ManagerService, Session};
+use vouch_wire::links::{LinkError, ManagerService, RaftCall, RaftService, Session};
 use vouch_wire::proto;
 use vouch_wire::proto::forward_request::Request;
 use vouch_wire::proto::forward_response::Response;
@@ -67,6 +71,41 @@ impl Service {
     }
 }
 
+/// Raft, for members alone: a certificate of a manager that was never configured here opens nothing.
+pub(crate) struct MembersRaft {
+    pub(crate) members: BTreeSet<ManagerId>,
+    pub(crate) raft: Arc<dyn RaftService>,
+}
+
+impl MembersRaft {
+    fn admit(&self, from: ManagerId) -> Result<(), LinkError> {
+        if self.members.contains(&from) {
+            return Ok(());
+        }
+        tracing::warn!(manager_id = %from, "raft call refused: no member");
+        Err(LinkError::Refused(format!("{from} is no member")))
+    }
+}
+
+#[async_trait]
+impl RaftService for MembersRaft {
+    async fn call(&self, from: ManagerId, request: RaftCall) -> Result<Vec<u8>, LinkError> {
+        self.admit(from)?;
+        self.raft.call(from, request).await
+    }
+
+    async fn append_stream(
+        &self,
+        from: ManagerId,
+        requests: BoxStream<'static, Vec<u8>>,
+    ) -> BoxStream<'static, Result<Vec<u8>, LinkError>> {
+        match self.admit(from) {
+            Ok(()) => self.raft.append_stream(from, requests).await,
+            Err(refused) => Box::pin(futures::stream::iter([Err(refused)])),
+        }
+    }
+}
+
 #[async_trait]
 impl ManagerService for Service {
     async fn node_session(&self, node: NodeId, session: Session<proto::FromNode, proto::ToNode>) {
@@ -78,7 +117,11 @@ impl ManagerService for Service {
     }
 
     async fn evidence_session(&self, manager: ManagerId, session: Session<proto::EvidenceFrame, proto::EvidenceFrame>) {
-        self.0.0.fleet.accept_evidence(manager, session);
+        if self.0.0.members.contains_key(&manager) {
+            self.0.0.fleet.accept_evidence(manager, session);
+        } else {
+            tracing::warn!(manager_id = %manager, "evidence stream refused: no member");
+        }
     }
 
     async fn forward(&self, manager: ManagerId, request: proto::ForwardRequest) -> proto::ForwardResponse {
@@ -102,5 +145,44 @@ impl ManagerService for Service {
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::StreamExt;
+    use vouch_wire::links::RaftCallKind;
+
+    struct Echo;
+
+    #[async_trait]
+    impl RaftService for Echo {
+        async fn call(&self, _from: ManagerId, request: RaftCall) -> Result<Vec<u8>, LinkError> {
+            Ok(request.body)
+        }
+
+        async fn append_stream(
+            &self,
+            _from: ManagerId,
+            requests: BoxStream<'static, Vec<u8>>,
+        ) -> BoxStream<'static, Result<Vec<u8>, LinkError>> {
+            Box::pin(requests.map(Ok))
+        }
+    }
+
+    #[tokio::test]
+    async fn raft_answers_members_alone() {
+        let members = BTreeSet::from([ManagerId::new(1), ManagerId::new(2)]);
+        let raft = MembersRaft { members, raft: Arc::new(Echo) };
+        let call = || RaftCall { kind: RaftCallKind::Vote, body: b"x".to_vec() };
+        assert_eq!(raft.call(ManagerId::new(2), call()).await.unwrap(), b"x");
+        let refused = raft.call(ManagerId::new(3), call()).await.expect_err("refused");
+        assert!(matches!(refused, LinkError::Refused(why) if why.contains("m3")));
+        let requests = || futures::stream::iter([b"x".to_vec()]).boxed();
+        let answers: Vec<_> = raft.append_stream(ManagerId::new(2), requests()).await.collect().await;
+        assert!(matches!(answers.as_slice(), [Ok(body)] if body == b"x"));
+        let answers: Vec<_> = raft.append_stream(ManagerId::new(3), requests()).await.collect().await;
+        assert!(matches!(answers.as_slice(), [Err(LinkError::Refused(_))]));
     }
 }

@@ -1,26 +1,28 @@
 //! Nonces of asks as they travel, and when each was asked.
 //!
-//! A detector's nonces are unique within its process. A watcher and a relay hear several managers over time, and a
-//! statement repeats the nonce under its signature, so a travelling nonce also names the manager and its life:
+//! A detector's nonces are small numbers in a row. A relay signs a statement for whatever nonce a watcher shows it, so
+//! a watcher that could guess one could fetch a statement now and show it later as fresh. A travelling nonce is
+//! therefore drawn at random for each ask; its first byte names the manager, so that whoever hears the answer can tell
+//! whose it is:
 //!
 //! ```text
-//!  63      56 55                  32 31                 0
-//!  | manager | life (ms, lowest 24) | nonce, lowest 32  |
+//!  63      56 55                                       0
+//!  | manager | random, unique among the asks kept here |
 //! ```
 //!
-//! So whoever hears an answer can tell whose it is, and an old statement cannot pass for the answer to a new ask.
+//! A manager that was started again knows none of its earlier ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use vouch_types::{Incarnation, ManagerId, Moment, Nonce, WatcherId};
+use vouch_types::{ManagerId, Moment, Nonce, WatcherId};
+
+use crate::seams::Rng;
 
 /// How many asks are remembered whose answers may still come.
 pub(crate) const ASKS_KEPT: usize = 4_096;
 
 const MANAGER_SHIFT: u32 = 56;
-const LIFE_SHIFT: u32 = 32;
-const LIFE_MASK: u64 = 0x00ff_ffff;
-const NONCE_MASK: u64 = 0xffff_ffff;
+const RANDOM_MASK: u64 = (1 << MANAGER_SHIFT) - 1;
 
 /// Whose ask an answer answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,26 +40,44 @@ pub(crate) enum Asker {
     Nobody,
 }
 
+/// An ask whose answer may still come.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    watcher: WatcherId,
+    nonce: Nonce,
+    at: Moment,
+}
+
 /// The asks of this manager.
 #[derive(Debug)]
 pub(crate) struct AskBook {
     own: ManagerId,
-    head: u64,
-    asked: BTreeMap<u64, (WatcherId, Moment)>,
+    asked: BTreeMap<u64, Asked>,
+    /// The same, oldest first.
+    order: VecDeque<u64>,
 }
 
 impl AskBook {
-    pub(crate) fn new(own: ManagerId, incarnation: Incarnation) -> Self {
-        let head = own.get() << MANAGER_SHIFT | (incarnation.get() & LIFE_MASK) << LIFE_SHIFT;
-        Self { own, head, asked: BTreeMap::new() }
+    pub(crate) fn new(own: ManagerId) -> Self {
+        Self { own, asked: BTreeMap::new(), order: VecDeque::new() }
     }
 
     /// Notes an ask of this manager, and returns the nonce that it travels with.
-    pub(crate) fn note(&mut self, watcher: WatcherId, nonce: Nonce, now: Moment) -> Nonce {
-        let travelling = self.head | (nonce.get() & NONCE_MASK);
-        self.asked.insert(travelling, (watcher, now));
-        while self.asked.len() > ASKS_KEPT {
-            self.asked.pop_first();
+    pub(crate) fn note(&mut self, rng: &dyn Rng, watcher: WatcherId, nonce: Nonce, at: Moment) -> Nonce {
+        let travelling = loop {
+            let mut bytes = [0; 8];
+            rng.fill(&mut bytes);
+            let drawn = self.own.get() << MANAGER_SHIFT | u64::from_le_bytes(bytes) & RANDOM_MASK;
+            if !self.asked.contains_key(&drawn) {
+                break drawn;
+            }
+        };
+        self.asked.insert(travelling, Asked { watcher, nonce, at });
+        self.order.push_back(travelling);
+        while self.order.len() > ASKS_KEPT {
+            if let Some(oldest) = self.order.pop_front() {
+                self.asked.remove(&oldest);
+            }
         }
         Nonce::new(travelling)
     }
@@ -72,9 +92,7 @@ impl AskBook {
             return Asker::Other(manager);
         }
         match self.asked.get(&travelling.get()) {
-            Some((asked_watcher, asked)) if *asked_watcher == watcher => {
-                Asker::Own { nonce: Nonce::new(travelling.get() & NONCE_MASK), asked: *asked }
-            }
+            Some(ask) if ask.watcher == watcher => Asker::Own { nonce: ask.nonce, asked: ask.at },
             Some(_) | None => Asker::Nobody,
         }
     }
@@ -83,19 +101,50 @@ impl AskBook {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seams::SeededRng;
+
+    /// Repeats its bytes.
+    struct Dice(std::sync::Mutex<u8>);
+
+    impl Rng for Dice {
+        fn fill(&self, buffer: &mut [u8]) {
+            // Each number comes twice.
+            let mut drawn = self.0.lock().unwrap();
+            buffer.fill(*drawn / 2);
+            *drawn += 1;
+        }
+    }
 
     #[test]
     fn an_answer_counts_for_the_manager_life_and_watcher_that_were_asked() {
         let at = Moment::from_micros(9);
+        let rng = SeededRng::new(3);
         let (w1, w2) = (WatcherId::new(1), WatcherId::new(2));
-        let mut asks = AskBook::new(ManagerId::new(1), Incarnation::new(7));
-        let travelling = asks.note(w1, Nonce::new(5), at);
+        let mut asks = AskBook::new(ManagerId::new(1));
+        let travelling = asks.note(&rng, w1, Nonce::new(5), at);
         assert_eq!(asks.asker(w1, travelling), Asker::Own { nonce: Nonce::new(5), asked: at });
         assert_eq!(asks.asker(w2, travelling), Asker::Nobody, "another watcher was asked");
-        let restarted = AskBook::new(ManagerId::new(1), Incarnation::new(8));
+        let restarted = AskBook::new(ManagerId::new(1));
         assert_eq!(restarted.asker(w1, travelling), Asker::Nobody, "an earlier life asked");
-        let other = AskBook::new(ManagerId::new(2), Incarnation::new(7));
+        let other = AskBook::new(ManagerId::new(2));
         assert_eq!(other.asker(w1, travelling), Asker::Other(ManagerId::new(1)));
         assert_eq!(asks.asker(w1, Nonce::new(0)), Asker::Nobody);
+    }
+
+    #[test]
+    fn a_nonce_that_is_open_is_not_drawn_again_and_the_oldest_are_forgotten() {
+        let at = Moment::from_micros(9);
+        let watcher = WatcherId::new(1);
+        let mut asks = AskBook::new(ManagerId::new(1));
+        let dice = Dice(std::sync::Mutex::new(0));
+        let first = asks.note(&dice, watcher, Nonce::new(1), at);
+        assert_ne!(asks.note(&dice, watcher, Nonce::new(2), at), first);
+        let rng = SeededRng::new(3);
+        let kept: Vec<Nonce> = (0..ASKS_KEPT as u64).map(|n| asks.note(&rng, watcher, Nonce::new(n), at)).collect();
+        assert_eq!(asks.asker(watcher, first), Asker::Nobody);
+        assert!(kept.iter().all(|nonce| asks.asker(watcher, *nonce) != Asker::Nobody));
+        let mut next = kept.windows(2).map(|pair| pair[1].get().wrapping_sub(pair[0].get()));
+        let step = next.next();
+        assert!(next.any(|other| Some(other) != step), "the next one does not follow from the last ones");
     }
 }

@@ -81,7 +81,7 @@ impl Book {
             nodes: BTreeMap::new(),
             watchers: BTreeMap::new(),
             peers: BTreeMap::new(),
-            asks: AskBook::new(own, incarnation),
+            asks: AskBook::new(own),
             counters,
             last_session: 0,
         }

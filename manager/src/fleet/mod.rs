@@ -42,7 +42,7 @@ use vouch_wire::proto;
 use crate::counters::Counters;
 use crate::detect::DetectorInput;
 use crate::raft::Consensus;
-use crate::seams::{Clock, Followed, Follower};
+use crate::seams::{Clock, Followed, Follower, Rng};
 
 use book::Book;
 pub(crate) use node_words::NodeWords;
@@ -62,6 +62,7 @@ pub(crate) struct FleetParts {
     pub(crate) timing: Timing,
     pub(crate) others: Vec<ManagerId>,
     pub(crate) clock: Clock,
+    pub(crate) rng: Arc<dyn Rng>,
     pub(crate) consensus: Consensus,
     pub(crate) peer_link: Arc<dyn PeerLink>,
     pub(crate) detector: mpsc::Sender<DetectorInput>,

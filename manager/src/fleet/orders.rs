@@ -153,7 +153,8 @@ impl Fleet {
 
     /// Asks a watcher to look now; returns whether the ask is on its way.
     pub(crate) fn ask(&self, ask: &Ask) -> bool {
-        let nonce = self.book().asks.note(ask.watcher, ask.nonce, self.parts().clock.now());
+        let now = self.parts().clock.now();
+        let nonce = self.book().asks.note(&*self.parts().rng, ask.watcher, ask.nonce, now);
         let message = proto::Ask {
             nonce: nonce.get(),
             deadline_micros: u64::try_from(ask.deadline.as_micros()).unwrap_or(u64::MAX),
