@@ -73,6 +73,16 @@ impl Client {
         self
     }
 
+    /// Returns the URL of a path, for a test that has to say more than a good client would.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// Returns the value of the header `Authorization`.
+    pub fn authorization(&self) -> String {
+        format!("Bearer {}", self.token)
+    }
+
     /// Calls GET; a status of 4xx or 5xx is an answer, not an error.
     ///
     /// # Errors
