@@ -209,8 +209,8 @@ async fn a_vm_whose_monitor_was_never_heard_is_named_with_its_description_in_an_
 #[tokio::test]
 async fn a_damaged_record_concerns_its_machine_alone_and_starts_nothing_twice() {
     let mut bed = bed("local", "");
-    // Writes its pid, as a VM of the driver does, and keeps its command line.
-    bed.config.hypervisor.local.binary = Some(bed.script("vm", "echo $$ > pid; mkfifo f; read x <> f"));
+    // Writes its pid, as a VM of the driver does, and its command line names its folder.
+    bed.config.hypervisor.local.binary = Some(bed.script("vm", "echo $$ > pid; exec tail -f \"$5/pid\""));
     let other = other_file();
     let id = MachineId::Vm(vm());
     let first = bed.open().await;
@@ -285,7 +285,8 @@ async fn a_watcher_is_created_once_survives_the_agent_and_gives_its_address_back
 async fn a_watcher_whose_record_is_damaged_is_told_as_unknown_and_its_place_is_not_given_away() {
     let extra = "[watchers]\nenabled = true\nprobes_dir = \"p\"\n[watchers.management]\naddresses = [\"127.0.9.1\"]\nprefix_len = 8\n";
     let mut bed = bed("local", extra);
-    bed.config.watchers.binary = bed.script("watcher", "mkfifo f; read x <> f");
+    // Its command line names its boot file, as a watcher's does.
+    bed.config.watchers.binary = bed.script("watcher", "exec tail -f \"$3\"");
     let watcher = WatcherId::new(3);
     let first = bed.open().await;
     first.create_watcher(order(9)).await.unwrap();
