@@ -1,7 +1,7 @@
 //! Answers of watchers to asks: dated by the ask, their statements checked with the key of the node that signed.
 
 use vouch_detector::Event;
-use vouch_types::{ManagerId, Moment, Network, NodeId, Nonce, RelayOutcome, WatcherHealth, WatcherId};
+use vouch_types::{Incarnation, ManagerId, Moment, Network, NodeId, Nonce, RelayOutcome, WatcherHealth, WatcherId};
 use vouch_wire::convert::WatcherAnswer;
 use vouch_wire::{proto, sign};
 
@@ -37,6 +37,14 @@ impl Book {
         let session = entry.sessions.session_mut(id, network).ok_or(Refusal::Replaced)?;
         session.arrived = now;
         let incarnation = session.incarnation;
+        if incarnation < entry.words.incarnation {
+            self.counters.add(Count::StaleDropped, "watcher", 1);
+            return Err(Refusal::StaleLife);
+        }
+        if answer.assignment < entry.words.assignment {
+            self.counters.add(Count::StaleDropped, "answer", 1);
+            return Ok(Vec::new());
+        }
         let begun_of = |tick| self.ticks.sent(tick);
         let (observations, _) = dated_all(answer.observations.clone(), |o| begun_of(o.begun));
         let (relays, _) = dated_all(answer.relays.clone(), |r| begun_of(r.begun));
@@ -94,14 +102,20 @@ impl Book {
         }
     }
 
-    /// Takes an answer that another manager handed on, with the age of each check.
+    /// Takes an answer that another manager handed on, with the life that gave it and the age of each check.
     pub(crate) fn relayed_answer(
         &mut self,
         context: &AnswerContext<'_>,
+        incarnation: Incarnation,
         answer: WatcherAnswer,
         begun: &[Option<Moment>],
     ) -> Vec<Event> {
         let watcher = context.watcher;
+        let words = &mut self.watchers.entry(watcher).or_default().words;
+        if words.is_stale_life(incarnation) || answer.assignment < words.assignment {
+            self.counters.add(Count::StaleDropped, "answer", 1);
+            return Vec::new();
+        }
         let Asker::Own { nonce, asked } = self.asks.asker(watcher, answer.nonce) else {
             self.counters.add(Count::StaleDropped, "answer", 1);
             return Vec::new();
@@ -153,7 +167,7 @@ impl Book {
 fn heard(
     context: &AnswerContext<'_>,
     network: Network,
-    incarnation: vouch_types::Incarnation,
+    incarnation: Incarnation,
     begun: Moment,
     health: WatcherHealth,
 ) -> Event {
@@ -171,4 +185,100 @@ fn answer_events(
     let relayed = relays.into_iter().map(|r| Event::RelayObserved(r.seen.at(watcher, r.begun, asked)));
     let observed = observations.into_iter().map(|o| Event::Observed(o.seen.at(watcher, o.begun, asked)));
     relayed.chain(observed).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::counters::Counters;
+    use crate::fleet::watcher_words::DatedReport;
+    use crate::seams::SeededRng;
+    use tokio::sync::mpsc;
+    use vouch_types::{AssignmentGeneration, Timing};
+
+    const NOW: Moment = Moment::from_micros(9_000_000);
+
+    struct Desk {
+        book: Book,
+        watcher: WatcherId,
+        counters: Counters,
+        travelling: Nonce,
+    }
+
+    /// A book with an open ask of a watcher whose third life works by the fifth assignment.
+    fn desk() -> Desk {
+        let counters = Counters::default();
+        let own = ManagerId::new(1);
+        let mut book = Book::new(own, Incarnation::new(1), Timing::default(), counters.clone());
+        let watcher = WatcherId::new(1);
+        let words = &mut book.watchers.entry(watcher).or_default().words;
+        assert!(!words.is_stale_life(Incarnation::new(3)));
+        let report = DatedReport { assignment: AssignmentGeneration::new(5), full: true, ..DatedReport::default() };
+        assert!(words.take(&report));
+        let travelling = book.asks.note(&SeededRng::new(1), watcher, Nonce::new(4), NOW);
+        Desk { book, watcher, counters, travelling }
+    }
+
+    impl Desk {
+        fn answer(&self, generation: u64) -> WatcherAnswer {
+            WatcherAnswer {
+                nonce: self.travelling,
+                assignment: AssignmentGeneration::new(generation),
+                observations: Vec::new(),
+                relays: Vec::new(),
+                statements: Vec::new(),
+                complete: true,
+                health: None,
+            }
+        }
+
+        fn relayed(&mut self, incarnation: u64, generation: u64) -> Vec<Event> {
+            let statement_key = |_: &NodeId| None;
+            let context =
+                AnswerContext { watcher: self.watcher, heard_by: ManagerId::new(2), statement_key: &statement_key };
+            let answer = self.answer(generation);
+            self.book.relayed_answer(&context, Incarnation::new(incarnation), answer, &[])
+        }
+
+        fn first_hand(&mut self, generation: u64) -> Taken {
+            let statement_key = |_: &NodeId| None;
+            let context =
+                AnswerContext { watcher: self.watcher, heard_by: ManagerId::new(1), statement_key: &statement_key };
+            let (outbound, _inbound) = mpsc::channel(8);
+            let network = Network::Management;
+            let life = Incarnation::new(3);
+            let opened = self.book.open_watcher(self.watcher, life, network, NOW, outbound);
+            let (id, ..) = opened.expect("opened");
+            let answer = self.answer(generation);
+            self.book.watcher_answer(&context, id, network, &proto::Answer::default(), answer, NOW)
+        }
+
+        fn dropped(&self) -> u64 {
+            self.counters.total(Count::StaleDropped)
+        }
+    }
+
+    fn is_answered(events: &[Event]) -> bool {
+        events.iter().any(|e| matches!(e, Event::AskAnswered { nonce, .. } if *nonce == Nonce::new(4)))
+    }
+
+    #[test]
+    fn an_answer_by_an_earlier_assignment_is_dropped_and_counted() {
+        let mut desk = desk();
+        assert_eq!(desk.first_hand(4), Ok(Vec::new()));
+        assert_eq!(desk.relayed(3, 4), []);
+        assert_eq!(desk.dropped(), 2);
+        assert!(is_answered(&desk.first_hand(5).expect("taken")));
+        assert!(is_answered(&desk.relayed(3, 6)));
+        assert_eq!(desk.dropped(), 2);
+    }
+
+    #[test]
+    fn an_answer_of_an_earlier_life_is_dropped_and_counted() {
+        let mut desk = desk();
+        assert_eq!(desk.relayed(2, 5), []);
+        assert_eq!(desk.dropped(), 1);
+        assert!(is_answered(&desk.relayed(3, 5)));
+        assert!(is_answered(&desk.relayed(4, 1)), "a later life begins its words anew");
+    }
 }

@@ -174,7 +174,8 @@ impl Book {
         match relayed.message.and_then(|m| m.message) {
             Some(proto::from_watcher::Message::Answer(answer)) => {
                 let context = AnswerContext { watcher, heard_by: from, statement_key };
-                events.extend(self.relayed_answer(&context, WatcherAnswer::try_from(answer)?, &begun));
+                let life = Incarnation::new(relayed.incarnation);
+                events.extend(self.relayed_answer(&context, life, WatcherAnswer::try_from(answer)?, &begun));
             }
             Some(proto::from_watcher::Message::Report(report)) => {
                 let report = WatcherReport::try_from(report)?;
