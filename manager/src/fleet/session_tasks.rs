@@ -14,6 +14,7 @@ use super::book::Taken;
 use super::sessions::{SessionId, StreamState};
 use super::{Fleet, HELLO_WITHIN};
 use crate::counters::Count;
+use crate::store::State;
 
 /// One open stream while its task runs.
 struct Open {
@@ -54,6 +55,20 @@ async fn next<In>(
 
 async fn first<In>(inbound: &mut mpsc::Receiver<Result<In, LinkError>>) -> Option<In> {
     tokio::time::timeout(HELLO_WITHIN, inbound.recv()).await.ok()??.ok()
+}
+
+/// Returns whether a watcher has any business to say this: of the VMs that it was given, and of the relays of its own
+/// node and of those that own its VMs.
+fn is_permitted(state: &State, event: &Event) -> bool {
+    match event {
+        Event::Observed(seen) => {
+            state.watchers().get(&seen.watcher).is_some_and(|w| w.vms.binary_search(&seen.vm).is_ok())
+        }
+        Event::RelayObserved(seen) => state.watchers().get(&seen.watcher).is_some_and(|w| {
+            w.node == seen.node || w.vms.iter().any(|vm| state.vms().get(vm).is_some_and(|vm| vm.node == seen.node))
+        }),
+        _ => true,
+    }
 }
 
 impl Fleet {
@@ -276,18 +291,46 @@ impl Fleet {
         }
     }
 
-    /// Drops what watchers say of VMs that they were not given: they have no business there.
+    /// Drops what watchers say of VMs that they were not given, and of relays that they have no grant for.
     pub(super) fn permitted(&self, mut events: Vec<Event>) -> Vec<Event> {
         let before = events.len();
         self.parts().consensus.read_state(|state| {
-            events.retain(|event| match event {
-                Event::Observed(seen) => {
-                    state.watchers().get(&seen.watcher).is_some_and(|w| w.vms.binary_search(&seen.vm).is_ok())
-                }
-                _ => true,
-            });
+            events.retain(|event| is_permitted(state, event));
         });
         self.parts().counters.add(Count::StaleDropped, "observation", (before - events.len()) as u64);
         events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::samples;
+    use vouch_types::{Command, LogIndex, Moment, RelayObservation, RelayOutcome};
+
+    #[test]
+    fn a_watcher_speaks_of_the_relay_beside_it_and_of_those_of_its_vms_alone() {
+        let watcher = WatcherId::new(1);
+        let mut state = State::default();
+        let commands = [
+            samples::init(),
+            samples::record_node("n1"),
+            samples::record_node("n2"),
+            samples::record_node("n3"),
+            samples::record_vms("n2", &[3]),
+            samples::place("n1", 7),
+            Command::AssignWatchers { assignments: vec![(watcher, vec![samples::vm_id(3)])] },
+        ];
+        for (index, command) in (1..).zip(commands) {
+            state.apply(LogIndex::new(index), command);
+        }
+        let says = |watcher, node: &str| {
+            let (node, outcome, begun) = (samples::node_id(node), RelayOutcome::Reached, Moment::from_micros(1));
+            is_permitted(&state, &Event::RelayObserved(RelayObservation { watcher, node, outcome, begun, asked: None }))
+        };
+        assert!(says(watcher, "n1"), "its own node");
+        assert!(says(watcher, "n2"), "the owner of its vm");
+        assert!(!says(watcher, "n3"), "neither");
+        assert!(!says(WatcherId::new(2), "n1"), "a watcher that is not recorded");
     }
 }
