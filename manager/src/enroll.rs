@@ -1,8 +1,12 @@
 //! Enrolment: a watcher shows its one-time secret and gets a certificate. Only the leader signs.
+//!
+//! Anybody who reaches the port may ask, so a wrong secret costs a comparison: nothing is signed or proposed for it, and
+//! only a few enrolments are worked on at once. The same life may ask again with the same secret: its certificate may
+//! have been lost on the way.
 
 use std::time::Duration;
 
-use vouch_types::{Applied, Command, Incarnation, WatcherId};
+use vouch_types::{Applied, Command, DenyReason, Incarnation, WatcherId};
 use vouch_wire::convert;
 use vouch_wire::links::LinkError;
 use vouch_wire::pki::{CertificateAuthority, PeerIdentity};
@@ -10,11 +14,15 @@ use vouch_wire::proto;
 
 use crate::fleet::FORWARD_WITHIN;
 use crate::manager::ManagerHandle;
-use crate::raft::ProposeError;
+use crate::raft::{Consistency, ProposeError};
 use crate::secrets::hash_of;
+use crate::store::{Redemption, redemption};
 
 /// How long a watcher's certificate is valid. A watcher is replaced before that: renewal is not there yet.
 pub(crate) const WATCHER_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How many enrolments are worked on at once; who comes on top of that tries again.
+pub(crate) const ENROLMENTS_MAX: usize = 16;
 
 fn unreachable(why: impl ToString) -> LinkError {
     LinkError::Unreachable { to: "the leader".to_owned(), address: String::new(), why: why.to_string() }
@@ -26,6 +34,7 @@ impl ManagerHandle {
     /// # Errors
     /// [`LinkError::Refused`] when secret or request are wrong; others when no leader answers.
     pub(crate) async fn enroll(&self, request: proto::EnrollRequest) -> Result<proto::EnrollResponse, LinkError> {
+        let Ok(_permit) = self.0.enrolling.try_acquire() else { return Err(unreachable("too many enrol at once")) };
         match self.enroll_here(&request).await {
             Err(EnrollError::NotLeader(Some(leader))) if leader != self.0.manager => {
                 let forward = proto::ForwardRequest { request: Some(proto::forward_request::Request::Enroll(request)) };
@@ -55,19 +64,29 @@ impl ManagerHandle {
             return Err(EnrollError::NotLeader(status.leader));
         }
         let watcher: WatcherId = convert::watcher_id("enroll.watcher", request.watcher).map_err(|e| refused(&e))?;
-        let secrets = self.0.consensus.read_state(|state| state.cluster().map(|c| c.secrets.clone()));
+        let incarnation = Incarnation::new(request.incarnation);
+        let secret_hash = hash_of(&request.secret);
+        // A new leader may not have applied yet that the watcher was placed.
+        if self.0.consensus.ensure_current(Consistency::Lease).await.is_err() {
+            return Err(EnrollError::NotLeader(None));
+        }
+        let (worth, secrets) = self.0.consensus.read_state(|state| {
+            let record = state.watchers().get(&watcher);
+            let worth = record.map_or(Redemption::Refused, |record| redemption(record, &secret_hash, incarnation));
+            (worth, state.cluster().map(|c| c.secrets.clone()))
+        });
+        if worth == Redemption::Refused {
+            tracing::warn!(watcher_id = %watcher, "enrolment refused: the secret is worth nothing");
+            return Err(refused(&DenyReason::BadSecret(watcher)));
+        }
         let secrets = secrets.ok_or_else(|| refused(&"there is no cluster yet"))?;
         // First the certificate: a request that cannot be signed must not use the secret up.
         let ca = CertificateAuthority::from_pem(&secrets.ca_certificate, &secrets.ca_key).map_err(|e| refused(&e))?;
         let owner = PeerIdentity::Watcher(watcher);
         let at = self.0.wall_clock.now();
         let certificate = ca.sign_request(&request.csr, &owner, at, WATCHER_VALIDITY).map_err(|e| refused(&e))?;
-        let command = Command::RedeemSecret {
-            watcher,
-            secret_hash: hash_of(&request.secret),
-            incarnation: Incarnation::new(request.incarnation),
-            at,
-        };
+        // Again too: the log says whether this leader still leads, and whether the watcher's life is over.
+        let command = Command::RedeemSecret { watcher, secret_hash, incarnation, at };
         match self.0.consensus.propose(command).await {
             Ok(Applied::Denied(reason)) => {
                 tracing::warn!(watcher_id = %watcher, %reason, "enrolment refused");

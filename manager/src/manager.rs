@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vouch_types::command::ClusterSecrets;
@@ -18,6 +18,7 @@ use crate::api::{Api, InitError, LiveView};
 use crate::background::{Background, BackgroundParts, ReconcilerReport};
 use crate::counters::Counters;
 use crate::detect::{DETECTOR_QUEUE, DetectorInput, DetectorTask};
+use crate::enroll::ENROLMENTS_MAX;
 use crate::fleet::{FORWARD_WITHIN, Fleet, FleetParts};
 use crate::live_view::Live;
 use crate::raft::{Consensus, ConsensusConfig, InitializeError, ProposeError, StartError};
@@ -129,6 +130,7 @@ pub(crate) struct Inner {
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) blobs: Arc<dyn BlobStore>,
     pub(crate) ca: CaKeys,
+    pub(crate) enrolling: Semaphore,
     pub(crate) api: OnceLock<Api>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -221,6 +223,7 @@ impl Manager {
             rng: parts.rng,
             blobs: parts.blobs,
             ca: parts.ca,
+            enrolling: Semaphore::new(ENROLMENTS_MAX),
             api: OnceLock::new(),
             tasks,
             stop,

@@ -51,6 +51,10 @@ pub struct WatcherRecord {
     pub incarnation: Option<Incarnation>,
     /// SHA-256 of the one-time secret, until it is redeemed.
     pub secret_hash: Option<Vec<u8>>,
+    /// SHA-256 of the secret once it is redeemed: the same life may show it again when its certificate was lost on the
+    /// way.
+    #[serde(default)]
+    pub redeemed_hash: Option<Vec<u8>>,
     /// The VMs that it watches.
     pub vms: Vec<VmId>,
     /// Generation of that list.

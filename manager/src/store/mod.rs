@@ -31,6 +31,7 @@ pub use memory_state_store::MemoryStateStore;
 pub use projection::{Position, Projection};
 pub use sled_state_store::SledStateStore;
 pub use snapshot_store::{SnapshotError, SnapshotSource, SnapshotStore, StoredSnapshot};
+pub(crate) use state::{Redemption, redemption};
 pub use state::{Cluster, State};
 pub use state_store::{Batch, StateStore, StateStoreError};
 pub use stores::{OpenError, Stores};

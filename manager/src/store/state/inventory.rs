@@ -73,7 +73,9 @@ impl State {
     fn record_vm(&mut self, step: &mut Step, node: &NodeId, vm: VmId, spec: VmSpec, at: WallTime) {
         match self.vms.get_mut(&vm) {
             None => {
-                let generation = Generation::new(1);
+                self.head.vms_placed += 1;
+                step.changes.head = true;
+                let generation = Generation::new(self.head.vms_placed);
                 step.event(at, EventKind::VmRegistered { vm, node: node.clone(), generation });
                 let record = VmRecord {
                     spec,

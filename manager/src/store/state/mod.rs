@@ -12,6 +12,8 @@ mod tests;
 mod verdicts;
 mod watchers;
 
+pub(crate) use watchers::{Redemption, redemption};
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -57,6 +59,10 @@ pub struct Head {
     pub manager_notes: Vec<ManagerNote>,
     /// How many watchers were ever placed: numbers are never used again.
     pub watchers_placed: u64,
+    /// How many placements of VMs there ever were: each has a generation of its own, so that an old one cannot name a
+    /// VM that was removed and added again.
+    #[serde(default)]
+    pub vms_placed: u64,
 }
 
 /// The replicated state.

@@ -148,6 +148,17 @@ fn vms_are_registered_and_removed_as_their_node_names_them() {
 }
 
 #[test]
+fn a_vm_that_was_removed_and_added_again_is_another_placement() {
+    let mut story = Story::begun();
+    let before = story.state.vms()[&vm_id(1)].generation;
+    story.tell(record_vms("n1", &[2]));
+    story.tell(record_vms("n1", &[1, 2]));
+    let again = story.state.vms()[&vm_id(1)].generation;
+    assert!(again > before, "{again:?} after {before:?}");
+    assert!(story.state.vms().values().filter(|vm| vm.generation == again).count() == 1);
+}
+
+#[test]
 fn a_node_that_names_another_nodes_vm_is_refused_whole() {
     let mut story = Story::begun();
     let reason = story.refused(record_vms("n1", &[1, 3, 4]));
@@ -390,9 +401,19 @@ fn a_secret_is_redeemed_once_and_only_the_right_one() {
     let watcher = story.watcher(1);
     assert_eq!((watcher.life, watcher.incarnation), (WatcherLife::Live, Some(Incarnation::new(5))));
     assert_eq!(watcher.secret_hash, None);
-    assert_eq!(story.refused(redeem(1, 7)), bad, "a used secret is worth nothing");
+    assert_eq!(watcher.redeemed_hash, Some(vec![7; 32]));
+    assert!(matches!(story.in_vain(redeem(1, 7)), Applied::Done { .. }), "the same life lost the first answer");
+    let other_life = Command::RedeemSecret {
+        watcher: WatcherId::new(1),
+        secret_hash: vec![7; 32],
+        incarnation: Incarnation::new(6),
+        at: at(32),
+    };
+    assert_eq!(story.refused(other_life), bad, "to another life a used secret is worth nothing");
     assert_eq!(story.refused(redeem(1, 0)), bad, "and neither is the absence of one");
     assert_eq!(story.refused(redeem(9, 7)), DenyReason::UnknownWatcher(WatcherId::new(9)));
+    story.tell(Command::LoseWatcher { watcher: WatcherId::new(1), reason: "silent".to_owned(), at: at(40) });
+    assert_eq!(story.refused(redeem(1, 7)), bad, "a life that is over enrols no more");
 }
 
 #[test]

@@ -37,6 +37,7 @@ impl State {
             placed: step.index,
             incarnation: None,
             secret_hash: Some(secret_hash),
+            redeemed_hash: None,
             vms: Vec::new(),
             assignment: AssignmentGeneration::default(),
         };
@@ -55,11 +56,13 @@ impl State {
         at: WallTime,
     ) -> Outcome {
         let record = self.watchers.get_mut(&watcher).ok_or(DenyReason::UnknownWatcher(watcher))?;
-        if !same_secret(record.secret_hash.as_deref(), shown) {
-            return Err(DenyReason::BadSecret(watcher));
+        match redemption(record, shown, incarnation) {
+            Redemption::First => {}
+            Redemption::Again => return step.done(),
+            Redemption::Refused => return Err(DenyReason::BadSecret(watcher)),
         }
         let record = Arc::make_mut(record);
-        record.secret_hash = None;
+        record.redeemed_hash = record.secret_hash.take();
         record.life = WatcherLife::Live;
         record.incarnation = Some(incarnation);
         let node = record.node.clone();
@@ -131,13 +134,36 @@ impl State {
         self.watchers.get_mut(&watcher).ok_or(DenyReason::UnknownWatcher(watcher))
     }
 
-    /// Ends its life, and with it the right to redeem a secret that was never shown.
+    /// Ends its life, and with it the right to show its secret.
     fn end_watcher(&mut self, step: &mut Step, watcher: WatcherId, life: WatcherLife) -> Result<NodeId, DenyReason> {
         let record = Arc::make_mut(self.watcher_mut(watcher)?);
         record.life = life;
         record.secret_hash = None;
+        record.redeemed_hash = None;
         step.changes.watchers.insert(watcher);
         Ok(record.node.clone())
+    }
+}
+
+/// What a secret that is shown is worth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Redemption {
+    /// It is the watcher's, and is shown for the first time.
+    First,
+    /// The same life shows it again: the answer to the first time was lost.
+    Again,
+    /// It is worth nothing.
+    Refused,
+}
+
+/// Returns what the hash of a secret is worth that a life of a watcher shows.
+pub(crate) fn redemption(record: &WatcherRecord, shown: &[u8], incarnation: Incarnation) -> Redemption {
+    let first = same_secret(record.secret_hash.as_deref(), shown);
+    let again = same_secret(record.redeemed_hash.as_deref(), shown);
+    match (first, again && record.incarnation == Some(incarnation)) {
+        (true, _) => Redemption::First,
+        (false, true) => Redemption::Again,
+        (false, false) => Redemption::Refused,
     }
 }
 

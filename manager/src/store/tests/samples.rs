@@ -85,7 +85,8 @@ pub(crate) fn verdict(state: VmState) -> Verdict {
 pub(crate) fn change(number: u128, replaces: u64, verdict: Verdict) -> VerdictChange {
     VerdictChange {
         vm: vm_id(number),
-        generation: Generation::new(1),
+        // The stories register their VMs in the order of their numbers.
+        generation: Generation::new(u64::try_from(number).unwrap_or_default()),
         replaces: VerdictVersion::new(replaces),
         verdict,
     }
