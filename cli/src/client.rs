@@ -54,7 +54,7 @@ trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 fn parse_endpoint(url: &str) -> Result<Endpoint, CliError> {
-    let wrong = |rule: &str| CliError::text(Exit::Failed, format!("--api {url:?}: {rule}"));
+    let wrong = |rule: &str| CliError::text(Exit::Usage, format!("--api {url:?}: {rule}"));
     let (base, name) = url.split_once('#').map_or((url, None), |(base, name)| (base, Some(name)));
     let uri: Uri = base.parse().map_err(|_| wrong("must be a URL, as http://127.0.0.1:7080"))?;
     let authority = uri.authority().ok_or_else(|| wrong("must name a host"))?;
@@ -92,7 +92,7 @@ fn read_token(global: &Global) -> Result<String, CliError> {
 
 fn tls_config(global: &Global) -> Result<Arc<ClientConfig>, CliError> {
     let path = global.ca.as_ref().ok_or_else(|| {
-        CliError::text(Exit::Failed, "https needs the cluster's CA: name it with --ca FILE or VOUCH_CA")
+        CliError::text(Exit::Usage, "https needs the cluster's CA: name it with --ca FILE or VOUCH_CA")
     })?;
     let ca = CertificateDer::from_pem_file(path).with_context(|| format!("--ca {}: cannot be read", path.display()))?;
     let mut roots = RootCertStore::empty();
@@ -288,6 +288,8 @@ impl Client {
 /// Returns what a manager refused, with the exit code for it.
 fn problem_error(body: &[u8], status: StatusCode) -> CliError {
     let exit = match status {
+        // A parameter that only the manager could judge was given on the command line.
+        StatusCode::BAD_REQUEST => Exit::Usage,
         StatusCode::NOT_FOUND => Exit::NotFound,
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Denied,
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Exit::Unavailable,

@@ -10,6 +10,8 @@ pub enum Exit {
     Ok,
     /// Failed.
     Failed,
+    /// The command line is wrong, as clap says it as well.
+    Usage,
     /// Not found.
     NotFound,
     /// No leader, no quorum, or no manager can be reached.
@@ -28,6 +30,7 @@ impl Exit {
         match self {
             Self::Ok => 0,
             Self::Failed => 1,
+            Self::Usage => 2,
             Self::NotFound => 3,
             Self::Unavailable => 4,
             Self::Denied => 5,

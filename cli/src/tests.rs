@@ -161,8 +161,9 @@ fn a_failed_start_prints_its_whole_chain_once() {
       because: api.listen 127.0.0.1:7080: cannot be bound
       because: address in use
     ");
-    let codes = [Exit::Ok, Exit::Failed, Exit::NotFound, Exit::Unavailable, Exit::Denied, Exit::Storage, Exit::Config];
-    assert_eq!(codes.map(Exit::code), [0, 1, 3, 4, 5, 74, 78]);
+    let codes = [Exit::Ok, Exit::Failed, Exit::Usage, Exit::NotFound, Exit::Unavailable, Exit::Denied];
+    assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 5]);
+    assert_eq!([Exit::Storage, Exit::Config].map(Exit::code), [74, 78]);
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub fn run(command: &PkiCommand) -> Result<(), CliError> {
             tell(&format!("made {} and {}", dir.join("ca.pem").display(), dir.join("ca.key").display()))
         }
         PkiCommand::Issue { dir, role, id, days } => {
-            let owner = owner(*role, id).map_err(|e| CliError::new(Exit::Failed, e))?;
+            let owner = owner(*role, id).map_err(|e| CliError::new(Exit::Usage, e))?;
             issue(dir, &owner, id, DAY * *days)?;
             let (certificate, key) = (dir.join(format!("{id}.pem")), dir.join(format!("{id}.key")));
             tell(&format!("made {} and {} for {}", certificate.display(), key.display(), owner.server_name()))

@@ -71,16 +71,39 @@ pub struct Layout {
     pub nodes: Vec<NodePlan>,
 }
 
-/// Returns a free port. It is free again when this returns: whoever is given it binds it soon.
-fn free(ip: IpAddr) -> io::Result<SocketAddr> {
-    TcpListener::bind((ip, 0))?.local_addr()
-}
+/// Hands out ports below those that the kernel gives to anyone who asks for none (32768 on Linux), so that neither a
+/// forwarder nor an outgoing connection takes one before its daemon binds it.
+struct Ports(u16);
 
-fn free_api(number: u8) -> io::Result<SocketAddr> {
-    let wanted = SocketAddr::new(LOCALHOST, API_PORT + u16::from(number) - 1);
-    match TcpListener::bind(wanted) {
-        Ok(listener) => listener.local_addr(),
-        Err(_) => free(LOCALHOST),
+impl Ports {
+    /// First and last port that is handed out.
+    const RANGE: (u16, u16) = (10_000, 29_999);
+
+    fn new() -> Self {
+        // Two clusters that start at once begin at different places.
+        let spread = u32::from(Self::RANGE.1 - Self::RANGE.0);
+        let begin = std::process::id().wrapping_mul(97) % spread;
+        Self(Self::RANGE.0 + u16::try_from(begin).unwrap_or_default())
+    }
+
+    /// Returns a port that nobody has on this address, and that it has not handed out before.
+    fn free(&mut self, ip: IpAddr) -> io::Result<SocketAddr> {
+        for _ in Self::RANGE.0..Self::RANGE.1 {
+            let port = self.0;
+            self.0 = if port == Self::RANGE.1 { Self::RANGE.0 } else { port + 1 };
+            if let Ok(listener) = TcpListener::bind((ip, port)) {
+                return listener.local_addr();
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{ip} has no free port in {:?}", Self::RANGE)))
+    }
+
+    /// Returns where a manager's API listens: the usual port, or another one when that is taken.
+    fn api(&mut self, number: u8) -> io::Result<SocketAddr> {
+        match TcpListener::bind((LOCALHOST, API_PORT + u16::from(number) - 1)) {
+            Ok(listener) => listener.local_addr(),
+            Err(_) => self.free(LOCALHOST),
+        }
     }
 }
 
@@ -94,14 +117,21 @@ impl Layout {
     /// # Errors
     /// When there are no free ports.
     pub fn plan(dir: &Path, profile: Profile) -> io::Result<Self> {
+        let mut ports = Ports::new();
         let managers = (1..=MANAGERS)
             .map(|i| {
                 let id = format!("m{i}");
-                Ok(ManagerPlan { id, management: free(LOCALHOST)?, service: free(LOCALHOST)?, api: free_api(i)? })
+                Ok(ManagerPlan {
+                    id,
+                    management: ports.free(LOCALHOST)?,
+                    service: ports.free(LOCALHOST)?,
+                    api: ports.api(i)?,
+                })
             })
             .collect::<io::Result<_>>()?;
         let nodes = (1..=NODES)
             .map(|i| {
+                let relay = ports.free(LOCALHOST)?;
                 let vms = (1..=VMS_PER_NODE).map(|k| {
                     let number = (i - 1) * VMS_PER_NODE + k;
                     let address = loopback(10 + i, k);
@@ -109,12 +139,12 @@ impl Layout {
                         name: format!("desk-{number}"),
                         id: format!("6f1c2a9e-0000-4000-8000-{number:012}"),
                         address,
-                        rdp_port: free(address)?.port(),
+                        rdp_port: ports.free(address)?.port(),
                     })
                 });
                 Ok(NodePlan {
                     id: format!("n{i}"),
-                    relay: free(LOCALHOST)?,
+                    relay,
                     watchers_management: (1..=WATCHERS_MAX).map(|k| loopback(20 + i, k)).collect(),
                     watchers_service: (1..=WATCHERS_MAX).map(|k| loopback(30 + i, k)).collect(),
                     vms: vms.collect::<io::Result<_>>()?,

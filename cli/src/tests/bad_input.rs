@@ -54,7 +54,8 @@ fn certificates_are_private_and_never_replace_others() {
     assert_eq!(exit, Exit::Failed);
     assert!(message.contains("ca.key") && message.contains("never replaced"), "{message}");
     assert_eq!(fs::read(pki.join("ca.key")).unwrap(), key);
-    let (_, message) = refused(&["pki", "issue", text(&pki), "--role", "manager", "--id", "n1"]);
+    let (exit, message) = refused(&["pki", "issue", text(&pki), "--role", "manager", "--id", "n1"]);
+    assert_eq!(exit, Exit::Usage);
     assert!(message.contains("--id") && message.contains("\"n1\"") && message.contains("as in m1"), "{message}");
     let (_, message) = refused(&["pki", "issue", text(dir.path()), "--role", "node", "--id", "n1"]);
     assert!(message.contains("vouch pki init"), "{message}");
@@ -76,7 +77,8 @@ fn a_missing_token_is_denied_and_an_unreachable_manager_is_unavailable() {
     let (exit, message) = refused(&["vm", "ls", "--api", &url, "--token-file", text(&token)]);
     assert_eq!(exit, Exit::Unavailable);
     assert!(message.contains(&url), "{message}");
-    let (_, message) = refused(&["vm", "ls", "--api", "ftp://x", "--token-file", text(&token)]);
+    let (exit, message) = refused(&["vm", "ls", "--api", "ftp://x", "--token-file", text(&token)]);
+    assert_eq!(exit, Exit::Usage);
     assert!(message.contains("--api \"ftp://x\"") && message.contains("must begin with"), "{message}");
 }
 
