@@ -66,7 +66,12 @@ pub fn prepare(folder: &Path) -> Result<(), DataFolderError> {
         fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE))
             .map_err(at(folder, "is open to others than its owner, and cannot be closed to them (chmod 0700)"))?;
         let before = format!("{:04o}", mode & 0o7777);
-        tracing::warn!(?folder, before, now = "0700", "data folder was open to others: closed, it holds the cluster's keys");
+        tracing::warn!(
+            ?folder,
+            before,
+            now = "0700",
+            "data folder was open to others: closed, it holds the cluster's keys"
+        );
     }
     Ok(())
 }

@@ -187,3 +187,26 @@ fn a_forced_check_is_answered_through_another_manager_when_the_leader_hears_no_w
         assert_eq!(unknown, Err(CheckError::UnknownVm(vm(99))));
     });
 }
+
+#[test]
+fn a_wrong_secret_enrols_nobody_and_costs_no_log_entry() {
+    simulate(6, async |sim: &mut Sim| {
+        let watcher = sim.node("n1").running_watchers()[0];
+        let leader = sim.leader().await;
+        let request = |incarnation| vouch_wire::proto::EnrollRequest {
+            watcher: watcher.get(),
+            incarnation,
+            secret: vec![7; 32],
+            csr: vouch_wire::pki::CertificateRequest::generate().unwrap().der().to_vec(),
+        };
+        let before = sim.managers[&leader].consensus().status().applied;
+        for incarnation in [1, 2] {
+            for manager in sim.managers.values() {
+                let refused = manager.service().enroll(request(incarnation)).await.expect_err("refused");
+                assert!(matches!(refused, vouch_wire::links::LinkError::Refused(_)), "{refused:?}");
+            }
+        }
+        assert_eq!(sim.managers[&leader].consensus().status().applied, before);
+        assert_eq!(sim.read(|s| s.watchers()[&watcher].life), WatcherLife::Live);
+    });
+}

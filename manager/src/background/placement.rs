@@ -76,9 +76,7 @@ impl PlacementReconciler {
             let direct: Vec<NodeId> =
                 state.nodes().values().filter(|n| n.path.source == Source::Direct).map(|n| n.id.clone()).collect();
             let may_place = |node: &NodeId| {
-                direct.contains(node)
-                    && routed.contains(node)
-                    && self.failures.get(node).is_none_or(|f| f.next <= now)
+                direct.contains(node) && routed.contains(node) && self.failures.get(node).is_none_or(|f| f.next <= now)
             };
             Some(Recorded {
                 watchers: state.watchers().values().map(|w| (**w).clone()).collect(),

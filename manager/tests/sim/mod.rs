@@ -17,8 +17,8 @@ use vouch_manager::seams::{MemoryBlobs, SeededRng, SimWallClock};
 use vouch_manager::store::{State, Stores};
 use vouch_manager::{CaKeys, Manager, ManagerHandle, Parts};
 use vouch_types::{
-    EventRecord, Incarnation, ManagerId, ManagerNode, Network, NodeId, ProbeAssignment, ProbeName, Timing, VmId, VmSpec, VmState,
-    WallTime, WatcherLife,
+    EventRecord, Incarnation, ManagerId, ManagerNode, Network, NodeId, ProbeAssignment, ProbeName, Timing, VmId,
+    VmSpec, VmState, WallTime, WatcherLife,
 };
 use vouch_wire::pki::CertificateAuthority;
 
