@@ -240,7 +240,8 @@ impl Detector {
         let deaf_after = self.deaf_after();
         let mut notes = Vec::new();
         for (manager, heard) in &self.managers {
-            let speaks = *manager == self.own || heard.is_some_and(|at| now.since(at) < deaf_after);
+            // One that is silent itself is not deaf, and the last that it heard is as old as the last that it said.
+            let speaks = *manager == self.own || heard.is_some_and(|at| now.since(at) < self.timing.suspect_after());
             if !speaks {
                 continue;
             }

@@ -67,6 +67,16 @@ fn row_2_one_manager_that_cannot_hear_the_node() {
 }
 
 #[test]
+fn a_manager_that_died_is_not_called_deaf() {
+    let mut w = settled();
+    w.other_manager = false;
+    for _ in 0..200 {
+        w.run(Duration::from_millis(50));
+        assert_eq!(w.notes(), [""; 0]);
+    }
+}
+
+#[test]
 fn row_3_a_killed_node_agent() {
     let mut w = settled();
     w.truth[0].agent = false;

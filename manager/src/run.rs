@@ -38,6 +38,17 @@ pub enum RunError {
         /// Whose it must be.
         wanted: PeerIdentity,
     },
+    /// Key and certificate are of two pairs.
+    #[error("tls.key = {key:?}: must be the key of tls.certificate = {certificate:?}")]
+    Mismatch {
+        /// The key.
+        key: std::path::PathBuf,
+        /// The certificate.
+        certificate: std::path::PathBuf,
+        /// What the TLS library said.
+        #[source]
+        source: PkiError,
+    },
     /// A file cannot be read.
     #[error("{path:?} cannot be read")]
     Read {
@@ -91,6 +102,18 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// Returns whether files that the user wrote are the reason.
+    pub fn is_config(&self) -> bool {
+        matches!(
+            self,
+            Self::Identity(_)
+                | Self::WrongIdentity { .. }
+                | Self::Mismatch { .. }
+                | Self::Read { .. }
+                | Self::Token(TokenError::Mode { .. } | TokenError::Short { .. } | TokenError::Read { .. })
+        )
+    }
+
     /// Returns whether storage is the reason.
     pub fn is_storage(&self) -> bool {
         matches!(self, Self::DataFolder(_) | Self::Stores(_) | Self::Blobs(_) | Self::Manager(_) | Self::Fatal(_))
@@ -138,8 +161,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         key: config.tls.ca_key.as_deref().map(read).transpose()?,
     };
     let clock = Arc::new(AdjustableTime::at_least(WallTime::default()));
-    let server = server_config(&identity, clock.clone())?;
-    let links = GrpcPeerLinks::new(Dialler::new(client_config(&identity, clock.clone())?, DialOptions::default()));
+    let mismatch = |source| RunError::Mismatch {
+        key: config.tls.key.clone(),
+        certificate: config.tls.certificate.clone(),
+        source,
+    };
+    let server = server_config(&identity, clock.clone()).map_err(mismatch)?;
+    let client = client_config(&identity, clock.clone()).map_err(mismatch)?;
+    let links = GrpcPeerLinks::new(Dialler::new(client, DialOptions::default()));
     for (manager, addresses) in config.dial_addresses() {
         links.set_addresses(manager, addresses);
     }
@@ -149,6 +178,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         Some(server_config_without_clients(&identity, clock, &[b"h2", b"http/1.1"])?)
     };
 
+    // A token that is there is checked before anything is bound or made; a missing one is made after that.
+    let token = ApiToken::load(&config.token_file())?;
     let mut listeners = vec![(Network::Management, bind("listen.management", config.listen.management).await?)];
     if let Some(address) = config.listen.service {
         listeners.push((Network::Service, bind("listen.service", address).await?));
@@ -156,7 +187,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let api_listener = Listener::bind(config.api.listen, api_tls).await?;
     data_folder::prepare(&config.data_dir)?;
     let incarnation = data_folder::next_life(&config.data_dir, SystemWallClock.now())?;
-    let token = ApiToken::load_or_make(&config.token_file())?;
+    let token = match token {
+        Some(token) => token,
+        None => ApiToken::load_or_make(&config.token_file())?,
+    };
     let blobs = Arc::new(FileBlobs::open(&config.data_dir.join("blobs"))?);
 
     let manager = Manager::start(Parts {

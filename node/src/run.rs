@@ -42,8 +42,19 @@ pub enum NodeError {
     #[error("node store")]
     Store(#[source] StoreError),
     /// The node's certificate cannot be used.
-    #[error("certificate")]
+    #[error("tls")]
     Tls(#[source] PkiError),
+    /// Key and certificate are of two pairs.
+    #[error("tls.key = {}: must be the key of tls.certificate = {}", key.display(), certificate.display())]
+    Mismatch {
+        /// The key.
+        key: PathBuf,
+        /// The certificate.
+        certificate: PathBuf,
+        /// What the TLS library said.
+        #[source]
+        source: PkiError,
+    },
     /// The certificate names somebody else.
     #[error("tls.certificate = {}: names {found}, and this is node {id}", path.display())]
     OtherIdentity {
@@ -82,6 +93,13 @@ pub enum NodeError {
     Signals(#[source] std::io::Error),
 }
 
+impl NodeError {
+    /// Returns whether files that the user wrote are the reason.
+    pub fn is_config(&self) -> bool {
+        matches!(self, Self::VmFile(_) | Self::Tls(_) | Self::Mismatch { .. } | Self::OtherIdentity { .. })
+    }
+}
+
 /// Runs a node until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -113,19 +131,21 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> Result<(), No
         return Err(NodeError::OtherIdentity { path: tls.certificate.clone(), found, id: config.id.to_string() });
     }
     let clock = Arc::new(DefaultTimeProvider);
-    let server_tls = server_config(&identity, clock.clone()).map_err(NodeError::Tls)?;
-    let client_tls = client_config(&identity, clock).map_err(NodeError::Tls)?;
+    let mismatch = |source| NodeError::Mismatch { key: tls.key.clone(), certificate: tls.certificate.clone(), source };
+    let server_tls = server_config(&identity, clock.clone()).map_err(mismatch)?;
+    let client_tls = client_config(&identity, clock).map_err(mismatch)?;
     let mut files = read_folder(&config, &BTreeSet::new()).map_err(NodeError::VmFile)?;
     if !files.errors.is_empty() {
         return Err(NodeError::VmFile(files.errors.remove(0)));
     }
+    // Before anything is made: a port that is taken leaves no trace.
+    let listener =
+        TcpListener::bind(config.relay).await.map_err(|source| NodeError::Bind { address: config.relay, source })?;
+    let bound = listener.local_addr().map_err(|source| NodeError::Bind { address: config.relay, source })?;
     let store = NodeStore::open(&config.data_dir).map_err(NodeError::Store)?;
     let key = statement_key(&config.data_dir).map_err(NodeError::Store)?;
     let signer = StatementSigner::from_pkcs8(&key).map_err(NodeError::StatementKey)?;
     let boot = boot_id().map_err(NodeError::BootId)?;
-    let listener =
-        TcpListener::bind(config.relay).await.map_err(|source| NodeError::Bind { address: config.relay, source })?;
-    let bound = listener.local_addr().map_err(|source| NodeError::Bind { address: config.relay, source })?;
 
     let processes =
         Arc::new(ProcessHypervisor::open(&config, boot, store.clone()).await.map_err(NodeError::Hypervisor)?);

@@ -130,7 +130,12 @@ impl Timing {
         above("report_interval_ms", self.report_interval, "zero", Duration::ZERO)?;
         above("probe_interval_ms", self.probe_interval, "zero", Duration::ZERO)?;
         above("probe_timeout_ms", self.probe_timeout, "zero", Duration::ZERO)?;
-        at_least_twice("suspect_missed x report_interval", self.suspect_after(), "tick_interval_ms", self.tick_interval)?;
+        at_least_twice(
+            "suspect_missed x report_interval",
+            self.suspect_after(),
+            "tick_interval_ms",
+            self.tick_interval,
+        )?;
         above("lost_after_ms", self.lost_after, "suspect_missed x report_interval", self.suspect_after())?;
         at_least_twice(
             "watcher_lost_after_ms",

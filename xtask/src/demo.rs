@@ -29,7 +29,9 @@ pub(crate) fn run(stay: Stay) -> Result<()> {
         Stay::Once => ["--once"].as_slice(),
     };
     if let Err(why) = real {
-        println!("Real guests can't be had here: {why:#}.\nThe story is played on `local` instead: VMs are processes.\n");
+        println!(
+            "Real guests can't be had here: {why:#}.\nThe story is played on `local` instead: VMs are processes.\n"
+        );
         let demo = ["run", "--locked", "--quiet", "-p", "vouch-tests", "--bin", "vouch-demo", "--", "--local"];
         return shell::run(shell::cargo().args(demo).args(once));
     }

@@ -46,7 +46,11 @@ pub fn manager(args: &ConfigArgs) -> Result<(), CliError> {
     init_logging();
     runtime()?.block_on(async {
         vouch_manager::run(config, signalled()?).await.map_err(|e| {
-            let exit = if e.is_storage() { Exit::Storage } else { Exit::Failed };
+            let exit = match (e.is_config(), e.is_storage()) {
+                (true, _) => Exit::Config,
+                (false, true) => Exit::Storage,
+                (false, false) => Exit::Failed,
+            };
             CliError::new(exit, e)
         })
     })
@@ -77,7 +81,7 @@ pub fn node(args: &OptionalConfigArgs) -> Result<(), CliError> {
     let config = vouch_node::config::Config::load(path).map_err(|e| config_error(path, e))?;
     init_logging();
     runtime()?.block_on(vouch_node::run::run(config)).map_err(|e| {
-        let exit = if matches!(e, vouch_node::run::NodeError::VmFile(_)) { Exit::Config } else { Exit::Failed };
+        let exit = if e.is_config() { Exit::Config } else { Exit::Failed };
         CliError::new(exit, e)
     })
 }

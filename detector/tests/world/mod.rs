@@ -73,6 +73,8 @@ pub struct SimWorld {
     pub truth: [NodeTruth; NODES],
     pub told: Vec<Told>,
     pub log: Vec<String>,
+    /// Whether manager m2 runs.
+    pub other_manager: bool,
     /// Watchers bring statements of position 1 that say "gone", as a thief of an old one would.
     pub replay_statements: bool,
     detector: Detector,
@@ -145,6 +147,7 @@ impl SimWorld {
             truth: [NodeTruth::WELL; NODES],
             told: vec![],
             log: vec![],
+            other_manager: true,
             replay_statements: false,
             detector: Detector::new(manager(0), timing),
             inventory: inventory.clone(),
@@ -255,7 +258,9 @@ impl SimWorld {
             self.node_step(i);
             self.watcher_step(i);
         }
-        self.feed(Event::ManagerHeard { manager: manager(1), begun: self.now });
+        if self.other_manager {
+            self.feed(Event::ManagerHeard { manager: manager(1), begun: self.now });
+        }
         if self.step.is_multiple_of(2) {
             self.feed(Event::Ticked);
         }
@@ -264,7 +269,7 @@ impl SimWorld {
     fn node_step(&mut self, i: usize) {
         let t = self.truth[i];
         for m in 0..2 {
-            let speaks = t.power && t.agent && t.uplink && t.paths[m];
+            let speaks = t.power && t.agent && t.uplink && t.paths[m] && (m == 0 || self.other_manager);
             // A killed agent's kernel resets its streams; a cut path says nothing.
             if self.heard_from[i][m] && t.power && t.uplink && t.paths[m] && !t.agent {
                 self.heard_from[i][m] = false;

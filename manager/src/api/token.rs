@@ -71,11 +71,11 @@ impl ApiToken {
         Self(Sha256::digest(token.as_bytes()).into())
     }
 
-    /// Reads the token from its file, or makes both (mode 0600) when the file is not there.
+    /// Reads the token from its file; `None` when there is none.
     ///
     /// # Errors
-    /// [`TokenError`] when the file cannot be read or made, is readable by others, or holds too little.
-    pub fn load_or_make(path: &Path) -> Result<Self, TokenError> {
+    /// [`TokenError`] when the file cannot be read, is readable by others, or holds too little.
+    pub fn load(path: &Path) -> Result<Option<Self>, TokenError> {
         match fs::metadata(path) {
             Ok(metadata) => {
                 let mode = metadata.permissions().mode() & 0o777;
@@ -88,17 +88,26 @@ impl ApiToken {
                 if token.len() < TOKEN_MIN {
                     return Err(TokenError::Short { path: path.to_owned(), length: token.len() });
                 }
-                Ok(Self::new(token))
+                Ok(Some(Self::new(token)))
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let mut bytes = [0; 32];
-                rand::rng().fill_bytes(&mut bytes);
-                let token = hex::encode(bytes);
-                make(path, &token).map_err(|source| TokenError::Make { path: path.to_owned(), source })?;
-                Ok(Self::new(&token))
-            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(TokenError::Read { path: path.to_owned(), source }),
         }
+    }
+
+    /// Reads the token from its file, or makes both (mode 0600) when the file is not there.
+    ///
+    /// # Errors
+    /// As for [`ApiToken::load`], and when the file cannot be made.
+    pub fn load_or_make(path: &Path) -> Result<Self, TokenError> {
+        if let Some(token) = Self::load(path)? {
+            return Ok(token);
+        }
+        let mut bytes = [0; 32];
+        rand::rng().fill_bytes(&mut bytes);
+        let token = hex::encode(bytes);
+        make(path, &token).map_err(|source| TokenError::Make { path: path.to_owned(), source })?;
+        Ok(Self::new(&token))
     }
 
     /// Returns whether `guess` is the token.

@@ -52,7 +52,11 @@ impl LocalStage {
             ensure!(stage.dev.log()?.contains("ready after"), "vouch dev is not ready");
             Ok(())
         };
-        wait::until_ok("vouch dev is ready", SERVE, || ready(&mut stage)).with_context(|| stage.last_words())?;
+        wait::until_ok("vouch dev is ready, or has ended", SERVE, || {
+            if stage.dev.ended()?.is_some() { Ok(()) } else { ready(&mut stage) }
+        })
+        .with_context(|| stage.last_words())?;
+        stage.dev.must_run()?;
         until_well(&stage, &[VM_ONE, VM_TWO], SERVE).with_context(|| stage.last_words())?;
         Ok((stage, begun.elapsed()))
     }
