@@ -68,9 +68,12 @@ impl Detector {
         let fresh = now - self.timing.window;
         let mut last = node.silent_since();
         let mut seen = None;
-        // A watcher that is lost or retired vouches for nothing.
-        let is_live = |id| self.watchers.get(&id).is_some_and(|w| w.entry.life == WatcherLife::Live);
-        for (key, check) in vm.checks.iter().filter(|(key, _)| is_live(key.0)) {
+        // What a watcher saw before it was lost it did see; one that is retired vouches for nothing.
+        let counts = |id| {
+            let life = self.watchers.get(&id).map(|w| w.entry.life);
+            matches!(life, Some(WatcherLife::Live | WatcherLife::Lost))
+        };
+        for (key, check) in vm.checks.iter().filter(|(key, _)| counts(key.0)) {
             if let Some(at) = self.alive_at(check) {
                 last = last.max(at);
                 if at >= fresh {
@@ -82,7 +85,7 @@ impl Detector {
             return Life::Seen(watcher);
         }
         let mut lives = None;
-        for (id, relay) in node.relay.iter().filter(|(id, _)| is_live(**id)) {
+        for (id, relay) in node.relay.iter().filter(|(id, _)| counts(**id)) {
             if let Some(at) = relay.reached {
                 last = last.max(at);
                 if at >= fresh {
@@ -92,7 +95,7 @@ impl Detector {
         }
         for (id, watcher) in &self.watchers {
             if watcher.entry.node == node.entry.node
-                && watcher.entry.life == WatcherLife::Live
+                && counts(*id)
                 && let Some(at) = watcher.last_heard()
             {
                 last = last.max(at);

@@ -176,6 +176,18 @@ fn a_watcher_that_runs_and_is_silent_is_given_time() {
 }
 
 #[test]
+fn what_a_watcher_saw_before_it_was_lost_still_counts() {
+    let mut w = settled();
+    w.truth[1].agent = false;
+    w.run(Duration::from_millis(50));
+    w.truth[1].watcher = false;
+    w.run(Duration::from_millis(2_500));
+    w.truth[0].watcher = false;
+    w.run(Duration::from_millis(1_950));
+    assert!(!states(&w).contains(&VmState::Lost), "seen less than a window ago: {:?}", w.told);
+}
+
+#[test]
 fn row_28_a_new_leader_during_a_cut_says_the_same() {
     let mut w = settled();
     w.truth[0].paths = [false; 2];

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use vouch_types::VmState;
-use world::schedule::{Change, any_change, play, schedule};
+use world::schedule::{Change, any_change, config, play, schedule};
 use world::{SimWorld, Told};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(config(200))]
 
     #[test]
     fn a_vm_is_down_only_after_its_process_ended(steps in schedule(any_change())) {

@@ -8,11 +8,11 @@ mod world;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use world::schedule::{path_change, play, schedule};
+use world::schedule::{config, path_change, play, schedule};
 use world::{SimWorld, Told};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(config(200))]
 
     #[test]
     fn faults_of_paths_and_agents_never_change_a_state(steps in schedule(path_change())) {

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use vouch_types::Source;
-use world::schedule::{any_change, play, schedule};
+use world::schedule::{any_change, config, play, schedule};
 use world::{SimWorld, Told};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(config(200))]
 
     #[test]
     fn every_recovery_ends_exactly_one_cut(steps in schedule(any_change())) {

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use world::SimWorld;
-use world::schedule::{any_change, play, schedule};
+use world::schedule::{any_change, config, play, schedule};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 50, ..ProptestConfig::default() })]
+    #![proptest_config(config(50))]
 
     #[test]
     fn the_same_events_give_the_same_effects(steps in schedule(any_change())) {

@@ -166,6 +166,12 @@ impl SimWorld {
         self.inventory.vms[i].verdict.state
     }
 
+    /// Returns whether the watcher on a node is recorded as live. This world replaces none: one that was called lost and
+    /// runs again is no observer any more.
+    pub fn is_live(&self, i: usize) -> bool {
+        self.inventory.watchers[i].life == WatcherLife::Live
+    }
+
     pub fn path(&self, i: usize) -> &NodePath {
         &self.inventory.nodes[i].path
     }
