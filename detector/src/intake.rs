@@ -89,7 +89,7 @@ impl Detector {
         }
         if let Some(vm) = self.vms.get_mut(&seen.vm) {
             let id = seen.vm;
-            vm.see(seen);
+            vm.see(seen, self.timing.window / 2);
             self.dirty.insert(id);
         }
     }

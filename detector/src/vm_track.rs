@@ -1,6 +1,7 @@
 //! What the detector knows of one VM: its node's word, statements that watchers carried, and what probes saw.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use vouch_types::{Moment, Network, Observation, Outcome, ProbeName, Statement, Timing, WatcherId};
 
@@ -34,8 +35,10 @@ impl CheckTrack {
         Self { failing_since: failing.then_some(seen.begun), told_failures: u32::from(failing), alive, last: seen }
     }
 
-    fn see(&mut self, seen: Observation) {
-        if seen.begun < self.last.begun {
+    /// Takes a later observation. A watcher tells them in their order; the moments are only as exact as the ticks that
+    /// date them, so that one is dropped for its age only when it is older by more than `slack`.
+    fn see(&mut self, seen: Observation, slack: Duration) {
+        if seen.begun + slack < self.last.begun {
             return;
         }
         match seen.outcome {
@@ -49,7 +52,7 @@ impl CheckTrack {
             Outcome::Up | Outcome::Degraded => {
                 self.failing_since = None;
                 self.told_failures = 0;
-                self.alive = Some(seen.begun);
+                self.alive = self.alive.max(Some(seen.begun));
             }
             // It could not look: that neither ends nor lengthens a row of failures.
             Outcome::Unknown => {}
@@ -104,12 +107,12 @@ impl VmTrack {
     }
 
     /// Takes an observation; returns whether it was the first failure after a success or the other way round.
-    pub fn see(&mut self, seen: Observation) -> bool {
+    pub fn see(&mut self, seen: Observation, slack: Duration) -> bool {
         let key = (seen.watcher, seen.network, seen.probe.clone());
         let failing = seen.outcome == Outcome::Down;
         if let Some(check) = self.checks.get_mut(&key) {
             let was = check.failing_since.is_some();
-            check.see(seen);
+            check.see(seen, slack);
             return was != failing;
         }
         let observers = self.checks.keys().map(|k| k.0).collect::<std::collections::BTreeSet<_>>();
@@ -138,5 +141,43 @@ impl VmTrack {
     /// Returns whether this probe has ever succeeded for the VM.
     pub fn is_proven(&self, network: Network, probe: &ProbeName) -> bool {
         self.entry.proven.iter().any(|p| p.network == network && p.probe == *probe)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(begun: u64, outcome: Outcome) -> Observation {
+        Observation {
+            watcher: WatcherId::new(1),
+            vm: vouch_types::VmId::new(uuid::Uuid::from_u128(1)),
+            network: Network::Service,
+            probe: ProbeName::new("rdp").expect("a valid name"),
+            outcome,
+            reason: String::new(),
+            message: String::new(),
+            begun: Moment::from_micros(begun),
+            asked: None,
+        }
+    }
+
+    const SLACK: Duration = Duration::from_micros(100);
+
+    #[test]
+    fn a_later_check_that_is_dated_by_an_older_tick_is_not_dropped() {
+        // The first one answered an ask, and is dated by the ask; the second began after it, and is dated by the last
+        // tick that had come, which was sent before the ask.
+        let mut check = CheckTrack::new(seen(1_000, Outcome::Up));
+        check.see(seen(950, Outcome::Down), SLACK);
+        assert_eq!(check.last.outcome, Outcome::Down);
+    }
+
+    #[test]
+    fn a_check_that_a_stalled_stream_brings_late_is_dropped() {
+        let mut check = CheckTrack::new(seen(1_000, Outcome::Down));
+        check.see(seen(850, Outcome::Up), SLACK);
+        assert_eq!(check.last.outcome, Outcome::Down);
+        assert_eq!(check.told_failures, 1);
     }
 }

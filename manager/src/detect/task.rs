@@ -5,7 +5,7 @@
 //! again. When the records change it gets the whole of them anew, and what was said of things that were not recorded
 //! yet is told again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use vouch_detector::{Ask, Detector, Effect, Event, Proposal, Settlement};
 use vouch_types::command::CHANGES_MAX;
-use vouch_types::{Applied, Command, LogIndex, ManagerId, Moment, NodeId, Term, Timing, VmId, WatcherId, WatcherLife};
+use vouch_types::{
+    Applied, AssignmentGeneration, Command, LogIndex, ManagerId, Moment, NodeId, Term, Timing, VmId, WatcherId,
+    WatcherLife,
+};
 
 use super::checks::{Check, Checks};
 use super::inventory::{inventory_of, is_relevant};
@@ -77,7 +80,7 @@ struct Running {
     settled: mpsc::Sender<Settled>,
     known_nodes: BTreeSet<NodeId>,
     known_vms: BTreeSet<VmId>,
-    known_watchers: BTreeSet<WatcherId>,
+    known_watchers: BTreeMap<WatcherId, AssignmentGeneration>,
 }
 
 impl DetectorTask {
@@ -96,7 +99,7 @@ impl DetectorTask {
             settled,
             known_nodes: BTreeSet::new(),
             known_vms: BTreeSet::new(),
-            known_watchers: BTreeSet::new(),
+            known_watchers: BTreeMap::new(),
         };
         running.run(notices, settlements).await;
     }
@@ -253,14 +256,16 @@ impl Running {
         let managers = consensus.status().voters.into_keys().collect();
         let inventory = consensus.read_state(|state| inventory_of(state, index, managers));
         let nodes: BTreeSet<NodeId> = inventory.nodes.iter().map(|n| n.node.clone()).collect();
-        let watchers: BTreeSet<WatcherId> = inventory.watchers.iter().map(|w| w.watcher).collect();
+        let watchers: BTreeMap<_, _> = inventory.watchers.iter().map(|w| (w.watcher, w.assignment)).collect();
         let vms: BTreeSet<VmId> = inventory.vms.iter().map(|vm| vm.vm).collect();
         let new_vms = inventory.vms.iter().filter(|vm| !self.known_vms.contains(&vm.vm)).map(|vm| vm.node.clone());
         let mut new_nodes: BTreeSet<NodeId> = new_vms.collect();
         new_nodes.extend(nodes.difference(&self.known_nodes).cloned());
-        let mut new_watchers: BTreeSet<WatcherId> = watchers.difference(&self.known_watchers).copied().collect();
+        // What a watcher said of a VM before its assignment was recorded here was left out.
+        let changed = watchers.iter().filter(|(id, assignment)| self.known_watchers.get(id) != Some(assignment));
+        let mut new_watchers: BTreeSet<WatcherId> = changed.map(|(id, _)| *id).collect();
         if vms.difference(&self.known_vms).next().is_some() {
-            new_watchers.extend(watchers.iter().copied());
+            new_watchers.extend(watchers.keys().copied());
         }
         if watchers != self.known_watchers {
             let kept: BTreeSet<WatcherId> =
