@@ -9,7 +9,7 @@ use vouch_types::event::ManagerNote;
 use vouch_types::{
     AssignmentGeneration, BootId, Generation, HypervisorState, Incarnation, LogIndex, ManagerId, Moment, Network,
     NodeId, NodePath, Nonce, Observation, ProbeAssignment, RelayObservation, Sequence, StartId, Statement, Term,
-    Verdict, VerdictVersion, VmId, WatcherHealth, WatcherId, WatcherLife,
+    Verdict, VmId, WatcherHealth, WatcherId, WatcherLife,
 };
 
 /// A fact for the detector.
@@ -236,11 +236,4 @@ pub struct WatcherEntry {
     pub vms: Vec<VmId>,
     /// Generation of that.
     pub assignment: AssignmentGeneration,
-}
-
-impl NodeEntry {
-    /// Returns the version that a change of its paths replaces.
-    pub fn path_version(&self) -> VerdictVersion {
-        self.path.version
-    }
 }

@@ -106,24 +106,21 @@ impl VmTrack {
         }
     }
 
-    /// Takes an observation; returns whether it was the first failure after a success or the other way round.
-    pub fn see(&mut self, seen: Observation, slack: Duration) -> bool {
+    /// Takes an observation; one beyond the limits is refused and counted.
+    pub fn see(&mut self, seen: Observation, slack: Duration) {
         let key = (seen.watcher, seen.network, seen.probe.clone());
-        let failing = seen.outcome == Outcome::Down;
         if let Some(check) = self.checks.get_mut(&key) {
-            let was = check.failing_since.is_some();
             check.see(seen, slack);
-            return was != failing;
+            return;
         }
         let observers = self.checks.keys().map(|k| k.0).collect::<std::collections::BTreeSet<_>>();
         let own = self.checks.keys().filter(|k| k.0 == seen.watcher).count();
         let room = (observers.contains(&seen.watcher) || observers.len() < OBSERVERS_MAX) && own < PROBES_MAX;
-        if !room {
+        if room {
+            self.checks.insert(key, CheckTrack::new(seen));
+        } else {
             self.refused += 1;
-            return false;
         }
-        self.checks.insert(key, CheckTrack::new(seen));
-        failing
     }
 
     /// Takes a statement; one of an earlier life or position counts for nothing. Returns whether it was taken.
@@ -179,5 +176,28 @@ mod tests {
         check.see(seen(850, Outcome::Up), SLACK);
         assert_eq!(check.last.outcome, Outcome::Down);
         assert_eq!(check.told_failures, 1);
+    }
+
+    #[test]
+    fn observers_and_probes_beyond_the_limits_are_refused_and_counted() {
+        let entry = VmEntry {
+            vm: vouch_types::VmId::new(uuid::Uuid::from_u128(1)),
+            node: vouch_types::NodeId::new("n1").expect("a valid name"),
+            generation: vouch_types::Generation::new(1),
+            addresses: Vec::new(),
+            probes: Vec::new(),
+            proven: Vec::new(),
+            verdict: vouch_types::Verdict::unjudged(vouch_types::WallTime::default()),
+        };
+        let mut vm = VmTrack::new(entry);
+        for watcher in 1..=OBSERVERS_MAX as u64 + 1 {
+            vm.see(Observation { watcher: WatcherId::new(watcher), ..seen(1, Outcome::Up) }, SLACK);
+        }
+        assert_eq!((vm.checks.len(), vm.refused), (OBSERVERS_MAX, 1));
+        for probe in 1..=PROBES_MAX {
+            let probe = ProbeName::new(&format!("p{probe}")).expect("a valid name");
+            vm.see(Observation { probe, ..seen(1, Outcome::Up) }, SLACK);
+        }
+        assert_eq!((vm.checks.len(), vm.refused), (OBSERVERS_MAX + PROBES_MAX - 1, 2));
     }
 }
