@@ -104,7 +104,11 @@ fn advice(vm: &VmView) -> String {
         "none" => "none: nothing is to be done about the VM".to_owned(),
         "restart" => format!("restart it in place: node {} proves it gone or hung{generation}", vm.node),
         "safe_to_restart" => {
-            let proof = vm.advice.proof.map(|p| format!(", proof at log index {p}")).unwrap_or_default();
+            let proof = match (&vm.advice.proof, vm.advice.proof_index) {
+                (Some(proof), Some(index)) => format!(", proof: {proof} at log index {index}"),
+                (Some(proof), None) => format!(", proof: {proof}"),
+                (None, _) => String::new(),
+            };
             format!("safe to restart elsewhere: it provably runs nowhere{generation}{proof}")
         }
         "fence_first" => {

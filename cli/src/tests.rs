@@ -47,7 +47,13 @@ fn healthy() -> VmView {
         faults: Vec::new(),
         shared_faults: 0,
         notes: Vec::new(),
-        advice: AdviceView { action: "none".to_owned(), generation: None, proof: None },
+        advice: AdviceView {
+            proof_index: None,
+            valid_for_ms: None,
+            action: "none".to_owned(),
+            generation: None,
+            proof: None,
+        },
         reason: "its node says that it runs".to_owned(),
         evidence: "ab".repeat(32),
         version: 1,
@@ -191,7 +197,13 @@ fn a_verdict_is_told_as_a_person_would() {
             ..fault("node", "")
         }],
         shared_faults: 1,
-        advice: AdviceView { action: "fence_first".to_owned(), generation: Some(1), proof: None },
+        advice: AdviceView {
+            proof_index: None,
+            valid_for_ms: None,
+            action: "fence_first".to_owned(),
+            generation: Some(1),
+            proof: None,
+        },
         reason: "silent on every path".to_owned(),
         watchers: Vec::new(),
         ..healthy()

@@ -120,6 +120,7 @@ impl Detector {
                     None => self.dropped += 1,
                 }
             }
+            Event::LinkMeasured(_) => {}
             Event::Observed(seen) => self.take_observation(seen),
             Event::RelayObserved(mut seen) => {
                 seen.begun = self.begun_of(seen.begun, seen.asked, seen.watcher);

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use vouch_types::command::PathChange;
 use vouch_types::event::ManagerNote;
-use vouch_types::{Moment, NodeId, Nonce, ProbeAssignment, VerdictChange, VmId, WatcherId};
+use vouch_types::{
+    IncidentChange, Moment, NodeId, Nonce, Pin, PlacementChange, ProbeAssignment, VerdictChange, VmId, WatcherId,
+};
 
 /// An order of the detector.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,6 +47,14 @@ pub struct Proposal {
     pub manager_notes: Option<Vec<ManagerNote>>,
     /// Probes that have succeeded for the first time.
     pub proven: Vec<(VmId, ProbeAssignment)>,
+    /// Whom probes found for the first time.
+    pub pins: Vec<(VmId, Pin)>,
+    /// Incidents that open, say something else, or close.
+    pub incidents: Vec<IncidentChange>,
+    /// VMs that have migrated.
+    pub placements: Vec<PlacementChange>,
+    /// Nodes whose proof does not hold any more, and why.
+    pub withdrawn: Vec<(NodeId, String)>,
     /// Watchers that are lost, and why.
     pub lost_watchers: Vec<(WatcherId, String)>,
 }
@@ -56,6 +66,10 @@ impl Proposal {
             && self.paths.is_empty()
             && self.manager_notes.is_none()
             && self.proven.is_empty()
+            && self.pins.is_empty()
+            && self.incidents.is_empty()
+            && self.placements.is_empty()
+            && self.withdrawn.is_empty()
             && self.lost_watchers.is_empty()
     }
 }

@@ -4,12 +4,14 @@
 //! can have begun, found from the tick that its sender echoed; a sender's clock never enters.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use vouch_types::event::ManagerNote;
 use vouch_types::{
-    AssignmentGeneration, BootId, Generation, HypervisorState, Incarnation, LogIndex, ManagerId, Moment, Network,
-    NodeId, NodePath, Nonce, Observation, ProbeAssignment, RelayObservation, Sequence, StartId, Statement, Term,
-    Verdict, VmId, WatcherHealth, WatcherId, WatcherLife,
+    AssignmentGeneration, BootId, FenceProof, Generation, HypervisorState, Incarnation, IncidentScope, IncidentWord,
+    LogIndex, ManagerId, Moment, Network, NodeId, NodePath, Nonce, Observation, Operation, Pin, Policy,
+    ProbeAssignment, Progress, RelayObservation, Sequence, StartId, Statement, Term, Verdict, VmId, WatcherHealth,
+    WatcherId, WatcherLife,
 };
 
 /// A fact for the detector.
@@ -40,6 +42,8 @@ pub enum Event {
         /// When what it heard began, at the latest.
         begun: Moment,
     },
+    /// A manager measured its datagram path to a node, both ways.
+    LinkMeasured(LinkMeasure),
     /// Another manager's evidence frame came: it lives, and what it says of its own hearing counts.
     ManagerHeard {
         /// Which manager.
@@ -115,6 +119,39 @@ pub enum Event {
     Ticked,
 }
 
+/// What heartbeats say of the path between a manager and a node: they show one-way loss, and are not stalled by it as
+/// streams are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkMeasure {
+    /// Who measured.
+    pub manager: ManagerId,
+    /// The path to which node.
+    pub node: NodeId,
+    /// Over which network.
+    pub network: Network,
+    /// When the newest heartbeat of the node came; `None` for none yet.
+    pub heard: Option<Moment>,
+    /// How old the node's last read of its hypervisor was when that one was sent: a node that lives and reads nothing is
+    /// wedged. `None` before the first read.
+    pub read_age: Option<Duration>,
+    /// When the newest heartbeat of the manager was sent that the node says it has; `None` for none yet.
+    pub echoed: Option<Moment>,
+    /// Per mille of the node's heartbeats that were lost lately.
+    pub loss_in_per_mille: u16,
+    /// Per mille of the manager's heartbeats that were lost lately, as the node counted.
+    pub loss_out_per_mille: u16,
+}
+
+/// Whether a node's hypervisor service answers its agent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ServiceWord {
+    /// It answers.
+    #[default]
+    Answering,
+    /// It does not answer (libvirtd hangs or restarts).
+    Silent,
+}
+
 /// What happened to a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StreamChange {
@@ -151,6 +188,8 @@ pub struct NodeReport {
     pub sequence: Sequence,
     /// When the hypervisor was read, at the latest.
     pub begun: Moment,
+    /// Whether the node's hypervisor service answers it.
+    pub hypervisor: ServiceWord,
     /// All VMs are in `vms`; else only changed ones.
     pub full: bool,
     /// The node's word on its VMs.
@@ -170,6 +209,10 @@ pub struct VmWord {
     pub start: StartId,
     /// The hypervisor's word.
     pub state: HypervisorState,
+    /// Whether it gets on.
+    pub progress: Progress,
+    /// An operation on it that is under way.
+    pub operation: Option<Operation>,
     /// Ports of the VM that have no link or carrier.
     pub links_down: Vec<Network>,
 }
@@ -189,6 +232,17 @@ pub struct Inventory {
     pub watchers: Vec<WatcherEntry>,
     /// What managers cannot hear, as recorded.
     pub manager_notes: Vec<ManagerNote>,
+    /// The incidents that are open.
+    pub incidents: Vec<OpenIncident>,
+}
+
+/// An incident that is open.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OpenIncident {
+    /// Of what.
+    pub scope: IncidentScope,
+    /// What it says as recorded.
+    pub word: IncidentWord,
 }
 
 /// A node as the detector needs it.
@@ -198,6 +252,10 @@ pub struct NodeEntry {
     pub node: NodeId,
     /// Its boot as recorded.
     pub boot: BootId,
+    /// Its rack, if it is known.
+    pub rack: Option<String>,
+    /// The proof that it does not run, if there is one.
+    pub fence: Option<FenceProof>,
     /// Its paths as recorded.
     pub path: NodePath,
 }
@@ -213,8 +271,16 @@ pub struct VmEntry {
     pub generation: Generation,
     /// Its addresses, to tell who shares one.
     pub addresses: Vec<IpAddr>,
+    /// The store of its disks, if it is known.
+    pub datastore: Option<String>,
+    /// Why maintenance holds for it; empty when none does.
+    pub maintenance: String,
+    /// What all policies together say of it.
+    pub policy: Policy,
     /// Its probes.
     pub probes: Vec<ProbeAssignment>,
+    /// Whom they are to find.
+    pub pins: Vec<Pin>,
     /// Those that have ever succeeded.
     pub proven: Vec<ProbeAssignment>,
     /// Its verdict as recorded, with the version that a change replaces.

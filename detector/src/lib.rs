@@ -25,7 +25,10 @@ mod watcher_track;
 
 pub use detector::Detector;
 pub use effect::{Ask, Effect, Proposal};
-pub use event::{Event, Inventory, NodeEntry, NodeReport, Settlement, StreamChange, VmEntry, VmWord, WatcherEntry};
+pub use event::{
+    Event, Inventory, LinkMeasure, NodeEntry, NodeReport, OpenIncident, ServiceWord, Settlement, StreamChange, VmEntry,
+    VmWord, WatcherEntry,
+};
 pub use paths::ASK_VMS_MAX;
 pub use view::{CheckView, VmEvidence};
 pub use vm_track::{OBSERVERS_MAX, PROBES_MAX};

@@ -322,6 +322,7 @@ impl Detector {
                 faults: judged.faults,
                 notes: judged.notes,
                 advice: judged.advice,
+                suppressed: String::new(),
                 reason: clip(judged.reason),
                 evidence,
                 version: recorded.version,
@@ -332,6 +333,7 @@ impl Detector {
                 generation: vm.entry.generation,
                 replaces: recorded.version,
                 verdict,
+                shared: None,
             });
         }
         if whole {

@@ -55,6 +55,12 @@ pub struct VmEvidence {
     pub faults: Vec<Fault>,
     /// Why.
     pub reason: String,
+    /// The evidence that the judgement rests on, one sentence each.
+    pub used: Vec<String>,
+    /// The evidence that does not count, each with why.
+    pub discounted: Vec<String>,
+    /// What would make the judgement another one.
+    pub would_change: Vec<String>,
 }
 
 impl Detector {
@@ -99,6 +105,9 @@ impl Detector {
             state: judged.state,
             faults: judged.faults,
             reason: judged.reason,
+            used: Vec::new(),
+            discounted: Vec::new(),
+            would_change: Vec::new(),
         })
     }
 }

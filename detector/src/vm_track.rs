@@ -147,6 +147,7 @@ mod tests {
 
     fn seen(begun: u64, outcome: Outcome) -> Observation {
         Observation {
+            identity: None,
             watcher: WatcherId::new(1),
             vm: vouch_types::VmId::new(uuid::Uuid::from_u128(1)),
             network: Network::Service,
@@ -181,6 +182,10 @@ mod tests {
     #[test]
     fn observers_and_probes_beyond_the_limits_are_refused_and_counted() {
         let entry = VmEntry {
+            datastore: None,
+            maintenance: String::new(),
+            pins: Vec::new(),
+            policy: vouch_types::Policy::default(),
             vm: vouch_types::VmId::new(uuid::Uuid::from_u128(1)),
             node: vouch_types::NodeId::new("n1").expect("a valid name"),
             generation: vouch_types::Generation::new(1),

@@ -168,6 +168,7 @@ impl Relay {
             sequence: self.sequence.next(),
             nonce,
             state: view.state,
+            progress: vouch_types::Progress::Unknown,
         }))
     }
 }
@@ -181,7 +182,7 @@ impl RelayService for Relay {
         };
         let nonce = Nonce::new(request.nonce);
         let statements = join_all(grant.vms.iter().map(|vm| self.statement(*vm, nonce))).await;
-        Ok(proto::StateResponse { statements: statements.into_iter().flatten().collect() })
+        Ok(proto::StateResponse { statements: statements.into_iter().flatten().collect(), hears: Vec::new() })
     }
 
     async fn guest_agent(

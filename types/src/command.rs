@@ -1,12 +1,15 @@
 //! Commands: replicated intents, in the imperative; and `Applied`, what came of each.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::event::ManagerNote;
 use crate::{
-    AssignmentGeneration, ClusterId, Fault, Generation, Incarnation, LogIndex, ManagerId, NodeId, NodeRecord,
-    ProbeAssignment, ProbeRecord, Source, Verdict, VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
+    AssignmentGeneration, BootId, ClusterId, Fault, FenceKind, Generation, Incarnation, IncidentChange, IncidentScope,
+    LogIndex, MaintenanceId, ManagerId, NodeId, NodeRecord, Pin, Policy, PolicyError, PolicyScope, ProbeAssignment,
+    ProbeRecord, Source, Verdict, VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
 };
 
 /// The most changes that one `RecordVerdicts` may carry.
@@ -23,6 +26,20 @@ pub struct VerdictChange {
     pub replaces: VerdictVersion,
     /// The new verdict; apply sets its version, and its `since` where the state is unchanged.
     pub verdict: Verdict,
+    /// The shared element whose incident tells it already: then it is an event and no notification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<IncidentScope>,
+}
+
+/// A VM that executes on another node than the recorded one, outside of any conflict: it has migrated.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PlacementChange {
+    /// The VM.
+    pub vm: VmId,
+    /// The generation that is replaced; apply refuses a change whose generation is not the recorded one.
+    pub replaces: Generation,
+    /// Its new owner.
+    pub to: NodeId,
 }
 
 /// One state of a node's paths that replaces another.
@@ -91,6 +108,9 @@ pub enum Command {
     RecordProven {
         /// Per VM, the probes.
         proven: Vec<(VmId, ProbeAssignment)>,
+        /// Whom they found, where they can tell; a pin that there is stays.
+        #[serde(default)]
+        pins: Vec<(VmId, Pin)>,
     },
     /// Record changes of verdicts and of paths, all or those that are not stale.
     RecordVerdicts {
@@ -100,6 +120,12 @@ pub enum Command {
         paths: Vec<PathChange>,
         /// Managers that cannot hear what others hear: all notes as they are now, when they changed.
         manager_notes: Option<Vec<ManagerNote>>,
+        /// Incidents that open, say something else, or close.
+        #[serde(default)]
+        incidents: Vec<IncidentChange>,
+        /// VMs that have migrated.
+        #[serde(default)]
+        placements: Vec<PlacementChange>,
         /// When, on the proposing leader's wall clock.
         at: WallTime,
     },
@@ -156,6 +182,68 @@ pub enum Command {
         /// When.
         at: WallTime,
     },
+    /// Set the policy of a scope; an empty one removes it.
+    SetPolicy {
+        /// For whom.
+        scope: PolicyScope,
+        /// What; validated before it is proposed, and again when it is applied.
+        policy: Policy,
+        /// When.
+        at: WallTime,
+    },
+    /// Begin a maintenance window.
+    BeginMaintenance {
+        /// For whom.
+        scope: PolicyScope,
+        /// Why.
+        reason: String,
+        /// How long.
+        #[serde(with = "crate::duration", rename = "lasts_ms")]
+        lasts: Duration,
+        /// When.
+        at: WallTime,
+    },
+    /// Record how long maintenance windows still last, so that another leader goes on from there.
+    RecordMaintenance {
+        /// Per window, what is left.
+        remaining: Vec<(MaintenanceId, u64)>,
+    },
+    /// End a maintenance window.
+    EndMaintenance {
+        /// Which.
+        maintenance: MaintenanceId,
+        /// When.
+        at: WallTime,
+    },
+    /// Record the proof that a node does not run.
+    RecordFenceProof {
+        /// The node.
+        node: NodeId,
+        /// The boot that the proof speaks of; refused when another one is recorded.
+        boot: BootId,
+        /// How it is known.
+        kind: FenceKind,
+        /// What its bringer adds.
+        note: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Withdraw the proof: somebody heard the node.
+    WithdrawFenceProof {
+        /// The node.
+        node: NodeId,
+        /// Why, for people.
+        reason: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Forget whom a VM's probes found behind its addresses: it was installed anew.
+    ForgetPins {
+        /// The VM.
+        vm: VmId,
+        /// When.
+        at: WallTime,
+    },
     /// Record who leads, once per term.
     RecordLeader {
         /// The leader.
@@ -183,6 +271,13 @@ impl Command {
             Self::RetireWatcher { .. } => "retire_watcher",
             Self::ForgetWatcher { .. } => "forget_watcher",
             Self::RecordProbe { .. } => "record_probe",
+            Self::SetPolicy { .. } => "set_policy",
+            Self::BeginMaintenance { .. } => "begin_maintenance",
+            Self::RecordMaintenance { .. } => "record_maintenance",
+            Self::EndMaintenance { .. } => "end_maintenance",
+            Self::RecordFenceProof { .. } => "record_fence_proof",
+            Self::WithdrawFenceProof { .. } => "withdraw_fence_proof",
+            Self::ForgetPins { .. } => "forget_pins",
             Self::RecordLeader { .. } => "record_leader",
         }
     }
@@ -222,6 +317,38 @@ pub enum DenyReason {
         /// How many there may be.
         limit: u64,
     },
+    /// The VM is not recorded.
+    #[error("vm {0} is not known")]
+    UnknownVm(VmId),
+    /// The maintenance window is not recorded, or has ended.
+    #[error("maintenance {0} is not known, or has ended")]
+    UnknownMaintenance(MaintenanceId),
+    /// A setting of a policy breaks a rule.
+    #[error(transparent)]
+    BadPolicy(PolicyError),
+    /// A value breaks a rule.
+    #[error("{field}: {value} must be {rule}")]
+    BadValue {
+        /// Which.
+        field: String,
+        /// What it was.
+        value: String,
+        /// What it must be.
+        rule: String,
+    },
+    /// A manager hears the node: it cannot be off.
+    #[error("node {0} is heard by a manager: a proof that it does not run cannot be")]
+    NodeIsHeard(NodeId),
+    /// The proof speaks of another boot than the recorded one.
+    #[error("node {node} was last heard in boot {recorded}, and the proof speaks of {told}")]
+    OtherBoot {
+        /// The node.
+        node: NodeId,
+        /// As recorded.
+        recorded: BootId,
+        /// As the proof says.
+        told: BootId,
+    },
     /// The VM belongs to another node.
     #[error("vm {vm} belongs to node {owner}")]
     NotOwner {
@@ -255,6 +382,13 @@ pub enum Applied {
         index: LogIndex,
         /// Generations after it.
         generations: Vec<(WatcherId, AssignmentGeneration)>,
+    },
+    /// A maintenance window was begun.
+    MaintenanceBegun {
+        /// Its log index.
+        index: LogIndex,
+        /// Its number.
+        maintenance: MaintenanceId,
     },
     /// Changes were recorded, some perhaps refused as stale.
     Recorded {

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Advice, Fault, Generation, LogIndex, ManagerId, NodeId, ProbeName, Source, Term, VmId, VmState, WallTime, WatcherId,
+    Advice, Fault, FenceProof, Generation, IncidentId, IncidentScope, IncidentWord, LogIndex, MaintenanceId, ManagerId,
+    NodeId, Policy, PolicyScope, ProbeName, Source, Term, VmId, VmState, WallTime, WatcherId,
 };
 
 /// A manager that does not hear a node which others hear.
@@ -86,6 +87,9 @@ pub enum EventKind {
         advice: Advice,
         /// Why.
         reason: String,
+        /// The shared element whose incident tells it already.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shared: Option<IncidentScope>,
     },
     /// A VM's faults, notes or advice changed and its state did not.
     VmFaultsChanged {
@@ -99,6 +103,87 @@ pub enum EventKind {
         notes: Vec<Fault>,
         /// Advice after.
         advice: Advice,
+        /// Why.
+        reason: String,
+        /// Why nothing is said against it, if so.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        suppressed: String,
+    },
+    /// A VM executes on another node than before: it has migrated.
+    VmMoved {
+        /// Which.
+        vm: VmId,
+        /// Its owner before.
+        from: NodeId,
+        /// Its owner now.
+        to: NodeId,
+        /// Its generation now.
+        generation: Generation,
+    },
+    /// Whom a VM's probes find behind its addresses was forgotten.
+    VmPinsForgotten {
+        /// Which.
+        vm: VmId,
+    },
+    /// An incident opened: one notification.
+    IncidentOpened {
+        /// Its number.
+        incident: IncidentId,
+        /// Of what.
+        scope: IncidentScope,
+        /// What it says.
+        word: IncidentWord,
+    },
+    /// An incident says something else: no notification.
+    IncidentChanged {
+        /// Its number.
+        incident: IncidentId,
+        /// Of what.
+        scope: IncidentScope,
+        /// What it says now.
+        word: IncidentWord,
+    },
+    /// An incident closed: one notification.
+    IncidentClosed {
+        /// Its number.
+        incident: IncidentId,
+        /// Of what.
+        scope: IncidentScope,
+    },
+    /// A policy was set or removed.
+    PolicyChanged {
+        /// For whom.
+        scope: PolicyScope,
+        /// What; an empty one when it was removed.
+        policy: Policy,
+    },
+    /// A maintenance window began.
+    MaintenanceBegun {
+        /// Its number.
+        maintenance: MaintenanceId,
+        /// For whom.
+        scope: PolicyScope,
+        /// Why.
+        reason: String,
+    },
+    /// A maintenance window ended.
+    MaintenanceEnded {
+        /// Its number.
+        maintenance: MaintenanceId,
+        /// For whom.
+        scope: PolicyScope,
+    },
+    /// A node is proved not to run.
+    FenceProofRecorded {
+        /// Which.
+        node: NodeId,
+        /// How.
+        proof: FenceProof,
+    },
+    /// The proof does not hold any more.
+    FenceProofWithdrawn {
+        /// Which.
+        node: NodeId,
         /// Why.
         reason: String,
     },

@@ -182,6 +182,18 @@ number_id!(
     "watcher",
     'w'
 );
+number_id!(
+    /// An incident, numbered by the cluster and never reused, printed as `i1`.
+    IncidentId,
+    "incident",
+    'i'
+);
+number_id!(
+    /// A maintenance window, numbered by the cluster and never reused, printed as `x1`.
+    MaintenanceId,
+    "maintenance window",
+    'x'
+);
 
 macro_rules! counter {
     ($(#[$doc:meta])* $name:ident) => {

@@ -10,12 +10,16 @@ pub mod event;
 pub mod fault;
 pub mod grant;
 pub mod id;
+pub mod incident;
 pub mod manager;
 pub mod node;
 pub mod observation;
 pub mod outcome;
 pub mod path;
+pub mod policy;
 pub mod probe;
+pub mod progress;
+pub mod proof;
 pub mod state;
 pub mod statement;
 pub mod time;
@@ -24,25 +28,30 @@ pub mod verdict;
 pub mod vm;
 pub mod watcher;
 
-pub use advice::Advice;
-pub use command::{Applied, Command, DenyReason, VerdictChange};
+pub use advice::{Advice, Proof};
+pub use command::{Applied, Command, DenyReason, PlacementChange, VerdictChange};
 pub use event::{EventKind, EventRecord};
 pub use fault::{Cause, Fault, RankedCause};
 pub use grant::Grant;
 pub use id::{
-    AssignmentGeneration, BootId, ClusterId, Digest, Generation, IdError, Incarnation, LogIndex, ManagerId, NodeId,
-    Nonce, ProbeName, Sequence, StartId, Term, TickSequence, VerdictVersion, VmId, WatcherId,
+    AssignmentGeneration, BootId, ClusterId, Digest, Generation, IdError, Incarnation, IncidentId, LogIndex,
+    MaintenanceId, ManagerId, NodeId, Nonce, ProbeName, Sequence, StartId, Term, TickSequence, VerdictVersion, VmId,
+    WatcherId,
 };
+pub use incident::{IncidentChange, IncidentRecord, IncidentScope, IncidentWord};
 pub use manager::ManagerNode;
 pub use node::NodeRecord;
 pub use observation::{Observation, RelayObservation, RelayOutcome, WatcherHealth};
 pub use outcome::Outcome;
 pub use path::{Network, NodePath, Source};
+pub use policy::{MaintenanceRecord, Policy, PolicyError, PolicyScope};
 pub use probe::{ProbeImports, ProbeRecord};
+pub use progress::{Operation, Progress};
+pub use proof::{FenceKind, FenceProof};
 pub use state::{ExitReason, HypervisorState, PauseReason, VmState};
 pub use statement::Statement;
 pub use time::{Moment, WallTime};
 pub use timing::Timing;
 pub use verdict::Verdict;
-pub use vm::{ProbeAssignment, VmRecord, VmSpec};
+pub use vm::{Identity, Pin, ProbeAssignment, VmRecord, VmSpec};
 pub use watcher::{WatcherBoot, WatcherLeg, WatcherLife, WatcherRecord};

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BootId, Incarnation, NodeId, NodePath};
+use crate::{BootId, FenceProof, Incarnation, NodeId, NodePath};
 
 /// A compute node as the cluster records it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -27,4 +27,7 @@ pub struct NodeRecord {
     pub hosts_watchers: bool,
     /// State of the paths to it.
     pub path: NodePath,
+    /// The proof that it does not run, if there is one.
+    #[serde(default)]
+    pub fence: Option<FenceProof>,
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Moment, Network, NodeId, Nonce, Outcome, ProbeName, VmId, WatcherId};
+use crate::{Identity, ManagerId, Moment, Network, NodeId, Nonce, Outcome, ProbeName, VmId, WatcherId};
 
 /// The longest reason of an observation, in bytes.
 pub const REASON_MAX: usize = 64;
@@ -28,6 +28,8 @@ pub struct Observation {
     pub reason: String,
     /// The same for people; at most [`MESSAGE_MAX`] bytes.
     pub message: String,
+    /// Who answered, where the probe can tell.
+    pub identity: Option<Identity>,
     /// When the run began, at the latest (never in the future of what is true).
     pub begun: Moment,
     /// The ask that it answers, if any.
@@ -61,6 +63,8 @@ pub struct RelayObservation {
     pub node: NodeId,
     /// What came of it.
     pub outcome: RelayOutcome,
+    /// Managers that the node's agent hears, as its relay said; empty when it did not answer.
+    pub hears: Vec<ManagerId>,
     /// When it began, at the latest.
     pub begun: Moment,
     /// The ask that it answers, if any.
@@ -79,6 +83,12 @@ pub struct WatcherHealth {
     pub management_reached: bool,
     /// Whether any reference target answered over the service network lately.
     pub service_reached: bool,
+    /// Per mille of round trips over the management network that were lost lately, to targets that live.
+    #[serde(default)]
+    pub management_loss_per_mille: u16,
+    /// The same over the service network, beyond the watcher's own node.
+    #[serde(default)]
+    pub service_loss_per_mille: u16,
 }
 
 impl WatcherHealth {
@@ -86,6 +96,14 @@ impl WatcherHealth {
     pub const LAG_MAX: Duration = Duration::from_secs(1);
     /// Steal above this means that silence may be its own.
     pub const STEAL_MAX_PERCENT: u8 = 50;
+
+    /// Returns the share of round trips over `network` that are lost, in per mille.
+    pub const fn loss_on(&self, network: Network) -> u16 {
+        match network {
+            Network::Management => self.management_loss_per_mille,
+            Network::Service => self.service_loss_per_mille,
+        }
+    }
 
     /// Returns whether its word on silence over `network` counts.
     pub fn is_healthy_on(&self, network: Network) -> bool {

@@ -62,6 +62,9 @@ pub enum PauseReason {
     Operator,
     /// A disk of it reported an I/O error.
     IoError,
+    /// A migration holds it: its execution has moved to another node, or has not arrived here yet (QEMU run states
+    /// `inmigrate`, `finish-migrate` and `postmigrate`).
+    Migration,
     /// The hypervisor gives no reason.
     Other,
 }

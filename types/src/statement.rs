@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BootId, Generation, HypervisorState, Incarnation, NodeId, Nonce, Sequence, StartId, VmId};
+use crate::{BootId, Generation, HypervisorState, Incarnation, NodeId, Nonce, Progress, Sequence, StartId, VmId};
 
 /// What a node says of one of its VMs. `wire` signs and checks it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -25,4 +25,6 @@ pub struct Statement {
     pub nonce: Nonce,
     /// What the hypervisor says.
     pub state: HypervisorState,
+    /// Whether it gets on.
+    pub progress: Progress,
 }

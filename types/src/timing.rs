@@ -40,6 +40,15 @@ pub struct Timing {
     /// How long a watcher has to answer an ask.
     #[serde(with = "crate::duration", rename = "ask_deadline_ms")]
     pub ask_deadline: Duration,
+    /// How far apart the asks of a burst are, while something is suspected.
+    #[serde(with = "crate::duration", rename = "burst_interval_ms")]
+    pub burst_interval: Duration,
+    /// How often managers and nodes send each other a heartbeat datagram.
+    #[serde(with = "crate::duration", rename = "heartbeat_interval_ms")]
+    pub heartbeat_interval: Duration,
+    /// How long a guest may take from a start or reset to its first answer, before its silence counts.
+    #[serde(with = "crate::duration", rename = "boot_budget_ms")]
+    pub boot_budget: Duration,
     /// One window: how long a new leader waits before it says anything that rests on silence, and how fresh a
     /// healthy observer's word must be.
     #[serde(with = "crate::duration", rename = "window_ms")]
@@ -74,6 +83,9 @@ impl Default for Timing {
             probe_timeout: Duration::from_millis(800),
             watcher_report_interval: Duration::from_millis(500),
             ask_deadline: Duration::from_millis(400),
+            burst_interval: Duration::from_millis(100),
+            heartbeat_interval: Duration::from_millis(200),
+            boot_budget: Duration::from_secs(120),
             window: Duration::from_millis(2000),
             lost_after: Duration::from_millis(3500),
             watcher_lost_after: Duration::from_millis(1500),
@@ -96,6 +108,9 @@ impl Timing {
             probe_timeout: Duration::from_millis(5000),
             watcher_report_interval: Duration::from_millis(1000),
             ask_deadline: Duration::from_millis(2500),
+            burst_interval: Duration::from_millis(250),
+            heartbeat_interval: Duration::from_millis(500),
+            boot_budget: Duration::from_secs(120),
             window: Duration::from_millis(6000),
             lost_after: Duration::from_secs(15),
             watcher_lost_after: Duration::from_secs(6),
@@ -130,6 +145,9 @@ impl Timing {
         above("report_interval_ms", self.report_interval, "zero", Duration::ZERO)?;
         above("probe_interval_ms", self.probe_interval, "zero", Duration::ZERO)?;
         above("probe_timeout_ms", self.probe_timeout, "zero", Duration::ZERO)?;
+        above("burst_interval_ms", self.burst_interval, "zero", Duration::ZERO)?;
+        above("heartbeat_interval_ms", self.heartbeat_interval, "zero", Duration::ZERO)?;
+        above("boot_budget_ms", self.boot_budget, "zero", Duration::ZERO)?;
         at_least_twice(
             "suspect_missed x report_interval",
             self.suspect_after(),

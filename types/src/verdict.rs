@@ -18,6 +18,9 @@ pub struct Verdict {
     pub notes: Vec<Fault>,
     /// What may be done.
     pub advice: Advice,
+    /// Why nothing is said against it now: an operation, or maintenance; empty when nothing suppresses.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub suppressed: String,
     /// Why, in one sentence for people; at most 256 bytes.
     pub reason: String,
     /// SHA-256 over the evidence that it rests on.
@@ -36,6 +39,7 @@ impl Verdict {
             faults: Vec::new(),
             notes: Vec::new(),
             advice: Advice::None,
+            suppressed: String::new(),
             reason: "not yet judged".to_owned(),
             evidence: Digest::new([0; 32]),
             version: VerdictVersion::default(),

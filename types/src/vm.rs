@@ -29,6 +29,34 @@ fn empty_settings() -> String {
     "{}".to_owned()
 }
 
+/// Who answered a probe: a digest of what identifies the answering machine (the key of its RDP certificate, say).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Identity(u64);
+
+impl Identity {
+    /// Returns the identity of this number: the first eight bytes of a SHA-256, big endian.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Returns the number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// The identity that a probe is to find.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Pin {
+    /// With which probe.
+    pub probe: ProbeName,
+    /// Over which network.
+    pub network: Network,
+    /// Whom it found first.
+    pub identity: Identity,
+}
+
 /// What a node knows of one of its VMs from the user's files or the hypervisor.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct VmSpec {
@@ -61,4 +89,7 @@ pub struct VmRecord {
     pub verdict: Verdict,
     /// Probes that have succeeded at least once: only these ever count against it.
     pub proven: Vec<ProbeAssignment>,
+    /// Whom its probes found behind its addresses the first time; another one's answer is not its own.
+    #[serde(default)]
+    pub pins: Vec<Pin>,
 }

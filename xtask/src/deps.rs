@@ -47,6 +47,8 @@ const MEMBERS: &[(&str, &[&str])] = &[
             "vouch-probe-host",
         ],
     ),
+    ("vouch-sim", &["vouch-types", "vouch-detector", "vouch-wire", "vouch-manager", "vouch-watcher"]),
+    ("vouch-bench", &["vouch-types", "vouch-detector", "vouch-wire", "vouch-watcher", "vouch-sim"]),
     ("xtask", &[]),
 ];
 

@@ -106,7 +106,7 @@ fn from_hypervisor(inputs: &VmInputs<'_>, state: HypervisorState, who: String) -
             VmJudgement::plain(VmState::Paused, format!("{who} that it is paused by an I/O error"))
                 .with_fault(Fault::sure(Cause::Storage).with_detail("i/o error"))
         }
-        HypervisorState::Paused(PauseReason::Operator | PauseReason::Other) => {
+        HypervisorState::Paused(PauseReason::Operator | PauseReason::Migration | PauseReason::Other) => {
             VmJudgement::plain(VmState::Paused, format!("{who} that it is paused"))
         }
         HypervisorState::Rebooting => VmJudgement::plain(VmState::Rebooting, format!("{who} that it reboots")),

@@ -110,10 +110,13 @@ impl SimWorld {
     pub fn new() -> Self {
         let timing = Timing::default();
         let inventory = Inventory {
+            incidents: Vec::new(),
             index: LogIndex::new(1),
             managers: vec![manager(0), manager(1)],
             nodes: (0..NODES)
                 .map(|i| NodeEntry {
+                    fence: None,
+                    rack: None,
                     node: node(i),
                     boot: BootId::new(Uuid::from_u128(9)),
                     path: NodePath::direct(WallTime::default()),
@@ -121,6 +124,10 @@ impl SimWorld {
                 .collect(),
             vms: (0..NODES)
                 .map(|i| VmEntry {
+                    datastore: None,
+                    maintenance: String::new(),
+                    pins: Vec::new(),
+                    policy: vouch_types::Policy::default(),
                     vm: vm(i),
                     node: node(i),
                     generation: Generation::new(1),
@@ -226,6 +233,7 @@ impl SimWorld {
     fn observation(&self, from: usize, to: usize, asked: Option<vouch_types::Nonce>) -> Observation {
         let (outcome, reason) = self.rdp(to);
         Observation {
+            identity: None,
             watcher: watcher(from),
             vm: vm(to),
             network: Network::Service,
@@ -292,6 +300,7 @@ impl SimWorld {
             if speaks && self.step.is_multiple_of(10) {
                 self.sequence += 1;
                 let report = NodeReport {
+                    hypervisor: vouch_detector::ServiceWord::Answering,
                     manager: manager(m),
                     node: node(i),
                     boot: BootId::new(Uuid::from_u128(9)),
@@ -300,6 +309,8 @@ impl SimWorld {
                     begun: self.now,
                     full: true,
                     vms: vec![VmWord {
+                        operation: None,
+                        progress: vouch_types::Progress::Unknown,
                         vm: vm(i),
                         generation: Generation::new(1),
                         start: StartId::new(1),
@@ -320,6 +331,8 @@ impl SimWorld {
         if self.step.is_multiple_of(10) {
             for network in self.networks_of_watcher(i) {
                 let health = WatcherHealth {
+                    management_loss_per_mille: 0,
+                    service_loss_per_mille: 0,
                     loop_lag: Duration::ZERO,
                     steal_percent: 0,
                     management_reached: self.truth[i].uplink,
@@ -340,6 +353,7 @@ impl SimWorld {
                 let seen = self.observation(i, to, None);
                 self.feed(Event::Observed(seen));
                 self.feed(Event::RelayObserved(RelayObservation {
+                    hears: Vec::new(),
                     watcher: watcher(i),
                     node: node(to),
                     outcome: self.relay(i, to),
@@ -372,6 +386,7 @@ impl SimWorld {
             if ask.nodes.contains(&node(to)) {
                 let outcome = self.relay(i, to);
                 let seen = RelayObservation {
+                    hears: Vec::new(),
                     watcher: ask.watcher,
                     node: node(to),
                     outcome,
@@ -384,6 +399,7 @@ impl SimWorld {
                 if outcome == RelayOutcome::Reached {
                     self.sequence += 1;
                     let statement = Statement {
+                        progress: vouch_types::Progress::Unknown,
                         node: node(to),
                         boot: BootId::new(Uuid::from_u128(9)),
                         incarnation: Incarnation::new(1),

@@ -3,7 +3,7 @@
 //! Pure. A VM is named where its name is still known.
 
 use serde_json::Value;
-use vouch_types::{Advice, EventKind, EventRecord, Fault, LogIndex, NodeId, VmId};
+use vouch_types::{Advice, EventKind, EventRecord, Fault, IncidentWord, LogIndex, NodeId, Policy, VmId};
 
 use super::view::{EventView, FaultView};
 use crate::store::State;
@@ -39,12 +39,20 @@ pub fn subject(kind: &EventKind) -> Subject<'_> {
         EventKind::ClusterInitialised
         | EventKind::LeaderElected { .. }
         | EventKind::ManagerNotesChanged { .. }
+        | EventKind::IncidentOpened { .. }
+        | EventKind::IncidentChanged { .. }
+        | EventKind::IncidentClosed { .. }
+        | EventKind::PolicyChanged { .. }
+        | EventKind::MaintenanceBegun { .. }
+        | EventKind::MaintenanceEnded { .. }
         | EventKind::ProbeRecorded { .. } => Subject::default(),
         EventKind::NodeJoined { node }
         | EventKind::NodeRebooted { node }
         | EventKind::NodeAgentRestarted { node }
         | EventKind::PathChanged { node, .. }
         | EventKind::PathRecovered { node, .. }
+        | EventKind::FenceProofRecorded { node, .. }
+        | EventKind::FenceProofWithdrawn { node, .. }
         | EventKind::WatcherPlaced { node, .. }
         | EventKind::WatcherLive { node, .. }
         | EventKind::WatcherLost { node, .. }
@@ -52,9 +60,10 @@ pub fn subject(kind: &EventKind) -> Subject<'_> {
         EventKind::VmRegistered { vm, node, .. } | EventKind::VmRemoved { vm, node } => {
             Subject { vm: Some(*vm), node: Some(node) }
         }
-        EventKind::VmStateChanged { vm, .. } | EventKind::VmFaultsChanged { vm, .. } => {
-            Subject { vm: Some(*vm), node: None }
-        }
+        EventKind::VmMoved { vm, to, .. } => Subject { vm: Some(*vm), node: Some(to) },
+        EventKind::VmStateChanged { vm, .. }
+        | EventKind::VmFaultsChanged { vm, .. }
+        | EventKind::VmPinsForgotten { vm } => Subject { vm: Some(*vm), node: None },
     }
 }
 
@@ -62,6 +71,7 @@ pub fn subject(kind: &EventKind) -> Subject<'_> {
 /// its node's paths.
 pub fn concerns(kind: &EventKind, vm: VmId, node: &NodeId) -> bool {
     match kind {
+        EventKind::FenceProofRecorded { node: n, .. } | EventKind::FenceProofWithdrawn { node: n, .. } => n == node,
         EventKind::PathChanged { node: n, .. }
         | EventKind::PathRecovered { node: n, .. }
         | EventKind::NodeRebooted { node: n }
@@ -139,15 +149,45 @@ fn text(state: &State, kind: &EventKind) -> String {
             format!("{} is on node {node}, generation {generation}", named(state, *vm))
         }
         EventKind::VmRemoved { vm, node } => format!("vm {vm} is no longer on node {node}"),
-        EventKind::VmStateChanged { vm, from, to, faults, advice, reason } => {
+        EventKind::VmStateChanged { vm, from, to, faults, advice, reason, .. } => {
             format!("{}: {from} -> {to}{}", named(state, *vm), because(faults, advice, reason))
         }
-        EventKind::VmFaultsChanged { vm, state: now, faults, notes, advice, reason } => {
+        EventKind::VmFaultsChanged { vm, state: now, faults, notes, advice, reason, suppressed } => {
             let mut line = format!("{} stays {now}{}", named(state, *vm), because(faults, advice, reason));
             if !notes.is_empty() {
                 line.push_str(&format!("; notes: {}", list(notes)));
             }
+            if !suppressed.is_empty() {
+                line.push_str(&format!("; suppressed by {suppressed}"));
+            }
             line
+        }
+        EventKind::VmMoved { vm, from, to, generation } => {
+            format!("{} moved from node {from} to {to}, generation {generation}", named(state, *vm))
+        }
+        EventKind::VmPinsForgotten { vm } => {
+            format!("{}: whom its probes find may be another from now on", named(state, *vm))
+        }
+        EventKind::IncidentOpened { incident, scope, word } => {
+            format!("incident {incident} opened, {scope}: {}", incident_text(word))
+        }
+        EventKind::IncidentChanged { incident, scope, word } => {
+            format!("incident {incident}, {scope}: {}", incident_text(word))
+        }
+        EventKind::IncidentClosed { incident, scope } => format!("incident {incident} closed, {scope}"),
+        EventKind::PolicyChanged { scope, policy } if *policy == Policy::default() => {
+            format!("the policy of {scope} was removed")
+        }
+        EventKind::PolicyChanged { scope, .. } => format!("the policy of {scope} was set"),
+        EventKind::MaintenanceBegun { maintenance, scope, reason } => {
+            format!("maintenance {maintenance} of {scope} began: {reason}")
+        }
+        EventKind::MaintenanceEnded { maintenance, scope } => format!("maintenance {maintenance} of {scope} ended"),
+        EventKind::FenceProofRecorded { node, proof } => {
+            format!("node {node} does not run: {} of boot {}", proof.kind.as_str(), proof.boot)
+        }
+        EventKind::FenceProofWithdrawn { node, reason } => {
+            format!("the proof that node {node} does not run is withdrawn: {reason}")
         }
         EventKind::PathChanged { node, from, to, faults, reason } => {
             format!("node {node}: source {from} -> {to}{}", because(faults, &Advice::None, reason))
@@ -171,6 +211,10 @@ fn text(state: &State, kind: &EventKind) -> String {
         EventKind::WatcherRetired { watcher, node } => format!("watcher {watcher} on node {node} is retired"),
         EventKind::ProbeRecorded { probe } => format!("probe {probe} was recorded"),
     }
+}
+
+fn incident_text(word: &IncidentWord) -> String {
+    format!("{}; {} vms on {} nodes; {}", word.fault, word.vms_touched, word.nodes_touched, word.reason)
 }
 
 #[cfg(test)]

@@ -67,19 +67,36 @@ pub struct AdviceView {
     /// Placement generation that the proof speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
-    /// Log index that holds the proof.
+    /// What proves it: `power_off`, `fenced` or `statement`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub proof: Option<u64>,
+    pub proof: Option<String>,
+    /// Log index that holds the proof; absent where the evidence of the verdict holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof_index: Option<u64>,
+    /// How long after it was read it may be acted on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub valid_for_ms: Option<u64>,
 }
 
 impl From<&Advice> for AdviceView {
     fn from(advice: &Advice) -> Self {
-        let (generation, proof) = match advice {
-            Advice::None | Advice::Blocked => (None, None),
-            Advice::Restart { generation } | Advice::FenceFirst { generation } => (Some(generation.get()), None),
-            Advice::SafeToRestart { generation, proof } => (Some(generation.get()), Some(proof.get())),
+        let plain = |generation: Option<u64>| Self {
+            action: advice.as_str().to_owned(),
+            generation,
+            proof: None,
+            proof_index: None,
+            valid_for_ms: None,
         };
-        Self { action: advice.as_str().to_owned(), generation, proof }
+        match advice {
+            Advice::None | Advice::Blocked => plain(None),
+            Advice::Restart { generation } | Advice::FenceFirst { generation } => plain(Some(generation.get())),
+            Advice::SafeToRestart { generation, proof, index, valid_for } => Self {
+                proof: Some(proof.as_str().to_owned()),
+                proof_index: Some(index.get()).filter(|index| *index > 0),
+                valid_for_ms: u64::try_from(valid_for.as_millis()).ok(),
+                ..plain(Some(generation.get()))
+            },
+        }
     }
 }
 

@@ -29,13 +29,14 @@ fn record_of(node: &NodeId, words: &NodeWords, at: WallTime) -> Option<NodeRecor
         driver: hello.driver.clone(),
         hosts_watchers: hello.hosts_watchers,
         path: NodePath::direct(at),
+        fence: None,
     })
 }
 
 /// Returns whether the recorded node differs from how it introduces itself now.
 fn differs(state: &State, node: &NodeRecord) -> bool {
     state.nodes().get(&node.id).is_none_or(|known| {
-        let same = NodeRecord { path: known.path.clone(), ..node.clone() } == **known;
+        let same = NodeRecord { path: known.path.clone(), fence: known.fence.clone(), ..node.clone() } == **known;
         !same && node.incarnation >= known.incarnation
     })
 }

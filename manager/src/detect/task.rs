@@ -338,25 +338,51 @@ fn concerns(notice: &Notice) -> bool {
 fn commands_of(proposal: Proposal, wall_clock: &dyn WallClock) -> Vec<Command> {
     let at = wall_clock.now();
     let mut commands = Vec::new();
-    let Proposal { mut verdicts, mut paths, mut manager_notes, proven, lost_watchers } = proposal;
-    if !proven.is_empty() {
-        commands.push(Command::RecordProven { proven });
+    let Proposal {
+        mut verdicts,
+        mut paths,
+        mut manager_notes,
+        proven,
+        pins,
+        mut incidents,
+        mut placements,
+        withdrawn,
+        lost_watchers,
+    } = proposal;
+    if !proven.is_empty() || !pins.is_empty() {
+        commands.push(Command::RecordProven { proven, pins });
+    }
+    for (node, reason) in withdrawn {
+        commands.push(Command::WithdrawFenceProof { node, reason, at });
     }
     for (watcher, reason) in lost_watchers {
         commands.push(Command::LoseWatcher { watcher, reason, at });
     }
-    while !paths.is_empty() || !verdicts.is_empty() || manager_notes.is_some() {
-        let some_paths: Vec<_> = paths.drain(..paths.len().min(CHANGES_MAX)).collect();
-        let room = CHANGES_MAX - some_paths.len();
-        let some_verdicts: Vec<_> = verdicts.drain(..verdicts.len().min(room)).collect();
+    while !(paths.is_empty() && verdicts.is_empty() && incidents.is_empty() && placements.is_empty())
+        || manager_notes.is_some()
+    {
+        let mut room = CHANGES_MAX;
+        let some_incidents = take(&mut incidents, &mut room);
+        let some_paths = take(&mut paths, &mut room);
+        let some_placements = take(&mut placements, &mut room);
+        let some_verdicts = take(&mut verdicts, &mut room);
         commands.push(Command::RecordVerdicts {
             verdicts: some_verdicts,
             paths: some_paths,
             manager_notes: manager_notes.take(),
+            incidents: some_incidents,
+            placements: some_placements,
             at,
         });
     }
     commands
+}
+
+/// Takes as many as there is room for, from the first.
+fn take<T>(from: &mut Vec<T>, room: &mut usize) -> Vec<T> {
+    let some: Vec<_> = from.drain(..from.len().min(*room)).collect();
+    *room -= some.len();
+    some
 }
 
 /// Proposes commands one after the other; returns the index of the last one, or `None` when one was not applied.
@@ -370,7 +396,12 @@ async fn propose_all(consensus: &Consensus, commands: Vec<Command>) -> Option<Lo
                 // What is gone meanwhile is nothing to propose again; the inventory shows it.
                 tracing::info!(command = name, %reason, "proposal refused");
             }
-            Ok(Applied::Nothing | Applied::WatcherPlaced { .. } | Applied::WatchersAssigned { .. }) => {}
+            Ok(
+                Applied::Nothing
+                | Applied::WatcherPlaced { .. }
+                | Applied::WatchersAssigned { .. }
+                | Applied::MaintenanceBegun { .. },
+            ) => {}
             Err(error) => {
                 tracing::warn!(command = name, %error, "proposal failed");
                 return None;

@@ -31,6 +31,7 @@ const fn hypervisor_word(state: HypervisorState) -> &'static str {
         HypervisorState::Running => "running",
         HypervisorState::Paused(PauseReason::Operator) => "paused by an operator",
         HypervisorState::Paused(PauseReason::IoError) => "paused on an I/O error",
+        HypervisorState::Paused(PauseReason::Migration) => "paused by a migration",
         HypervisorState::Paused(PauseReason::Other) => "paused",
         HypervisorState::Rebooting => "rebooting",
         HypervisorState::Stopped => "stopped",

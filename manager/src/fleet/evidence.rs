@@ -33,6 +33,7 @@ impl Book {
             watchers: Vec::new(),
             node_reports: Vec::new(),
             watcher_messages: std::mem::take(&mut peer.answers),
+            links: Vec::new(),
         };
         for (node, entry) in &self.nodes {
             let Some(state) = entry.sessions.state() else { continue };

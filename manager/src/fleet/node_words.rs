@@ -32,6 +32,8 @@ pub(crate) struct NodeWords {
     pub(crate) arrived: Option<Moment>,
     /// Its VMs, as a full report of this life and all later changes say; `None` before a full one.
     pub(crate) vms: Option<BTreeMap<VmId, VmReport>>,
+    /// Whether its hypervisor service does not answer it.
+    pub(crate) hypervisor_silent: bool,
     /// The watcher VMs on it.
     pub(crate) watchers: BTreeMap<WatcherId, HypervisorState>,
 }
@@ -65,6 +67,7 @@ impl NodeWords {
         }
         self.sequence = report.sequence;
         self.arrived = Some(now);
+        self.hypervisor_silent = report.hypervisor_silent;
         self.watchers = report.watchers.iter().copied().collect();
         if report.full {
             self.vms = Some(report.vms.iter().map(|vm| (vm.vm, vm.clone())).collect());
@@ -93,6 +96,7 @@ impl NodeWords {
             sequence: self.sequence,
             tick: vouch_types::TickSequence::default(),
             age: std::time::Duration::ZERO,
+            hypervisor_silent: self.hypervisor_silent,
             full: true,
             vms: self.vms.as_ref()?.values().cloned().collect(),
             watchers: self.watchers.iter().map(|(w, s)| (*w, *s)).collect(),
@@ -113,6 +117,8 @@ pub(crate) fn detector_report(
         generation: vm.generation,
         start: vm.start,
         state: vm.state,
+        progress: vm.progress,
+        operation: vm.operation,
         links_down: vm.links.iter().filter(|(_, up)| !**up).map(|(network, _)| *network).collect::<Vec<Network>>(),
     };
     vouch_detector::NodeReport {
@@ -122,6 +128,11 @@ pub(crate) fn detector_report(
         incarnation: hello.incarnation,
         sequence: report.sequence,
         begun,
+        hypervisor: if report.hypervisor_silent {
+            vouch_detector::ServiceWord::Silent
+        } else {
+            vouch_detector::ServiceWord::Answering
+        },
         full: report.full,
         vms: report.vms.iter().map(word).collect(),
         watchers: report.watchers.clone(),
@@ -148,6 +159,8 @@ mod tests {
 
     fn report(sequence: u64, full: bool, vms: &[(u128, HypervisorState)]) -> NodeReport {
         let vm = |(id, state): &(u128, HypervisorState)| VmReport {
+            operation: None,
+            progress: vouch_types::Progress::Unknown,
             vm: VmId::new(uuid::Uuid::from_u128(*id)),
             generation: Generation::new(1),
             start: StartId::new(1),
@@ -157,6 +170,7 @@ mod tests {
             links: BTreeMap::new(),
         };
         NodeReport {
+            hypervisor_silent: false,
             sequence: Sequence::new(sequence),
             tick: TickSequence::new(1),
             age: std::time::Duration::ZERO,

@@ -326,7 +326,17 @@ mod tests {
         }
         let says = |watcher, node: &str| {
             let (node, outcome, begun) = (samples::node_id(node), RelayOutcome::Reached, Moment::from_micros(1));
-            is_permitted(&state, &Event::RelayObserved(RelayObservation { watcher, node, outcome, begun, asked: None }))
+            is_permitted(
+                &state,
+                &Event::RelayObserved(RelayObservation {
+                    hears: Vec::new(),
+                    watcher,
+                    node,
+                    outcome,
+                    begun,
+                    asked: None,
+                }),
+            )
         };
         assert!(says(watcher, "n1"), "its own node");
         assert!(says(watcher, "n2"), "the owner of its vm");

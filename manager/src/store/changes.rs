@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use vouch_types::{EventRecord, LogIndex, NodeId, ProbeName, VmId, WatcherId};
+use vouch_types::{EventRecord, IncidentId, LogIndex, NodeId, ProbeName, VmId, WatcherId};
 
 /// Position of an event: the log index of its command, and its place among that command's events.
 pub type EventPosition = (LogIndex, u32);
@@ -21,6 +21,8 @@ pub struct Changes {
     pub watchers: BTreeSet<WatcherId>,
     /// Probes that were put.
     pub probes: BTreeSet<ProbeName>,
+    /// Incidents that were put or removed.
+    pub incidents: BTreeSet<IncidentId>,
     /// Events that were made, in order.
     pub events: Vec<Arc<EventRecord>>,
     /// Events that the ring let go of to make room.
@@ -40,6 +42,7 @@ impl Changes {
         self.vms.extend(later.vms);
         self.watchers.extend(later.watchers);
         self.probes.extend(later.probes);
+        self.incidents.extend(later.incidents);
         self.events.extend(later.events);
         self.evicted.extend(later.evicted);
     }

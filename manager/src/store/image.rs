@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use vouch_types::{EventRecord, NodeRecord, ProbeRecord, VmRecord, WatcherRecord};
+use vouch_types::{EventRecord, IncidentRecord, NodeRecord, ProbeRecord, VmRecord, WatcherRecord};
 
 use super::State;
 use super::state::Head;
@@ -16,6 +16,8 @@ pub struct Image {
     vms: Vec<Arc<VmRecord>>,
     watchers: Vec<Arc<WatcherRecord>>,
     probes: Vec<Arc<ProbeRecord>>,
+    #[serde(default)]
+    incidents: Vec<Arc<IncidentRecord>>,
     events: Vec<Arc<EventRecord>>,
 }
 
@@ -27,6 +29,7 @@ impl From<&State> for Image {
             vms: state.vms.values().cloned().collect(),
             watchers: state.watchers.values().cloned().collect(),
             probes: state.probes.values().cloned().collect(),
+            incidents: state.incidents.values().cloned().collect(),
             events: state.events.iter().cloned().collect(),
         }
     }
@@ -40,6 +43,7 @@ impl From<Image> for State {
             vms: image.vms.into_iter().map(|r| (r.spec.id, r)).collect(),
             watchers: image.watchers.into_iter().map(|r| (r.id, r)).collect(),
             probes: image.probes.into_iter().map(|r| (r.name.clone(), r)).collect(),
+            incidents: image.incidents.into_iter().map(|r| (r.id, r)).collect(),
             events: image.events.into(),
         }
     }

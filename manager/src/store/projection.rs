@@ -3,7 +3,7 @@
 //! ```text
 //! a                   position: last applied entry and membership
 //! h                   head: cluster, leader, manager notes, watcher counter
-//! n NAME  v UUID  w NUMBER  p NAME  e INDEX ORDINAL
+//! n NAME  v UUID  w NUMBER  p NAME  i NUMBER  e INDEX ORDINAL
 //! ```
 //!
 //! Numbers are big-endian, so that the order of keys is the order of numbers.
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use vouch_types::{NodeId, ProbeName, VmId, WatcherId};
+use vouch_types::{IncidentId, NodeId, ProbeName, VmId, WatcherId};
 
 use super::changes::EventPosition;
 use super::codec::{CodecError, decode, encode};
@@ -46,6 +46,7 @@ const NODE: u8 = b'n';
 const VM: u8 = b'v';
 const WATCHER: u8 = b'w';
 const PROBE: u8 = b'p';
+const INCIDENT: u8 = b'i';
 const EVENT: u8 = b'e';
 
 fn key(kind: u8, rest: &[u8]) -> Vec<u8> {
@@ -69,6 +70,10 @@ fn watcher_key(id: WatcherId) -> Vec<u8> {
 
 fn probe_key(name: &ProbeName) -> Vec<u8> {
     key(PROBE, name.as_str().as_bytes())
+}
+
+fn incident_key(id: IncidentId) -> Vec<u8> {
+    key(INCIDENT, &id.get().to_be_bytes())
 }
 
 fn event_key((index, ordinal): EventPosition) -> Vec<u8> {
@@ -108,6 +113,9 @@ pub(super) fn changed(state: &State, changes: &Changes, position: &Position) -> 
     for name in &changes.probes {
         writes.push(put(probe_key(name), "probe", state.probes.get(name))?);
     }
+    for id in &changes.incidents {
+        writes.push(put(incident_key(*id), "incident", state.incidents.get(id))?);
+    }
     for event in &changes.events {
         writes.push(put(event_key((event.index, event.ordinal)), "event", Some(event))?);
     }
@@ -124,6 +132,7 @@ pub(super) fn whole(state: &State, position: &Position) -> Result<Vec<Write>, Co
         vms: state.vms.keys().copied().collect(),
         watchers: state.watchers.keys().copied().collect(),
         probes: state.probes.keys().cloned().collect(),
+        incidents: state.incidents.keys().copied().collect(),
         events: state.events.iter().cloned().collect(),
         evicted: Vec::new(),
     };
@@ -155,6 +164,10 @@ impl Projection {
             Some(PROBE) => {
                 let probe: Arc<vouch_types::ProbeRecord> = record("probe", value)?;
                 state.probes.insert(probe.name.clone(), probe);
+            }
+            Some(INCIDENT) => {
+                let incident: Arc<vouch_types::IncidentRecord> = record("incident", value)?;
+                state.incidents.insert(incident.id, incident);
             }
             Some(EVENT) => state.events.push_back(record("event", value)?),
             // Written by a later version, and of no meaning to this one.

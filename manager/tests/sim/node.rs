@@ -105,6 +105,7 @@ impl SimNode {
         for vm in vms {
             let Some((_, hypervisor)) = state.vms.get(vm) else { continue };
             let statement = Statement {
+                progress: vouch_types::Progress::Unknown,
                 node: self.id.clone(),
                 boot: self.boot(),
                 incarnation: Incarnation::new(1),
@@ -142,6 +143,8 @@ impl SimNode {
         let mut state = self.state.lock().unwrap();
         state.sequence += 1;
         let vms = state.vms.values().map(|(spec, hypervisor)| VmReport {
+            operation: None,
+            progress: vouch_types::Progress::Unknown,
             vm: spec.id,
             generation: state.generations.get(&spec.id).copied().unwrap_or_default(),
             start: StartId::new(1),
@@ -151,6 +154,7 @@ impl SimNode {
             links: BTreeMap::new(),
         });
         let report = NodeReport {
+            hypervisor_silent: false,
             sequence: Sequence::new(state.sequence),
             tick,
             age: Duration::ZERO,

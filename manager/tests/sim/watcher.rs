@@ -75,6 +75,7 @@ impl SimWatcher {
             let up = state.vms.get(&target.vm).is_some_and(|(_, s)| *s == HypervisorState::Running);
             for probe in &target.probes {
                 out.push(WireObservation {
+                    identity: None,
                     vm: target.vm,
                     network: probe.network,
                     probe: probe.probe.clone(),
@@ -94,6 +95,7 @@ impl SimWatcher {
         let assignment = self.assignment.lock().unwrap();
         let reached = |node| self.home.network.is_open(&self.part(), &Part::Node(node));
         let relays = assignment.iter().flat_map(|a| &a.relays).map(|relay| WireRelayObservation {
+            hears: Vec::new(),
             node: relay.node.clone(),
             outcome: if reached(relay.node.clone()) { RelayOutcome::Reached } else { RelayOutcome::Silent },
             begun: tick,
@@ -106,7 +108,14 @@ impl SimWatcher {
     }
 
     fn health() -> WatcherHealth {
-        WatcherHealth { loop_lag: Duration::ZERO, steal_percent: 0, management_reached: true, service_reached: true }
+        WatcherHealth {
+            management_loss_per_mille: 0,
+            service_loss_per_mille: 0,
+            loop_lag: Duration::ZERO,
+            steal_percent: 0,
+            management_reached: true,
+            service_reached: true,
+        }
     }
 
     fn answer(&self, ask: &proto::Ask, tick: TickSequence) -> proto::FromWatcher {

@@ -100,6 +100,8 @@ impl ReportBuilder {
                 spec: full.then(|| told.spec.clone()),
                 counters: Some(counters(&view.counters)),
                 links: told.links.clone(),
+                progress: vouch_types::Progress::Unknown,
+                operation: None,
             })
             .collect();
         self.told = now.into_iter().map(|(id, (told, _))| (id, told)).collect();

@@ -182,6 +182,7 @@ impl<'a> OpenSession<'a> {
             sequence: shared.sequence.next(),
             tick: self.ticks.at(snapshot.read_begun),
             age: now.saturating_duration_since(snapshot.read_begun),
+            hypervisor_silent: false,
             full: reported.full,
             vms: reported.vms,
             watchers: snapshot.view.watchers.iter().map(|w| (w.watcher, w.state)).collect(),

@@ -8,9 +8,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sha2::{Digest as _, Sha256};
 use tracing::info;
 use vouch_probe_host::{Capabilities, HostLimits, Icmp, PortGrant, Probe, ProbeHost, Target, compilations, digest_of};
-use vouch_types::{Digest, Outcome, ProbeName};
+use vouch_types::{Digest, Identity, Outcome, ProbeName};
 use vouch_wire::links::{ManagerEndpoint, RelayLink, WatcherLink};
 
 use super::guest_agent::RelayedGuestAgent;
@@ -19,6 +20,10 @@ use crate::logic::{Ended, ProbeSpec, RUNS_MAX};
 
 /// Limits of the probe host, the same in `precompile` and in a watcher.
 pub const HOST_LIMITS: HostLimits = HostLimits { concurrency: RUNS_MAX as u32, memory: 16 * 1024 * 1024 };
+
+/// Name of the fact by which a probe says who answered: the digest of a certificate, say. Another one on the same
+/// address is another machine.
+pub const IDENTITY_FACT: &str = "identity";
 
 /// Runs probes in this process.
 pub struct HostRunner {
@@ -101,7 +106,14 @@ impl ProbeRunner for HostRunner {
             ports: PortGrant::Settings,
         };
         match probe.run(&target, &spec.settings, timeout, &capabilities).await {
-            Ok(found) => Ended::probe(found.outcome, &found.reason, &found.message),
+            Ok(found) => {
+                let identity = found.facts.iter().find(|(name, _)| name == IDENTITY_FACT).map(|(_, who)| {
+                    let hash: [u8; 32] = Sha256::digest(who.as_bytes()).into();
+                    let (first, _) = hash.split_at(8);
+                    Identity::new(first.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+                });
+                Ended::probe(found.outcome, &found.reason, &found.message).identified(identity)
+            }
             Err(fault) => Ended::probe(Outcome::Unknown, fault.as_str(), &fault.to_string()),
         }
     }

@@ -59,7 +59,10 @@ impl RelayLink for SimRelay {
         request: proto::StateRequest,
     ) -> Result<proto::StateResponse, LinkError> {
         let payload = request.nonce.to_be_bytes().to_vec();
-        Ok(proto::StateResponse { statements: vec![proto::Signed { payload, signature: Vec::new() }] })
+        Ok(proto::StateResponse {
+            hears: Vec::new(),
+            statements: vec![proto::Signed { payload, signature: Vec::new() }],
+        })
     }
 
     async fn guest_agent(

@@ -219,7 +219,9 @@ impl WatcherTask {
 fn given_up(spec: &CheckSpec, reason: &str, message: &str) -> Ended {
     match spec {
         CheckSpec::Probe(_) => Ended::probe(Outcome::Unknown, reason, message),
-        CheckSpec::Relay(_) => Ended::Relay { outcome: RelayOutcome::Silent, statements: Vec::new() },
+        CheckSpec::Relay(_) => {
+            Ended::Relay { outcome: RelayOutcome::Silent, hears: Vec::new(), statements: Vec::new() }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vouch_types::observation::{MESSAGE_MAX, REASON_MAX};
-use vouch_types::{Digest, Network, NodeId, Nonce, Outcome, ProbeName, RelayOutcome, VmId};
+use vouch_types::{Digest, Identity, ManagerId, Network, NodeId, Nonce, Outcome, ProbeName, RelayOutcome, VmId};
 use vouch_wire::links::ManagerEndpoint;
 use vouch_wire::proto;
 
@@ -101,11 +101,15 @@ pub enum Ended {
         reason: String,
         /// The same for people.
         message: String,
+        /// Who answered, where the probe can tell.
+        identity: Option<Identity>,
     },
     /// Of a question to a relay.
     Relay {
         /// What it came to.
         outcome: RelayOutcome,
+        /// Managers that the node's agent hears, as it said.
+        hears: Vec<ManagerId>,
         /// Signed statements that it gave.
         statements: Vec<proto::Signed>,
     },
@@ -115,7 +119,16 @@ impl Ended {
     /// Returns the end of a probe's run, its texts cut to what a message may hold.
     pub fn probe(outcome: Outcome, reason: &str, message: &str) -> Self {
         let cut = |text: &str, max| text[..text.floor_char_boundary(max)].to_owned();
-        Self::Probe { outcome, reason: cut(reason, REASON_MAX), message: cut(message, MESSAGE_MAX) }
+        Self::Probe { outcome, reason: cut(reason, REASON_MAX), message: cut(message, MESSAGE_MAX), identity: None }
+    }
+
+    /// Returns it with who answered; a relay's end is as it was.
+    #[must_use]
+    pub fn identified(mut self, who: Option<Identity>) -> Self {
+        if let Self::Probe { identity, .. } = &mut self {
+            *identity = who;
+        }
+        self
     }
 }
 

@@ -36,6 +36,8 @@ impl HealthState {
             steal_percent: self.steal_percent,
             management_reached: reached(self.management),
             service_reached: reached(self.service),
+            management_loss_per_mille: 0,
+            service_loss_per_mille: 0,
         }
     }
 }

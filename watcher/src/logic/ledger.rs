@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vouch_types::{Moment, Outcome, RelayOutcome};
+use vouch_types::{Identity, ManagerId, Moment, Outcome, RelayOutcome};
 
 use super::{Check, Ended, TickStamp};
 
@@ -41,14 +41,14 @@ pub struct Ledger {
 
 #[derive(PartialEq, Eq)]
 enum Word<'a> {
-    Probe(Outcome, &'a str),
-    Relay(RelayOutcome),
+    Probe(Outcome, &'a str, Option<Identity>),
+    Relay(RelayOutcome, &'a [ManagerId]),
 }
 
 fn word(ended: &Ended) -> Word<'_> {
     match ended {
-        Ended::Probe { outcome, reason, message: _ } => Word::Probe(*outcome, reason),
-        Ended::Relay { outcome, statements: _ } => Word::Relay(*outcome),
+        Ended::Probe { outcome, reason, identity, message: _ } => Word::Probe(*outcome, reason, *identity),
+        Ended::Relay { outcome, hears, statements: _ } => Word::Relay(*outcome, hears),
     }
 }
 
@@ -117,7 +117,7 @@ mod tests {
     }
 
     fn found(outcome: RelayOutcome) -> Ended {
-        Ended::Relay { outcome, statements: Vec::new() }
+        Ended::Relay { outcome, hears: Vec::new(), statements: Vec::new() }
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl Observed {
     fn add(&mut self, check: &Check, entry: &Entry, session: SessionId) {
         let (begun, begun_after) = entry.ticks.on(session, entry.begun);
         match (check, &entry.ended) {
-            (Check::Probe { vm, network, probe }, Ended::Probe { outcome, reason, message }) => {
+            (Check::Probe { vm, network, probe }, Ended::Probe { outcome, reason, message, identity }) => {
                 let observation = WireObservation {
                     vm: *vm,
                     network: *network,
@@ -46,11 +46,13 @@ impl Observed {
                     begun,
                     begun_after,
                     took: entry.took,
+                    identity: *identity,
                 };
                 self.observations.push((&observation).into());
             }
-            (Check::Relay { node }, Ended::Relay { outcome, statements }) => {
-                let observation = WireRelayObservation { node: node.clone(), outcome: *outcome, begun };
+            (Check::Relay { node }, Ended::Relay { outcome, hears, statements }) => {
+                let observation =
+                    WireRelayObservation { node: node.clone(), outcome: *outcome, hears: hears.clone(), begun };
                 self.relays.push((&observation).into());
                 self.statements.extend(statements.iter().cloned());
             }

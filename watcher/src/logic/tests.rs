@@ -129,6 +129,7 @@ impl Bench {
         let ended = match &run.spec {
             CheckSpec::Probe(_) => Ended::probe(outcome, "why", "text"),
             CheckSpec::Relay(_) => Ended::Relay {
+                hears: Vec::new(),
                 outcome: RelayOutcome::Reached,
                 statements: vec![proto::Signed {
                     payload: run.nonce.get().to_be_bytes().to_vec(),

@@ -20,7 +20,7 @@ pub use order::{
     Assignment, CreateWatcher, Fence, RelayTarget, Target, manager_addresses, manager_endpoints, ownership,
 };
 pub use report::{NodeHello, NodeReport, VmReport};
-pub use state::{hypervisor_state, network, outcome, relay_outcome};
+pub use state::{hypervisor_state, network, operation, outcome, progress, relay_outcome};
 pub use vm::{vm_description, vm_spec};
 pub use watcher::{WatcherAnswer, WatcherReport, WireObservation, WireRelayObservation};
 

@@ -3,8 +3,8 @@
 use vouch_types::{AssignmentGeneration, Generation, Grant, Incarnation, Nonce, Sequence, StartId, Statement};
 
 use super::{
-    ConvertError, at_most, boot_bytes, boot_id, cluster_bytes, cluster_id, hypervisor_state, limits, node_id, vm_bytes,
-    vm_id, watcher_id,
+    ConvertError, at_most, boot_bytes, boot_id, cluster_bytes, cluster_id, hypervisor_state, limits, node_id, progress,
+    vm_bytes, vm_id, watcher_id,
 };
 use crate::proto;
 
@@ -20,6 +20,7 @@ impl From<&Statement> for proto::Statement {
             sequence: s.sequence.get(),
             nonce: s.nonce.get(),
             state: proto::HypervisorState::from(s.state).into(),
+            progress: proto::Progress::from(s.progress).into(),
         }
     }
 }
@@ -37,6 +38,7 @@ impl TryFrom<proto::Statement> for Statement {
             sequence: Sequence::new(m.sequence),
             nonce: Nonce::new(m.nonce),
             state: hypervisor_state("statement.state", m.state)?,
+            progress: progress("statement.progress", m.progress)?,
         })
     }
 }

@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use vouch_types::{
-    BootId, Generation, HypervisorState, Incarnation, Network, Sequence, StartId, TickSequence, VmId, VmSpec, WatcherId,
+    BootId, Generation, HypervisorState, Incarnation, Network, Operation, Progress, Sequence, StartId, TickSequence,
+    VmId, VmSpec, WatcherId,
 };
 
 use super::{
-    ConvertError, at_most, boot_bytes, boot_id, hypervisor_state, limits, network, socket_address, text, vm_bytes,
-    vm_description, vm_id, vm_spec, watcher_id,
+    ConvertError, at_most, boot_bytes, boot_id, hypervisor_state, limits, network, operation, progress, socket_address,
+    text, vm_bytes, vm_description, vm_id, vm_spec, watcher_id,
 };
 use crate::proto;
 use crate::sign::PUBLIC_KEY_LEN;
@@ -82,6 +83,8 @@ pub struct NodeReport {
     pub tick: TickSequence,
     /// Age of that read when the report was sent.
     pub age: Duration,
+    /// Whether the hypervisor service answers the agent.
+    pub hypervisor_silent: bool,
     /// All VMs are in `vms`; else only changed ones.
     pub full: bool,
     /// The node's word on its VMs.
@@ -107,6 +110,10 @@ pub struct VmReport {
     pub counters: Option<proto::VmCounters>,
     /// Whether the port on each network has link and carrier.
     pub links: BTreeMap<Network, bool>,
+    /// Whether it gets on, as its counters say.
+    pub progress: Progress,
+    /// An operation on it that is under way.
+    pub operation: Option<Operation>,
 }
 
 impl From<&VmReport> for proto::VmReport {
@@ -123,6 +130,8 @@ impl From<&VmReport> for proto::VmReport {
                 .iter()
                 .map(|(n, up)| proto::LinkReport { network: proto::Network::from(*n).into(), up: *up })
                 .collect(),
+            progress: proto::Progress::from(r.progress).into(),
+            operation: proto::Operation::from(r.operation).into(),
         }
     }
 }
@@ -144,6 +153,8 @@ impl TryFrom<proto::VmReport> for VmReport {
                 .iter()
                 .map(|l| Ok((network("vm_report.links", l.network)?, l.up)))
                 .collect::<Result<_, _>>()?,
+            progress: progress("vm_report.progress", m.progress)?,
+            operation: operation("vm_report.operation", m.operation)?,
         })
     }
 }
@@ -154,6 +165,7 @@ impl From<&NodeReport> for proto::NodeReport {
             sequence: r.sequence.get(),
             tick: Some(proto::Tick { sequence: r.tick.get() }),
             age_micros: micros(r.age),
+            hypervisor_silent: r.hypervisor_silent,
             full: r.full,
             vms: r.vms.iter().map(Into::into).collect(),
             watchers: r
@@ -177,6 +189,7 @@ impl TryFrom<proto::NodeReport> for NodeReport {
             sequence: Sequence::new(m.sequence),
             tick: tick(m.tick),
             age: Duration::from_micros(m.age_micros),
+            hypervisor_silent: m.hypervisor_silent,
             full: m.full,
             vms: m.vms.into_iter().map(VmReport::try_from).collect::<Result<_, _>>()?,
             watchers: m

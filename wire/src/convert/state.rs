@@ -1,6 +1,6 @@
 //! Enumerations. `UNSPECIFIED` and numbers that this version does not know are refused.
 
-use vouch_types::{ExitReason, HypervisorState, Network, Outcome, PauseReason, RelayOutcome};
+use vouch_types::{ExitReason, HypervisorState, Network, Operation, Outcome, PauseReason, Progress, RelayOutcome};
 
 use super::ConvertError;
 use crate::proto;
@@ -61,6 +61,7 @@ impl From<HypervisorState> for proto::HypervisorState {
             HypervisorState::Running => Self::Running,
             HypervisorState::Paused(PauseReason::Operator) => Self::PausedOperator,
             HypervisorState::Paused(PauseReason::IoError) => Self::PausedIoError,
+            HypervisorState::Paused(PauseReason::Migration) => Self::PausedMigration,
             HypervisorState::Paused(PauseReason::Other) => Self::PausedOther,
             HypervisorState::Rebooting => Self::Rebooting,
             HypervisorState::Stopped => Self::Stopped,
@@ -83,6 +84,7 @@ pub fn hypervisor_state(field: &'static str, value: i32) -> Result<HypervisorSta
         Ok(P::Running) => Ok(HypervisorState::Running),
         Ok(P::PausedOperator) => Ok(HypervisorState::Paused(PauseReason::Operator)),
         Ok(P::PausedIoError) => Ok(HypervisorState::Paused(PauseReason::IoError)),
+        Ok(P::PausedMigration) => Ok(HypervisorState::Paused(PauseReason::Migration)),
         Ok(P::PausedOther) => Ok(HypervisorState::Paused(PauseReason::Other)),
         Ok(P::Rebooting) => Ok(HypervisorState::Rebooting),
         Ok(P::Stopped) => Ok(HypervisorState::Stopped),
@@ -92,6 +94,56 @@ pub fn hypervisor_state(field: &'static str, value: i32) -> Result<HypervisorSta
         Ok(P::GoneUnknown) => Ok(HypervisorState::Gone(ExitReason::Unknown)),
         Ok(P::Unknown) => Ok(HypervisorState::Unknown),
         Ok(P::Unspecified) | Err(_) => Err(unknown(field, value, "hypervisor state")),
+    }
+}
+
+impl From<Progress> for proto::Progress {
+    fn from(p: Progress) -> Self {
+        match p {
+            Progress::Working => Self::Working,
+            Progress::Still => Self::Still,
+            Progress::Spinning => Self::Spinning,
+            Progress::Unknown => Self::Unspecified,
+        }
+    }
+}
+
+/// Returns the progress of this number; unspecified is not known.
+///
+/// # Errors
+/// [`ConvertError`] when the number is unknown.
+pub fn progress(field: &'static str, value: i32) -> Result<Progress, ConvertError> {
+    match proto::Progress::try_from(value) {
+        Ok(proto::Progress::Working) => Ok(Progress::Working),
+        Ok(proto::Progress::Still) => Ok(Progress::Still),
+        Ok(proto::Progress::Spinning) => Ok(Progress::Spinning),
+        Ok(proto::Progress::Unspecified) => Ok(Progress::Unknown),
+        Err(_) => Err(ConvertError::new(field, value, "must be a known progress")),
+    }
+}
+
+impl From<Option<Operation>> for proto::Operation {
+    fn from(o: Option<Operation>) -> Self {
+        match o {
+            Some(Operation::Migration) => Self::Migration,
+            Some(Operation::Snapshot) => Self::Snapshot,
+            Some(Operation::FsFreeze) => Self::FsFreeze,
+            None => Self::Unspecified,
+        }
+    }
+}
+
+/// Returns the operation of this number; unspecified is none.
+///
+/// # Errors
+/// [`ConvertError`] when the number is unknown.
+pub fn operation(field: &'static str, value: i32) -> Result<Option<Operation>, ConvertError> {
+    match proto::Operation::try_from(value) {
+        Ok(proto::Operation::Migration) => Ok(Some(Operation::Migration)),
+        Ok(proto::Operation::Snapshot) => Ok(Some(Operation::Snapshot)),
+        Ok(proto::Operation::FsFreeze) => Ok(Some(Operation::FsFreeze)),
+        Ok(proto::Operation::Unspecified) => Ok(None),
+        Err(_) => Err(ConvertError::new(field, value, "must be a known operation")),
     }
 }
 

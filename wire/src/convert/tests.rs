@@ -42,6 +42,8 @@ fn spec() -> VmSpec {
 
 fn vm_report() -> VmReport {
     VmReport {
+        operation: None,
+        progress: vouch_types::Progress::Unknown,
         vm: vm(),
         generation: Generation::new(2),
         start: StartId::new(3),
@@ -54,6 +56,7 @@ fn vm_report() -> VmReport {
 
 fn observation() -> WireObservation {
     WireObservation {
+        identity: None,
         vm: vm(),
         network: Network::Service,
         probe: ProbeName::new("ping").unwrap(),
@@ -141,6 +144,7 @@ fn a_nodes_words_survive_the_wire() {
     };
     assert_eq!(NodeHello::try_from(proto::NodeHello::from(&hello)), Ok(hello.clone()));
     let report = NodeReport {
+        hypervisor_silent: false,
         sequence: Sequence::new(4),
         tick: TickSequence::new(5),
         age: Duration::from_millis(6),
@@ -169,7 +173,7 @@ fn a_report_over_a_limit_is_refused_whole() {
     let report = |count| proto::WatcherReport { observations: vec![one.clone(); count], ..Default::default() };
     assert!(WatcherReport::try_from(report(limits::OBSERVATIONS_PER_REPORT_MAX)).is_ok());
     refused(WatcherReport::try_from(report(limits::OBSERVATIONS_PER_REPORT_MAX + 1)), "observations");
-    let relay = proto::RelayObservation { node: "n1".to_owned(), outcome: 1, begun: None };
+    let relay = proto::RelayObservation { hears: Vec::new(), node: "n1".to_owned(), outcome: 1, begun: None };
     let relays = vec![relay; limits::RELAYS_PER_REPORT_MAX + 1];
     refused(WatcherReport::try_from(proto::WatcherReport { relays, ..Default::default() }), "relays");
     let statements = vec![proto::Signed::default(); limits::STATEMENTS_PER_ANSWER_MAX + 1];
@@ -206,12 +210,15 @@ fn a_watchers_words_survive_the_wire_and_get_their_moment_from_the_manager() {
         full: false,
         observations: vec![observation()],
         relays: vec![WireRelayObservation {
+            hears: Vec::new(),
             node: NodeId::new("n1").unwrap(),
             outcome: RelayOutcome::Silent,
             begun: TickSequence::new(3),
         }],
         others_age: Some(Duration::from_millis(400)),
         health: Some(WatcherHealth {
+            management_loss_per_mille: 0,
+            service_loss_per_mille: 0,
             loop_lag: Duration::from_millis(1),
             steal_percent: 100,
             management_reached: true,

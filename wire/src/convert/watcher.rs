@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use vouch_types::{
-    AssignmentGeneration, Moment, Network, NodeId, Nonce, Observation, Outcome, ProbeName, RelayObservation,
-    RelayOutcome, Sequence, TickSequence, VmId, WatcherHealth, WatcherId,
+    AssignmentGeneration, Identity, ManagerId, Moment, Network, NodeId, Nonce, Observation, Outcome, ProbeName,
+    RelayObservation, RelayOutcome, Sequence, TickSequence, VmId, WatcherHealth, WatcherId,
 };
 
 use super::report::{micros, tick};
 use super::{
-    ConvertError, at_most, limits, network, node_id, outcome, probe_name, relay_outcome, text, vm_bytes, vm_id,
+    ConvertError, at_most, limits, manager_id, network, node_id, outcome, probe_name, relay_outcome, text, vm_bytes,
+    vm_id,
 };
 use crate::proto;
 
@@ -37,6 +38,8 @@ pub struct WireObservation {
     pub begun_after: Duration,
     /// How long the run took.
     pub took: Duration,
+    /// Who answered, where the probe can tell.
+    pub identity: Option<Identity>,
 }
 
 impl WireObservation {
@@ -50,6 +53,7 @@ impl WireObservation {
             outcome: self.outcome,
             reason: self.reason,
             message: self.message,
+            identity: self.identity,
             begun,
             asked,
         }
@@ -68,6 +72,7 @@ impl From<&WireObservation> for proto::Observation {
             begun: Some(proto::Tick { sequence: o.begun.get() }),
             begun_after_micros: micros(o.begun_after),
             took_micros: micros(o.took),
+            identity: o.identity.map(Identity::get),
         }
     }
 }
@@ -85,6 +90,7 @@ impl TryFrom<proto::Observation> for WireObservation {
             begun: tick(m.begun),
             begun_after: Duration::from_micros(m.begun_after_micros),
             took: Duration::from_micros(m.took_micros),
+            identity: m.identity.map(Identity::new),
         })
     }
 }
@@ -96,6 +102,8 @@ pub struct WireRelayObservation {
     pub node: NodeId,
     /// What came of it.
     pub outcome: RelayOutcome,
+    /// Managers that the node's agent hears, as its relay said.
+    pub hears: Vec<ManagerId>,
     /// The last tick of the receiving manager that the watcher had when it began; 0 for none.
     pub begun: TickSequence,
 }
@@ -103,7 +111,7 @@ pub struct WireRelayObservation {
 impl WireRelayObservation {
     /// Returns it as the manager holds it, begun at the moment that the manager found for its tick.
     pub fn at(self, watcher: WatcherId, begun: Moment, asked: Option<Nonce>) -> RelayObservation {
-        RelayObservation { watcher, node: self.node, outcome: self.outcome, begun, asked }
+        RelayObservation { watcher, node: self.node, outcome: self.outcome, hears: self.hears, begun, asked }
     }
 }
 
@@ -113,6 +121,7 @@ impl From<&WireRelayObservation> for proto::RelayObservation {
             node: o.node.as_str().to_owned(),
             outcome: proto::RelayOutcome::from(o.outcome).into(),
             begun: Some(proto::Tick { sequence: o.begun.get() }),
+            hears: o.hears.iter().map(|m| m.get()).collect(),
         }
     }
 }
@@ -120,9 +129,11 @@ impl From<&WireRelayObservation> for proto::RelayObservation {
 impl TryFrom<proto::RelayObservation> for WireRelayObservation {
     type Error = ConvertError;
     fn try_from(m: proto::RelayObservation) -> Result<Self, ConvertError> {
+        at_most("relay_observation.hears", m.hears.len(), limits::MANAGERS_MAX, "managers")?;
         Ok(Self {
             node: node_id("relay_observation.node", &m.node)?,
             outcome: relay_outcome("relay_observation.outcome", m.outcome)?,
+            hears: m.hears.into_iter().map(|id| manager_id("relay_observation.hears", id)).collect::<Result<_, _>>()?,
             begun: tick(m.begun),
         })
     }
@@ -135,6 +146,8 @@ impl From<&WatcherHealth> for proto::WatcherHealth {
             steal_percent: h.steal_percent.into(),
             management_reached: h.management_reached,
             service_reached: h.service_reached,
+            management_loss_per_mille: h.management_loss_per_mille.into(),
+            service_loss_per_mille: h.service_loss_per_mille.into(),
         }
     }
 }
@@ -151,8 +164,18 @@ impl TryFrom<proto::WatcherHealth> for WatcherHealth {
             steal_percent,
             management_reached: m.management_reached,
             service_reached: m.service_reached,
+            management_loss_per_mille: per_mille("health.management_loss_per_mille", m.management_loss_per_mille)?,
+            service_loss_per_mille: per_mille("health.service_loss_per_mille", m.service_loss_per_mille)?,
         })
     }
+}
+
+/// Returns a share in per mille.
+///
+/// # Errors
+/// [`ConvertError`] when it is over 1000.
+pub(super) fn per_mille(field: &'static str, value: u32) -> Result<u16, ConvertError> {
+    u16::try_from(value).ok().filter(|v| *v <= 1000).ok_or_else(|| ConvertError::new(field, value, "must be 0 to 1000"))
 }
 
 /// What has changed for a watcher since its last report, and how fresh the rest is.

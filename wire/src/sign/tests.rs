@@ -11,6 +11,7 @@ use super::*;
 
 fn statement() -> Statement {
     Statement {
+        progress: vouch_types::Progress::Unknown,
         node: NodeId::new("n1").unwrap(),
         boot: BootId::new(Uuid::from_u128(1)),
         incarnation: Incarnation::new(2),

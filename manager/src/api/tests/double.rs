@@ -269,6 +269,7 @@ pub fn populate(published: &SimPublished, node: &str, vms: &[(u128, &str)]) {
         published.apply(Command::InitCluster { cluster, secrets, at: at(0) });
     }
     let record = NodeRecord {
+        fence: None,
         id: node_id(node),
         rack: None,
         relay: "127.0.0.1:7002".parse().unwrap(),
@@ -300,8 +301,10 @@ pub fn judge(published: &SimPublished, vm: VmId, state: VmState, reason: &str, m
         (record.generation, record.verdict.version)
     };
     let verdict = Verdict { state, reason: reason.to_owned(), ..Verdict::unjudged(at(ms)) };
-    let change = VerdictChange { vm, generation, replaces, verdict };
+    let change = VerdictChange { shared: None, vm, generation, replaces, verdict };
     published.apply(Command::RecordVerdicts {
+        incidents: Vec::new(),
+        placements: Vec::new(),
         verdicts: vec![change],
         paths: Vec::new(),
         manager_notes: None,
@@ -319,6 +322,8 @@ pub fn cut(published: &SimPublished, node: &str, ms: u64) {
         reason: "no manager hears the node".to_owned(),
     };
     published.apply(Command::RecordVerdicts {
+        incidents: Vec::new(),
+        placements: Vec::new(),
         verdicts: Vec::new(),
         paths: vec![path],
         manager_notes: None,

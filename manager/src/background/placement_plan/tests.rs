@@ -28,6 +28,7 @@ impl World {
         world.apply(Command::InitCluster { cluster: ClusterId::new(Uuid::nil()), secrets, at: AT });
         for (number, (name, rack, vms)) in nodes.iter().enumerate() {
             let node = NodeRecord {
+                fence: None,
                 id: id(name),
                 rack: rack.map(str::to_owned),
                 relay: SocketAddr::from(([127, 0, 0, 1], 1)),

@@ -54,10 +54,24 @@ impl State {
             _ if self.head.cluster.is_none() => Err(DenyReason::NotInitialised),
             Command::RecordNode { node, at } => self.record_node(step, node, at),
             Command::RecordVms { node, vms, at } => self.record_vms(step, &node, vms, at),
-            Command::RecordProven { proven } => self.record_proven(step, proven),
-            Command::RecordVerdicts { verdicts, paths, manager_notes, at } => {
-                self.record_verdicts(step, verdicts, paths, manager_notes, at)
+            Command::RecordProven { proven, pins } => self.record_proven(step, proven, pins),
+            Command::RecordVerdicts { verdicts, paths, manager_notes, incidents, placements, at } => self
+                .record_verdicts(
+                    step,
+                    super::verdicts::Batch { verdicts, paths, manager_notes, incidents, placements },
+                    at,
+                ),
+            Command::SetPolicy { scope, policy, at } => self.set_policy(step, scope, policy, at),
+            Command::BeginMaintenance { scope, reason, lasts, at } => {
+                self.begin_maintenance(step, scope, reason, lasts, at)
             }
+            Command::RecordMaintenance { remaining } => self.record_maintenance(step, remaining),
+            Command::EndMaintenance { maintenance, at } => self.end_maintenance(step, maintenance, at),
+            Command::RecordFenceProof { node, boot, kind, note, at } => {
+                self.record_fence_proof(step, &node, boot, kind, note, at)
+            }
+            Command::WithdrawFenceProof { node, reason, at } => self.withdraw_fence_proof(step, &node, reason, at),
+            Command::ForgetPins { vm, at } => self.forget_pins(step, vm, at),
             Command::PlaceWatcher { node, secret_hash, at } => self.place_watcher(step, node, secret_hash, at),
             Command::RedeemSecret { watcher, secret_hash, incarnation, at } => {
                 self.redeem_secret(step, watcher, &secret_hash, incarnation, at)

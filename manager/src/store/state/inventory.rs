@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vouch_types::command::CHANGES_MAX;
 use vouch_types::vm::{ADDRESSES_MAX, PROBES_PER_VM_MAX};
 use vouch_types::{
-    DenyReason, EventKind, Generation, NodeId, NodeRecord, ProbeAssignment, ProbeRecord, Verdict, VmId, VmRecord,
+    DenyReason, EventKind, Generation, NodeId, NodeRecord, Pin, ProbeAssignment, ProbeRecord, Verdict, VmId, VmRecord,
     VmSpec, WallTime,
 };
 
@@ -20,6 +20,8 @@ impl State {
             None => Some(EventKind::NodeJoined { node: id.clone() }),
             Some(known) => {
                 node.path = known.path.clone();
+                // A new boot is a sign of life: the proof spoke of another one.
+                node.fence = known.fence.clone().filter(|proof| proof.boot == node.boot);
                 if **known == node {
                     return step.done();
                 }
@@ -83,6 +85,7 @@ impl State {
                     generation,
                     verdict: Verdict::unjudged(at),
                     proven: Vec::new(),
+                    pins: Vec::new(),
                 };
                 self.vms.insert(vm, Arc::new(record));
             }
@@ -91,14 +94,29 @@ impl State {
                 let known = Arc::make_mut(known);
                 // What worked with other settings proves nothing about these.
                 known.proven.retain(|proven| spec.probes.contains(proven));
+                known.pins.retain(|pin| spec.probes.iter().any(|p| p.probe == pin.probe && p.network == pin.network));
                 known.spec = spec;
             }
         }
         step.changes.vms.insert(vm);
     }
 
-    pub(super) fn record_proven(&mut self, step: &mut Step, proven: Vec<(VmId, ProbeAssignment)>) -> Outcome {
-        limit("proven probes", proven.len(), CHANGES_MAX)?;
+    pub(super) fn record_proven(
+        &mut self,
+        step: &mut Step,
+        proven: Vec<(VmId, ProbeAssignment)>,
+        pins: Vec<(VmId, Pin)>,
+    ) -> Outcome {
+        limit("proven probes", proven.len() + pins.len(), CHANGES_MAX)?;
+        for (vm, pin) in pins {
+            if let Some(record) = self.vms.get_mut(&vm)
+                && record.spec.probes.iter().any(|p| p.probe == pin.probe && p.network == pin.network)
+                && !record.pins.iter().any(|known| known.probe == pin.probe && known.network == pin.network)
+            {
+                Arc::make_mut(record).pins.push(pin);
+                step.changes.vms.insert(vm);
+            }
+        }
         for (vm, probe) in proven {
             // A VM or probe that has gone meanwhile is nothing to refuse the others for.
             if let Some(record) = self.vms.get_mut(&vm)

@@ -6,7 +6,10 @@
 //! costs pointers, not copies.
 
 mod apply;
+mod fencing;
+mod incidents;
 mod inventory;
+mod policies;
 #[cfg(test)]
 mod tests;
 mod verdicts;
@@ -21,8 +24,8 @@ use serde::{Deserialize, Serialize};
 use vouch_types::command::ClusterSecrets;
 use vouch_types::event::ManagerNote;
 use vouch_types::{
-    ClusterId, EventRecord, ManagerId, NodeId, NodeRecord, ProbeName, ProbeRecord, Term, VmId, VmRecord, WatcherId,
-    WatcherRecord,
+    ClusterId, EventRecord, IncidentId, IncidentRecord, MaintenanceRecord, ManagerId, NodeId, NodeRecord, Policy,
+    PolicyScope, ProbeName, ProbeRecord, Term, VmId, VmRecord, WatcherId, WatcherRecord,
 };
 
 use super::changes::EventPosition;
@@ -63,6 +66,18 @@ pub struct Head {
     /// VM that was removed and added again.
     #[serde(default)]
     pub vms_placed: u64,
+    /// How many incidents were ever opened: numbers are never used again.
+    #[serde(default)]
+    pub incidents_opened: u64,
+    /// How many maintenance windows were ever begun.
+    #[serde(default)]
+    pub maintenances_begun: u64,
+    /// Policies, the widest scope first.
+    #[serde(default)]
+    pub policies: Vec<(PolicyScope, Policy)>,
+    /// Maintenance windows that hold, oldest first.
+    #[serde(default)]
+    pub maintenances: Vec<MaintenanceRecord>,
 }
 
 /// The replicated state.
@@ -73,6 +88,7 @@ pub struct State {
     pub(super) vms: BTreeMap<VmId, Arc<VmRecord>>,
     pub(super) watchers: BTreeMap<WatcherId, Arc<WatcherRecord>>,
     pub(super) probes: BTreeMap<ProbeName, Arc<ProbeRecord>>,
+    pub(super) incidents: BTreeMap<IncidentId, Arc<IncidentRecord>>,
     pub(super) events: VecDeque<Arc<EventRecord>>,
 }
 
@@ -120,6 +136,11 @@ impl State {
     /// Returns all probes by name.
     pub fn probes(&self) -> &BTreeMap<ProbeName, Arc<ProbeRecord>> {
         &self.probes
+    }
+
+    /// Returns all kept incidents by number: the open ones, and the last ones that closed.
+    pub fn incidents(&self) -> &BTreeMap<IncidentId, Arc<IncidentRecord>> {
+        &self.incidents
     }
 
     /// Returns the kept events, oldest first; at most [`EVENTS_MAX`].

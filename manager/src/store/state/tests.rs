@@ -187,7 +187,7 @@ fn more_vms_probes_or_addresses_than_a_command_may_carry_are_refused() {
 #[test]
 fn a_changed_vm_keeps_verdict_and_generation_and_loses_what_was_proven_of_removed_probes() {
     let mut story = Story::begun();
-    story.tell(Command::RecordProven { proven: vec![(vm_id(1), ping())] });
+    story.tell(Command::RecordProven { pins: Vec::new(), proven: vec![(vm_id(1), ping())] });
     story.tell(record_verdict(1, 0, verdict(VmState::Up), 30));
     let spec = vouch_types::VmSpec { name: "other".to_owned(), probes: Vec::new(), ..vm_spec(1) };
     let events = story.tell(Command::RecordVms { node: node_id("n1"), vms: vec![spec, vm_spec(2)], at: at(31) });
@@ -200,7 +200,7 @@ fn a_changed_vm_keeps_verdict_and_generation_and_loses_what_was_proven_of_remove
 #[test]
 fn a_probe_is_proven_once_and_only_where_it_is_assigned() {
     let mut story = Story::begun();
-    let proven = |vm, probe| Command::RecordProven { proven: vec![(vm_id(vm), probe)] };
+    let proven = |vm, probe| Command::RecordProven { pins: Vec::new(), proven: vec![(vm_id(vm), probe)] };
     story.tell(proven(1, ping()));
     assert_eq!(story.state.vms()[&vm_id(1)].proven, [ping()]);
     story.in_vain(proven(1, ping()));
@@ -260,6 +260,8 @@ fn a_stale_verdict_is_refused_by_itself_and_the_others_are_recorded() {
         ..change(3, 0, verdict(VmState::Up))
     };
     let command = Command::RecordVerdicts {
+        incidents: Vec::new(),
+        placements: Vec::new(),
         verdicts: vec![
             change(1, 0, verdict(VmState::Down)),
             change(2, 0, verdict(VmState::Up)),
@@ -326,7 +328,14 @@ fn paths_are_told_before_the_verdicts_that_they_explain() {
         panic!("record_path makes a RecordVerdicts");
     };
     let verdicts = vec![change(1, 0, verdict(VmState::Lost))];
-    let (_, changes) = story.apply(Command::RecordVerdicts { verdicts, paths, manager_notes: None, at: at(40) });
+    let (_, changes) = story.apply(Command::RecordVerdicts {
+        incidents: Vec::new(),
+        placements: Vec::new(),
+        verdicts,
+        paths,
+        manager_notes: None,
+        at: at(40),
+    });
     let ordinals: Vec<u32> = changes.events.iter().map(|event| event.ordinal).collect();
     assert_eq!(ordinals, [0, 1]);
     assert!(matches!(changes.events[0].kind, EventKind::PathChanged { .. }));
@@ -338,6 +347,8 @@ fn manager_notes_are_told_when_they_change_in_any_order() {
     let notes = |names: &[&str]| {
         let note = |name: &&str| vouch_types::event::ManagerNote { manager: ManagerId::new(2), node: node_id(name) };
         Command::RecordVerdicts {
+            incidents: Vec::new(),
+            placements: Vec::new(),
             verdicts: Vec::new(),
             paths: Vec::new(),
             manager_notes: Some(names.iter().map(note).collect()),
@@ -354,7 +365,14 @@ fn manager_notes_are_told_when_they_change_in_any_order() {
 fn more_changes_than_a_command_may_carry_are_refused() {
     let mut story = Story::begun();
     let verdicts = vec![change(1, 0, verdict(VmState::Up)); CHANGES_MAX + 1];
-    let command = Command::RecordVerdicts { verdicts, paths: Vec::new(), manager_notes: None, at: at(40) };
+    let command = Command::RecordVerdicts {
+        incidents: Vec::new(),
+        placements: Vec::new(),
+        verdicts,
+        paths: Vec::new(),
+        manager_notes: None,
+        at: at(40),
+    };
     assert!(matches!(story.refused(command), DenyReason::TooMany { count: 10_001, limit: 10_000, .. }));
 }
 

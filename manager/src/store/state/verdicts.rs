@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use vouch_types::command::{CHANGES_MAX, PathChange};
 use vouch_types::event::ManagerNote;
-use vouch_types::{Applied, EventKind, NodeId, NodePath, Source, Verdict, VerdictChange, VmId, WallTime};
+use vouch_types::{
+    Applied, EventKind, IncidentChange, NodeId, NodePath, PlacementChange, Source, Verdict, VerdictChange, VmId,
+    WallTime,
+};
 
 use super::State;
 use super::apply::{Outcome, Step};
@@ -13,26 +16,33 @@ use super::inventory::limit;
 /// The longest reason that is kept, in bytes.
 const REASON_MAX: usize = 256;
 
+/// Changes that are recorded together.
+pub(super) struct Batch {
+    pub(super) verdicts: Vec<VerdictChange>,
+    pub(super) paths: Vec<PathChange>,
+    pub(super) manager_notes: Option<Vec<ManagerNote>>,
+    pub(super) incidents: Vec<IncidentChange>,
+    pub(super) placements: Vec<PlacementChange>,
+}
+
 /// What came of one change among many.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Recorded {
+pub(super) enum Recorded {
     Current,
     Stale,
 }
 
 impl State {
-    pub(super) fn record_verdicts(
-        &mut self,
-        step: &mut Step,
-        verdicts: Vec<VerdictChange>,
-        paths: Vec<PathChange>,
-        manager_notes: Option<Vec<ManagerNote>>,
-        at: WallTime,
-    ) -> Outcome {
-        limit("changes", verdicts.len() + paths.len(), CHANGES_MAX)?;
+    pub(super) fn record_verdicts(&mut self, step: &mut Step, batch: Batch, at: WallTime) -> Outcome {
+        let Batch { verdicts, paths, manager_notes, incidents, placements } = batch;
+        let count = verdicts.len() + paths.len() + incidents.len() + placements.len();
+        limit("changes", count, CHANGES_MAX)?;
         let mut stale_nodes: Vec<NodeId> = Vec::new();
         let mut stale_vms: Vec<VmId> = Vec::new();
-        // Paths come first: what is shared is told before what it explains.
+        // Incidents and paths come first: what is shared is told before what it explains.
+        for change in incidents {
+            self.record_incident(step, change, at);
+        }
         for change in paths {
             let node = change.node.clone();
             if self.record_path(step, change, at) == Recorded::Stale {
@@ -42,6 +52,12 @@ impl State {
         for change in verdicts {
             let vm = change.vm;
             if self.record_verdict(step, change, at) == Recorded::Stale {
+                stale_vms.push(vm);
+            }
+        }
+        for change in placements {
+            let vm = change.vm;
+            if self.record_placement(step, change, at) == Recorded::Stale {
                 stale_vms.push(vm);
             }
         }
@@ -93,7 +109,7 @@ impl State {
         if record.generation != change.generation || record.verdict.version != change.replaces {
             return Recorded::Stale;
         }
-        let mut new = change.verdict;
+        let (mut new, shared) = (change.verdict, change.shared);
         let old = &record.verdict;
         if says_the_same(old, &new) {
             return Recorded::Current;
@@ -104,9 +120,17 @@ impl State {
         new.since = if from == to { old.since } else { new.since.max(at).max(old.since) };
         let (faults, advice, reason) = (new.faults.clone(), new.advice.clone(), new.reason.clone());
         let kind = if from == to {
-            EventKind::VmFaultsChanged { vm, state: to, faults, notes: new.notes.clone(), advice, reason }
+            EventKind::VmFaultsChanged {
+                vm,
+                state: to,
+                faults,
+                notes: new.notes.clone(),
+                advice,
+                reason,
+                suppressed: new.suppressed.clone(),
+            }
         } else {
-            EventKind::VmStateChanged { vm, from, to, faults, advice, reason }
+            EventKind::VmStateChanged { vm, from, to, faults, advice, reason, shared }
         };
         Arc::make_mut(record).verdict = new;
         step.event(at, kind);
@@ -117,11 +141,15 @@ impl State {
 
 /// Whether two verdicts tell a user the same. The evidence that the first one rests on stays the recorded one.
 fn says_the_same(old: &Verdict, new: &Verdict) -> bool {
-    old.state == new.state && old.faults == new.faults && old.notes == new.notes && old.advice == new.advice
+    old.state == new.state
+        && old.faults == new.faults
+        && old.notes == new.notes
+        && old.advice == new.advice
+        && old.suppressed == new.suppressed
 }
 
 /// Returns the reason cut at the limit, at the edge of a character.
-fn shortened(mut reason: String) -> String {
+pub(super) fn shortened(mut reason: String) -> String {
     reason.truncate(reason.floor_char_boundary(REASON_MAX));
     reason
 }

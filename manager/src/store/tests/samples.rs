@@ -39,6 +39,7 @@ pub(crate) fn init() -> Command {
 
 pub(crate) fn node(name: &str) -> NodeRecord {
     NodeRecord {
+        fence: None,
         id: node_id(name),
         rack: Some("r1".to_owned()),
         relay: "10.0.0.1:7443".parse().unwrap(),
@@ -84,6 +85,7 @@ pub(crate) fn verdict(state: VmState) -> Verdict {
 
 pub(crate) fn change(number: u128, replaces: u64, verdict: Verdict) -> VerdictChange {
     VerdictChange {
+        shared: None,
         vm: vm_id(number),
         // The stories register their VMs in the order of their numbers.
         generation: Generation::new(u64::try_from(number).unwrap_or_default()),
@@ -94,6 +96,8 @@ pub(crate) fn change(number: u128, replaces: u64, verdict: Verdict) -> VerdictCh
 
 pub(crate) fn record_verdict(number: u128, replaces: u64, verdict: Verdict, millis: u64) -> Command {
     Command::RecordVerdicts {
+        incidents: Vec::new(),
+        placements: Vec::new(),
         verdicts: vec![change(number, replaces, verdict)],
         paths: Vec::new(),
         manager_notes: None,
@@ -104,7 +108,14 @@ pub(crate) fn record_verdict(number: u128, replaces: u64, verdict: Verdict, mill
 pub(crate) fn record_path(name: &str, replaces: u64, source: Source, faults: Vec<Fault>, millis: u64) -> Command {
     let reason = "a link was cut".to_owned();
     let change = PathChange { node: node_id(name), replaces: VerdictVersion::new(replaces), source, faults, reason };
-    Command::RecordVerdicts { verdicts: Vec::new(), paths: vec![change], manager_notes: None, at: at(millis) }
+    Command::RecordVerdicts {
+        incidents: Vec::new(),
+        placements: Vec::new(),
+        verdicts: Vec::new(),
+        paths: vec![change],
+        manager_notes: None,
+        at: at(millis),
+    }
 }
 
 pub(crate) fn cut() -> Fault {
@@ -164,7 +175,12 @@ pub(crate) fn every_command() -> Vec<Command> {
     let advices = [
         Advice::None,
         Advice::Restart { generation },
-        Advice::SafeToRestart { generation, proof: LogIndex::new(77) },
+        Advice::SafeToRestart {
+            index: LogIndex::new(9),
+            valid_for: std::time::Duration::from_secs(10),
+            generation,
+            proof: vouch_types::Proof::PowerOff,
+        },
         Advice::FenceFirst { generation },
         Advice::Blocked,
     ];
@@ -186,8 +202,15 @@ pub(crate) fn every_command() -> Vec<Command> {
         Command::RecordLeader { manager: ManagerId::new(1), term: Term::new(1), at: at(2) },
         record_node("n1"),
         record_vms("n1", &[1, 2, 3, 4, 5]),
-        Command::RecordProven { proven: vec![(vm_id(1), ping())] },
-        Command::RecordVerdicts { verdicts, paths, manager_notes: Some(notes), at: at(40) },
+        Command::RecordProven { pins: Vec::new(), proven: vec![(vm_id(1), ping())] },
+        Command::RecordVerdicts {
+            incidents: Vec::new(),
+            placements: Vec::new(),
+            verdicts,
+            paths,
+            manager_notes: Some(notes),
+            at: at(40),
+        },
         place("n1", 1),
         redeem(1, 1),
         Command::AssignWatchers { assignments: vec![(watcher, vec![vm_id(1), vm_id(2)])] },

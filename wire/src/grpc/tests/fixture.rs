@@ -214,7 +214,7 @@ impl RelayService for TestRelay {
             return Err(LinkError::Refused(format!("{watcher} shows no grant")));
         }
         let statement = proto::Signed { payload: request.nonce.to_be_bytes().to_vec(), signature: Vec::new() };
-        Ok(proto::StateResponse { statements: vec![statement] })
+        Ok(proto::StateResponse { hears: Vec::new(), statements: vec![statement] })
     }
 
     async fn guest_agent(
