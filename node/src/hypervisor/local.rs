@@ -14,6 +14,7 @@ use super::launcher::Launcher;
 use super::machine::Monitor;
 use super::run_dir::{MachinePlan, RunDir};
 use crate::config::{Config, WatchersConfig};
+use crate::local_word;
 use crate::process::Launch;
 
 /// The driver `local`.
@@ -50,7 +51,7 @@ impl Launcher for LocalLauncher {
     }
 
     fn monitor(&self, _plan: &MachinePlan, dir: &RunDir) -> Monitor {
-        Monitor::Process { exit_file: dir.file("exit") }
+        Monitor::Process { word_file: dir.file(local_word::FILE), exit_file: dir.file("exit") }
     }
 
     async fn prepare(&self, _plan: &MachinePlan) -> Result<(), HypervisorError> {

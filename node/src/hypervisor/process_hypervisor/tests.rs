@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use vouch_types::PauseReason;
+use vouch_types::{Operation, PauseReason, Progress};
 
 use super::*;
-use crate::hypervisor::WatcherView;
+use crate::hypervisor::{VmView, WatcherView};
+use crate::local_word::LocalWord;
 
 const VM: &str = "6f1c2a9e-0000-4000-8000-000000000001";
 
@@ -119,6 +120,27 @@ async fn a_local_vm_survives_its_agent_and_a_kill_is_a_death_that_is_not_undone(
     let again = state(&second, HypervisorState::Running).await;
     assert!(again.start > started.start, "its file put back starts it");
     process(&second, MachineId::Vm(vm())).kill().unwrap();
+}
+
+#[tokio::test]
+async fn a_local_vm_is_told_as_it_says_of_itself() {
+    let mut bed = bed("local", "");
+    bed.config.hypervisor.local.binary = Some(bed.script("vm", "exec sleep 600"));
+    let hypervisor = bed.open().await;
+    hypervisor.set_vms(vec![local_file()]).await;
+    let silent = state(&hypervisor, HypervisorState::Running).await;
+    assert_eq!((silent.progress, silent.operation), (Progress::Unknown, None), "it has said nothing");
+    let dir = RunDir::of(&hypervisor.inner.base, MachineId::Vm(vm()));
+    let hung = LocalWord { progress: Progress::Still, operation: Some(Operation::Snapshot), ..LocalWord::NOTHING };
+    hung.write(dir.path()).unwrap();
+    hypervisor.refresh(Duration::from_secs(30)).await;
+    let told = state(&hypervisor, HypervisorState::Running).await;
+    assert_eq!((told.progress, told.operation), (Progress::Still, Some(Operation::Snapshot)));
+    LocalWord { state: HypervisorState::Paused(PauseReason::IoError), ..hung }.write(dir.path()).unwrap();
+    hypervisor.refresh(Duration::from_secs(30)).await;
+    let paused = state(&hypervisor, HypervisorState::Paused(PauseReason::IoError)).await;
+    assert_eq!(paused.progress, Progress::Unknown, "it does not execute, so it cannot get on");
+    process(&hypervisor, MachineId::Vm(vm())).kill().unwrap();
 }
 
 #[tokio::test]
