@@ -1,7 +1,6 @@
-//! Real processes: the driver `qemu` with a real QEMU where there is one, and the driver `local` with stand-ins.
+//! Real processes: the drivers with stand-ins, and in `real_qemu` the driver `qemu` with a real QEMU where there is one.
 
 use std::path::Path;
-use std::process::Command;
 
 use vouch_types::{Operation, PauseReason, Progress};
 
@@ -335,14 +334,6 @@ async fn a_watcher_whose_record_is_damaged_is_told_as_unknown_and_its_place_is_n
     third.destroy_watcher(WatcherId::new(4)).await.unwrap();
 }
 
-fn has_qemu() -> bool {
-    let found = Command::new("qemu-system-x86_64").arg("-version").output().is_ok_and(|o| o.status.success());
-    if !found {
-        eprintln!("SKIPPED: qemu-system-x86_64 is not installed, so the driver qemu was not tried");
-    }
-    found
-}
-
 fn qemu_file(dir: &Path) -> VmFile {
     let disk = dir.join("disk.img");
     std::fs::write(&disk, vec![0; 1 << 20]).unwrap();
@@ -350,40 +341,4 @@ fn qemu_file(dir: &Path) -> VmFile {
     VmFile::parse(&text, DriverKind::Qemu).unwrap()
 }
 
-#[tokio::test]
-async fn a_real_qemu_is_started_adopted_told_apart_when_wedged_and_its_death_seen() {
-    if !has_qemu() {
-        return;
-    }
-    let bed = bed("qemu", "");
-    let first = bed.open().await;
-    let file = qemu_file(bed.dir.path());
-    first.set_vms(vec![file.clone()]).await;
-    let started = state(&first, HypervisorState::Paused(PauseReason::Other)).await;
-    assert!(started.counters.monitor.is_some());
-    let pid = process(&first, MachineId::Vm(vm()));
-    // QEMU takes one client at a time, as when the first agent is gone.
-    first.let_go().await;
-
-    let second = bed.open().await;
-    second.set_vms(vec![file]).await;
-    assert_eq!(process(&second, MachineId::Vm(vm())), pid);
-    state(&second, HypervisorState::Paused(PauseReason::Other)).await;
-
-    signal(pid, "STOP");
-    second.refresh(Duration::from_millis(1)).await;
-    state(&second, HypervisorState::Unknown).await;
-    signal(pid, "CONT");
-    state(&second, HypervisorState::Paused(PauseReason::Other)).await;
-
-    let killed = std::time::Instant::now();
-    pid.kill().unwrap();
-    state(&second, HypervisorState::Gone(ExitReason::Process)).await;
-    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
-    buried(&second, MachineId::Vm(vm())).await;
-}
-
-fn signal(process: ProcessIdentity, name: &str) {
-    let status = Command::new("kill").args([format!("-{name}"), process.pid.to_string()]).status().unwrap();
-    assert!(status.success());
-}
+mod real_qemu;
