@@ -29,6 +29,8 @@ pub enum Command {
     Crash,
     /// `reboot`: it was reset and has not come up yet; `resume` brings it up, and with `hang` it never does.
     Reboot,
+    /// `lose-monitor`: it works, and the node cannot ask anybody about it; `resume` ends that.
+    LoseMonitor,
     /// `migrate`: a migration of it begins.
     Migrate,
     /// `snapshot`: a snapshot of it begins.
@@ -60,6 +62,7 @@ impl Command {
             "io-error" => Self::IoError,
             "crash" => Self::Crash,
             "reboot" => Self::Reboot,
+            "lose-monitor" => Self::LoseMonitor,
             "migrate" => Self::Migrate,
             "snapshot" => Self::Snapshot,
             "freeze" => Self::Freeze,
@@ -125,6 +128,10 @@ impl Mode {
             Command::IoError => self.stopped(HypervisorState::Paused(PauseReason::IoError)),
             Command::Crash => self.stopped(HypervisorState::Panicked),
             Command::Reboot => Self { rdp: Rdp::Closed, ..self.stopped(HypervisorState::Rebooting) },
+            Command::LoseMonitor => Self {
+                word: LocalWord { state: HypervisorState::Unknown, progress: Progress::Unknown, operation: None },
+                ..self
+            },
             Command::Migrate => self.under(Some(Operation::Migration)),
             Command::Snapshot => self.under(Some(Operation::Snapshot)),
             Command::Freeze => self.under(Some(Operation::FsFreeze)),
@@ -161,6 +168,8 @@ mod tests {
         assert_eq!(after(&["io-error"]).word.state, HypervisorState::Paused(PauseReason::IoError));
         assert_eq!(after(&["crash"]).word.state, HypervisorState::Panicked);
         assert_eq!((after(&["reboot"]).rdp, after(&["reboot"]).word.state), (Rdp::Closed, HypervisorState::Rebooting));
+        let unseen = after(&["lose-monitor"]);
+        assert_eq!((unseen.rdp, unseen.word.state), (Rdp::Serving, HypervisorState::Unknown));
         assert_eq!(after(&["reboot", "hang"]).word.state, HypervisorState::Running, "it never came up");
         let frozen = after(&["stop-rdp", "freeze"]);
         assert_eq!((frozen.rdp, frozen.word.operation), (Rdp::Closed, Some(Operation::FsFreeze)));
