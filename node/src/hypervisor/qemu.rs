@@ -12,13 +12,13 @@ use tracing::warn;
 use vouch_types::watcher::WATCHER_BOOT_FW_CFG;
 use vouch_types::{Network, WatcherId};
 
-use super::HypervisorError;
 use super::interfaces::{create_tap, remove_tap, tap_name};
 use super::launcher::Launcher;
 use super::machine::Monitor;
 use super::packet_filter::{self, Reach, TapRules};
 use super::run_dir::{MachinePlan, RunDir};
 use super::watcher_plan::WatcherPlan;
+use super::{HypervisorError, ServiceState};
 use crate::config::{Config, QemuConfig, WatchersConfig};
 use crate::process::Launch;
 use crate::vm_file::{MachineType, OnPanic, OnReboot, VmFile};
@@ -262,6 +262,11 @@ fn host_khz(cpuinfo: &str) -> Option<u64> {
 impl Launcher for QemuLauncher {
     fn driver(&self) -> &'static str {
         "qemu"
+    }
+
+    /// Each machine is spoken to by itself: there is no service between that could fail.
+    fn service(&self) -> ServiceState {
+        ServiceState::Answering
     }
 
     fn monitor(&self, plan: &MachinePlan, dir: &RunDir) -> Monitor {

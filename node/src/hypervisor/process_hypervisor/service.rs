@@ -36,9 +36,8 @@ impl Hypervisor for ProcessHypervisor {
         self.inner.changes.subscribe()
     }
 
-    /// Each machine is spoken to by itself: there is no service between that could fail.
     fn service(&self) -> ServiceState {
-        ServiceState::Answering
+        self.inner.launcher.service()
     }
 
     fn view(&self) -> View {
@@ -66,10 +65,16 @@ impl Hypervisor for ProcessHypervisor {
             }
         }
         view.watchers.sort_by_key(|w| w.watcher);
+        if self.service() == ServiceState::Silent {
+            view.vms.iter_mut().for_each(|vm| vm.overdue = true);
+        }
         view
     }
 
     async fn refresh(&self, budget: Duration) {
+        if self.service() == ServiceState::Silent {
+            return;
+        }
         let since = Instant::now();
         let mut waits: Vec<watch::Receiver<MachineStatus>> = Vec::new();
         for machine in self.inner.machines().values() {
@@ -83,6 +88,9 @@ impl Hypervisor for ProcessHypervisor {
     }
 
     async fn read_vm(&self, vm: VmId, max_age: Duration, budget: Duration) -> Option<VmView> {
+        if self.service() == ServiceState::Silent {
+            return None;
+        }
         let id = MachineId::Vm(vm);
         let now = Instant::now();
         let since = now.checked_sub(max_age).unwrap_or(now);

@@ -5,7 +5,8 @@ use std::path::Path;
 use vouch_types::{Operation, PauseReason, Progress};
 
 use super::*;
-use crate::hypervisor::{VmView, WatcherView};
+use crate::hypervisor::local::SILENT_FILE;
+use crate::hypervisor::{ServiceState, VmView, WatcherView};
 use crate::local_word::LocalWord;
 
 const VM: &str = "6f1c2a9e-0000-4000-8000-000000000001";
@@ -139,6 +140,30 @@ async fn a_local_vm_is_told_as_it_says_of_itself() {
     hypervisor.refresh(Duration::from_secs(30)).await;
     let paused = state(&hypervisor, HypervisorState::Paused(PauseReason::IoError)).await;
     assert_eq!(paused.progress, Progress::Unknown, "it does not execute, so it cannot get on");
+    process(&hypervisor, MachineId::Vm(vm())).kill().unwrap();
+}
+
+#[tokio::test]
+async fn while_the_hypervisors_service_is_silent_a_vm_is_told_as_last_known_and_nothing_is_stated_of_it() {
+    let mut bed = bed("local", "");
+    bed.config.hypervisor.local.binary = Some(bed.script("vm", "exec sleep 600"));
+    let hypervisor = bed.open().await;
+    hypervisor.set_vms(vec![local_file()]).await;
+    let running = state(&hypervisor, HypervisorState::Running).await;
+    assert_eq!((hypervisor.service(), running.overdue), (ServiceState::Answering, false));
+    let silent = bed.config.run_dir().join(SILENT_FILE);
+    std::fs::write(&silent, "").unwrap();
+    let dir = RunDir::of(&hypervisor.inner.base, MachineId::Vm(vm()));
+    let paused = HypervisorState::Paused(PauseReason::Operator);
+    LocalWord { state: paused, ..LocalWord::NOTHING }.write(dir.path()).unwrap();
+    hypervisor.refresh(Duration::from_secs(30)).await;
+    let told = hypervisor.view().vms.remove(0);
+    assert_eq!(hypervisor.service(), ServiceState::Silent);
+    assert_eq!((told.state, told.overdue), (HypervisorState::Running, true));
+    assert_eq!(hypervisor.read_vm(vm(), Duration::from_secs(60), Duration::from_secs(30)).await, None);
+    std::fs::remove_file(silent).unwrap();
+    hypervisor.refresh(Duration::from_secs(30)).await;
+    state(&hypervisor, paused).await;
     process(&hypervisor, MachineId::Vm(vm())).kill().unwrap();
 }
 
