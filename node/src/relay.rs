@@ -168,7 +168,7 @@ impl Relay {
             sequence: self.sequence.next(),
             nonce,
             state: view.state,
-            progress: vouch_types::Progress::Unknown,
+            progress: view.progress,
         }))
     }
 }

@@ -24,6 +24,7 @@ use vouch_wire::proto::{self, from_node, to_node};
 use super::Shared;
 use super::orders::{Order, OrderKind, order_fence, update};
 use super::report::{ReportBuilder, TickHistory};
+use crate::hypervisor::ServiceState;
 use crate::store::{KnownCluster, NodeMemory, OrderSubject};
 
 /// How often a new attempt to dial begins.
@@ -182,7 +183,7 @@ impl<'a> OpenSession<'a> {
             sequence: shared.sequence.next(),
             tick: self.ticks.at(snapshot.read_begun),
             age: now.saturating_duration_since(snapshot.read_begun),
-            hypervisor_silent: false,
+            hypervisor_silent: snapshot.service == ServiceState::Silent,
             full: reported.full,
             vms: reported.vms,
             watchers: snapshot.view.watchers.iter().map(|w| (w.watcher, w.state)).collect(),

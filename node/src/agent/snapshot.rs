@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Shared;
-use crate::hypervisor::{Hypervisor, View};
+use crate::hypervisor::{Hypervisor, ServiceState, View};
 
 /// How long all VMs together may take to be read on the beat; slower ones are told as they were last seen.
 pub(crate) const READ_BUDGET: Duration = Duration::from_millis(250);
@@ -16,6 +16,7 @@ pub(crate) const READ_BUDGET: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
     pub(crate) view: View,
+    pub(crate) service: ServiceState,
     /// When the oldest read in it began, reads that are overdue left aside: their VMs are told as last seen until
     /// their monitor is given up.
     pub(crate) read_begun: Instant,
@@ -27,7 +28,7 @@ impl Snapshot {
         let view = hypervisor.view();
         let reads = view.vms.iter().filter(|vm| !vm.overdue).map(|vm| vm.read_begun);
         let read_begun = reads.fold(begun, Instant::min);
-        Self { view, read_begun }
+        Self { service: hypervisor.service(), view, read_begun }
     }
 }
 

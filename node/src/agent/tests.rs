@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
-use vouch_types::{Generation, HypervisorState, LogIndex, ManagerId, Term, TickSequence, VmId, WatcherId};
+use vouch_types::{
+    Generation, HypervisorState, LogIndex, ManagerId, Operation, Progress, Term, TickSequence, VmId, WatcherId,
+};
 use vouch_wire::convert::{self, CreateWatcher, Fence, NodeReport};
 use vouch_wire::links::{LinkError, SESSION_QUEUE, Session};
 use vouch_wire::proto::{self, from_node, to_node};
 
 use super::*;
 use crate::config::DriverKind;
+use crate::hypervisor::ServiceState;
 use crate::hypervisor::sim::SimHypervisor;
 use crate::vm_file::VmFile;
 
@@ -173,6 +176,43 @@ async fn the_first_report_is_full_and_a_change_is_told_at_once() {
     let report = manager.report_that(|r| r.vms.iter().any(|v| v.state == HypervisorState::Stopped)).await;
     assert!(changed.elapsed() <= Duration::from_millis(20), "{:?}", changed.elapsed());
     assert!(!report.full && report.sequence > first.sequence);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_stops_to_get_on_is_told_once_and_on_the_beat() {
+    let mut bed = bed().await;
+    let mut manager = bed.greeted().await;
+    manager.tick(1).await;
+    let first = manager.report_that(|r| r.tick == TickSequence::new(1)).await;
+    assert_eq!((first.vms[0].progress, first.vms[0].operation), (Progress::Unknown, None));
+    bed.hypervisor.set_progress(bed.vm, Progress::Still);
+    let told = manager.report_that(|r| !r.vms.is_empty()).await;
+    assert_eq!((told.full, told.vms[0].progress), (false, Progress::Still));
+    manager.tick(2).await;
+    let same = manager.report_that(|r| r.tick == TickSequence::new(2)).await;
+    assert!(same.vms.is_empty(), "the same word again is no change");
+    bed.hypervisor.set_operation(bed.vm, Some(Operation::Snapshot));
+    let told = manager.report_that(|r| !r.vms.is_empty()).await;
+    assert_eq!(told.vms[0].operation, Some(Operation::Snapshot));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_hypervisor_service_is_told_at_once_and_the_agents_reports_stay_fresh() {
+    let mut bed = bed().await;
+    let mut manager = bed.greeted().await;
+    manager.tick(1).await;
+    assert!(!manager.report_that(|r| r.tick == TickSequence::new(1)).await.hypervisor_silent);
+    let silenced = Instant::now();
+    bed.hypervisor.set_service(ServiceState::Silent);
+    manager.report_that(|r| r.hypervisor_silent).await;
+    assert!(silenced.elapsed() <= Duration::from_millis(20), "{:?}", silenced.elapsed());
+    for n in 2..12 {
+        manager.tick(n).await;
+        let report = manager.report_that(|r| r.tick == TickSequence::new(n)).await;
+        assert!(report.hypervisor_silent, "and it lives, as its echo of tick {n} shows");
+    }
+    bed.hypervisor.set_service(ServiceState::Answering);
+    manager.report_that(|r| !r.hypervisor_silent).await;
 }
 
 #[tokio::test(start_paused = true)]
