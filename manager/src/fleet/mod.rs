@@ -194,6 +194,7 @@ impl Fleet {
                     cluster: vouch_wire::convert::cluster_bytes(cluster),
                     grant_public_key,
                     timing: serde_json::to_string(&self.parts().timing).unwrap_or_default(),
+                    ..Default::default()
                 };
             }
             changes.changed().await;

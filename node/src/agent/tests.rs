@@ -99,6 +99,7 @@ impl Bed {
                 cluster: vec![7; 16],
                 grant_public_key: vec![1; 32],
                 timing: serde_json::to_string(&Timing::default()).unwrap(),
+                ..Default::default()
             }))
             .await;
         manager

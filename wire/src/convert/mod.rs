@@ -17,7 +17,7 @@ pub use ids::{
     vm_id, watcher_id,
 };
 pub use order::{
-    Assignment, CreateWatcher, Fence, RelayTarget, Target, manager_addresses, manager_endpoints, ownership,
+    AskDepth, Assignment, CreateWatcher, Fence, RelayTarget, Target, manager_addresses, manager_endpoints, ownership,
 };
 pub use report::{NodeHello, NodeReport, VmReport};
 pub use state::{hypervisor_state, network, operation, outcome, progress, relay_outcome};
