@@ -71,7 +71,7 @@ impl Fleet {
     /// Returns, as events, all that these nodes and watchers said: for a detector that did not know them when they
     /// said it.
     pub(crate) fn retold(&self, nodes: &[NodeId], watchers: &[WatcherId]) -> Vec<Event> {
-        let mut events = Vec::new();
+        let mut events: Vec<Event> = nodes.iter().flat_map(|node| self.heartbeats().measured(node)).collect();
         let book = self.book();
         let own = self.parts().own;
         for node in nodes {

@@ -93,7 +93,9 @@ impl Fleet {
                 return;
             }
         };
-        let Ok(welcome) = tokio::time::timeout(HELLO_WITHIN, self.welcome()).await else { return };
+        let Ok(mut welcome) = tokio::time::timeout(HELLO_WITHIN, self.welcome()).await else { return };
+        let (session, heartbeats) = self.agree(&node, hello.network, hello.incarnation).unzip();
+        welcome.heartbeats = heartbeats;
         let message = |m| proto::ToNode { message: Some(m) };
         if outbound.send(message(proto::to_node::Message::Welcome(welcome))).await.is_err() {
             return;
@@ -138,6 +140,9 @@ impl Fleet {
             }
         };
         let events = self.book().end_node(&node, open.id, network, how);
+        if let Some(session) = session {
+            self.heartbeats().stream_ended(session, self.parts().clock.now());
+        }
         tracing::info!(node_id = %node, %network, from = "open", to = how.as_str(), reason = "stream ended", "node stream");
         self.tell(events).await;
         self.note_change();
@@ -207,11 +212,13 @@ impl Fleet {
             }
         };
         let incarnation = Incarnation::new(hello.incarnation);
-        let Ok(welcome) = tokio::time::timeout(HELLO_WITHIN, self.welcome()).await else { return };
+        let Ok(mut welcome) = tokio::time::timeout(HELLO_WITHIN, self.welcome()).await else { return };
         if let Some(reason) = self.refuses(watcher, incarnation) {
             tracing::warn!(watcher_id = %watcher, %network, reason, "watcher stream refused");
             return;
         }
+        let node = |state: &State| state.watchers().get(&watcher).map(|w| w.node.as_str().to_owned());
+        welcome.node = self.parts().consensus.read_state(node).unwrap_or_default();
         let message = |m| proto::ToWatcher { message: Some(m) };
         if outbound.send(message(proto::to_watcher::Message::Welcome(welcome))).await.is_err() {
             return;

@@ -104,6 +104,7 @@ impl Bench {
                 deadline_micros: 400_000,
                 nodes: nodes.iter().map(|n| (*n).to_owned()).collect(),
                 vms: vms.iter().map(|n| vm(*n).get().as_bytes().to_vec()).collect(),
+                light: false,
             }),
         );
     }

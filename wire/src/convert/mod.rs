@@ -5,6 +5,7 @@
 
 mod ids;
 pub mod limits;
+mod link;
 mod order;
 mod proof;
 mod report;
@@ -16,8 +17,9 @@ pub use ids::{
     boot_bytes, boot_id, cluster_bytes, cluster_id, digest, manager_id, node_id, probe_name, socket_address, vm_bytes,
     vm_id, watcher_id,
 };
+pub use link::WireLink;
 pub use order::{
-    Assignment, CreateWatcher, Fence, RelayTarget, Target, manager_addresses, manager_endpoints, ownership,
+    AskDepth, Assignment, CreateWatcher, Fence, RelayTarget, Target, manager_addresses, manager_endpoints, ownership,
 };
 pub use report::{NodeHello, NodeReport, VmReport};
 pub use state::{hypervisor_state, network, operation, outcome, progress, relay_outcome};

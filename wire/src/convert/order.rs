@@ -145,6 +145,31 @@ impl TryFrom<proto::CreateWatcher> for CreateWatcher {
     }
 }
 
+/// How much an ask wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AskDepth {
+    /// All probes.
+    #[default]
+    Full,
+    /// Ping, connect and relay only, for asks that follow each other fast.
+    Light,
+}
+
+impl AskDepth {
+    /// Returns the depth as `Ask.light` tells it.
+    pub const fn of_light(light: bool) -> Self {
+        if light { Self::Light } else { Self::Full }
+    }
+
+    /// Returns what `Ask.light` is for it.
+    pub const fn is_light(self) -> bool {
+        match self {
+            Self::Full => false,
+            Self::Light => true,
+        }
+    }
+}
+
 /// One VM that a watcher watches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
