@@ -148,6 +148,11 @@ pub(super) fn evidence_view(
             .collect(),
         observations: observations.collect(),
         relays: relay_views.collect(),
+        state: evidence.state.as_str().to_owned(),
+        reason: evidence.reason.clone(),
+        used: evidence.used.clone(),
+        discounted: evidence.discounted.clone(),
+        would_change: evidence.would_change.clone(),
     }
 }
 

@@ -174,7 +174,7 @@ fn tcp_assignment(index: u64, port: u16) -> proto::Assignment {
                 network: proto::Network::Service.into(),
                 settings: format!(r#"{{"port": {port}}}"#),
             }],
-            labels: Vec::new(),
+            ..Default::default()
         }],
         relays: vec![proto::RelayTarget {
             node: "n1".to_owned(),

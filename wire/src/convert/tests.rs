@@ -289,6 +289,8 @@ fn orders_survive_the_wire_and_none_is_taken_without_its_fence() {
             addresses: spec().addresses,
             probes: spec().probes,
             labels: spec().labels,
+            probe_interval: Some(Duration::from_secs(5)),
+            probe_timeout: None,
         }],
         relays: vec![RelayTarget {
             node: NodeId::new("n1").unwrap(),
