@@ -37,18 +37,25 @@ impl From<ConvertError> for Verdict {
     }
 }
 
+/// Why no more messages come over a stream.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    /// It ended.
+    Stream(StreamState),
+    /// The other side sent what cannot be read, a message over the size limit for one: that is no sign of a bad network.
+    Malformed(String),
+}
+
 /// Returns the next message, or how the stream ended.
-async fn next<In>(
-    inbound: &mut mpsc::Receiver<Result<In, LinkError>>,
-    stop: &CancellationToken,
-) -> Result<In, StreamState> {
+async fn next<In>(inbound: &mut mpsc::Receiver<Result<In, LinkError>>, stop: &CancellationToken) -> Result<In, Ended> {
     tokio::select! {
         biased;
-        () = stop.cancelled() => Err(StreamState::Closed),
+        () = stop.cancelled() => Err(Ended::Stream(StreamState::Closed)),
         message = inbound.recv() => match message {
             Some(Ok(message)) => Ok(message),
-            Some(Err(_)) => Err(StreamState::Reset),
-            None => Err(StreamState::Closed),
+            Some(Err(LinkError::Malformed(why))) => Err(Ended::Malformed(why)),
+            Some(Err(_)) => Err(Ended::Stream(StreamState::Reset)),
+            None => Err(Ended::Stream(StreamState::Closed)),
         }
     }
 }
@@ -124,7 +131,12 @@ impl Fleet {
         let how = loop {
             let message = match next(&mut inbound, &open.stop).await {
                 Ok(message) => message,
-                Err(how) => break how,
+                Err(Ended::Stream(how)) => break how,
+                Err(Ended::Malformed(why)) => {
+                    self.parts().counters.add(Count::Malformed, "node", 1);
+                    tracing::warn!(node_id = %node, %why, "node stream closed: a message that nobody can read");
+                    break StreamState::Closed;
+                }
             };
             self.parts().counters.add(Count::MessagesReceived, "node", 1);
             match self.node_message(&node, &open, message) {
@@ -245,7 +257,12 @@ impl Fleet {
         let how = loop {
             let message = match next(&mut inbound, &open.stop).await {
                 Ok(message) => message,
-                Err(how) => break how,
+                Err(Ended::Stream(how)) => break how,
+                Err(Ended::Malformed(why)) => {
+                    self.parts().counters.add(Count::Malformed, "watcher", 1);
+                    tracing::warn!(watcher_id = %watcher, %why, "watcher stream closed: a message that nobody can read");
+                    break StreamState::Closed;
+                }
             };
             self.parts().counters.add(Count::MessagesReceived, "watcher", 1);
             match self.watcher_message(watcher, &open, message) {
@@ -314,6 +331,15 @@ mod tests {
     use super::*;
     use crate::store::tests::samples;
     use vouch_types::{Command, LogIndex, Moment, RelayObservation, RelayOutcome};
+
+    #[tokio::test]
+    async fn a_message_that_nobody_can_read_is_told_from_a_bad_network() {
+        let (stop, (send, mut receive)) = (CancellationToken::new(), mpsc::channel::<Result<u8, _>>(2));
+        send.send(Err(LinkError::Malformed("10485760 bytes are more than 4194304".to_owned()))).await.unwrap();
+        send.send(Err(LinkError::Reset("by peer".to_owned()))).await.unwrap();
+        assert!(matches!(next(&mut receive, &stop).await, Err(Ended::Malformed(why)) if why.contains("10485760")));
+        assert_eq!(next(&mut receive, &stop).await, Err(Ended::Stream(StreamState::Reset)));
+    }
 
     #[test]
     fn a_watcher_speaks_of_the_relay_beside_it_and_of_those_of_its_vms_alone() {
