@@ -168,12 +168,15 @@ impl SimVm {
         }
     }
 
-    /// Ends its boot when its time is over. Returns whether it did.
-    pub fn boot_on(&mut self) -> bool {
-        let done = matches!(self.run, Run::Booting { since } if since.elapsed() >= BOOT_TIME);
-        if done {
+    /// Returns whether its boot is over.
+    pub fn has_booted(&self) -> bool {
+        matches!(self.run, Run::Booting { since } if since.elapsed() >= BOOT_TIME)
+    }
+
+    /// Ends its boot when its time is over.
+    pub fn boot_on(&mut self) {
+        if self.has_booted() {
             self.run = Run::Running;
         }
-        done
     }
 }

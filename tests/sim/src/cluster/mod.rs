@@ -7,11 +7,21 @@
 //! ```
 
 pub mod agent;
+pub mod commands;
+pub mod fault;
 pub mod guest;
 pub mod host;
 pub mod network;
 pub mod node;
+pub mod play;
+pub mod pool;
 pub mod probes;
+pub mod published;
+pub mod row;
+pub mod schedule;
+pub mod score;
 pub mod sim;
+pub mod trial;
+pub mod truth;
 pub mod watcher;
 pub mod world;
