@@ -90,10 +90,11 @@ fn cause_is_told(row: Row, said: &Said, vm: &VmSaid, rank: usize) -> bool {
     }
 }
 
-struct Judge<'a> {
-    row: Row,
-    run: &'a Run,
-    struck: &'a [VmNo],
+/// Judges what was said of the VMs that a fault of a run struck.
+pub(crate) struct Judge<'a> {
+    pub row: Row,
+    pub run: &'a Run,
+    pub struck: &'a [VmNo],
 }
 
 impl Judge<'_> {
@@ -107,11 +108,17 @@ impl Judge<'_> {
             && others.into_iter().all(|(_, vm)| vm.state == VmState::Up)
     }
 
+    /// Returns whether state and cause of the struck VMs are right, whatever is said of others.
+    pub fn struck_are_right(&self, said: &Said) -> bool {
+        self.all(said, |vm| self.row.spec().states.contains(&vm.state)) && self.cause_is_right(said, 1)
+    }
+
     fn cause_is_right(&self, said: &Said, rank: usize) -> bool {
         self.all(said, |vm| cause_is_told(self.row, said, vm, rank))
     }
 
-    fn first(&self, from: Duration, to: Duration, holds: impl Fn(&Said) -> bool) -> Option<Duration> {
+    /// Returns how long after `from` it holds for the first time, if it does until `to`.
+    pub fn first(&self, from: Duration, to: Duration, holds: impl Fn(&Said) -> bool) -> Option<Duration> {
         if self.run.record.at(from).is_some_and(&holds) {
             return Some(Duration::ZERO);
         }
