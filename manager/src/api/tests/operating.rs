@@ -357,3 +357,23 @@ async fn metrics_count_incidents_policies_and_windows() {
         assert!(text.as_str().unwrap().contains(line), "{line} is not in\n{text}");
     }
 }
+
+#[tokio::test]
+async fn without_a_quorum_nothing_is_set_and_it_may_be_sent_again() {
+    let manager = farm();
+    manager.published.stand(Standing::LeadsAlone);
+    let before = manager.published_state();
+    for (method, path, document) in [
+        ("PUT", "/v1/policies/cluster", json!({"silence_failures": 9})),
+        ("DELETE", "/v1/policies/cluster", Value::Null),
+        ("POST", "/v1/maintenances", json!({"scope": "cluster", "lasts_ms": 1000, "reason": "x"})),
+        ("DELETE", "/v1/maintenances/x1", Value::Null),
+        ("POST", "/v1/nodes/n1/fence-proof", json!({"kind": "fenced"})),
+        ("DELETE", "/v1/nodes/n1/fence-proof", Value::Null),
+        ("DELETE", "/v1/vms/desk-1/pins", Value::Null),
+    ] {
+        let (status, problem) = tell(&manager, method, path, &document).await;
+        assert_eq!((status.as_u16(), &problem["type"]), (503, &json!("/problems/no-quorum")), "{method} {path}");
+    }
+    assert!(before == manager.published_state());
+}
