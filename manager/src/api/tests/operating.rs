@@ -377,3 +377,20 @@ async fn without_a_quorum_nothing_is_set_and_it_may_be_sent_again() {
     }
     assert!(before == manager.published_state());
 }
+
+#[tokio::test]
+async fn an_event_of_a_node_or_a_vm_is_found_by_it() {
+    let manager = farm();
+    incident(&manager.published, &node("n1"), Some(&["n1"]), 5);
+    incident(&manager.published, &IncidentScope::Rack("r1".to_owned()), Some(&["n1"]), 5);
+    let policy = json!({"boot_budget_ms": 60_000});
+    tell(&manager, "PUT", &format!("/v1/policies/vm:{}", vm_id(1)), &policy).await;
+    tell(&manager, "POST", "/v1/maintenances", &json!({"scope": "node:n1", "lasts_ms": 1000, "reason": "x"})).await;
+    let kinds = async |filter: String| {
+        let (_, page) = get(&manager, &format!("/v1/events?format=json&{filter}")).await;
+        let kinds = page["items"].as_array().unwrap().iter().map(|event| event["kind"].as_str().unwrap().to_owned());
+        kinds.filter(|kind| !kind.starts_with("vm_") && !kind.starts_with("node_")).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds("node=n1".to_owned()).await, ["incident_opened", "maintenance_begun"]);
+    assert_eq!(kinds(format!("vm={}", vm_id(1))).await, ["policy_changed"]);
+}
