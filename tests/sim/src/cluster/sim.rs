@@ -206,6 +206,13 @@ impl Sim {
         self.world.touch();
     }
 
+    /// Stops everything: managers and network know each other, and would keep each other in memory for ever.
+    pub async fn stop(mut self) {
+        for manager in self.managers.keys().copied().collect::<Vec<_>>() {
+            self.kill(manager).await;
+        }
+    }
+
     /// Kills a manager's process at once.
     pub async fn kill(&mut self, manager: ManagerId) {
         self.network().serve(manager, None);
