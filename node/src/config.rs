@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 use vouch_types::{ManagerId, Network, NodeId};
+use vouch_wire::convert::limits::NAME_TEXT_MAX;
 
 /// The longest `run_dir`: Unix socket paths end at 107 bytes, and vouch adds a folder and a file name to it.
 pub const RUN_DIR_MAX: usize = 60;
@@ -74,11 +75,18 @@ pub struct Config {
     /// The managers that it dials.
     #[serde(rename = "manager")]
     pub managers: Vec<ManagerConfig>,
+    /// Whether it exchanges heartbeats with managers: UDP to the addresses and ports that it dials them at.
+    #[serde(default = "on")]
+    pub heartbeats: bool,
     /// How VMs are run.
     pub hypervisor: HypervisorConfig,
     /// Watcher VMs.
     #[serde(default)]
     pub watchers: WatchersConfig,
+}
+
+fn on() -> bool {
+    true
 }
 
 /// Files of the node's certificate.
@@ -312,6 +320,11 @@ impl Config {
     /// [`ConfigError::Value`] names the field, its value and the rule.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_managers()?;
+        if let Some(rack) = &self.rack
+            && (rack.is_empty() || rack.len() > NAME_TEXT_MAX)
+        {
+            return Err(bad("rack", format!("{rack:?}"), format!("must be 1 to {NAME_TEXT_MAX} bytes, or unset")));
+        }
         if self.relay.port() == 0 && self.relay_advertise.is_none() {
             return Err(bad("relay", self.relay, "must have a port that is not 0: watchers are told it"));
         }

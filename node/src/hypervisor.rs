@@ -14,6 +14,7 @@ pub mod process_hypervisor;
 pub mod qemu;
 pub(crate) mod qmp;
 pub(crate) mod run_dir;
+pub(crate) mod run_state;
 pub mod sim;
 pub(crate) mod watcher_plan;
 
@@ -24,7 +25,9 @@ use async_trait::async_trait;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use vouch_types::{HypervisorState, LogIndex, ManagerId, Network, StartId, VmId, VmSpec, WatcherId};
+use vouch_types::{
+    HypervisorState, LogIndex, ManagerId, Network, Operation, Progress, StartId, VmId, VmSpec, WatcherId,
+};
 
 use crate::vm_file::VmFile;
 
@@ -75,7 +78,7 @@ impl HypervisorError {
     }
 }
 
-/// Progress of a VM as its hypervisor sees it; `None` is not known.
+/// Counters of a VM as its hypervisor reads them; `None` is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Time that its vCPUs have run.
@@ -101,12 +104,16 @@ pub struct VmView {
     pub start: StartId,
     /// What it does.
     pub state: HypervisorState,
+    /// Whether it gets on; not known unless it runs.
+    pub progress: Progress,
+    /// An operation on it that is under way.
+    pub operation: Option<Operation>,
     /// When the read that this rests on began.
     pub read_begun: Instant,
     /// Whether a read has been waiting for longer than reads take, the first one included; the state is then the last
     /// one known.
     pub overdue: bool,
-    /// Its progress.
+    /// Its counters.
     pub counters: Counters,
     /// Whether the port of its card on each network has link and carrier.
     pub links: Vec<(Network, LinkState)>,
@@ -119,6 +126,16 @@ pub enum LinkState {
     Up,
     /// One of them is not.
     Down,
+}
+
+/// Whether the service through which VMs are reached answers: libvirtd, where there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ServiceState {
+    /// It answers, or there is none: vouch speaks to each VM's process itself.
+    #[default]
+    Answering,
+    /// It does not answer: every VM is told as it was last known, and as overdue.
+    Silent,
 }
 
 /// One watcher VM as the hypervisor sees it.
@@ -190,8 +207,13 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// Returns the driver's name.
     fn driver(&self) -> &'static str;
 
-    /// Returns a counter that moves with every change of any VM's or watcher's state, link, start or description.
+    /// Returns a counter that moves with every change of any VM's or watcher's state, operation, link, start or
+    /// description, and of the service.
     fn changes(&self) -> watch::Receiver<u64>;
+
+    /// Returns whether the hypervisor's own service answers. It must not ask it: as for [`Hypervisor::view`], what is
+    /// known counts, and [`Hypervisor::changes`] moves with it.
+    fn service(&self) -> ServiceState;
 
     /// Returns what is known now, without asking anybody.
     fn view(&self) -> View;

@@ -2,7 +2,8 @@
 //!
 //! It speaks the X.224 connection negotiation of RDP on a loopback address and the QEMU guest-agent protocol on a Unix
 //! socket. There is no operating system in it, and it is never called a VM anywhere but in the word `local-vm`. A
-//! control socket in its run folder takes lines, so that tests and users can break it: see [`Command`].
+//! control socket in its run folder takes lines, so that tests and users can break it: see [`Command`]. What a
+//! hypervisor would say of it stands in the file `word.json` of the same folder.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +17,13 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use vouch_types::VmId;
+
+use crate::local_word::{self, LocalWord};
+
+mod mode;
+
+pub use mode::Command;
+use mode::{Agent, Life, Mode, Rdp};
 
 /// The longest TPKT that is read.
 const TPKT_MAX: usize = 512;
@@ -33,7 +41,7 @@ pub struct LocalVmOptions {
     pub address: IpAddr,
     /// Where it speaks X.224.
     pub rdp_port: u16,
-    /// Folder of its sockets `ga.sock` and `control.sock`, and its files `pid` and `exit`.
+    /// Folder of its sockets `ga.sock` and `control.sock`, and its files `pid`, `word.json` and `exit`.
     pub run_dir: PathBuf,
 }
 
@@ -61,91 +69,6 @@ pub enum LocalVmError {
     Panicked,
 }
 
-/// What the control socket takes, one word per line; each is answered with `ok` or `error: ...`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
-    /// `stop-rdp`: the port is closed.
-    StopRdp,
-    /// `start-rdp`: the port serves again.
-    StartRdp,
-    /// `wedge-rdp`: the port accepts and never answers.
-    WedgeRdp,
-    /// `stop-agent`: the guest agent is silent.
-    StopAgent,
-    /// `start-agent`: it answers again.
-    StartAgent,
-    /// `hang`: RDP and agent are silent, and the process lives on.
-    Hang,
-    /// `resume`: everything works again.
-    Resume,
-    /// `shutdown`: it ends as a guest that was shut down.
-    Shutdown,
-    /// `panic`: it ends as a guest whose kernel panicked.
-    Panic,
-}
-
-impl Command {
-    fn parse(line: &str) -> Option<Self> {
-        Some(match line.trim() {
-            "stop-rdp" => Self::StopRdp,
-            "start-rdp" => Self::StartRdp,
-            "wedge-rdp" => Self::WedgeRdp,
-            "stop-agent" => Self::StopAgent,
-            "start-agent" => Self::StartAgent,
-            "hang" => Self::Hang,
-            "resume" => Self::Resume,
-            "shutdown" => Self::Shutdown,
-            "panic" => Self::Panic,
-            _ => return None,
-        })
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rdp {
-    Serving,
-    Wedged,
-    Closed,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Agent {
-    Serving,
-    Silent,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Life {
-    Running,
-    ShutDown,
-    Panicked,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Mode {
-    rdp: Rdp,
-    agent: Agent,
-    life: Life,
-}
-
-impl Mode {
-    const WELL: Self = Self { rdp: Rdp::Serving, agent: Agent::Serving, life: Life::Running };
-
-    fn after(self, command: Command) -> Self {
-        match command {
-            Command::StopRdp => Self { rdp: Rdp::Closed, ..self },
-            Command::StartRdp => Self { rdp: Rdp::Serving, ..self },
-            Command::WedgeRdp => Self { rdp: Rdp::Wedged, ..self },
-            Command::StopAgent => Self { agent: Agent::Silent, ..self },
-            Command::StartAgent => Self { agent: Agent::Serving, ..self },
-            Command::Hang => Self { rdp: Rdp::Wedged, agent: Agent::Silent, ..self },
-            Command::Resume => Self::WELL,
-            Command::Shutdown => Self { life: Life::ShutDown, ..self },
-            Command::Panic => Self { life: Life::Panicked, ..self },
-        }
-    }
-}
-
 /// Runs a local VM until it is told to end or killed.
 ///
 /// # Errors
@@ -155,7 +78,11 @@ pub async fn run(options: LocalVmOptions) -> Result<(), LocalVmError> {
     let write = |name: &str, text: String| {
         std::fs::write(file(name), text).map_err(|source| LocalVmError::File { path: file(name), source })
     };
+    let say = |word: LocalWord| {
+        word.write(&options.run_dir).map_err(|source| LocalVmError::File { path: file(local_word::FILE), source })
+    };
     write("pid", std::process::id().to_string())?;
+    say(Mode::WELL.word)?;
     let address = SocketAddr::new(options.address, options.rdp_port);
     let rdp = listen_tcp(address).await?;
     let agent = listen_unix(file("ga.sock"))?;
@@ -165,14 +92,24 @@ pub async fn run(options: LocalVmOptions) -> Result<(), LocalVmError> {
     tasks.spawn(serve_rdp(address, rdp, mode.subscribe()));
     tasks.spawn(serve_agent(agent, mode.subscribe()));
     tasks.spawn(serve_control(control, mode));
-    let ended = watching.wait_for(|m| m.life != Life::Running).await.map(|m| m.life);
-    match ended {
-        Ok(Life::Panicked) => {
-            write("exit", "panicked\n".to_owned())?;
-            Err(LocalVmError::Panicked)
+    let mut said = Mode::WELL.word;
+    // The control socket is served as long as this runs, so there is always somebody who could change the mode.
+    while watching.changed().await.is_ok() {
+        let Mode { life, word, .. } = *watching.borrow_and_update();
+        match life {
+            Life::Running if word == said => {}
+            Life::Running => {
+                say(word)?;
+                said = word;
+            }
+            Life::ShutDown => break,
+            Life::Panicked => {
+                write("exit", "panicked\n".to_owned())?;
+                return Err(LocalVmError::Panicked);
+            }
         }
-        Ok(Life::ShutDown | Life::Running) | Err(_) => write("exit", "stopped\n".to_owned()),
     }
+    write("exit", "stopped\n".to_owned())
 }
 
 async fn listen_tcp(address: SocketAddr) -> Result<TcpListener, LocalVmError> {
@@ -327,6 +264,8 @@ async fn obey(stream: UnixStream, mode: &watch::Sender<Mode>) -> io::Result<()> 
 
 #[cfg(test)]
 mod tests {
+    use vouch_types::Progress;
+
     use super::*;
     use crate::hypervisor::guest_agent::GuestAgent;
     use crate::hypervisor::{AgentQuery, AgentReply};
@@ -370,6 +309,9 @@ mod tests {
 
         assert_eq!(control(dir.path(), "hang").await, "ok\n");
         assert_eq!(agent.ask(AgentQuery::Ping, Duration::from_millis(100)).await, AgentReply::Silent);
+        while LocalWord::read(&dir.path().join(local_word::FILE)).progress != Progress::Still {
+            tokio::task::yield_now().await;
+        }
         let mut wedged = TcpStream::connect(address).await.expect("a wedged server still accepts");
         wedged.write_all(&REQUEST).await.unwrap();
         let answer = tokio::time::timeout(Duration::from_millis(100), wedged.read_u8()).await;

@@ -13,6 +13,8 @@ use thiserror::Error;
 use vouch_types::vm::{ADDRESSES_MAX, PROBES_PER_VM_MAX};
 use vouch_types::{Network, ProbeAssignment, ProbeName, VmId, VmSpec};
 
+use vouch_wire::convert::limits::{LABEL_TEXT_MAX, LABELS_MAX, NAME_TEXT_MAX, SETTINGS_MAX};
+
 use crate::config::DriverKind;
 
 /// The longest name of a VM, in bytes.
@@ -41,6 +43,19 @@ pub enum OnReboot {
     Restart,
     /// The process ends, and the VM is stopped.
     Stop,
+}
+
+/// What QEMU does when the guest's kernel panics, as far as the guest says so (pvpanic).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnPanic {
+    /// The guest is stopped where it is, so that its memory can be looked at; a reset starts it again.
+    #[default]
+    Pause,
+    /// The process ends.
+    Stop,
+    /// The guest is left to itself: it may write a dump, or reset itself.
+    Continue,
 }
 
 /// QEMU's machine type.
@@ -123,6 +138,9 @@ pub struct VmFile {
     /// What a reset from inside does.
     #[serde(default)]
     pub on_reboot: OnReboot,
+    /// What a panic of its kernel does.
+    #[serde(default)]
+    pub on_panic: OnPanic,
     /// More arguments for QEMU, after all others.
     #[serde(default)]
     pub extra_args: Vec<String>,
@@ -174,6 +192,15 @@ impl VmFile {
         if self.name.is_empty() || self.name.len() > VM_NAME_MAX {
             return rule("name", &self.name, format!("must be 1 to {VM_NAME_MAX} bytes"));
         }
+        if let Some(datastore) = &self.datastore
+            && (datastore.is_empty() || datastore.len() > NAME_TEXT_MAX)
+        {
+            return rule(
+                "datastore",
+                format!("{datastore:?}"),
+                format!("must be 1 to {NAME_TEXT_MAX} bytes, or unset"),
+            );
+        }
         if self.probes.len() > PROBES_PER_VM_MAX {
             return rule("probe", self.probes.len(), format!("a VM has at most {PROBES_PER_VM_MAX} probes"));
         }
@@ -188,13 +215,32 @@ impl VmFile {
                 return rule(&format!("addresses ({network})"), addresses.len(), most);
             }
         }
+        self.validate_labels()?;
         let mut seen = BTreeSet::new();
         for probe in &spec.probes {
+            if probe.settings.len() > SETTINGS_MAX {
+                let most = format!("must be at most {SETTINGS_MAX} bytes as JSON");
+                return rule("probe.settings", format!("{} bytes ({})", probe.settings.len(), probe.probe), most);
+            }
             if !seen.insert(probe) {
                 return rule("probe", &probe.probe, "is there twice with the same network and settings");
             }
         }
         Ok(())
+    }
+
+    /// Managers refuse a whole report for one label that is too long, so such a file must not come into one.
+    fn validate_labels(&self) -> Result<(), String> {
+        if self.labels.len() > LABELS_MAX {
+            return rule("labels", self.labels.len(), format!("a VM has at most {LABELS_MAX} labels"));
+        }
+        match self.labels.iter().find(|(key, value)| key.len().max(value.len()) > LABEL_TEXT_MAX) {
+            Some((key, value)) => {
+                let longest = format!("key and value must be at most {LABEL_TEXT_MAX} bytes each");
+                rule(&format!("labels.{key}"), value, longest)
+            }
+            None => Ok(()),
+        }
     }
 
     fn validate_qemu(&self) -> Result<(), String> {

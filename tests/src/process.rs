@@ -151,6 +151,22 @@ pub fn kill_by_pid(number: u32) -> Result<()> {
     Ok(())
 }
 
+/// Stops a process that is not a child of the test from running without ending it (SIGSTOP): a hung process.
+///
+/// # Errors
+/// Fails if it is gone.
+pub fn freeze_by_pid(number: u32) -> Result<()> {
+    kill_process(pid(number)?, Signal::STOP).with_context(|| format!("can't stop process {number}"))
+}
+
+/// Lets a frozen one run on (SIGCONT).
+///
+/// # Errors
+/// Fails if it is gone.
+pub fn thaw_by_pid(number: u32) -> Result<()> {
+    kill_process(pid(number)?, Signal::CONT).with_context(|| format!("process {number} can't go on"))
+}
+
 /// Returns true if no such process executes any more; one that nobody has reaped yet counts as gone.
 pub fn is_gone(number: u32) -> bool {
     match fs::read_to_string(format!("/proc/{number}/stat")) {

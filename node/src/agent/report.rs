@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use tokio::time::Instant;
-use vouch_types::{Generation, HypervisorState, Network, StartId, TickSequence, VmId, VmSpec};
+use vouch_types::{Generation, HypervisorState, Network, Operation, Progress, StartId, TickSequence, VmId, VmSpec};
 use vouch_wire::convert::VmReport;
 use vouch_wire::proto;
 
@@ -41,6 +41,8 @@ struct Told {
     generation: Generation,
     start: StartId,
     state: HypervisorState,
+    progress: Progress,
+    operation: Option<Operation>,
     links: BTreeMap<Network, bool>,
 }
 
@@ -80,6 +82,8 @@ impl ReportBuilder {
                     generation: generation(vm.spec.id),
                     start: vm.start,
                     state: vm.state,
+                    progress: vm.progress,
+                    operation: vm.operation,
                     links: vm.links.iter().map(|(n, l)| (*n, *l == LinkState::Up)).collect(),
                 };
                 (vm.spec.id, (told, vm))
@@ -100,8 +104,8 @@ impl ReportBuilder {
                 spec: full.then(|| told.spec.clone()),
                 counters: Some(counters(&view.counters)),
                 links: told.links.clone(),
-                progress: vouch_types::Progress::Unknown,
-                operation: None,
+                progress: told.progress,
+                operation: told.operation,
             })
             .collect();
         self.told = now.into_iter().map(|(id, (told, _))| (id, told)).collect();
@@ -128,7 +132,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::hypervisor::View;
+    use crate::hypervisor::{ServiceState, View};
 
     fn snapshot(states: &[(u128, HypervisorState)]) -> Snapshot {
         let now = Instant::now();
@@ -145,13 +149,15 @@ mod tests {
                 },
                 start: StartId::new(1),
                 state: *state,
+                progress: Progress::Working,
+                operation: None,
                 read_begun: now,
                 overdue: false,
                 counters: Counters::default(),
                 links: vec![(Network::Service, LinkState::Up)],
             })
             .collect();
-        Snapshot { view: View { vms, watchers: Vec::new() }, read_begun: now }
+        Snapshot { view: View { vms, watchers: Vec::new() }, service: ServiceState::Answering, read_begun: now }
     }
 
     #[tokio::test]
@@ -164,6 +170,13 @@ mod tests {
         assert!(!same.full && same.vms.is_empty());
         let changed = builder.next(&snapshot(&[(1, Running), (2, Stopped)]), |_| Generation::new(1));
         assert_eq!((changed.full, changed.vms.len(), changed.vms[0].state), (false, 1, Stopped));
+        let mut working = snapshot(&[(1, Running), (2, Stopped)]);
+        working.view.vms[0].counters.vcpu = Some(Duration::from_secs(9));
+        assert!(builder.next(&working, |_| Generation::new(1)).vms.is_empty(), "counters alone are no change");
+        working.view.vms[0].progress = Progress::Still;
+        working.view.vms[1].operation = Some(Operation::Snapshot);
+        let stuck = builder.next(&working, |_| Generation::new(1)).vms;
+        assert_eq!((stuck[0].progress, stuck[1].operation), (Progress::Still, Some(Operation::Snapshot)));
         let moved = builder.next(&snapshot(&[(1, Running), (2, Stopped)]), |_| Generation::new(2));
         assert_eq!(moved.vms.len(), 2, "a new generation is a change");
         let removed = builder.next(&snapshot(&[(1, Running)]), |_| Generation::new(2));

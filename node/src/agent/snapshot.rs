@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Shared;
-use crate::hypervisor::{Hypervisor, View};
+use crate::hypervisor::{Hypervisor, ServiceState, View};
 
 /// How long all VMs together may take to be read on the beat; slower ones are told as they were last seen.
 pub(crate) const READ_BUDGET: Duration = Duration::from_millis(250);
@@ -16,6 +16,7 @@ pub(crate) const READ_BUDGET: Duration = Duration::from_millis(250);
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
     pub(crate) view: View,
+    pub(crate) service: ServiceState,
     /// When the oldest read in it began, reads that are overdue left aside: their VMs are told as last seen until
     /// their monitor is given up.
     pub(crate) read_begun: Instant,
@@ -27,7 +28,7 @@ impl Snapshot {
         let view = hypervisor.view();
         let reads = view.vms.iter().filter(|vm| !vm.overdue).map(|vm| vm.read_begun);
         let read_begun = reads.fold(begun, Instant::min);
-        Self { view, read_begun }
+        Self { service: hypervisor.service(), view, read_begun }
     }
 }
 
@@ -63,6 +64,7 @@ impl SnapshotTask {
 
     /// Reads anew; a change meanwhile is told at once and not after the slowest monitor.
     async fn read(&self, changes: &mut tokio::sync::watch::Receiver<u64>) {
+        let begun = Instant::now();
         let refresh = self.shared.hypervisor.refresh(READ_BUDGET);
         tokio::pin!(refresh);
         loop {
@@ -72,6 +74,7 @@ impl SnapshotTask {
                 Ok(()) = changes.changed() => self.publish(),
             }
         }
+        self.shared.last_read.send_replace(Some(begun));
         self.publish();
     }
 

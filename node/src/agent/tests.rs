@@ -7,15 +7,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
-use vouch_types::{Generation, HypervisorState, LogIndex, ManagerId, Term, TickSequence, VmId, WatcherId};
+use vouch_types::{
+    Generation, HypervisorState, LogIndex, ManagerId, Operation, Progress, Term, TickSequence, VmId, WatcherId,
+};
 use vouch_wire::convert::{self, CreateWatcher, Fence, NodeReport};
 use vouch_wire::links::{LinkError, SESSION_QUEUE, Session};
 use vouch_wire::proto::{self, from_node, to_node};
 
 use super::*;
 use crate::config::DriverKind;
+use crate::hypervisor::ServiceState;
 use crate::hypervisor::sim::SimHypervisor;
 use crate::vm_file::VmFile;
+
+mod heartbeats;
 
 type ManagerEnd = (mpsc::Sender<Result<proto::ToNode, LinkError>>, mpsc::Receiver<proto::FromNode>);
 
@@ -44,6 +49,7 @@ struct Bed {
     link: Arc<SimLink>,
     dialled: mpsc::UnboundedReceiver<ManagerEnd>,
     store: NodeStore,
+    hearing: Hearing,
     vm: VmId,
     _stop: tokio_util::sync::DropGuard,
 }
@@ -55,6 +61,10 @@ struct Manager {
 }
 
 async fn bed() -> Bed {
+    bed_at("127.0.0.1:7001".parse().unwrap(), BTreeMap::new()).await
+}
+
+async fn bed_at(address: SocketAddr, datagrams: BTreeMap<(ManagerId, Network), Arc<dyn DatagramLink>>) -> Bed {
     let file = VmFile::parse(
         "id = \"6f1c2a9e-0000-4000-8000-000000000001\"\nname = \"a\"\n[local]\naddress = \"127.0.10.1\"\nrdp_port = 5\n",
         DriverKind::Local,
@@ -73,25 +83,29 @@ async fn bed() -> Bed {
         relay: "127.0.0.1:7002".parse().unwrap(),
         statement_key: [3; 32],
         hosts_watchers: true,
-        endpoints: vec![ManagerEndpoint {
-            manager: ManagerId::new(1),
-            network: Network::Management,
-            address: "127.0.0.1:7001".parse().unwrap(),
-        }],
+        endpoints: vec![ManagerEndpoint { manager: ManagerId::new(1), network: Network::Management, address }],
     };
     let agent = AgentTask::new(config, hypervisor.clone(), link.clone(), store.clone(), SequenceCounter::default());
+    let agent = agent.with_heartbeats(datagrams);
+    let hearing = agent.hearing();
     let stop = CancellationToken::new();
     tokio::spawn(agent.run(stop.clone()));
-    Bed { hypervisor, link, dialled, store, vm, _stop: stop.drop_guard() }
+    Bed { hypervisor, link, dialled, store, hearing, vm, _stop: stop.drop_guard() }
 }
 
 impl Bed {
-    /// Takes the next dialled session and greets it.
-    async fn greeted(&mut self) -> Manager {
+    /// Takes the next dialled session, and its hello.
+    async fn dialled(&mut self) -> Manager {
         let (to, from) = timeout(Duration::from_secs(60), self.dialled.recv()).await.expect("a dial").unwrap();
         let mut manager = Manager { to, from };
         let Some(from_node::Message::Hello(hello)) = manager.next().await else { panic!("hello comes first") };
         assert_eq!((hello.relay.as_str(), hello.rack.as_str()), ("127.0.0.1:7002", "r1"));
+        manager
+    }
+
+    /// Takes the next dialled session and greets it.
+    async fn greeted(&mut self) -> Manager {
+        let manager = self.dialled().await;
         manager
             .send(to_node::Message::Welcome(proto::ManagerWelcome {
                 manager: 1,
@@ -99,6 +113,7 @@ impl Bed {
                 cluster: vec![7; 16],
                 grant_public_key: vec![1; 32],
                 timing: serde_json::to_string(&Timing::default()).unwrap(),
+                ..Default::default()
             }))
             .await;
         manager
@@ -173,6 +188,43 @@ async fn the_first_report_is_full_and_a_change_is_told_at_once() {
     let report = manager.report_that(|r| r.vms.iter().any(|v| v.state == HypervisorState::Stopped)).await;
     assert!(changed.elapsed() <= Duration::from_millis(20), "{:?}", changed.elapsed());
     assert!(!report.full && report.sequence > first.sequence);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_stops_to_get_on_is_told_once_and_on_the_beat() {
+    let mut bed = bed().await;
+    let mut manager = bed.greeted().await;
+    manager.tick(1).await;
+    let first = manager.report_that(|r| r.tick == TickSequence::new(1)).await;
+    assert_eq!((first.vms[0].progress, first.vms[0].operation), (Progress::Unknown, None));
+    bed.hypervisor.set_progress(bed.vm, Progress::Still);
+    let told = manager.report_that(|r| !r.vms.is_empty()).await;
+    assert_eq!((told.full, told.vms[0].progress), (false, Progress::Still));
+    manager.tick(2).await;
+    let same = manager.report_that(|r| r.tick == TickSequence::new(2)).await;
+    assert!(same.vms.is_empty(), "the same word again is no change");
+    bed.hypervisor.set_operation(bed.vm, Some(Operation::Snapshot));
+    let told = manager.report_that(|r| !r.vms.is_empty()).await;
+    assert_eq!(told.vms[0].operation, Some(Operation::Snapshot));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_hypervisor_service_is_told_at_once_and_the_agents_reports_stay_fresh() {
+    let mut bed = bed().await;
+    let mut manager = bed.greeted().await;
+    manager.tick(1).await;
+    assert!(!manager.report_that(|r| r.tick == TickSequence::new(1)).await.hypervisor_silent);
+    let silenced = Instant::now();
+    bed.hypervisor.set_service(ServiceState::Silent);
+    manager.report_that(|r| r.hypervisor_silent).await;
+    assert!(silenced.elapsed() <= Duration::from_millis(20), "{:?}", silenced.elapsed());
+    for n in 2..12 {
+        manager.tick(n).await;
+        let report = manager.report_that(|r| r.tick == TickSequence::new(n)).await;
+        assert!(report.hypervisor_silent, "and it lives, as its echo of tick {n} shows");
+    }
+    bed.hypervisor.set_service(ServiceState::Answering);
+    manager.report_that(|r| !r.hypervisor_silent).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -53,6 +53,14 @@ fn the_documented_form_is_accepted() {
 }
 
 #[test]
+fn heartbeats_are_on_unless_turned_off() {
+    assert!(Config::parse(GOOD).unwrap().heartbeats);
+    let off = GOOD.replace("rack = \"r1\"", "heartbeats = false");
+    assert!(!Config::parse(&off).unwrap().heartbeats);
+    assert!(refused("rack = \"r1\"", "heartbeats = 200").contains("heartbeats = 200"));
+}
+
+#[test]
 fn an_unknown_key_is_named() {
     assert!(refused("rack =", "rak =").contains("rak"));
     assert!(refused("nice = 5", "nise = 5").contains("nise"));
@@ -73,11 +81,19 @@ fn a_value_that_breaks_a_rule_is_named_with_its_rule() {
             "/a-path-that-is-far-too-long-for-a-socket/of/a/guest-agent/in-it",
             ["run_dir", "68", "60"],
         ),
+        ("rack = \"r1\"", "rack = \"\"", ["rack", "\"\"", "1 to 256 bytes"]),
         ("relay = \"10.1.0.11:7002\"", "relay = \"10.1.0.11:0\"", ["relay", "10.1.0.11:0", "not 0"]),
     ] {
         let message = refused(from, to);
         assert!(words.iter().all(|w| message.contains(w)), "{message}");
     }
+}
+
+#[test]
+fn a_rack_whose_name_no_manager_takes_is_refused_here() {
+    let name = |length: usize| format!("rack = \"{}\"", "r".repeat(length));
+    assert!(Config::parse(&GOOD.replace("rack = \"r1\"", &name(256))).is_ok());
+    assert!(refused("rack = \"r1\"", &name(257)).contains("1 to 256 bytes"));
 }
 
 #[test]

@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use tokio::io::AsyncWriteExt;
 use vouch_types::Network;
 
-use super::HypervisorError;
 use super::machine::Monitor;
 use super::run_dir::{MachinePlan, RunDir};
+use super::{HypervisorError, ServiceState};
 use crate::process::Launch;
 
 /// How long a command of the system (`ip`, `nft`) may take.
@@ -21,6 +21,9 @@ pub(crate) const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 #[async_trait]
 pub(crate) trait Launcher: Send + Sync + 'static {
     fn driver(&self) -> &'static str;
+
+    /// Returns whether what stands between the agent and its machines answers.
+    fn service(&self) -> ServiceState;
 
     /// Returns how the state of this machine is read.
     fn monitor(&self, plan: &MachinePlan, dir: &RunDir) -> Monitor;

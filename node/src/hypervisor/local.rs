@@ -9,18 +9,23 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use vouch_types::Network;
 
-use super::HypervisorError;
 use super::launcher::Launcher;
 use super::machine::Monitor;
 use super::run_dir::{MachinePlan, RunDir};
+use super::{HypervisorError, ServiceState};
 use crate::config::{Config, WatchersConfig};
+use crate::local_word;
 use crate::process::Launch;
+
+/// While a file of this name is in the run folder, the driver plays a hypervisor service that does not answer.
+pub const SILENT_FILE: &str = "service-silent";
 
 /// The driver `local`.
 #[derive(Debug, Clone)]
 pub(crate) struct LocalLauncher {
     binary: PathBuf,
     watchers: WatchersConfig,
+    silent_file: PathBuf,
 }
 
 impl LocalLauncher {
@@ -29,7 +34,7 @@ impl LocalLauncher {
             Some(binary) => binary.clone(),
             None => std::env::current_exe().map_err(HypervisorError::io("finding this very program"))?,
         };
-        Ok(Self { binary, watchers: config.watchers.clone() })
+        Ok(Self { binary, watchers: config.watchers.clone(), silent_file: config.run_dir().join(SILENT_FILE) })
     }
 }
 
@@ -49,8 +54,13 @@ impl Launcher for LocalLauncher {
         "local"
     }
 
+    /// There is none, but the file [`SILENT_FILE`] in the run folder plays one that hangs.
+    fn service(&self) -> ServiceState {
+        if self.silent_file.exists() { ServiceState::Silent } else { ServiceState::Answering }
+    }
+
     fn monitor(&self, _plan: &MachinePlan, dir: &RunDir) -> Monitor {
-        Monitor::Process { exit_file: dir.file("exit") }
+        Monitor::Process { word_file: dir.file(local_word::FILE), exit_file: dir.file("exit") }
     }
 
     async fn prepare(&self, _plan: &MachinePlan) -> Result<(), HypervisorError> {

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 use vouch_types::{BootId, ExitReason, HypervisorState, NodeId, StartId, VmId, WallTime, WatcherId};
 
@@ -25,9 +25,10 @@ use super::machine::{MachineStatus, MachineTask};
 use super::qemu::{QemuLauncher, error_chain, number_fits_a_mac};
 use super::run_dir::{MachineId, MachineLife, MachinePlan, MachineRecord, RunDir};
 use super::watcher_plan::WatcherPlan;
-use super::{Counters, Hypervisor, HypervisorError, LinkState, MONITOR_TIMEOUT, VmView, WatcherOrder, interfaces};
+use super::{Hypervisor, HypervisorError, MONITOR_TIMEOUT, WatcherOrder};
 use crate::config::{Config, DriverKind, WatchersConfig};
 use crate::process::{ProcessIdentity, spawn_detached};
+use crate::progress::ProgressTrack;
 use crate::store::{NodeStore, write_private};
 use crate::vm_file::VmFile;
 
@@ -41,6 +42,8 @@ struct Machine {
     status: watch::Receiver<MachineStatus>,
     refresh: Arc<Notify>,
     agent: Arc<GuestAgent>,
+    /// What its counters came to over the last seconds.
+    progress: ProgressTrack,
     /// Whether its file is there (VMs).
     named: bool,
 }
@@ -144,7 +147,9 @@ impl ProcessHypervisor {
         };
         let agent = Arc::new(GuestAgent::new(dir.file("ga.sock")));
         let start = record.start;
-        inner.machines().insert(id, Machine { record, status, refresh, agent, named });
+        inner
+            .machines()
+            .insert(id, Machine { record, status, refresh, agent, progress: ProgressTrack::default(), named });
         inner.changes.send_modify(|c| *c += 1);
         let this = self.clone();
         let mut watching = inner.watching.lock().unwrap_or_else(PoisonError::into_inner);
@@ -306,7 +311,8 @@ impl Inner {
         let id = record.plan.id();
         let (_, status) = watch::channel(MachineStatus::ended(state));
         let agent = Arc::new(GuestAgent::new(RunDir::of(&self.base, id).file("ga.sock")));
-        self.machines().insert(id, Machine { record, status, refresh: Arc::new(Notify::new()), agent, named });
+        let (refresh, progress) = (Arc::new(Notify::new()), ProgressTrack::default());
+        self.machines().insert(id, Machine { record, status, refresh, agent, progress, named });
         self.changes.send_modify(|c| *c += 1);
     }
 
@@ -350,45 +356,11 @@ impl Inner {
         info!(machine = %id, "machine forgotten");
         self.changes.send_modify(|c| *c += 1);
     }
-
-    fn vm_view(&self, machine: &Machine, file: &VmFile, packets: &BTreeMap<String, (u64, u64)>) -> VmView {
-        let status = machine.status.borrow().clone();
-        let now = Instant::now();
-        let ports = if status.ended { BTreeMap::new() } else { self.launcher.ports(&machine.record.plan) };
-        // What the host receives from a tap is what the guest has sent.
-        let count = |pick: fn(&(u64, u64)) -> u64| {
-            let known: Vec<u64> = ports.values().flatten().filter_map(|p| packets.get(p)).map(pick).collect();
-            (!known.is_empty()).then(|| known.iter().sum())
-        };
-        let links = ports.iter().map(|(network, taps)| (*network, link(taps))).collect();
-        VmView {
-            spec: file.spec(),
-            start: machine.record.start,
-            state: status.state,
-            // The end of a process does not grow old.
-            read_begun: if status.ended { now } else { status.read_begun },
-            // Before its first read a VM is told as unknown, which must not make the reads of the others look old.
-            overdue: !status.known || status.waiting_since.is_some_and(|since| now - since > READ_EXPECTED),
-            counters: Counters {
-                vcpu: status.vcpu,
-                block_operations: status.block_operations,
-                net_rx_packets: count(|(_, sent)| *sent),
-                net_tx_packets: count(|(received, _)| *received),
-                steal_per_mille: status.steal_per_mille,
-                monitor: status.monitor,
-            },
-            links,
-        }
-    }
-}
-
-fn link(taps: &[String]) -> LinkState {
-    let all = taps.iter().all(|t| interfaces::link_state(t) == LinkState::Up);
-    if all { LinkState::Up } else { LinkState::Down }
 }
 
 mod adoption;
 mod service;
+mod view;
 
 #[cfg(test)]
 mod tests;

@@ -12,16 +12,16 @@ use tracing::warn;
 use vouch_types::watcher::WATCHER_BOOT_FW_CFG;
 use vouch_types::{Network, WatcherId};
 
-use super::HypervisorError;
 use super::interfaces::{create_tap, remove_tap, tap_name};
 use super::launcher::Launcher;
 use super::machine::Monitor;
 use super::packet_filter::{self, Reach, TapRules};
 use super::run_dir::{MachinePlan, RunDir};
 use super::watcher_plan::WatcherPlan;
+use super::{HypervisorError, ServiceState};
 use crate::config::{Config, QemuConfig, WatchersConfig};
 use crate::process::Launch;
-use crate::vm_file::{MachineType, OnReboot, VmFile};
+use crate::vm_file::{MachineType, OnPanic, OnReboot, VmFile};
 
 /// Cache of translated code per machine under TCG, in MiB: small guests need no more, and QEMU's default is a quarter
 /// of the host's memory.
@@ -174,9 +174,7 @@ impl QemuLauncher {
         let mut push = |flag: &str, value: String| args.extend([flag.to_owned(), value]);
         push("-uuid", file.id.to_string());
         push("-name", format!("guest={}", file.name.replace(',', ",,")));
-        if file.on_reboot == OnReboot::Stop {
-            push("-action", "reboot=shutdown".to_owned());
-        }
+        push("-action", actions(file));
         if let Some(kernel) = &file.kernel {
             push("-kernel", kernel.display().to_string());
             let append = [self.clock_append(machine), file.append.clone().unwrap_or_default()];
@@ -188,14 +186,21 @@ impl QemuLauncher {
         if let Some(disk) = &file.disk {
             let format = disk_format(disk);
             push("-drive", format!("file={},if=none,id=d0,format={format}", escape(&disk.display().to_string())));
-            push("-device", format!("virtio-blk-{suffix},drive=d0"));
+            // An error of the store stops the guest before it sees it, and a resume tries again.
+            push("-device", format!("virtio-blk-{suffix},drive=d0,werror=stop,rerror=stop"));
         }
         push("-device", format!("virtio-serial-{suffix}"));
         let agent = dir.file("ga.sock").display().to_string();
         push("-chardev", format!("socket,id=ga,path={},server=on,wait=off", escape(&agent)));
         push("-device", "virtserialport,chardev=ga,name=org.qemu.guest_agent.0".to_owned());
         push("-device", format!("virtio-rng-{suffix}"));
-        push("-device", "pvpanic-pci".to_owned());
+        let pvpanic = match machine {
+            // It has no ISA bus for it, and the kernels that boot on it know the PCI one.
+            MachineType::Microvm => "pvpanic-pci",
+            // More guests have a driver for the ISA one: Windows, and Linux before 5.13.
+            MachineType::Q35 => "pvpanic",
+        };
+        push("-device", pvpanic.to_owned());
         args.extend(Self::card_args(cards, suffix));
         args.extend(file.extra_args.iter().cloned());
         args
@@ -217,6 +222,20 @@ impl QemuLauncher {
         args.extend(Self::card_args(cards, "device"));
         args
     }
+}
+
+/// Returns what QEMU is to do when a guest panics or resets itself (QEMU docs: `-action`).
+fn actions(file: &VmFile) -> String {
+    let panic = match file.on_panic {
+        OnPanic::Pause => "pause",
+        OnPanic::Stop => "shutdown",
+        OnPanic::Continue => "none",
+    };
+    let reboot = match file.on_reboot {
+        OnReboot::Restart => "reset",
+        OnReboot::Stop => "shutdown",
+    };
+    format!("panic={panic},reboot={reboot}")
 }
 
 /// QEMU's option parser takes a comma for the end of a value unless it is doubled.
@@ -243,6 +262,11 @@ fn host_khz(cpuinfo: &str) -> Option<u64> {
 impl Launcher for QemuLauncher {
     fn driver(&self) -> &'static str {
         "qemu"
+    }
+
+    /// Each machine is spoken to by itself: there is no service between that could fail.
+    fn service(&self) -> ServiceState {
+        ServiceState::Answering
     }
 
     fn monitor(&self, plan: &MachinePlan, dir: &RunDir) -> Monitor {

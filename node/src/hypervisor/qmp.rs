@@ -3,6 +3,7 @@
 //!
 //! It must never send a command that changes a guest.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
@@ -11,7 +12,6 @@ use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use vouch_types::{HypervisorState, PauseReason};
 
 /// The longest line that QEMU may send.
 pub(crate) const LINE_MAX: usize = 1024 * 1024;
@@ -36,15 +36,28 @@ pub(crate) enum Initiator {
     Host,
 }
 
-/// What a monitor says unasked, as far as it matters here (QEMU QMP reference: run-state.json, block-core.json).
+/// What a monitor says unasked, as far as it matters here (QEMU QMP reference: run-state.json, block-core.json,
+/// migration.json, job.json).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum QmpEvent {
-    Shutdown { by: Initiator, reason: String },
-    Reset { by: Initiator, reason: String },
+    Shutdown {
+        by: Initiator,
+        reason: String,
+    },
+    Reset {
+        by: Initiator,
+        reason: String,
+    },
     Stop,
     Resume,
-    GuestPanicked { action: String },
+    GuestPanicked {
+        action: String,
+    },
     BlockIoError,
+    /// The state of a migration has changed.
+    Migration,
+    /// A job (a backup, a snapshot) has begun, changed or ended.
+    JobStatus,
     Other(String),
 }
 
@@ -90,19 +103,9 @@ fn event(name: &str, data: &Value) -> QmpEvent {
         "RESUME" => QmpEvent::Resume,
         "GUEST_PANICKED" => QmpEvent::GuestPanicked { action: text("action") },
         "BLOCK_IO_ERROR" => QmpEvent::BlockIoError,
+        "MIGRATION" => QmpEvent::Migration,
+        "JOB_STATUS_CHANGE" => QmpEvent::JobStatus,
         other => QmpEvent::Other(other.to_owned()),
-    }
-}
-
-/// Returns what the `status` of `query-status` means (QEMU QMP reference: RunState).
-pub(crate) fn run_state(status: &str) -> HypervisorState {
-    match status {
-        "running" => HypervisorState::Running,
-        "paused" => HypervisorState::Paused(PauseReason::Operator),
-        "io-error" => HypervisorState::Paused(PauseReason::IoError),
-        "guest-panicked" => HypervisorState::Panicked,
-        "shutdown" => HypervisorState::Stopped,
-        _ => HypervisorState::Paused(PauseReason::Other),
     }
 }
 
@@ -120,7 +123,7 @@ pub(crate) struct QmpConnection {
 pub(crate) struct QmpIdentity {
     /// The machine's UUID.
     pub(crate) uuid: String,
-    /// Threads of its vCPUs.
+    /// Threads of its vCPUs, each once.
     pub(crate) vcpu_threads: Vec<i32>,
 }
 
@@ -139,9 +142,11 @@ impl QmpConnection {
         let uuid = qmp.call("query-uuid", &mut events).await?;
         let cpus = qmp.call("query-cpus-fast", &mut events).await?;
         let thread = |cpu: &Value| cpu.get("thread-id").and_then(Value::as_i64).and_then(|t| i32::try_from(t).ok());
+        // Where all vCPUs share one thread (TCG with `thread=single`) it is named for each of them.
+        let threads: BTreeSet<i32> = cpus.as_array().map(|c| c.iter().filter_map(thread).collect()).unwrap_or_default();
         let identity = QmpIdentity {
             uuid: uuid.get("UUID").and_then(Value::as_str).unwrap_or_default().to_owned(),
-            vcpu_threads: cpus.as_array().map(|c| c.iter().filter_map(thread).collect()).unwrap_or_default(),
+            vcpu_threads: threads.into_iter().collect(),
         };
         Ok((qmp, identity, events))
     }
@@ -218,6 +223,8 @@ mod tests {
                 QmpEvent::GuestPanicked { action: "poweroff".into() },
             ),
             (r#"{"event": "STOP"}"#, QmpEvent::Stop),
+            (r#"{"event": "MIGRATION", "data": {"status": "setup"}}"#, QmpEvent::Migration),
+            (r#"{"event": "JOB_STATUS_CHANGE", "data": {"status": "running", "id": "b"}}"#, QmpEvent::JobStatus),
             (r#"{"event": "NIC_RX_FILTER_CHANGED", "data": {}}"#, QmpEvent::Other("NIC_RX_FILTER_CHANGED".into())),
         ] {
             assert_eq!(parse(line.as_bytes()).unwrap(), QmpMessage::Event(expected));
@@ -229,13 +236,6 @@ mod tests {
         for line in ["", "{", "[]", "7", r#"{"hello":1}"#, "\u{1}"] {
             assert!(matches!(parse(line.as_bytes()), Err(QmpError::Malformed(_))), "{line:?}");
         }
-    }
-
-    #[test]
-    fn a_pause_is_told_by_its_reason() {
-        assert_eq!(run_state("io-error"), HypervisorState::Paused(PauseReason::IoError));
-        assert_eq!(run_state("paused"), HypervisorState::Paused(PauseReason::Operator));
-        assert_eq!(run_state("prelaunch"), HypervisorState::Paused(PauseReason::Other));
     }
 
     #[tokio::test]
@@ -251,7 +251,7 @@ mod tests {
             for answer in [
                 "{\"event\": \"STOP\"}\r\n{\"return\": {}, \"id\": 1}\r\n",
                 "{\"return\": {\"UUID\": \"u-u\"}, \"id\": 2}\r\n",
-                "{\"return\": [{\"thread-id\": 17}], \"id\": 3}\r\n",
+                "{\"return\": [{\"thread-id\": 17}, {\"thread-id\": 17}], \"id\": 3}\r\n",
             ] {
                 lines.next_line().await.unwrap().unwrap();
                 for part in answer.as_bytes().chunks(7) {

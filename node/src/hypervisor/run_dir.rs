@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use vouch_types::{BootId, HypervisorState, StartId, VmId, WatcherId};
 
 use super::watcher_plan::WatcherPlan;
+use crate::local_word;
 use crate::process::ProcessIdentity;
 use crate::store::{make_private_dir, write_private};
 use crate::vm_file::VmFile;
@@ -111,7 +112,9 @@ impl RunDir {
 
     /// Removes what a former start has left, but the record.
     pub(crate) fn clear_sockets(&self) {
-        for name in ["qmp.sock", "ga.sock", "control.sock", "pid", "exit", "console.log", "output.log"] {
+        let sockets = ["qmp.sock", "ga.sock", "control.sock"];
+        let files = ["pid", "exit", local_word::FILE, "console.log", "output.log"];
+        for name in sockets.into_iter().chain(files) {
             let _ = std::fs::remove_file(self.file(name));
         }
     }

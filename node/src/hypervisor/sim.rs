@@ -7,9 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use vouch_types::{HypervisorState, LogIndex, StartId, VmId, WatcherId};
+use vouch_types::{HypervisorState, LogIndex, Operation, Progress, StartId, VmId, WatcherId};
 
-use super::{AgentQuery, AgentReply, Counters, Hypervisor, HypervisorError, View, VmView, WatcherOrder, WatcherView};
+use super::{
+    AgentQuery, AgentReply, Counters, Hypervisor, HypervisorError, ServiceState, View, VmView, WatcherOrder,
+    WatcherView,
+};
 use crate::vm_file::VmFile;
 
 #[derive(Debug, Default)]
@@ -19,6 +22,7 @@ struct World {
     orders: Vec<WatcherOrder>,
     agents: BTreeMap<VmId, AgentReply>,
     reads: Vec<Duration>,
+    service: ServiceState,
 }
 
 /// A hypervisor whose VMs do what a test says.
@@ -48,6 +52,31 @@ impl SimHypervisor {
         if let Some(view) = self.world().vms.get_mut(&vm) {
             view.state = state;
             view.read_begun = Instant::now();
+        }
+        self.change();
+    }
+
+    /// Sets what is known of a VM's inside; the beat tells it, as it does of counters.
+    pub fn set_progress(&self, vm: VmId, progress: Progress) {
+        if let Some(view) = self.world().vms.get_mut(&vm) {
+            view.progress = progress;
+        }
+    }
+
+    /// Begins or ends an operation on a VM, and tells so.
+    pub fn set_operation(&self, vm: VmId, operation: Option<Operation>) {
+        if let Some(view) = self.world().vms.get_mut(&vm) {
+            view.operation = operation;
+        }
+        self.change();
+    }
+
+    /// Lets the hypervisor's own service fall silent or answer again. While it is silent nothing is read.
+    pub fn set_service(&self, service: ServiceState) {
+        {
+            let mut world = self.world();
+            world.service = service;
+            world.vms.values_mut().for_each(|vm| vm.overdue = service == ServiceState::Silent);
         }
         self.change();
     }
@@ -92,6 +121,10 @@ impl Hypervisor for SimHypervisor {
         self.changes.subscribe()
     }
 
+    fn service(&self) -> ServiceState {
+        self.world().service
+    }
+
     fn view(&self) -> View {
         let world = self.world();
         View {
@@ -102,13 +135,17 @@ impl Hypervisor for SimHypervisor {
 
     async fn refresh(&self, _budget: Duration) {
         let now = Instant::now();
-        self.world().vms.values_mut().for_each(|vm| vm.read_begun = now);
+        let mut world = self.world();
+        if world.service == ServiceState::Answering {
+            world.vms.values_mut().for_each(|vm| vm.read_begun = now);
+        }
     }
 
     async fn read_vm(&self, vm: VmId, max_age: Duration, _budget: Duration) -> Option<VmView> {
         let mut world = self.world();
         world.reads.push(max_age);
-        let view = world.vms.get_mut(&vm)?;
+        let answers = world.service == ServiceState::Answering;
+        let view = world.vms.get_mut(&vm).filter(|_| answers)?;
         view.read_begun = Instant::now();
         Some(view.clone())
     }
@@ -120,6 +157,8 @@ impl Hypervisor for SimHypervisor {
                 spec: spec.clone(),
                 start: StartId::new(1),
                 state: HypervisorState::Running,
+                progress: Progress::Unknown,
+                operation: None,
                 read_begun: Instant::now(),
                 overdue: false,
                 counters: Counters::default(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ring::rand::SystemRandom;
-use vouch_types::{ClusterId, Generation, HypervisorState, PauseReason};
+use vouch_types::{ClusterId, Generation, HypervisorState, PauseReason, Progress};
 use vouch_wire::sign::{GrantSigner, verify_statement};
 
 use super::*;
@@ -94,6 +94,14 @@ async fn a_granted_watcher_gets_the_nodes_signed_word_with_its_nonce() {
     assert_eq!(statement.state, HypervisorState::Paused(PauseReason::IoError));
     let again = bed.state(bed.grant(|_| {})).await.unwrap();
     assert!(verify_statement(&again[0], &bed.key).unwrap().sequence > statement.sequence);
+}
+
+#[tokio::test]
+async fn a_statement_says_whether_the_guest_gets_on() {
+    let bed = bed().await;
+    bed.hypervisor.set_progress(bed.vm, Progress::Spinning);
+    let statements = bed.state(bed.grant(|_| {})).await.unwrap();
+    assert_eq!(verify_statement(&statements[0], &bed.key).unwrap().progress, Progress::Spinning);
 }
 
 #[tokio::test]

@@ -62,6 +62,8 @@ fn a_bad_file_is_told_with_field_value_and_rule() {
         (DESK, DriverKind::Qemu, "52:54:00:01", "53:54:00:01", vec!["nic.mac", "multicast"]),
         (DESK, DriverKind::Qemu, "memory_mib = 128", "", vec!["memory_mib", "unset"]),
         (DESK, DriverKind::Qemu, "kernel = \"vmlinux\"", "", vec!["kernel", "disk"]),
+        (DESK, DriverKind::Qemu, "append", "on_panic = \"reboot\"\nappend", vec!["on_panic", "pause", "continue"]),
+        (DESK, DriverKind::Qemu, "append", "datastore = \"\"\nappend", vec!["datastore", "1 to 256 bytes"]),
         (DESK, DriverKind::Local, "", "", vec!["local", "unset"]),
         (LOCAL, DriverKind::Local, "127.0.10.1", "10.0.0.1", vec!["local.address", "10.0.0.1", "loopback"]),
         (LOCAL, DriverKind::Local, "\"rdp\"", "\"ping\"", vec!["probe", "ping", "loopback"]),
@@ -70,6 +72,23 @@ fn a_bad_file_is_told_with_field_value_and_rule() {
         let message = VmFile::parse(&text.replacen(from, to, 1), driver).expect_err("must be refused");
         assert!(words.iter().all(|w| message.contains(w)), "{message}");
     }
+}
+
+#[test]
+fn what_a_manager_would_refuse_a_whole_report_for_is_refused_here() {
+    let parse = |from: &str, to: String| VmFile::parse(&DESK.replacen(from, &to, 1), DriverKind::Qemu);
+    let team = |length: usize| parse("team = \"a\"", format!("team = \"{}\"", "a".repeat(length)));
+    assert!(team(LABEL_TEXT_MAX).is_ok());
+    assert!(team(LABEL_TEXT_MAX + 1).unwrap_err().contains("labels.team"));
+    let labels = |count: usize| parse("team = \"a\"", (0..count).map(|i| format!("l{i} = \"a\"\n")).collect());
+    assert!(labels(LABELS_MAX).is_ok());
+    assert!(labels(LABELS_MAX + 1).unwrap_err().contains("labels = 65"));
+    let store = |length: usize| parse("append", format!("datastore = \"{}\"\nappend", "s".repeat(length)));
+    assert!(store(NAME_TEXT_MAX).is_ok() && store(NAME_TEXT_MAX + 1).is_err());
+    // `{"name":""}` is the rest of it.
+    let settings = |length: usize| parse("port = 3389", format!("name = \"{}\"", "p".repeat(length - 11)));
+    assert!(settings(SETTINGS_MAX).is_ok());
+    assert!(settings(SETTINGS_MAX + 1).unwrap_err().contains("probe.settings"));
 }
 
 #[test]

@@ -126,7 +126,11 @@ impl LocalStage {
         Ok(self.run_dir("n1", &format!("6f1c2a9e000040008000{number:0>12}")))
     }
 
-    fn control(&self, name: &str, word: &str) -> Result<()> {
+    /// Tells a VM of node 1 what to do: the words of its control socket, as `hang` or `resume`.
+    ///
+    /// # Errors
+    /// Fails if it does not run, or does not know the word.
+    pub fn control(&self, name: &str, word: &str) -> Result<()> {
         let socket = self.vm_run_dir(name)?.join("control.sock");
         let mut stream = UnixStream::connect(&socket).with_context(|| format!("can't reach {}", socket.display()))?;
         stream.write_all(format!("{word}\n").as_bytes())?;
@@ -161,6 +165,42 @@ impl LocalStage {
             Ok(pid) => process::kill_by_pid(pid),
             Err(_) => Ok(()),
         }
+    }
+
+    /// Stops a node's agent from running without ending it: it hears nobody, and its streams stand.
+    ///
+    /// # Errors
+    /// Fails if it doesn't run.
+    pub fn freeze_agent(&self, id: &str) -> Result<()> {
+        process::freeze_by_pid(self.daemon_pid(id)?)
+    }
+
+    /// Lets a frozen agent run on.
+    ///
+    /// # Errors
+    /// Fails if it is gone.
+    pub fn thaw_agent(&self, id: &str) -> Result<()> {
+        process::thaw_by_pid(self.daemon_pid(id)?)
+    }
+
+    fn silent_file(&self, node: &str) -> PathBuf {
+        self.run_dir(node, "service-silent")
+    }
+
+    /// Lets a node's hypervisor service fall silent.
+    ///
+    /// # Errors
+    /// Fails if its file can't be written.
+    pub fn silence_hypervisor(&self, node: &str) -> Result<()> {
+        Ok(fs::write(self.silent_file(node), "")?)
+    }
+
+    /// Lets it answer again.
+    ///
+    /// # Errors
+    /// Fails if its file can't be removed.
+    pub fn hear_hypervisor(&self, node: &str) -> Result<()> {
+        Ok(fs::remove_file(self.silent_file(node))?)
     }
 
     /// Starts a node's agent again.

@@ -3,43 +3,19 @@
 
 use std::path::Path;
 
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
 use vouch_types::{PauseReason, VmId};
 
-use super::super::qmp::Initiator;
 use super::*;
 use crate::process::{Launch, spawn_detached};
 
-fn shutdown(reason: &str) -> QmpEvent {
-    QmpEvent::Shutdown { by: Initiator::Guest, reason: reason.into() }
-}
-
-fn end(events: &[QmpEvent]) -> HypervisorState {
-    events.iter().fold(Ending::default(), |e, event| e.after(event).0).state()
-}
-
-#[test]
-fn the_last_words_of_a_monitor_tell_a_shutdown_from_a_death() {
-    let panicked = QmpEvent::GuestPanicked { action: "poweroff".into() };
-    let reset = QmpEvent::Reset { by: Initiator::Guest, reason: "guest-reset".into() };
-    for (events, expected) in [
-        (vec![], HypervisorState::Gone(ExitReason::Process)),
-        (vec![shutdown("guest-shutdown")], HypervisorState::Stopped),
-        (vec![shutdown("host-qmp-quit")], HypervisorState::Stopped),
-        (vec![shutdown("host-ui")], HypervisorState::Stopped),
-        (vec![shutdown("guest-reset")], HypervisorState::Stopped),
-        (vec![shutdown("host-signal")], HypervisorState::Gone(ExitReason::Process)),
-        (vec![shutdown("a-reason-of-a-later-qemu")], HypervisorState::Gone(ExitReason::Process)),
-        (vec![shutdown("guest-shutdown"), shutdown("host-signal")], HypervisorState::Stopped),
-        (vec![shutdown("host-error")], HypervisorState::Gone(ExitReason::Process)),
-        (vec![panicked.clone(), shutdown("guest-panic")], HypervisorState::Gone(ExitReason::Panic)),
-        (vec![panicked.clone(), shutdown("guest-shutdown")], HypervisorState::Gone(ExitReason::Panic)),
-        (vec![panicked, reset], HypervisorState::Gone(ExitReason::Process)),
-    ] {
-        assert_eq!(end(&events), expected, "{events:?}");
-    }
-}
+/// How many questions QEMU is asked when its monitor is opened.
+const OPENING: usize = 3;
+/// How many questions one read asks.
+const READ: usize = 4;
 
 struct Fake {
     _dir: tempfile::TempDir,
@@ -88,7 +64,10 @@ async fn serve(stream: &mut BufReader<UnixStream>, state: &str, lines: usize) {
             "query-uuid" => serde_json::json!({ "UUID": "AA" }),
             "query-status" => serde_json::json!({ "status": state, "running": true, "singlestep": false }),
             "query-blockstats" => serde_json::json!([{ "stats": { "rd_operations": 3, "wr_operations": 4 } }]),
-            "query-cpus-fast" => serde_json::json!([]),
+            "query-cpus-fast" | "query-jobs" => serde_json::json!([]),
+            "query-migrate" => {
+                serde_json::json!({ "status": if state == "finish-migrate" { "device" } else { "none" } })
+            }
             _ => serde_json::json!({}),
         };
         let reply = serde_json::json!({ "return": answer, "id": request["id"] });
@@ -112,24 +91,23 @@ async fn state(fake: &mut Fake, expected: HypervisorState) {
 async fn a_monitor_that_stops_answering_makes_the_state_unknown_and_one_that_goes_on_makes_it_known_again() {
     let mut fake = machine(Some("aa"));
     let mut qemu = greeted(&fake).await;
-    serve(&mut qemu, "running", 5).await;
+    serve(&mut qemu, "running", OPENING + READ).await;
     state(&mut fake, HypervisorState::Running).await;
     fake.refresh.notify_one();
     state(&mut fake, HypervisorState::Unknown).await;
-    serve(&mut qemu, "io-error", 2).await;
+    serve(&mut qemu, "io-error", READ).await;
     state(&mut fake, HypervisorState::Paused(PauseReason::IoError)).await;
-    let read = fake.status.wait_for(|s| s.block_operations == Some(7));
-    timeout(Duration::from_secs(20), read).await.expect("block operations are summed").unwrap();
+    assert_eq!(fake.status.borrow().block_operations, Some(7), "block operations are summed");
 }
 
 #[tokio::test]
 async fn an_event_is_told_at_once_and_a_kill_is_a_death() {
     let mut fake = machine(None);
     let mut qemu = greeted(&fake).await;
-    serve(&mut qemu, "running", 5).await;
+    serve(&mut qemu, "running", OPENING + READ).await;
     state(&mut fake, HypervisorState::Running).await;
     qemu.write_all(b"{\"event\": \"STOP\"}\n").await.unwrap();
-    serve(&mut qemu, "paused", 2).await;
+    serve(&mut qemu, "paused", READ).await;
     state(&mut fake, HypervisorState::Paused(PauseReason::Operator)).await;
     qemu.write_all(b"{\"event\": \"RESET\", \"data\": {\"guest\": true, \"reason\": \"guest-reset\"}}\n")
         .await
@@ -143,10 +121,38 @@ async fn an_event_is_told_at_once_and_a_kill_is_a_death() {
 }
 
 #[tokio::test]
+async fn a_migration_is_told_with_the_pause_that_ends_it() {
+    let mut fake = machine(None);
+    let mut qemu = greeted(&fake).await;
+    serve(&mut qemu, "running", OPENING + READ).await;
+    state(&mut fake, HypervisorState::Running).await;
+    assert_eq!(fake.status.borrow().operation, None);
+    qemu.write_all(b"{\"event\": \"MIGRATION\", \"data\": {\"status\": \"device\"}}\n").await.unwrap();
+    serve(&mut qemu, "finish-migrate", READ).await;
+    state(&mut fake, HypervisorState::Paused(PauseReason::Migration)).await;
+    assert_eq!(fake.status.borrow().operation, Some(Operation::Migration));
+}
+
+#[tokio::test]
+async fn a_qemu_that_knows_no_jobs_is_read_all_the_same() {
+    let mut fake = machine(None);
+    let mut qemu = greeted(&fake).await;
+    serve(&mut qemu, "running", OPENING + 2).await;
+    let mut line = String::new();
+    qemu.read_line(&mut line).await.unwrap();
+    let request: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(request["execute"], "query-jobs");
+    let refusal = serde_json::json!({ "error": { "class": "CommandNotFound", "desc": "no" }, "id": request["id"] });
+    qemu.write_all(format!("{refusal}\n").as_bytes()).await.unwrap();
+    serve(&mut qemu, "running", 1).await;
+    state(&mut fake, HypervisorState::Running).await;
+}
+
+#[tokio::test]
 async fn a_shutdown_that_is_still_in_the_socket_when_the_process_ends_is_heard() {
     let mut fake = machine(None);
     let mut qemu = greeted(&fake).await;
-    serve(&mut qemu, "running", 5).await;
+    serve(&mut qemu, "running", OPENING + READ).await;
     state(&mut fake, HypervisorState::Running).await;
     fake.process.kill().unwrap();
     qemu.write_all(b"{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true, \"reason\": \"guest-shutdown\"}}\n")
@@ -160,7 +166,7 @@ async fn a_shutdown_that_is_still_in_the_socket_when_the_process_ends_is_heard()
 async fn a_monitor_of_another_machine_is_not_adopted() {
     let mut fake = machine(Some("bb"));
     let mut qemu = greeted(&fake).await;
-    serve(&mut qemu, "running", 3).await;
+    serve(&mut qemu, "running", OPENING).await;
     state(&mut fake, HypervisorState::Gone(ExitReason::Unknown)).await;
     assert!(fake.process.is_alive(), "and left alone");
 }

@@ -1,6 +1,6 @@
 //! The trait's side of the process hypervisor: what the agent and the relay call.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +11,12 @@ use tracing::{error, info, warn};
 use vouch_types::{HypervisorState, VmId, WatcherId};
 
 use super::ProcessHypervisor;
+use super::view::Packets;
 use crate::hypervisor::machine::MachineStatus;
 use crate::hypervisor::run_dir::{MachineId, MachineLife, MachinePlan, RunDir};
 use crate::hypervisor::{
-    AgentQuery, AgentReply, Hypervisor, HypervisorError, View, VmView, WatcherOrder, WatcherView, interfaces,
+    AgentQuery, AgentReply, Hypervisor, HypervisorError, ServiceState, View, VmView, WatcherOrder, WatcherView,
+    interfaces,
 };
 use crate::vm_file::VmFile;
 
@@ -34,10 +36,14 @@ impl Hypervisor for ProcessHypervisor {
         self.inner.changes.subscribe()
     }
 
+    fn service(&self) -> ServiceState {
+        self.inner.launcher.service()
+    }
+
     fn view(&self) -> View {
         let packets = match self.inner.launcher.driver() {
             "qemu" => interfaces::packets(),
-            _ => BTreeMap::new(),
+            _ => Packets::new(),
         };
         let mut view = View::default();
         // Something of them runs, and nobody can say what it does.
@@ -46,8 +52,8 @@ impl Hypervisor for ProcessHypervisor {
             MachineId::Watcher(watcher) => Some(WatcherView { watcher, state: HypervisorState::Unknown }),
             MachineId::Vm(_) => None,
         }));
-        let machines = self.inner.machines();
-        for machine in machines.values() {
+        for machine in self.inner.machines().values_mut() {
+            self.inner.note_progress(machine, &packets);
             match &machine.record.plan {
                 MachinePlan::Vm(file) => view.vms.push(self.inner.vm_view(machine, file, &packets)),
                 MachinePlan::Watcher(plan) => {
@@ -59,10 +65,16 @@ impl Hypervisor for ProcessHypervisor {
             }
         }
         view.watchers.sort_by_key(|w| w.watcher);
+        if self.service() == ServiceState::Silent {
+            view.vms.iter_mut().for_each(|vm| vm.overdue = true);
+        }
         view
     }
 
     async fn refresh(&self, budget: Duration) {
+        if self.service() == ServiceState::Silent {
+            return;
+        }
         let since = Instant::now();
         let mut waits: Vec<watch::Receiver<MachineStatus>> = Vec::new();
         for machine in self.inner.machines().values() {
@@ -76,6 +88,9 @@ impl Hypervisor for ProcessHypervisor {
     }
 
     async fn read_vm(&self, vm: VmId, max_age: Duration, budget: Duration) -> Option<VmView> {
+        if self.service() == ServiceState::Silent {
+            return None;
+        }
         let id = MachineId::Vm(vm);
         let now = Instant::now();
         let since = now.checked_sub(max_age).unwrap_or(now);
@@ -88,7 +103,7 @@ impl Hypervisor for ProcessHypervisor {
             machine.status.clone()
         };
         let in_time = timeout_at(now + budget, status.wait_for(|s| is_settled(s, since))).await.is_ok();
-        let packets = BTreeMap::new();
+        let packets = Packets::new();
         let machines = self.inner.machines();
         let machine = machines.get(&id)?;
         let MachinePlan::Vm(file) = &machine.record.plan else { return None };

@@ -1,12 +1,13 @@
-//! Real processes: the driver `qemu` with a real QEMU where there is one, and the driver `local` with stand-ins.
+//! Real processes: the drivers with stand-ins, and in `real_qemu` the driver `qemu` with a real QEMU where there is one.
 
 use std::path::Path;
-use std::process::Command;
 
-use vouch_types::PauseReason;
+use vouch_types::{Operation, PauseReason, Progress};
 
 use super::*;
-use crate::hypervisor::WatcherView;
+use crate::hypervisor::local::SILENT_FILE;
+use crate::hypervisor::{ServiceState, VmView, WatcherView};
+use crate::local_word::LocalWord;
 
 const VM: &str = "6f1c2a9e-0000-4000-8000-000000000001";
 
@@ -119,6 +120,51 @@ async fn a_local_vm_survives_its_agent_and_a_kill_is_a_death_that_is_not_undone(
     let again = state(&second, HypervisorState::Running).await;
     assert!(again.start > started.start, "its file put back starts it");
     process(&second, MachineId::Vm(vm())).kill().unwrap();
+}
+
+#[tokio::test]
+async fn a_local_vm_is_told_as_it_says_of_itself() {
+    let mut bed = bed("local", "");
+    bed.config.hypervisor.local.binary = Some(bed.script("vm", "exec sleep 600"));
+    let hypervisor = bed.open().await;
+    hypervisor.set_vms(vec![local_file()]).await;
+    let silent = state(&hypervisor, HypervisorState::Running).await;
+    assert_eq!((silent.progress, silent.operation), (Progress::Unknown, None), "it has said nothing");
+    let dir = RunDir::of(&hypervisor.inner.base, MachineId::Vm(vm()));
+    let hung = LocalWord { progress: Progress::Still, operation: Some(Operation::Snapshot), ..LocalWord::NOTHING };
+    hung.write(dir.path()).unwrap();
+    hypervisor.refresh(Duration::from_secs(30)).await;
+    let told = state(&hypervisor, HypervisorState::Running).await;
+    assert_eq!((told.progress, told.operation), (Progress::Still, Some(Operation::Snapshot)));
+    LocalWord { state: HypervisorState::Paused(PauseReason::IoError), ..hung }.write(dir.path()).unwrap();
+    hypervisor.refresh(Duration::from_secs(30)).await;
+    let paused = state(&hypervisor, HypervisorState::Paused(PauseReason::IoError)).await;
+    assert_eq!(paused.progress, Progress::Unknown, "it does not execute, so it cannot get on");
+    process(&hypervisor, MachineId::Vm(vm())).kill().unwrap();
+}
+
+#[tokio::test]
+async fn while_the_hypervisors_service_is_silent_a_vm_is_told_as_last_known_and_nothing_is_stated_of_it() {
+    let mut bed = bed("local", "");
+    bed.config.hypervisor.local.binary = Some(bed.script("vm", "exec sleep 600"));
+    let hypervisor = bed.open().await;
+    hypervisor.set_vms(vec![local_file()]).await;
+    let running = state(&hypervisor, HypervisorState::Running).await;
+    assert_eq!((hypervisor.service(), running.overdue), (ServiceState::Answering, false));
+    let silent = bed.config.run_dir().join(SILENT_FILE);
+    std::fs::write(&silent, "").unwrap();
+    let dir = RunDir::of(&hypervisor.inner.base, MachineId::Vm(vm()));
+    let paused = HypervisorState::Paused(PauseReason::Operator);
+    LocalWord { state: paused, ..LocalWord::NOTHING }.write(dir.path()).unwrap();
+    hypervisor.refresh(Duration::from_secs(30)).await;
+    let told = hypervisor.view().vms.remove(0);
+    assert_eq!(hypervisor.service(), ServiceState::Silent);
+    assert_eq!((told.state, told.overdue), (HypervisorState::Running, true));
+    assert_eq!(hypervisor.read_vm(vm(), Duration::from_secs(60), Duration::from_secs(30)).await, None);
+    std::fs::remove_file(silent).unwrap();
+    hypervisor.refresh(Duration::from_secs(30)).await;
+    state(&hypervisor, paused).await;
+    process(&hypervisor, MachineId::Vm(vm())).kill().unwrap();
 }
 
 #[tokio::test]
@@ -313,14 +359,6 @@ async fn a_watcher_whose_record_is_damaged_is_told_as_unknown_and_its_place_is_n
     third.destroy_watcher(WatcherId::new(4)).await.unwrap();
 }
 
-fn has_qemu() -> bool {
-    let found = Command::new("qemu-system-x86_64").arg("-version").output().is_ok_and(|o| o.status.success());
-    if !found {
-        eprintln!("SKIPPED: qemu-system-x86_64 is not installed, so the driver qemu was not tried");
-    }
-    found
-}
-
 fn qemu_file(dir: &Path) -> VmFile {
     let disk = dir.join("disk.img");
     std::fs::write(&disk, vec![0; 1 << 20]).unwrap();
@@ -328,40 +366,4 @@ fn qemu_file(dir: &Path) -> VmFile {
     VmFile::parse(&text, DriverKind::Qemu).unwrap()
 }
 
-#[tokio::test]
-async fn a_real_qemu_is_started_adopted_told_apart_when_wedged_and_its_death_seen() {
-    if !has_qemu() {
-        return;
-    }
-    let bed = bed("qemu", "");
-    let first = bed.open().await;
-    let file = qemu_file(bed.dir.path());
-    first.set_vms(vec![file.clone()]).await;
-    let started = state(&first, HypervisorState::Paused(PauseReason::Other)).await;
-    assert!(started.counters.monitor.is_some());
-    let pid = process(&first, MachineId::Vm(vm()));
-    // QEMU takes one client at a time, as when the first agent is gone.
-    first.let_go().await;
-
-    let second = bed.open().await;
-    second.set_vms(vec![file]).await;
-    assert_eq!(process(&second, MachineId::Vm(vm())), pid);
-    state(&second, HypervisorState::Paused(PauseReason::Other)).await;
-
-    signal(pid, "STOP");
-    second.refresh(Duration::from_millis(1)).await;
-    state(&second, HypervisorState::Unknown).await;
-    signal(pid, "CONT");
-    state(&second, HypervisorState::Paused(PauseReason::Other)).await;
-
-    let killed = std::time::Instant::now();
-    pid.kill().unwrap();
-    state(&second, HypervisorState::Gone(ExitReason::Process)).await;
-    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
-    buried(&second, MachineId::Vm(vm())).await;
-}
-
-fn signal(process: ProcessIdentity, name: &str) {
-    let status = Command::new("kill").args([format!("-{name}"), process.pid.to_string()]).status().unwrap();
-    assert!(status.success());
-}
+mod real_qemu;

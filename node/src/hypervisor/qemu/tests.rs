@@ -63,7 +63,7 @@ fn a_kernel_boots_on_a_microvm_with_its_clock_told() {
     assert!(line.contains("-uuid 6f1c2a9e-0000-4000-8000-000000000001"));
     assert!(line.contains("-device virtio-net-device,netdev=s0,mac=52:54:00:02:00:01"));
     assert!(line.contains("-device pvpanic-pci"));
-    assert!(!line.contains("reboot="), "a guest may reboot unless its file says otherwise");
+    assert!(line.contains("-action panic=pause,reboot=reset"), "a guest may reboot unless its file says otherwise");
 }
 
 #[test]
@@ -71,7 +71,17 @@ fn a_disk_boots_on_a_q35() {
     let line = line(&vm("disk = \"/nonexistent/a,b.img\"\non_reboot = \"stop\""));
     assert!(line.contains("-M q35"));
     assert!(line.contains("-drive file=/nonexistent/a,,b.img,if=none,id=d0,format=raw"));
-    assert!(line.contains("virtio-net-pci") && line.contains("-action reboot=shutdown"));
+    assert!(line.contains("-device virtio-blk-pci,drive=d0,werror=stop,rerror=stop"));
+    assert!(line.contains("virtio-net-pci") && line.contains("-action panic=pause,reboot=shutdown"));
+    assert!(line.contains("-device pvpanic "), "the one that most guests know");
+}
+
+#[test]
+fn a_panic_does_what_the_file_says() {
+    for (word, action) in [("pause", "panic=pause"), ("stop", "panic=shutdown"), ("continue", "panic=none")] {
+        let line = line(&vm(&format!("kernel = \"k\"\non_panic = \"{word}\"")));
+        assert!(line.contains(&format!("-action {action},reboot=reset")), "{line}");
+    }
 }
 
 #[test]

@@ -247,6 +247,7 @@ async fn start_managers(
             stores: Stores::memory(),
             raft_link: links.clone(),
             peer_link: links,
+            datagrams: BTreeMap::new(),
             wall_clock: clock,
             rng: Arc::new(SeededRng::new(seed ^ manager.get())),
             blobs: Arc::new(MemoryBlobs::default()),
