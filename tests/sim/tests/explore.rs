@@ -42,6 +42,7 @@ fn lying(seed: u64, schedule: &Schedule) -> Run {
                 advice: Advice::None,
                 reason: "its node is silent".to_owned(),
                 shared: None,
+                cleared: Vec::new(),
             },
             ..told.event
         };
