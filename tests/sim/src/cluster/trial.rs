@@ -59,6 +59,8 @@ pub struct Score {
     pub incidents: usize,
     /// Notifications.
     pub notices: usize,
+    /// Breaches of the replicated log.
+    pub log_broken: usize,
     /// What was said at the end of the fault, for people.
     pub said: String,
 }
@@ -227,6 +229,7 @@ pub fn score(run: &Run) -> Score {
         hand_back: back,
         incidents: count(run, start, opened),
         notices: count(run, start, EventKind::is_notification),
+        log_broken: run.record.log_broken.len(),
         said: summary(last, judge.struck),
     }
 }
