@@ -16,6 +16,7 @@ use vouch_wire::proto;
 use vouch_wire::sign::verify_grant;
 
 use super::guest::SimVm;
+use super::heartbeats::Heartbeats;
 use super::network::Lane;
 use super::node::{AgentState, NodeState, SimNode, WatcherVm};
 use super::watcher;
@@ -29,17 +30,22 @@ const SILENCE_MAX: Duration = Duration::from_secs(1);
 const FULL_EVERY: Duration = Duration::from_secs(10);
 /// How long a question to a relay may take.
 const RELAY_TIMEOUT: Duration = Duration::from_millis(350);
+/// Ticks for which a manager counts as heard after the last one.
+const TICKS_HEARD: u32 = 5;
 /// Why a VM's agent is not asked.
 const NO_MONITOR: &str = "the monitor does not answer";
 
 /// Starts the agent of a node.
 pub fn start(world: &Arc<World>, node: &Arc<SimNode>) {
     node.network.process_started(node.host());
-    let tasks = world.size.managers().map(|manager| {
+    let mut tasks = Vec::new();
+    for manager in world.size.managers() {
+        let heartbeats = Heartbeats::new(node, manager);
         let (world, node) = (Arc::clone(world), Arc::clone(node));
-        tokio::spawn(talk_to(world, node, manager)).abort_handle()
-    });
-    let tasks: Vec<_> = tasks.collect();
+        let every = world.timing.heartbeat_interval;
+        tasks.push(tokio::spawn(heartbeats.clone().run(every)).abort_handle());
+        tasks.push(tokio::spawn(talk_to(world, node, manager, heartbeats)).abort_handle());
+    }
     node.change(|state| {
         state.agent = AgentState::Running;
         state.tasks = tasks;
@@ -52,14 +58,13 @@ pub fn restart(world: &Arc<World>, node: &Arc<SimNode>) {
     start(world, node);
 }
 
-async fn talk_to(world: Arc<World>, node: Arc<SimNode>, manager: ManagerId) {
+async fn talk_to(world: Arc<World>, node: Arc<SimNode>, manager: ManagerId, heartbeats: Heartbeats) {
     loop {
         if let Ok(served) = node.network.dial(node.host(), manager, Network::Management).await {
             let other = super::host::Host::Manager(manager);
             let (mine, theirs) = node.network.stream(node.host(), other, Network::Management);
             served.manager.node_session(node.id.clone(), theirs).await;
-            AgentSession::new(&world, &node, manager).run(mine).await;
-            node.note(|state| state.hears.remove(&manager));
+            AgentSession::new(&world, &node, manager, &heartbeats).run(mine).await;
         }
         tokio::time::sleep(REDIAL).await;
     }
@@ -69,15 +74,16 @@ struct AgentSession<'a> {
     world: &'a Arc<World>,
     node: &'a Arc<SimNode>,
     manager: ManagerId,
+    heartbeats: &'a Heartbeats,
     tick: TickSequence,
     told: BTreeMap<VmId, VmReport>,
     full_at: Instant,
 }
 
 impl<'a> AgentSession<'a> {
-    fn new(world: &'a Arc<World>, node: &'a Arc<SimNode>, manager: ManagerId) -> Self {
+    fn new(world: &'a Arc<World>, node: &'a Arc<SimNode>, manager: ManagerId, heartbeats: &'a Heartbeats) -> Self {
         let (tick, told) = (TickSequence::default(), BTreeMap::new());
-        Self { world, node, manager, tick, told, full_at: Instant::now() }
+        Self { world, node, manager, heartbeats, tick, told, full_at: Instant::now() }
     }
 
     async fn run(mut self, session: Session<proto::ToNode, proto::FromNode>) {
@@ -105,6 +111,7 @@ impl<'a> AgentSession<'a> {
                 _ = interval.tick() => true,
                 () = sleep_until(heard + SILENCE_MAX) => return,
             };
+            Heartbeats::note_read(self.node);
             let wedged = self.node.read(|state| state.agent == AgentState::Wedged);
             if !report_now || wedged || self.tick == TickSequence::default() {
                 continue;
@@ -124,9 +131,7 @@ impl<'a> AgentSession<'a> {
             Message::Tick(tick) => {
                 let first = self.tick == TickSequence::default();
                 self.tick = TickSequence::new(tick.sequence);
-                if first {
-                    self.node.note(|state| state.hears.insert(self.manager));
-                }
+                self.node.hears(self.manager, self.world.timing.tick_interval * TICKS_HEARD);
                 first
             }
             Message::Ownership(owned) => {
@@ -152,6 +157,7 @@ impl<'a> AgentSession<'a> {
                 true
             }
             Message::Welcome(welcome) => {
+                self.heartbeats.agree(welcome.incarnation, welcome.heartbeats);
                 let cluster = cluster_id("welcome.cluster", &welcome.cluster).expect("managers keep the contract");
                 self.node.note(|state| state.cluster = Some((cluster, welcome.grant_public_key)));
                 false
@@ -324,7 +330,10 @@ pub async fn relay_state(
         let vms = granted(node, watcher, request.grant.as_ref())?;
         // What nobody asked for is told to nobody: signing it would be for nothing.
         let statements = if nonce == Nonce::default() { Vec::new() } else { statements(node, &vms, nonce) };
-        let hears = node.read(|state| state.hears.iter().map(|m| m.get()).collect());
+        let hears = node.read(|state| {
+            let heard = state.hears.iter().filter(|(_, until)| **until > Instant::now());
+            heard.map(|(manager, _)| manager.get()).collect()
+        });
         Ok(proto::StateResponse { statements, hears })
     };
     ask_relay(node, watcher, RELAY_TIMEOUT, answer).await

@@ -7,9 +7,11 @@
 //! ```
 
 pub mod agent;
+pub mod baselines;
 pub mod commands;
 pub mod fault;
 pub mod guest;
+mod heartbeats;
 pub mod host;
 pub mod invariants;
 pub mod network;

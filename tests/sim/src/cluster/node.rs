@@ -1,10 +1,12 @@
 //! [`SimNode`]: the truth of a compute node, its VMs and watchers. What its agent says is in `agent`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use vouch_manager::seams::{Followed, Follower};
 use vouch_types::{
     AssignmentGeneration, BootId, ClusterId, ExitReason, Generation, Grant, HypervisorState, ManagerId, NodeId, VmId,
@@ -61,8 +63,10 @@ pub struct NodeState {
     pub grants: BTreeMap<WatcherId, AssignmentGeneration>,
     /// Signatures of grants that were checked.
     pub checked: BTreeMap<Vec<u8>, Grant>,
-    /// Managers that the agent hears.
-    pub hears: BTreeSet<ManagerId>,
+    /// Managers that the agent hears, each until then.
+    pub hears: BTreeMap<ManagerId, Instant>,
+    /// When the agent last read its hypervisor.
+    pub last_read: Instant,
     /// What its agent runs.
     pub tasks: Vec<AbortHandle>,
 }
@@ -127,7 +131,8 @@ impl SimNode {
                 cluster: None,
                 grants: BTreeMap::new(),
                 checked: BTreeMap::new(),
-                hears: BTreeSet::new(),
+                hears: BTreeMap::new(),
+                last_read: Instant::now(),
                 tasks: Vec::new(),
             }),
             changed: Followed::new(0),
@@ -148,6 +153,11 @@ impl SimNode {
     /// Changes memory that says nothing of the truth.
     pub(crate) fn note<T>(&self, note: impl FnOnce(&mut NodeState) -> T) -> T {
         note(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes that its agent hears a manager, and will say so for a while.
+    pub(crate) fn hears(&self, manager: ManagerId, counts_for: Duration) {
+        self.note(|state| state.hears.insert(manager, Instant::now() + counts_for));
     }
 
     /// Changes what is true of it; its agent sees that at once.

@@ -41,9 +41,7 @@ pub fn play(seed: u64, schedule: &Schedule, size: Size, after: Duration) -> Run 
     on_paused_clock(seed, async {
         let mut sim = Sim::start(seed, size).await;
         let run = play_on(&mut sim, seed, schedule, after).await;
-        for manager in sim.managers.into_values() {
-            manager.shutdown().await;
-        }
+        sim.stop().await;
         run
     })
 }

@@ -65,8 +65,8 @@ impl RowScore {
         self.trials.iter().max_by_key(badness)
     }
 
-    /// Returns the row's line of the table.
-    pub fn line(&self) -> String {
+    /// Returns the row's line of the table for this system.
+    pub fn line(&self, system: &str) -> String {
         let (spec, all, times) = (self.row.spec(), self.trials.len(), self.times());
         let limit = match spec.when {
             When::Within(ms) | When::AfterProof(ms) | When::LeaderWithin(ms) | When::AfterHeal(ms) => ms.to_string(),
@@ -79,7 +79,7 @@ impl RowScore {
             _ => "-".to_owned(),
         };
         let share = |mark: &dyn Fn(&Score) -> Mark| percent(self.right(mark), all);
-        let mut line = format!("| {} | {} | {limit} ", spec.name, spec.title);
+        let mut line = format!("| {} | {} | {limit} | {system} ", spec.name, spec.title);
         let cells = [
             share(&|t| t.state),
             share(&|t| t.top1),
@@ -109,8 +109,73 @@ impl RowScore {
 
 /// Head of the table.
 pub const HEAD: &str = "\
-| row | fault | limit ms | state % | top-1 % | top-3 % | advice % | p50 ms | p99 ms | worst ms | false down | false lost | recoveries | worst seed |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
+| row | fault | limit ms | system | state % | top-1 % | top-3 % | advice % | p50 ms | p99 ms | worst ms | false down | false lost | recoveries | worst seed |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
+
+/// Returns one line on each of DESIGN's numbers that these scores say something of.
+pub fn numbers(scores: &[RowScore]) -> Vec<String> {
+    let of = |names: &[&str]| scores.iter().filter(|s| names.contains(&s.row.spec().name)).collect::<Vec<_>>();
+    let p99 = |rows: &[&RowScore]| {
+        let mut times: Vec<Duration> = rows.iter().flat_map(|s| s.times()).collect();
+        times.sort();
+        let all: usize = rows.iter().map(|s| s.trials.len()).sum();
+        let never = all - times.len();
+        let told = millis(quantile(&times, 990));
+        if never == 0 { format!("p99 {told} ms") } else { format!("p99 {told} ms, never in {never} of {all}") }
+    };
+    let sum = |rows: &[&RowScore], count: &dyn Fn(&Score) -> usize| -> usize {
+        rows.iter().flat_map(|s| &s.trials).map(count).sum()
+    };
+    let wrong = |rows: &[&RowScore]| sum(rows, &|t| usize::from(t.state == Mark::Wrong));
+    let all: Vec<&RowScore> = scores.iter().collect();
+    let trials = sum(&all, &|_| 1);
+    let right = |mark: &dyn Fn(&Score) -> Mark| sum(&all, &|t| usize::from(mark(t) == Mark::Right));
+    let incidents = |rows: &[&RowScore]| rows.iter().flat_map(|s| &s.trials).map(|t| t.incidents).max().unwrap_or(0);
+    let mut backs: Vec<Duration> = all.iter().flat_map(|s| s.hand_backs()).collect();
+    backs.sort();
+    let once = sum(&all, &|t| usize::from(t.recoveries == Some(1)));
+    let healed = sum(&all, &|t| usize::from(t.recoveries.is_some()));
+    let (one, off, proved, guests) = (of(&["1"]), of(&["18a"]), of(&["18b"]), of(&["7a", "7b", "8a", "8b"]));
+    let (quiet, services, killed) = (of(&["10a", "10b", "10c", "11"]), of(&["14", "15"]), of(&["28"]));
+    vec![
+        format!(
+            "N1 (path cut, 2 s, never down or lost): {}; {} down, {} lost",
+            p99(&one),
+            sum(&one, &|t| t.false_down),
+            sum(&one, &|t| t.false_lost)
+        ),
+        format!(
+            "N3 (power-off: one incident, lost 5 s; down 2 s after proof): lost {}; down {}; at most {} incidents",
+            p99(&off),
+            p99(&proved),
+            incidents(&off)
+        ),
+        format!(
+            "N4 (hang or panic 8 s, recall 99 %, no false one): {}; wrong state in {} of {}; false in {} of {} operations",
+            p99(&guests),
+            wrong(&guests),
+            sum(&guests, &|_| 1),
+            wrong(&quiet),
+            sum(&quiet, &|_| 1)
+        ),
+        format!("N5 (RDP dead or wedged 5 s): {}", p99(&services)),
+        format!(
+            "N6 (cause top-1 95 %, top-3 99 %): {} %, {} %",
+            percent(right(&|t| t.top1), trials),
+            percent(right(&|t| t.top3), trials)
+        ),
+        format!(
+            "N7 (hand-back 1 s, one recovery): p99 {} ms, worst {} ms; exactly one in {once} of {healed}",
+            millis(quantile(&backs, 990)),
+            millis(backs.last().copied())
+        ),
+        format!(
+            "N8 (leader killed, 1 s, no event lost or doubled): {}; log broken in {}",
+            p99(&killed),
+            sum(&killed, &|t| t.log_broken)
+        ),
+    ]
+}
 
 #[cfg(test)]
 mod tests {

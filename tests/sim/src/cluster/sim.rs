@@ -16,9 +16,11 @@ use vouch_manager::{CaKeys, Manager, ManagerHandle, Parts};
 use vouch_types::{
     EventRecord, Incarnation, ManagerId, ManagerNode, Network, Timing, VmRecord, VmState, WallTime, WatcherLife,
 };
+use vouch_wire::links::DatagramLink;
 use vouch_wire::pki::CertificateAuthority;
 
 use super::agent;
+use super::heartbeats;
 use super::host::{Host, NodeNo, m};
 use super::network::{Condition, Element, Served, SimNetwork};
 use super::node::SimNode;
@@ -117,6 +119,12 @@ impl Sim {
         sim
     }
 
+    /// Returns network and nodes without any manager, agent or watcher.
+    pub fn models_only(seed: u64, size: Size) -> Self {
+        let world = World::new(seed, size, Timing::default());
+        Self { world, managers: BTreeMap::new(), clocks: BTreeMap::new(), begun: Instant::now() }
+    }
+
     /// Returns the network.
     pub fn network(&self) -> &Arc<SimNetwork> {
         &self.world.network
@@ -132,7 +140,7 @@ impl Sim {
         self.managers.iter().find(|(_, manager)| manager.leads().is_some()).map(|(id, _)| *id)
     }
 
-    /// Returns the leader that has a quorum behind it, once there is one.
+    /// Returns the leader that has a quorum behind it, once there is one; the first manager where there are models only.
     ///
     /// # Panics
     /// When there is none within [`PATIENCE`].
@@ -141,6 +149,9 @@ impl Sim {
         loop {
             if let Some(leader) = self.leads_now() {
                 return leader;
+            }
+            if self.managers.is_empty() {
+                return m(1);
             }
             assert!(Instant::now() < deadline, "nobody leads");
             tokio::time::sleep(LOOK).await;
@@ -206,6 +217,13 @@ impl Sim {
         self.world.touch();
     }
 
+    /// Stops everything: managers and network know each other, and would keep each other in memory for ever.
+    pub async fn stop(mut self) {
+        for manager in self.managers.keys().copied().collect::<Vec<_>>() {
+            self.kill(manager).await;
+        }
+    }
+
     /// Kills a manager's process at once.
     pub async fn kill(&mut self, manager: ManagerId) {
         self.network().serve(manager, None);
@@ -216,14 +234,17 @@ impl Sim {
     }
 }
 
+fn datagrams(world: &Arc<World>, manager: ManagerId, over: Network) -> (Network, Arc<dyn DatagramLink>) {
+    let socket = world.network.bind(Host::Manager(manager), over, heartbeats::manager_address(manager, over));
+    (over, Arc::new(socket))
+}
+
 async fn start_managers(
     seed: u64,
     world: &Arc<World>,
 ) -> (BTreeMap<ManagerId, ManagerHandle>, BTreeMap<ManagerId, Arc<JumpingClock>>) {
-    let number = |id: ManagerId| u8::try_from(id.get()).unwrap_or(u8::MAX);
     let member = |id: ManagerId| {
-        let address = |net: u8| ([10, net, 0, number(id)], 7001).into();
-        let addresses = vec![(Network::Management, address(1)), (Network::Service, address(2))];
+        let addresses = Network::ALL.map(|network| (network, heartbeats::manager_address(id, network))).into();
         (id, ManagerNode { addresses, api: String::new() })
     };
     let members: BTreeMap<ManagerId, ManagerNode> = world.size.managers().map(member).collect();
@@ -240,7 +261,7 @@ async fn start_managers(
             stores: Stores::memory(),
             raft_link: links.clone(),
             peer_link: links,
-            datagrams: BTreeMap::new(),
+            datagrams: Network::ALL.map(|network| datagrams(world, manager, network)).into(),
             wall_clock: clock,
             rng: Arc::new(SeededRng::new(seed ^ manager.get())),
             blobs: Arc::new(MemoryBlobs::default()),

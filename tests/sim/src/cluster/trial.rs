@@ -57,8 +57,10 @@ pub struct Score {
     pub hand_back: Option<Duration>,
     /// Incidents that opened.
     pub incidents: usize,
-    /// Incidents that opened or closed: notifications.
+    /// Notifications.
     pub notices: usize,
+    /// Breaches of the replicated log.
+    pub log_broken: usize,
     /// What was said at the end of the fault, for people.
     pub said: String,
 }
@@ -214,7 +216,6 @@ pub fn score(run: &Run) -> Score {
     };
     let (false_down, false_lost) = false_alarms(run);
     let opened = |kind: &EventKind| matches!(kind, EventKind::IncidentOpened { .. });
-    let noticed = |kind: &EventKind| opened(kind) || matches!(kind, EventKind::IncidentClosed { .. });
     Score {
         seed: run.seed,
         state: Mark::of(state),
@@ -227,7 +228,8 @@ pub fn score(run: &Run) -> Score {
         recoveries,
         hand_back: back,
         incidents: count(run, start, opened),
-        notices: count(run, start, noticed),
+        notices: count(run, start, EventKind::is_notification),
+        log_broken: run.record.log_broken.len(),
         said: summary(last, judge.struck),
     }
 }

@@ -62,6 +62,9 @@ impl Truths {
 type Watching = Vec<(WatcherId, NodeNo, Vec<VmNo>)>;
 
 fn watching(sim: &Sim) -> Watching {
+    if sim.managers.is_empty() {
+        return Watching::new();
+    }
     let of = |id: &NodeId| NodeNo::of(id);
     sim.read(|state| {
         let all = state.watchers().values();
@@ -75,7 +78,10 @@ fn connects(sim: &Sim, a: Host, b: Host, networks: &[Network]) -> bool {
 
 /// Returns the managers that can agree with a majority.
 fn majority(sim: &Sim) -> Vec<ManagerId> {
-    let living: Vec<ManagerId> = sim.managers.keys().copied().collect();
+    let mut living: Vec<ManagerId> = sim.managers.keys().copied().collect();
+    if living.is_empty() {
+        living = sim.world.size.managers().filter(|m| sim.network().listens(Host::Manager(*m))).collect();
+    }
     let talks = |a: &&ManagerId| {
         let others =
             living.iter().filter(|b| *b == *a || connects(sim, Host::Manager(**a), Host::Manager(**b), &Network::ALL));

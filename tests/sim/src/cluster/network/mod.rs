@@ -3,6 +3,7 @@
 //! Streams behave like TCP over such a path (`pipe`), single packets like UDP. It must never tell anybody of the product
 //! what is cut: a cut is silence.
 
+mod datagrams;
 mod draw;
 mod links;
 mod pipe;
@@ -20,6 +21,7 @@ use vouch_wire::links::{LinkError, ManagerService, RaftService, SESSION_QUEUE, S
 
 use super::host::{Host, NodeNo, RackNo};
 
+pub use datagrams::SimDatagrams;
 pub use draw::Draw;
 pub use links::SimLinks;
 pub use topology::{Condition, Element, LinkNow, Topology, Toward};
@@ -59,6 +61,8 @@ pub enum Lane {
     Probe,
     /// A baseline's checks.
     Baseline,
+    /// Heartbeats.
+    Heartbeat,
     /// A stream of this number.
     Stream(u64),
 }
@@ -86,6 +90,7 @@ pub struct SimNetwork {
     lives: Mutex<BTreeMap<Host, u64>>,
     dead: Mutex<BTreeMap<Host, ()>>,
     served: Mutex<BTreeMap<ManagerId, Served>>,
+    inboxes: datagrams::Inboxes,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -104,6 +109,7 @@ impl SimNetwork {
             lives: Mutex::default(),
             dead: Mutex::default(),
             served: Mutex::default(),
+            inboxes: datagrams::Inboxes::default(),
         })
     }
 
@@ -225,6 +231,7 @@ impl SimNetwork {
                 Lane::Probe => (5, 0),
                 Lane::Baseline => (6, 0),
                 Lane::Stream(number) => (7, number),
+                Lane::Heartbeat => (8, 0),
             };
             Draw::of([self.seed, host_word(from), host_word(to), network as u64, lane, number])
         }))
