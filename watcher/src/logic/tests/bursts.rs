@@ -126,3 +126,23 @@ fn a_burst_on_silent_vms_does_not_delay_the_scheduled_runs_of_others() {
     assert!(calm.len() >= 40 * 3);
     assert_eq!(begun_of_others(64, true), calm);
 }
+
+#[test]
+fn no_more_asked_checks_wait_than_the_limit_and_their_asks_end_at_the_deadline() {
+    let vms = 100;
+    let mut bench = Bench::new(vms);
+    let asks = (WANTED_MAX + ASKED_RUNS_MAX) as u64 / u64::from(vms) + 2;
+    bench.runs.clear();
+    for nonce in 1..=asks {
+        bench.ask(nonce, &[], &(1..=vms).collect::<Vec<_>>());
+    }
+    let mut begun = 0;
+    while let Some(run) = bench.runs.pop() {
+        begun += 1;
+        bench.end(&run, Outcome::Up);
+    }
+    assert_eq!(begun, WANTED_MAX + ASKED_RUNS_MAX);
+    bench.pass(Duration::from_millis(400));
+    let ended: BTreeSet<u64> = bench.answers().iter().filter(|a| a.complete).map(|a| a.nonce).collect();
+    assert_eq!(ended, (1..=asks).collect());
+}
