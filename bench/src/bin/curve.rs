@@ -1,7 +1,7 @@
 //! `vouch-bench-curve`: what the detector costs against the number of VMs, as a table and a plot.
 //!
-//! It counts allocated bytes with an allocator of its own, and times single operations on the real clock, the best of
-//! several rounds: on a busy machine the figures are good as ratios only.
+//! It counts allocated bytes with an allocator of its own, and times operations by the processor time of its thread, the
+//! best of several rounds: what else the machine does disturbs them little, though caches are shared.
 
 #![expect(clippy::print_stdout, reason = "a command talks to its terminal")]
 
@@ -9,7 +9,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
 use vouch_bench::fleet::Fleet;
@@ -89,9 +89,14 @@ fn best(mut once: impl FnMut() -> Duration) -> Duration {
 }
 
 fn timed(work: impl FnOnce()) -> Duration {
-    let begun = Instant::now();
+    let begun = processor_time();
     work();
-    begun.elapsed()
+    processor_time().saturating_sub(begun)
+}
+
+fn processor_time() -> Duration {
+    let at = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(at.tv_sec).unwrap_or_default(), u32::try_from(at.tv_nsec).unwrap_or_default())
 }
 
 fn measure(vms: usize) -> Cost {
