@@ -390,11 +390,12 @@ impl Logic {
         for session in due {
             let Some(state) = self.sessions.get_mut(&session) else { continue };
             let (sequence, told) = state.report(now, version);
+            let laggards_max = if state.tells_laggards(now, &self.timing) { LAGGARDS_MAX } else { 0 };
             let (entries, others_age) = match told {
                 None => (self.ledger.all(), None),
                 Some(told) => {
                     let fresh = self.timing.probe_interval * 3 / 2;
-                    let (entries, oldest) = self.ledger.since(told, now, fresh, LAGGARDS_MAX);
+                    let (entries, oldest) = self.ledger.since(told, now, fresh, laggards_max);
                     (entries, Some(oldest))
                 }
             };
