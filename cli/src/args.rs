@@ -1,10 +1,16 @@
 //! The command line: what can be said, and nothing of what it does.
 
+mod operating;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vouch_types::VmId;
+
+pub use operating::{
+    FenceProofArgs, IncidentCommand, MaintenanceCommand, PolicyCommand, PolicySettingsArgs, TraceArgs,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -70,7 +76,7 @@ pub enum Format {
 pub enum Command {
     /// Run a manager.
     Manager(ConfigArgs),
-    /// Run the agent of a compute node (--config), or ask about nodes (ls).
+    /// Run the agent of a compute node (--config), or ask and say something about nodes (ls, fence-proof).
     Node(NodeArgs),
     /// One VM of the driver `local`: a process that answers as a guest would.
     #[command(name = "local-vm", hide = true)]
@@ -86,6 +92,17 @@ pub enum Command {
     /// VMs and their verdicts.
     #[command(subcommand)]
     Vm(VmCommand),
+    /// Shared faults: what is broken, and what it touches.
+    #[command(subcommand)]
+    Incident(IncidentCommand),
+    /// Tell the story of past verdicts on a VM, from the events that are kept.
+    Trace(TraceArgs),
+    /// How VMs are watched and judged, per cluster, node, tag and VM.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Windows in which VMs are watched and nothing is said against them.
+    #[command(subcommand)]
+    Maintenance(MaintenanceCommand),
     /// Watchers.
     #[command(subcommand)]
     Watcher(WatcherCommand),
@@ -131,11 +148,14 @@ pub struct OptionalConfigArgs {
     pub config: Option<PathBuf>,
 }
 
-/// Questions about nodes.
+/// Questions about nodes, and what only people can say of them.
 #[derive(Debug, Subcommand)]
 pub enum NodeCommand {
     /// List the compute nodes.
     Ls,
+    /// Say that a node does not run, or take that back. Its VMs may be started elsewhere after that: whoever says so
+    /// answers for it.
+    FenceProof(FenceProofArgs),
 }
 
 /// One VM of the driver `local`.
@@ -277,6 +297,16 @@ pub enum VmCommand {
     },
     /// List the evidence that the leader holds on a VM.
     Evidence {
+        /// UUID, or a name that only one VM has.
+        vm: String,
+    },
+    /// Tell why its verdict is what it is: the evidence used, the evidence discounted, and what would change it.
+    Explain {
+        /// UUID, or a name that only one VM has.
+        vm: String,
+    },
+    /// Forget whom the probes of a VM are to find behind its addresses: after a new certificate, say.
+    ForgetPins {
         /// UUID, or a name that only one VM has.
         vm: String,
     },

@@ -14,6 +14,7 @@ use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -138,6 +139,27 @@ impl Client {
     /// What the managers said, with the exit code for it.
     pub fn post<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Result<T, CliError> {
         self.call(Method::POST, path, body.into())
+    }
+
+    /// Sends a document with a method and gets one back.
+    ///
+    /// # Errors
+    /// What the managers said, with the exit code for it.
+    pub fn tell<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        document: &B,
+    ) -> Result<T, CliError> {
+        self.call(method, path, serde_json::to_vec(document)?.into())
+    }
+
+    /// Deletes something and gets what it was, or what is left.
+    ///
+    /// # Errors
+    /// What the managers said, with the exit code for it.
+    pub fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
+        self.call(Method::DELETE, path, Bytes::new())
     }
 
     /// Gets all pages of a list.

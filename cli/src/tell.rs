@@ -3,6 +3,8 @@
 //!
 //! Pure: documents of the API in, text out.
 
+pub mod why;
+
 use vouch_manager::api::view::{EvidenceView, FaultView, ObservationView, RelayView, VmView};
 
 use crate::output::{Paint, age};
@@ -11,7 +13,7 @@ use crate::output::{Paint, age};
 pub fn verdict(vm: &VmView, evidence: Option<&EvidenceView>, paint: Paint) -> String {
     let mut text = format!("{}\n\n", headline(vm, paint));
     let mut field = |name: &str, value: &str| {
-        text.push_str(&format!("  {name:<9} {value}\n"));
+        text.push_str(&format!("  {name:<10} {value}\n"));
     };
     field("vm", &format!("{} ({})", vm.name, vm.id));
     field("node", &format!("{}, generation {}", vm.node, vm.generation));
@@ -27,6 +29,12 @@ pub fn verdict(vm: &VmView, evidence: Option<&EvidenceView>, paint: Paint) -> St
     }
     for note in &vm.notes {
         field("note", &describe(note, vm, Paint::Plain));
+    }
+    if !vm.suppressed.is_empty() {
+        field("suppressed", &format!("{}: nothing is said against it meanwhile", vm.suppressed));
+    }
+    if !vm.incidents.is_empty() {
+        field("incidents", &vm.incidents.join(", "));
     }
     field("advice", &advice(vm));
     for warning in &vm.coverage {
@@ -52,7 +60,12 @@ fn headline(vm: &VmView, paint: Paint) -> String {
             } else {
                 format!("watchers {}", live.join(" and "))
             };
-            format!("No manager hears node {}: this is known from {who}", vm.node)
+            let own = vm.faults.iter().skip(usize::try_from(vm.shared_faults).unwrap_or(usize::MAX));
+            if own.into_iter().any(|fault| ["node_vm_path", "hypervisor"].contains(&fault.cause.as_str())) {
+                format!("Its node {} cannot see it itself: this is known from {who}", vm.node)
+            } else {
+                format!("No manager hears node {}: this is known from {who}", vm.node)
+            }
         }
         _ => format!("Its node {} says so itself", vm.node),
     };
@@ -109,7 +122,8 @@ fn advice(vm: &VmView) -> String {
                 (Some(proof), None) => format!(", proof: {proof}"),
                 (None, _) => String::new(),
             };
-            format!("safe to restart elsewhere: it provably runs nowhere{generation}{proof}")
+            let valid = vm.advice.valid_for_ms.map(|ms| format!("; read again after {}", age(ms))).unwrap_or_default();
+            format!("safe to restart elsewhere: it provably runs nowhere{generation}{proof}{valid}")
         }
         "fence_first" => {
             format!(

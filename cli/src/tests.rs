@@ -63,6 +63,9 @@ fn healthy() -> VmView {
         probes: Vec::new(),
         labels: BTreeMap::new(),
         datastore: None,
+        suppressed: String::new(),
+        incidents: Vec::new(),
+        pins: Vec::new(),
     }
 }
 
@@ -116,6 +119,7 @@ fn evidence() -> EvidenceView {
         }],
         observations: vec![observation("w1", "n1", true, "down", true), observation("w2", "n2", false, "down", false)],
         relays: vec![relay("w1", "n1", true, "reached"), relay("w2", "n2", false, "silent")],
+        ..EvidenceView::default()
     }
 }
 
@@ -125,7 +129,7 @@ fn the_help_names_every_command_and_exit_code() {
     insta::assert_snapshot!("help", Cli::command().term_width(100).render_long_help());
     let mut command = Cli::command().term_width(100);
     command.build();
-    for group in ["vm", "dev", "pki"] {
+    for group in ["vm", "dev", "pki", "node", "incident", "trace", "policy", "maintenance"] {
         let help = command.find_subcommand_mut(group).unwrap().render_long_help();
         insta::assert_snapshot!(format!("help_{group}"), help);
     }
@@ -146,6 +150,19 @@ fn a_wrong_command_line_is_told_by_its_field_and_ends_with_2() {
         "vouch pki issue dir --role king --id m1",
         "vouch pki issue dir --role manager --id m1 --days 3",
         "vouch event ls --vm desk-1",
+        "vouch incident show 3",
+        "vouch trace",
+        "vouch trace desk-1 --since yesterday",
+        "vouch policy show",
+        "vouch policy set cluster",
+        "vouch policy set gold --silence-failures 9",
+        "vouch policy set cluster --probe-interval 5",
+        "vouch maintenance begin node:n1 --for 2h",
+        "vouch maintenance end 1",
+        "vouch node fence-proof n1",
+        "vouch node fence-proof n1 --kind unplugged",
+        "vouch node fence-proof n1 --kind fenced --withdraw",
+        "vouch vm forget-pins",
     ] {
         let e = Cli::try_parse_from(line.split(' ')).expect_err(line);
         assert_eq!(e.exit_code(), 2, "{line}");
@@ -248,6 +265,7 @@ fn tables_are_as_they_were() {
         driver: "qemu".to_owned(),
         relay: "10.1.0.11:7002".to_owned(),
         boot: "00000000-0000-4000-8000-000000000009".to_owned(),
+        fence: None,
         source: "direct".to_owned(),
         since: at(0),
         faults: Vec::new(),
@@ -310,6 +328,7 @@ fn tables_are_as_they_were() {
         vm: None,
         node: Some("n1".to_owned()),
         text: "node n1: its own word rules again".to_owned(),
+        notify: false,
         detail: serde_json::Value::Null,
     };
     insta::assert_snapshot!(commands::event::line(&event), @"2026-11-22T21:36:47.042Z      42.0  node n1: its own word rules again");
@@ -322,3 +341,4 @@ fn ages_are_told_in_the_unit_that_fits() {
 }
 
 mod bad_input;
+mod operating;

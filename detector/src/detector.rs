@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vouch_types::event::ManagerNote;
-use vouch_types::{LogIndex, ManagerId, Moment, NodeId, Nonce, Term, Timing, VmId, WatcherId};
+use vouch_types::{
+    IncidentScope, IncidentWord, LogIndex, ManagerId, Moment, NodeId, Nonce, Term, Timing, VmId, WatcherId,
+};
 
 use crate::asks::Asks;
+use crate::incidents::PendingIncident;
+use crate::judge::group::Groups;
 use crate::node_track::{NodeTrack, Phase};
 use crate::silence::Listening;
-use crate::vm_track::VmTrack;
+use crate::vm_table::VmTable;
 use crate::watcher_track::WatcherTrack;
-use crate::{Effect, Event, Inventory, Settlement};
+use crate::{Effect, Event, Settlement};
 
 /// Where the one proposal stands that may be under way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,7 +23,7 @@ pub(crate) enum Proposing {
     Idle,
     /// One is.
     UnderWay,
-    /// One was committed at this index; the inventory that shows it has not come yet.
+    /// One was committed at this index; the records that show it have not come yet.
     Awaiting(LogIndex),
 }
 
@@ -34,12 +38,22 @@ pub struct Detector {
     pub(crate) index: LogIndex,
     pub(crate) managers: BTreeMap<ManagerId, Option<Moment>>,
     pub(crate) nodes: BTreeMap<NodeId, NodeTrack>,
-    pub(crate) vms: BTreeMap<VmId, VmTrack>,
+    pub(crate) vms: VmTable,
     pub(crate) watchers: BTreeMap<WatcherId, WatcherTrack>,
     pub(crate) recorded_notes: Vec<ManagerNote>,
+    pub(crate) recorded_incidents: BTreeMap<IncidentScope, IncidentWord>,
+    pub(crate) pending_incidents: BTreeMap<IncidentScope, PendingIncident>,
+    /// What nodes share that is broken, as of the last whole pass.
+    pub(crate) groups: Groups,
     pub(crate) proposing: Proposing,
-    /// VMs whose evidence has changed since they were last judged.
-    pub(crate) dirty: BTreeSet<VmId>,
+    /// VMs whose evidence has changed since they were last judged, each once.
+    pub(crate) dirty: Vec<VmId>,
+    /// VMs whose judgement time alone can change.
+    pub(crate) restless: BTreeSet<VmId>,
+    /// VMs that their nodes say are paused by an I/O error.
+    pub(crate) io_paused: BTreeSet<VmId>,
+    /// VMs that a node claims which does not own them.
+    pub(crate) claimed: BTreeSet<VmId>,
     /// Nodes whose paths may have changed since they were last judged.
     pub(crate) touched: BTreeSet<NodeId>,
     /// Everything is to be looked at: time passed, or the records changed.
@@ -60,11 +74,17 @@ impl Detector {
             index: LogIndex::default(),
             managers: BTreeMap::new(),
             nodes: BTreeMap::new(),
-            vms: BTreeMap::new(),
+            vms: VmTable::default(),
             watchers: BTreeMap::new(),
             recorded_notes: Vec::new(),
+            recorded_incidents: BTreeMap::new(),
+            pending_incidents: BTreeMap::new(),
+            groups: Groups::default(),
             proposing: Proposing::Idle,
-            dirty: BTreeSet::new(),
+            dirty: Vec::new(),
+            restless: BTreeSet::new(),
+            io_paused: BTreeSet::new(),
+            claimed: BTreeSet::new(),
             touched: BTreeSet::new(),
             whole_pass: false,
             effects: Vec::new(),
@@ -76,31 +96,45 @@ impl Detector {
     pub fn handle(&mut self, now: Moment, event: Event) -> Vec<Effect> {
         // Half a window without a call: this manager stalled, and its own silence proves nothing.
         self.listening.note(now, self.timing.window / 2);
-        let records =
-            matches!(event, Event::InventoryChanged(_) | Event::LeadershipChanged { .. } | Event::ProposalSettled(_));
-        self.whole_pass |= records || event == Event::Ticked;
-        match event {
-            Event::Ticked => self.advance_all(now),
-            other => self.take(now, other),
+        let ticked = event == Event::Ticked;
+        self.take(now, event);
+        if ticked {
+            self.whole_pass = true;
+            self.advance_all(now);
         }
-        self.judge_dirty(now);
+        self.look_into(now);
         self.propose(now);
         std::mem::take(&mut self.effects)
     }
 
     /// Returns how many messages were about things that are not recorded, or beyond a limit.
     pub fn dropped(&self) -> u64 {
-        self.dropped + self.vms.values().map(|vm| vm.refused).sum::<u64>()
+        self.dropped + self.vms.iter().map(|vm| u64::from(vm.refused)).sum::<u64>()
+    }
+
+    /// Returns how many VMs are recorded.
+    pub fn vms(&self) -> usize {
+        self.vms.len()
     }
 
     fn take(&mut self, now: Moment, event: Event) {
         match event {
             Event::Ticked => {}
             Event::InventoryChanged(inventory) => self.take_inventory(now, inventory),
+            Event::RecordsChanged(records) => self.take_records(now, records),
             Event::LeadershipChanged { leads } => self.take_leadership(now, leads),
             Event::ManagerHeard { manager, begun } => {
                 if let Some(heard) = self.managers.get_mut(&manager) {
                     *heard = (*heard).max(Some(begun));
+                }
+            }
+            Event::LinkMeasured(measure) => {
+                let node = measure.node.clone();
+                // A manager that is not of the membership hears nothing for this one.
+                if self.managers.contains_key(&measure.manager) {
+                    self.with_node(now, &node, |track| track.measure(&measure));
+                } else {
+                    self.dropped += 1;
                 }
             }
             Event::NodeStreamChanged { manager, node, change } => {
@@ -120,12 +154,11 @@ impl Detector {
                     None => self.dropped += 1,
                 }
             }
-            Event::LinkMeasured(_) => {}
             Event::Observed(seen) => self.take_observation(seen),
             Event::RelayObserved(mut seen) => {
                 seen.begun = self.begun_of(seen.begun, seen.asked, seen.watcher);
                 let node = seen.node.clone();
-                self.with_node(now, &node, |track| track.answer(&seen));
+                self.with_node(now, &node, |track| track.answer(seen));
             }
             Event::OthersUnchanged { watcher, assignment, begun } => {
                 if let Some(track) = self.watchers.get_mut(&watcher) {
@@ -134,15 +167,18 @@ impl Detector {
             }
             Event::AskAnswered { watcher, nonce } => self.close_ask(now, watcher, nonce),
             Event::CheckRequested { vm } => self.ask_about_vm(now, vm),
-            Event::ProposalSettled(settlement) => {
-                self.proposing = match settlement {
-                    Settlement::Committed(index) if index > self.index => Proposing::Awaiting(index),
-                    Settlement::Committed(_) | Settlement::Failed => Proposing::Idle,
-                };
-                if settlement == Settlement::Failed {
-                    self.dirty.extend(self.vms.keys().copied());
-                }
-            }
+            Event::ProposalSettled(settlement) => self.take_settlement(settlement),
+        }
+    }
+
+    fn take_settlement(&mut self, settlement: Settlement) {
+        self.whole_pass = true;
+        self.proposing = match settlement {
+            Settlement::Committed(index) if index > self.index => Proposing::Awaiting(index),
+            Settlement::Committed(_) | Settlement::Failed => Proposing::Idle,
+        };
+        if settlement == Settlement::Failed {
+            self.all_dirty();
         }
     }
 
@@ -162,12 +198,30 @@ impl Detector {
         }
     }
 
+    /// Has a VM judged at the end of this call, or when no proposal is under way.
+    pub(crate) fn mark(&mut self, id: VmId) {
+        if let Some(vm) = self.vms.get_mut(&id)
+            && !vm.is_dirty
+        {
+            vm.is_dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    pub(crate) fn all_dirty(&mut self) {
+        for vm in self.vms.iter_mut().filter(|vm| !vm.is_dirty) {
+            vm.is_dirty = true;
+            self.dirty.push(vm.entry.vm);
+        }
+    }
+
     fn take_leadership(&mut self, now: Moment, leads: Option<Term>) {
         if self.leads == leads {
             return;
         }
         self.leads = leads;
         self.proposing = Proposing::Idle;
+        self.whole_pass = true;
         if leads.is_none() {
             return;
         }
@@ -177,67 +231,7 @@ impl Detector {
                 track.phase = Phase::Suspect { since: now, open: BTreeSet::new(), deadline: None };
             }
         }
-        self.dirty.extend(self.vms.keys().copied());
+        self.all_dirty();
         self.advance_all(now);
-    }
-
-    fn take_inventory(&mut self, now: Moment, inventory: Inventory) {
-        if inventory.index < self.index {
-            return;
-        }
-        self.index = inventory.index;
-        if matches!(self.proposing, Proposing::Awaiting(index) if index <= self.index) {
-            self.proposing = Proposing::Idle;
-            self.dirty.extend(self.vms.keys().copied());
-        }
-        self.recorded_notes = inventory.manager_notes;
-        self.managers = inventory.managers.iter().map(|m| (*m, self.managers.get(m).copied().flatten())).collect();
-        let managers = &self.managers;
-
-        let mut nodes = std::mem::take(&mut self.nodes);
-        for entry in inventory.nodes {
-            let mut track = nodes.remove(&entry.node).unwrap_or_else(|| NodeTrack::new(entry.clone(), now));
-            track.entry = entry;
-            track.vms.clear();
-            track.keep_managers(|m| managers.contains_key(&m));
-            self.nodes.insert(track.entry.node.clone(), track);
-        }
-
-        let mut watchers = std::mem::take(&mut self.watchers);
-        for entry in inventory.watchers {
-            let mut track = watchers.remove(&entry.watcher).unwrap_or_else(|| WatcherTrack::new(entry.clone(), now));
-            if track.entry.life != entry.life {
-                track.live_since = now;
-            }
-            track.entry = entry;
-            self.watchers.insert(track.entry.watcher, track);
-        }
-
-        let mut vms = std::mem::take(&mut self.vms);
-        for entry in inventory.vms {
-            if let Some(node) = self.nodes.get_mut(&entry.node) {
-                node.vms.insert(entry.vm);
-            }
-            let known = vms.remove(&entry.vm);
-            let changed = known.as_ref().is_none_or(|track| track.entry != entry);
-            let mut track = known.unwrap_or_else(|| VmTrack::new(entry.clone()));
-            if changed {
-                self.dirty.insert(entry.vm);
-                if track.entry.generation != entry.generation || track.entry.node != entry.node {
-                    // Another owner, another generation: what was said of the old one proves nothing of the new.
-                    track.word = None;
-                    track.statement = None;
-                }
-                track.entry = entry;
-            }
-            let watchers = &self.watchers;
-            track.checks.retain(|key, _| watchers.contains_key(&key.0));
-            self.vms.insert(track.entry.vm, track);
-        }
-        let (vms, watchers) = (&self.vms, &self.watchers);
-        self.dirty.retain(|vm| vms.contains_key(vm));
-        for node in self.nodes.values_mut() {
-            node.relay.retain(|watcher, _| watchers.contains_key(watcher));
-        }
     }
 }

@@ -21,6 +21,15 @@ pub enum Effect {
     Schedule(Moment),
 }
 
+/// What an ask may cost: bursts are light.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Weight {
+    /// Ping, connect and relay only, where a VM has any of those.
+    Light,
+    /// Every probe of the VM.
+    Full,
+}
+
 /// A request to a watcher (M3).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ask {
@@ -28,6 +37,8 @@ pub struct Ask {
     pub watcher: WatcherId,
     /// Ties the answer to it; unique within this manager's process, and rising.
     pub nonce: Nonce,
+    /// What the watcher may spend on it.
+    pub weight: Weight,
     /// How long the watcher has.
     pub deadline: Duration,
     /// Nodes whose relay is to be asked.

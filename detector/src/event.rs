@@ -19,6 +19,8 @@ use vouch_types::{
 pub enum Event {
     /// The replicated records changed (or were loaded): the whole of them as they are now.
     InventoryChanged(Inventory),
+    /// Some of the replicated records changed.
+    RecordsChanged(Records),
     /// This manager became the leader of this term, or stopped to be.
     LeadershipChanged {
         /// The term that it leads in; `None` when it does not lead.
@@ -234,6 +236,31 @@ pub struct Inventory {
     pub manager_notes: Vec<ManagerNote>,
     /// The incidents that are open.
     pub incidents: Vec<OpenIncident>,
+}
+
+/// What changed of the replicated records, in id order.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Records {
+    /// The log index that they show.
+    pub index: LogIndex,
+    /// All managers of the membership, when it changed.
+    pub managers: Option<Vec<ManagerId>>,
+    /// Nodes that were put.
+    pub nodes: Vec<NodeEntry>,
+    /// Nodes that are gone.
+    pub removed_nodes: Vec<NodeId>,
+    /// VMs that were put.
+    pub vms: Vec<VmEntry>,
+    /// VMs that are gone.
+    pub removed_vms: Vec<VmId>,
+    /// Watchers that were put.
+    pub watchers: Vec<WatcherEntry>,
+    /// Watchers that are gone.
+    pub removed_watchers: Vec<WatcherId>,
+    /// What managers cannot hear, when that changed.
+    pub manager_notes: Option<Vec<ManagerNote>>,
+    /// All open incidents, when any changed.
+    pub incidents: Option<Vec<OpenIncident>>,
 }
 
 /// An incident that is open.

@@ -1,14 +1,25 @@
 //! Takes the words of nodes and watchers into evidence. Nothing is judged here.
 
-use vouch_types::{HypervisorState, Moment, Observation, Statement, WatcherId};
+use std::collections::BTreeSet;
+
+use vouch_types::{HypervisorState, Moment, NodeId, Observation, PauseReason, Statement, VmId, WatcherId};
 
 use crate::node_track::ReportKey;
 use crate::watcher_track::WatcherProcess;
-use crate::{Detector, NodeReport};
+use crate::{Detector, NodeReport, VmWord};
 
 impl Detector {
     pub(crate) fn take_report(&mut self, now: Moment, report: NodeReport) {
-        let Some(track) = self.nodes.get_mut(&report.node) else { return };
+        if !self.managers.contains_key(&report.manager) {
+            self.dropped += 1;
+            return;
+        }
+        let Some(track) = self.nodes.get_mut(&report.node) else {
+            self.dropped += 1;
+            return;
+        };
+        // A moment that has not come yet is no moment of this clock.
+        let begun = report.begun.min(now);
         let key = ReportKey { boot: report.boot, incarnation: report.incarnation, sequence: report.sequence };
         let stale = track
             .report
@@ -17,35 +28,38 @@ impl Detector {
             return;
         }
         // The same report comes over several streams and managers: each of them is a path that was heard.
-        track.hear(report.manager, report.begun);
-        let begun = track.report.map_or(report.begun, |(_, known)| known.max(report.begun));
-        track.report = Some((key, begun));
-        let owned = track.vms.clone();
-        let node = report.node.clone();
-        for word in report.vms {
-            // A node speaks only for VMs that it owns.
-            let Some(vm) = owned.contains(&word.vm).then(|| self.vms.get_mut(&word.vm)).flatten() else { continue };
-            let told = word.generation.get();
-            if told != 0 && word.generation != vm.entry.generation {
-                continue;
-            }
-            // A monitor that has not answered yet says nothing; one that answered before and is silent now does.
-            let answered = vm.word.as_ref().is_some_and(|(known, _)| known.start == word.start);
-            if word.state == HypervisorState::Unknown && !answered {
-                continue;
-            }
-            self.dirty.insert(word.vm);
-            vm.word = Some((word, report.begun));
-        }
+        track.hear(report.manager, begun);
+        let read = track.report.map_or(begun, |(_, known)| known.max(begun));
+        track.report = Some((key, read));
+        let service_changed = track.hypervisor != report.hypervisor;
+        track.hypervisor = report.hypervisor;
         if !report.full {
             // VMs that did not change are as they were, and read again just now.
-            for id in &owned {
-                if let Some((_, read)) = self.vms.get_mut(id).and_then(|vm| vm.word.as_mut()) {
-                    *read = (*read).max(report.begun);
+            track.others_read = track.others_read.max(begun);
+        }
+        let local_watchers = track.local_watchers.clone();
+        let node = report.node.clone();
+        let named: BTreeSet<VmId> =
+            if report.full { report.vms.iter().map(|word| word.vm).collect() } else { BTreeSet::new() };
+        for word in report.vms {
+            self.take_word(now, &node, word, begun);
+        }
+        if report.full {
+            // What a full report does not name is not on the node, as far as it says.
+            for id in self.claimed.clone() {
+                if !named.contains(&id)
+                    && let Some(vm) = self.vms.get_mut(&id)
+                {
+                    vm.claims.retain(|claim| claim.node != node);
+                    self.mark(id);
                 }
             }
         }
-        for track in self.watchers.values_mut().filter(|w| w.entry.node == node) {
+        if service_changed {
+            self.dirty_node(&node);
+        }
+        for id in &local_watchers {
+            let Some(track) = self.watchers.get_mut(id) else { continue };
             let told = report.watchers.iter().find(|(watcher, _)| *watcher == track.entry.watcher);
             track.process = told.map(|(_, state)| match state {
                 HypervisorState::Gone(_) | HypervisorState::Stopped => WatcherProcess::Gone,
@@ -57,6 +71,40 @@ impl Detector {
             });
         }
         self.advance_node(now, &node);
+    }
+
+    fn take_word(&mut self, now: Moment, node: &NodeId, word: VmWord, begun: Moment) {
+        let id = word.vm;
+        let Some(vm) = self.vms.get_mut(&id) else {
+            self.dropped += 1;
+            return;
+        };
+        if vm.entry.node != *node {
+            // A node speaks only for VMs that it owns: another one's word is a claim, and no more.
+            vm.claim(node, word, begun, now);
+            self.claimed.insert(id);
+            self.mark(id);
+            return;
+        }
+        let told = word.generation.get();
+        if told != 0 && word.generation != vm.entry.generation {
+            return;
+        }
+        // A monitor that has not answered yet says nothing; one that answered before and is silent now does.
+        let answered = vm.word.as_ref().is_some_and(|(known, _)| known.start == word.start);
+        if word.state == HypervisorState::Unknown && !answered {
+            return;
+        }
+        if word.state == HypervisorState::Paused(PauseReason::IoError) {
+            self.io_paused.insert(id);
+        } else {
+            self.io_paused.remove(&id);
+        }
+        let unchanged = vm.word.as_ref().is_some_and(|(known, _)| *known == word);
+        vm.hear(word, begun, now);
+        if !unchanged {
+            self.mark(id);
+        }
     }
 
     pub(crate) fn take_statement(&mut self, watcher: WatcherId, statement: Statement, begun: Moment) {
@@ -77,20 +125,24 @@ impl Detector {
         }
         let id = statement.vm;
         if vm.state(statement, begun, watcher) {
-            self.dirty.insert(id);
+            self.mark(id);
         }
     }
 
     pub(crate) fn take_observation(&mut self, mut seen: Observation) {
         seen.begun = self.begun_of(seen.begun, seen.asked, seen.watcher);
-        let watched = self.watchers.get(&seen.watcher).is_some_and(|w| w.entry.vms.contains(&seen.vm));
-        if !watched {
+        let (id, watcher) = (seen.vm, seen.watcher);
+        let slack = self.timing.window / 2;
+        let Some(vm) = self.vms.get_mut(&id) else {
+            self.dropped += 1;
+            return;
+        };
+        if !vm.observers.contains(&watcher) {
+            self.dropped += 1;
             return;
         }
-        if let Some(vm) = self.vms.get_mut(&seen.vm) {
-            let id = seen.vm;
-            vm.see(seen, self.timing.window / 2);
-            self.dirty.insert(id);
+        if vm.see(seen, slack) {
+            self.mark(id);
         }
     }
 }

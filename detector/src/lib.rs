@@ -10,25 +10,38 @@
 //! ```
 
 mod asks;
+mod check;
+mod coverage;
 mod detector;
 pub mod effect;
 pub mod event;
+mod evidence;
+mod groups;
+mod incidents;
 mod intake;
 mod judge;
+mod link_track;
+mod loss;
 mod node_track;
+mod path_changes;
 mod paths;
+mod placements;
+mod records;
 mod silence;
+mod suspicion;
 mod verdicts;
 pub mod view;
+mod vm_table;
 mod vm_track;
 mod watcher_track;
 
 pub use detector::Detector;
-pub use effect::{Ask, Effect, Proposal};
+pub use effect::{Ask, Effect, Proposal, Weight};
 pub use event::{
-    Event, Inventory, LinkMeasure, NodeEntry, NodeReport, OpenIncident, ServiceWord, Settlement, StreamChange, VmEntry,
-    VmWord, WatcherEntry,
+    Event, Inventory, LinkMeasure, NodeEntry, NodeReport, OpenIncident, Records, ServiceWord, Settlement, StreamChange,
+    VmEntry, VmWord, WatcherEntry,
 };
 pub use paths::ASK_VMS_MAX;
+pub use suspicion::SUSPECTS_MAX;
 pub use view::{CheckView, VmEvidence};
-pub use vm_track::{OBSERVERS_MAX, PROBES_MAX};
+pub use vm_track::{CLAIMS_MAX, OBSERVERS_MAX, PROBES_MAX};

@@ -11,11 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use vouch_types::{
-    BootId, Fault, Incarnation, ManagerId, Moment, Nonce, RelayObservation, RelayOutcome, Sequence, Timing, VmId,
-    WatcherId,
+    BootId, Fault, Incarnation, ManagerId, Moment, Network, Nonce, RelayObservation, RelayOutcome, Sequence, Timing,
+    VmId, WatcherId,
 };
 
-use crate::{NodeEntry, StreamChange};
+use crate::link_track::LinkTracks;
+use crate::{LinkMeasure, NodeEntry, ServiceWord, StreamChange};
 
 /// Hand-backs that are told as recoveries within [`FLAP_WINDOW`]; more are flapping.
 pub(crate) const RECOVERIES_MAX: usize = 2;
@@ -46,14 +47,15 @@ pub(crate) enum Phase {
 }
 
 /// How one manager hears the node.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Hearing {
     begun: Option<Moment>,
     stream: Option<StreamChange>,
+    links: LinkTracks,
 }
 
 /// What one watcher's questions to the relay came to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RelayTrack {
     /// The last outcome.
     pub outcome: RelayOutcome,
@@ -61,15 +63,26 @@ pub(crate) struct RelayTrack {
     pub begun: Moment,
     /// When the last question began that the relay answered.
     pub reached: Option<Moment>,
+    /// Managers that the node's agent heard then.
+    pub hears: Vec<ManagerId>,
 }
 
-/// A change of path faults that has to last before it is told.
+/// Something that has to last before it is told.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Candidate {
     /// The faults that would be told.
     pub faults: Vec<Fault>,
     /// Since when they have been the judgement.
     pub since: Moment,
+}
+
+/// Per mille that the paths to a node lose over one network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PathLoss {
+    /// Of the best path: what all of them share.
+    pub least: u16,
+    /// Of all paths and directions.
+    pub mean: u16,
 }
 
 /// Position of a report: node boot, agent incarnation, sequence.
@@ -87,16 +100,30 @@ pub(crate) struct NodeTrack {
     pub entry: NodeEntry,
     /// The VMs that it owns.
     pub vms: BTreeSet<VmId>,
+    /// The watchers on it.
+    pub local_watchers: BTreeSet<WatcherId>,
+    /// The watchers elsewhere that watch a VM of it.
+    pub remote_watchers: BTreeSet<WatcherId>,
     /// Where its direct path stands.
     pub phase: Phase,
     /// The last report.
     pub report: Option<(ReportKey, Moment)>,
+    /// When its hypervisor was read, at the latest, for a report of changes: all that it did not name was as before.
+    pub others_read: Moment,
+    /// Whether its hypervisor service answers its agent.
+    pub hypervisor: ServiceWord,
     /// Per watcher, what its relay answered.
     pub relay: BTreeMap<WatcherId, RelayTrack>,
-    /// A judgement that has not lasted yet.
+    /// A judgement on its paths that has not lasted yet.
     pub candidate: Option<Candidate>,
+    /// Whether its uplink to the service network is judged to be dead, and since when.
+    pub service_cut: Option<Moment>,
+    /// When VMs of it were last looked into for what they share.
+    pub sampled: Option<Moment>,
     /// When its own word last ruled again, the latest last; at most [`RECOVERIES_MAX`] + 1.
     pub recoveries: Vec<Moment>,
+    /// When its fence proof was first seen here: what was seen before it does not contradict it.
+    pub fenced: Option<Moment>,
     hearing: BTreeMap<ManagerId, Hearing>,
     known_since: Moment,
 }
@@ -106,18 +133,25 @@ impl NodeTrack {
         Self {
             entry,
             vms: BTreeSet::new(),
+            local_watchers: BTreeSet::new(),
+            remote_watchers: BTreeSet::new(),
             phase: Phase::Direct,
             report: None,
+            others_read: Moment::ZERO,
+            hypervisor: ServiceWord::Answering,
             relay: BTreeMap::new(),
             candidate: None,
+            service_cut: None,
+            sampled: None,
             recoveries: Vec::new(),
+            fenced: None,
             hearing: BTreeMap::new(),
             known_since: now,
         }
     }
 
     fn hearing(&mut self, by: ManagerId) -> &mut Hearing {
-        self.hearing.entry(by).or_insert(Hearing { begun: None, stream: None })
+        self.hearing.entry(by).or_default()
     }
 
     /// Takes a word of it, heard by `by`.
@@ -126,13 +160,18 @@ impl NodeTrack {
         hearing.begun = hearing.begun.max(Some(begun));
     }
 
+    /// Takes what heartbeats say of its path to a manager.
+    pub fn measure(&mut self, measure: &LinkMeasure) {
+        self.hearing(measure.manager).links.take(measure);
+    }
+
     /// Takes what happened to its stream to `by`.
     pub fn stream(&mut self, by: ManagerId, change: StreamChange) {
         self.hearing(by).stream = Some(change);
     }
 
     /// Takes the outcome of one question to its relay; older ones than the last of that watcher count for nothing.
-    pub fn answer(&mut self, seen: &RelayObservation) {
+    pub fn answer(&mut self, seen: RelayObservation) {
         let reached = (seen.outcome == RelayOutcome::Reached).then_some(seen.begun);
         match self.relay.get_mut(&seen.watcher) {
             Some(track) => {
@@ -140,22 +179,31 @@ impl NodeTrack {
                 if seen.begun >= track.begun {
                     track.outcome = seen.outcome;
                     track.begun = seen.begun;
+                    track.hears = seen.hears;
                 }
             }
             None => {
-                self.relay.insert(seen.watcher, RelayTrack { outcome: seen.outcome, begun: seen.begun, reached });
+                let track = RelayTrack { outcome: seen.outcome, begun: seen.begun, reached, hears: seen.hears };
+                self.relay.insert(seen.watcher, track);
             }
         }
     }
 
-    /// Returns when any manager of the membership last heard it.
+    /// Returns when any manager of the membership last heard it: its reports, or heartbeats of an agent that reads its
+    /// hypervisor.
     pub fn last_direct(&self) -> Option<Moment> {
-        self.hearing.values().filter_map(|h| h.begun).max()
+        self.hearing.values().filter_map(|h| h.begun.max(h.links.read())).max()
+    }
+
+    /// Returns when its hypervisor was read that its newest report tells of, by any manager; for none, when it became
+    /// known.
+    pub fn last_word(&self) -> Moment {
+        self.hearing.values().filter_map(|h| h.begun).max().unwrap_or(self.known_since).max(self.known_since)
     }
 
     /// Returns when `manager` last heard it.
     pub fn last_heard_by(&self, manager: ManagerId) -> Option<Moment> {
-        self.hearing.get(&manager).and_then(|h| h.begun)
+        self.hearing.get(&manager).and_then(|h| h.begun.max(h.links.read()))
     }
 
     /// Returns when its silence began, for one that was never heard: when it became known.
@@ -168,10 +216,35 @@ impl NodeTrack {
         now.since(self.known_since) < age
     }
 
-    /// Returns whether every stream that it ever had here is gone.
-    pub fn streams_lost(&self) -> bool {
+    /// Returns whether every stream that it ever had here is gone, and no heartbeat came since.
+    pub fn streams_lost(&self, now: Moment, timing: &Timing) -> bool {
         let mut streams = self.hearing.values().filter_map(|h| h.stream).peekable();
-        streams.peek().is_some() && streams.all(|s| s != StreamChange::Opened)
+        let gone = streams.peek().is_some() && streams.all(|s| s != StreamChange::Opened);
+        let beats = |h: &Hearing| Network::ALL.iter().filter_map(|n| h.links.on(*n).heard).max();
+        let beat = self.hearing.values().filter_map(beats).max();
+        gone && beat.is_none_or(|at| now.since(at) > timing.heartbeat_interval * 2)
+    }
+
+    /// Returns the managers that hear it while it does not hear them.
+    pub fn deaf_to(&self, now: Moment) -> Vec<ManagerId> {
+        let deaf = |h: &Hearing| {
+            let over = |n: &Network| h.links.on(*n).is_heard(now);
+            let heard: Vec<_> = Network::ALL.iter().filter(|n| over(n)).collect();
+            !heard.is_empty() && heard.iter().all(|n| h.links.on(**n).is_deaf(now))
+        };
+        self.hearing.iter().filter(|(_, h)| deaf(h)).map(|(m, _)| *m).collect()
+    }
+
+    /// Returns what all its measured paths over `network` lose; `None` while no heartbeat comes over it.
+    pub fn loss_on(&self, network: Network, now: Moment) -> Option<PathLoss> {
+        let (mut least, mut sum, mut count) = (u16::MAX, 0_u32, 0_u32);
+        for link in self.hearing.values().map(|h| h.links.on(network)).filter(|link| link.is_heard(now)) {
+            least = least.min(link.loss());
+            sum += u32::from(link.loss_in) + u32::from(link.loss_out);
+            count += 2;
+        }
+        let mean = u16::try_from(sum.checked_div(count)?).unwrap_or(u16::MAX);
+        Some(PathLoss { least, mean })
     }
 
     /// Forgets managers that left.

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use vouch_types::{Moment, Network, NodeId, Nonce, VmId, WatcherId, WatcherLife};
+use vouch_types::{Moment, Network, NodeId, Nonce, RelayOutcome, VmId, WatcherId, WatcherLife};
 
 use crate::asks::OpenAsk;
+use crate::judge::guest::{Class, class};
 use crate::judge::path::PathWitness;
 use crate::node_track::{NodeTrack, Phase};
-use crate::{Ask, Detector, Effect};
+use crate::{Ask, Detector, Effect, Weight};
 
 /// The most VMs that one ask names.
 pub const ASK_VMS_MAX: usize = 64;
@@ -22,7 +23,9 @@ impl Detector {
             self.advance_node(now, node);
         }
         self.asks.forget_before(now - self.timing.window * 4);
-        self.mark_suspicious();
+        for id in self.restless.clone() {
+            self.mark(id);
+        }
     }
 
     /// Moves the phase of one node's path as far as it goes now.
@@ -30,10 +33,15 @@ impl Detector {
         let (leads, may_judge) = (self.leads.is_some(), self.listening.covers(now, self.timing.window));
         let suspect_after = self.timing.suspect_after();
         let early = suspect_after * 2 / 3;
+        let word_late = self.timing.lost_after;
         let Some(track) = self.nodes.get_mut(node) else { return };
         self.touched.insert(node.clone());
-        let age = now.since(track.silent_since().max(self.listening.since()));
-        let lost = track.streams_lost();
+        // Heartbeats show a living agent; what it says of its VMs comes by stream, and a stream may stall for a while.
+        let word_age = now.since(track.last_word().max(self.listening.since()));
+        let stalled = track.report.is_some() && word_age >= word_late;
+        let silence = now.since(track.silent_since().max(self.listening.since()));
+        let age = if stalled { silence.max(word_age) } else { silence };
+        let lost = track.streams_lost(now, &self.timing);
         match &track.phase {
             Phase::Direct => {
                 if lost || age >= early {
@@ -42,7 +50,7 @@ impl Detector {
                 }
             }
             Phase::Suspect { since, open, deadline } => {
-                let word_since = track.last_direct().is_some_and(|at| at >= *since);
+                let word_since = !stalled && track.last_direct().is_some_and(|at| at >= *since);
                 let answered = match deadline {
                     Some(deadline) => open.is_empty() || now >= *deadline,
                     None => !leads,
@@ -79,10 +87,9 @@ impl Detector {
         }
     }
 
-    fn dirty_node(&mut self, node: &NodeId) {
-        if let Some(track) = self.nodes.get(node) {
-            self.dirty.extend(track.vms.iter().copied());
-        }
+    pub(crate) fn dirty_node(&mut self, node: &NodeId) {
+        let vms: Vec<_> = self.nodes.get(node).map(|track| track.vms.iter().copied().collect()).unwrap_or_default();
+        vms.into_iter().for_each(|vm| self.mark(vm));
     }
 
     fn ask_about_node(&mut self, now: Moment, node: &NodeId) {
@@ -99,42 +106,37 @@ impl Detector {
     /// Asks the watchers on the node and some elsewhere; returns the nonces.
     fn ask_watchers(&mut self, now: Moment, node: &NodeId) -> BTreeSet<Nonce> {
         let Some(track) = self.nodes.get(node) else { return BTreeSet::new() };
+        let live = |id: &&WatcherId| self.watchers.get(id).is_some_and(|w| w.entry.life == WatcherLife::Live);
+        let local = track.local_watchers.iter().filter(live);
+        let remote = track.remote_watchers.iter().filter(live).take(REMOTE_WITNESSES_MAX);
         let mut plan: Vec<(WatcherId, Vec<VmId>)> = Vec::new();
-        let mut remote = 0;
-        for (id, watcher) in &self.watchers {
-            if watcher.entry.life != WatcherLife::Live {
-                continue;
-            }
-            let vms: Vec<_> =
-                watcher.entry.vms.iter().copied().filter(|vm| track.vms.contains(vm)).take(ASK_VMS_MAX).collect();
-            let local = watcher.entry.node == *node;
-            if local || (!vms.is_empty() && remote < REMOTE_WITNESSES_MAX) {
-                remote += usize::from(!local);
-                plan.push((*id, vms));
-            }
+        for id in local.chain(remote) {
+            let watched = |vm: &VmId| self.vms.get(vm).is_some_and(|vm| vm.observers.contains(id));
+            plan.push((*id, track.vms.iter().copied().filter(watched).take(ASK_VMS_MAX).collect()));
         }
-        plan.into_iter().map(|(watcher, vms)| self.ask(now, watcher, vec![node.clone()], vms)).collect()
+        plan.into_iter().map(|(watcher, vms)| self.ask(now, watcher, Weight::Light, vec![node.clone()], vms)).collect()
     }
 
     /// Asks every watcher of a VM about it and about its node's relay.
     pub(crate) fn ask_about_vm(&mut self, now: Moment, vm: VmId) {
         let Some(track) = self.vms.get(&vm) else { return };
         let node = track.entry.node.clone();
-        for watcher in self.watchers_of(vm) {
-            self.ask(now, watcher, vec![node.clone()], vec![vm]);
+        for watcher in self.watchers_of(track) {
+            self.ask(now, watcher, Weight::Full, vec![node.clone()], vec![vm]);
         }
     }
 
-    /// Returns the live watchers of a VM, in order.
-    pub(crate) fn watchers_of(&self, vm: VmId) -> Vec<WatcherId> {
-        let live = self.watchers.iter().filter(|(_, w)| w.entry.life == WatcherLife::Live);
-        live.filter(|(_, w)| w.entry.vms.contains(&vm)).map(|(id, _)| *id).collect()
-    }
-
-    pub(crate) fn ask(&mut self, now: Moment, watcher: WatcherId, nodes: Vec<NodeId>, vms: Vec<VmId>) -> Nonce {
+    pub(crate) fn ask(
+        &mut self,
+        now: Moment,
+        watcher: WatcherId,
+        weight: Weight,
+        nodes: Vec<NodeId>,
+        vms: Vec<VmId>,
+    ) -> Nonce {
         let nonce = self.asks.open(OpenAsk { watcher, node: nodes.first().cloned(), at: now });
         let deadline = self.timing.ask_deadline;
-        self.effects.push(Effect::Ask(Ask { watcher, nonce, deadline, nodes, vms }));
+        self.effects.push(Effect::Ask(Ask { watcher, nonce, weight, deadline, nodes, vms }));
         nonce
     }
 
@@ -154,29 +156,30 @@ impl Detector {
         let since = floor.max(now - self.timing.window);
         let heard_since = since - self.timing.tick_interval * 2;
         let mut out = Vec::new();
-        for (id, watcher) in &self.watchers {
-            let local = watcher.entry.node == node.entry.node;
-            let concerned = local || watcher.entry.vms.iter().any(|vm| node.vms.contains(vm));
-            if watcher.entry.life != WatcherLife::Live || !concerned {
-                continue;
-            }
-            let relay = node.relay.get(id).and_then(|r| {
+        for id in node.local_watchers.union(&node.remote_watchers) {
+            let Some(watcher) = self.watchers.get(id).filter(|w| w.entry.life == WatcherLife::Live) else { continue };
+            let asked = node.relay.get(id);
+            let relay = asked.and_then(|r| {
                 let reached = r.reached.is_some_and(|at| at >= since);
-                if reached { Some(vouch_types::RelayOutcome::Reached) } else { (r.begun >= since).then_some(r.outcome) }
+                if reached { Some(RelayOutcome::Reached) } else { (r.begun >= since).then_some(r.outcome) }
             });
-            let saw_vm = node.vms.iter().filter_map(|vm| self.vms.get(vm)).any(|vm| {
-                vm.checks.iter().any(|(key, check)| {
-                    key.0 == *id && key.1 == Network::Service && self.alive_at(check).is_some_and(|at| at >= since)
+            let hears = asked.filter(|_| relay == Some(RelayOutcome::Reached)).map(|r| r.hears.clone());
+            let saw = |vm: &VmId| {
+                self.vms.get(vm).is_some_and(|vm| {
+                    let own = vm.checks.iter().filter(|c| c.watcher == *id && c.network == Network::Service);
+                    let probes = own.filter(|c| class(&c.probe) != Class::Agent);
+                    probes.into_iter().any(|c| self.alive_at(vm, c).is_some_and(|at| at >= since))
                 })
-            });
+            };
             out.push(PathWitness {
                 watcher: *id,
-                local,
+                local: watcher.entry.node == node.entry.node,
                 heard: watcher.last_heard().is_some_and(|at| at >= heard_since),
                 heard_over_management: watcher.last_heard_over(Network::Management).is_some_and(|at| at >= heard_since),
                 healthy: watcher.is_healthy_on(Network::Management),
                 relay,
-                saw_vm,
+                hears: hears.unwrap_or_default(),
+                saw_vm: node.vms.iter().any(saw),
             });
         }
         out

@@ -1,299 +1,153 @@
 //! Judges the VMs whose evidence changed, and proposes what is to be recorded.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use vouch_types::command::PathChange;
-use vouch_types::event::ManagerNote;
 use vouch_types::{
-    Cause, Digest, Fault, HypervisorState, Moment, Network, Outcome, ProbeAssignment, Source, Verdict, VerdictChange,
-    VmId, WallTime, WatcherLife,
+    Digest, HypervisorState, Moment, Network, Outcome, Pin, Progress, Verdict, VerdictChange, VmState, WallTime,
 };
 
 use crate::detector::Proposing;
-use crate::judge::guest::Check;
-use crate::judge::path::{PathJudgement, judge_path};
-use crate::judge::vm::{Base, Life, VmInputs, VmJudgement, judge_vm};
-use crate::node_track::{Candidate, NodeTrack, Phase};
-use crate::vm_track::{CheckTrack, Suspicion, VmTrack};
-use crate::watcher_track::WatcherProcess;
+use crate::judge::vm::{Base, VmInputs, VmJudgement, judge_vm};
+use crate::node_track::{NodeTrack, Phase};
+use crate::vm_track::{Boot, VmTrack};
 use crate::{Detector, Effect, Proposal};
 
-/// Rounds of asks about one suspicion; after them the ordinary schedule goes on.
-const SUSPICION_ROUNDS_MAX: u32 = 16;
-/// How many times longer than `watcher_lost_after` a watcher may be silent whose process runs.
-const SLOW_WATCHER_PATIENCE: u32 = 10;
 /// The longest reason of a verdict, in bytes.
 const REASON_MAX: usize = 256;
 
 impl Detector {
-    /// Returns when the last check began that `check`'s observer saw answered, with what it has not changed since.
-    pub(crate) fn alive_at(&self, check: &CheckTrack) -> Option<Moment> {
-        if check.last.outcome.is_sign_of_life() { Some(self.begun_now(check)) } else { check.alive }
-    }
-
-    /// Returns when the last check began that came to the outcome which stands.
-    pub(crate) fn begun_now(&self, check: &CheckTrack) -> Moment {
-        let others = self.watchers.get(&check.last.watcher).and_then(|w| w.others_begun());
-        others.map_or(check.last.begun, |others| others.max(check.last.begun))
-    }
-
-    /// Returns the checks of a VM that count now.
-    pub(crate) fn fresh_checks<'a>(&'a self, now: Moment, vm: &'a VmTrack) -> Vec<Check<'a>> {
-        let t = &self.timing;
-        let oldest = now - (t.probe_interval * 2 + t.probe_timeout + t.window);
-        let mut out = Vec::new();
-        for ((watcher, network, probe), check) in &vm.checks {
-            let Some(observer) = self.watchers.get(watcher) else { continue };
-            let begun = self.begun_now(check);
-            if observer.entry.life != WatcherLife::Live || begun < oldest {
-                continue;
-            }
-            out.push(Check {
-                watcher: *watcher,
-                from: &observer.entry.node,
-                network: *network,
-                probe,
-                outcome: check.last.outcome,
-                reason: &check.last.reason,
-                failures: check.failures(begun, t),
-                proven: vm.is_proven(*network, probe),
-                healthy: observer.is_healthy_on(*network),
-            });
-        }
-        out
-    }
-
-    fn life(&self, now: Moment, vm: &VmTrack, node: &NodeTrack) -> Life {
-        let fresh = now - self.timing.window;
-        let mut last = node.silent_since();
-        let mut seen = None;
-        // What a watcher saw before it was lost it did see; one that is retired vouches for nothing.
-        let counts = |id| {
-            let life = self.watchers.get(&id).map(|w| w.entry.life);
-            matches!(life, Some(WatcherLife::Live | WatcherLife::Lost))
-        };
-        for (key, check) in vm.checks.iter().filter(|(key, _)| counts(key.0)) {
-            if let Some(at) = self.alive_at(check) {
-                last = last.max(at);
-                if at >= fresh {
-                    seen = seen.or(Some(key.0));
-                }
-            }
-        }
-        if let Some(watcher) = seen {
-            return Life::Seen(watcher);
-        }
-        let mut lives = None;
-        for (id, relay) in node.relay.iter().filter(|(id, _)| counts(**id)) {
-            if let Some(at) = relay.reached {
-                last = last.max(at);
-                if at >= fresh {
-                    lives = lives.or(Some(*id));
-                }
-            }
-        }
-        for (id, watcher) in &self.watchers {
-            if watcher.entry.node == node.entry.node
-                && counts(*id)
-                && let Some(at) = watcher.last_heard()
-            {
-                last = last.max(at);
-                if at >= fresh {
-                    lives = lives.or(Some(*id));
-                }
-            }
-        }
-        match lives {
-            Some(watcher) => Life::NodeLives(watcher),
-            None if now.since(last.max(self.listening.since())) >= self.timing.lost_after => Life::SilentForLong,
-            None => Life::Silent,
-        }
-    }
-
-    fn base(&self, now: Moment, vm: &VmTrack, node: &NodeTrack) -> Base {
-        let floor = match node.phase {
-            // While it is only suspected, its last word still stands; but not a word from before a cut that is recorded.
-            Phase::Suspect { .. } if node.entry.path.source == Source::Watcher => return Base::None(Life::Silent),
-            Phase::Direct | Phase::Suspect { .. } => {
-                return vm.word.as_ref().map_or(Base::None(Life::Silent), |(word, _)| Base::Direct(word.state));
-            }
-            Phase::Cut { floor, .. } => floor,
-        };
-        if let Some((statement, begun, carrier)) = &vm.statement
-            && *begun >= floor
+    /// Returns whether nothing about a VM that is recorded as well can have changed: the common case, and a cheap one.
+    fn is_quiet(&self, vm: &VmTrack, node: &NodeTrack) -> bool {
+        let verdict = &vm.entry.verdict;
+        let said_well = verdict.state == VmState::Up
+            && verdict.faults.is_empty()
+            && verdict.notes.is_empty()
+            && verdict.suppressed.is_empty();
+        let word_well = vm.word.as_ref().is_some_and(|(word, _)| {
+            word.state == HypervisorState::Running && word.operation.is_none() && word.links_down.is_empty()
+        });
+        if !said_well
+            || !word_well
+            || node.phase != Phase::Direct
+            || node.service_cut.is_some()
+            || !vm.entry.maintenance.is_empty()
+            || !vm.claims.is_empty()
+            || vm.boot != Boot::Settled
+            || vm.suspicion.rounds > 0
         {
-            // That it runs is true for one window; that it ended stays true until something later is said.
-            let passing = statement.state == HypervisorState::Running;
-            if !passing || *begun >= now - self.timing.window {
-                return Base::Stated(statement.state, *carrier);
-            }
+            return false;
         }
-        Base::None(self.life(now, vm, node))
+        // A failure counts only where no other observer sees the same probe work; what works must be known to work.
+        vm.checks.iter().all(|check| match vm.counted(check) {
+            (Outcome::Up, _) => vm.is_proven(check.network, &check.probe) && self.is_pinned(vm, check),
+            (Outcome::Down, false) => vm.checks.iter().any(|other| {
+                other.network == check.network
+                    && other.probe == check.probe
+                    && other.outcome == Outcome::Up
+                    && other.watcher != check.watcher
+                    && self.watchers.get(&other.watcher).is_some_and(|w| {
+                        w.entry.life == vouch_types::WatcherLife::Live && vm.observers.contains(&other.watcher)
+                    })
+            }),
+            (Outcome::Down | Outcome::Degraded | Outcome::Unknown, _) => false,
+        })
     }
 
-    /// Returns the judgement on a VM by the evidence of now, and a digest of that evidence.
-    pub(crate) fn judge(&self, now: Moment, vm: &VmTrack) -> Option<(VmJudgement, Digest)> {
-        let node = self.nodes.get(&vm.entry.node)?;
+    fn is_pinned(&self, vm: &VmTrack, check: &crate::check::CheckTrack) -> bool {
+        check.identity.is_none()
+            || vm.entry.pins.iter().any(|pin| pin.network == check.network && pin.probe == check.probe)
+    }
+
+    /// Returns all that the judgement on a VM rests on now.
+    pub(crate) fn inputs<'a>(&'a self, now: Moment, vm: &'a VmTrack, node: &'a NodeTrack) -> VmInputs<'a> {
         let base = self.base(now, vm, node);
         let direct = matches!(base, Base::Direct(_));
-        let links_down = vm.word.as_ref().filter(|_| direct).map(|(word, _)| word.links_down.as_slice());
-        let inputs = VmInputs {
+        let word = vm.word.as_ref().map(|(word, _)| word).filter(|_| direct);
+        let stated = vm.statement.as_deref().filter(|_| matches!(base, Base::Stated(..)));
+        let progress = match (word, stated) {
+            (Some(word), _) => word.progress,
+            (None, Some((statement, ..))) => statement.progress,
+            (None, None) => Progress::Unknown,
+        };
+        VmInputs {
             recorded: &vm.entry.verdict,
             generation: vm.entry.generation,
             base,
             checks: self.fresh_checks(now, vm),
-            service_link_down: links_down.is_some_and(|down| down.contains(&Network::Service)),
+            service_link_down: word.is_some_and(|word| word.links_down.contains(&Network::Service)),
             may_judge_silence: self.listening.covers(now, self.timing.window),
-        };
-        let judgement = judge_vm(&inputs);
-        let mut text = format!("{:?}", inputs.base);
-        for c in &inputs.checks {
-            let _ = write!(text, "|{} {} {} {:?} {}", c.watcher, c.network, c.probe, c.outcome, c.reason);
+            progress,
+            operation: vm.operation().filter(|_| direct),
+            booting: self.booting(now, vm),
+            settling: vm.operation_over.is_some_and(|at| now.since(at) < self.timing.window),
+            maintenance: &vm.entry.maintenance,
+            required: vm.entry.policy.required_probes.as_deref(),
+            hypervisor_silent: node.hypervisor == crate::ServiceWord::Silent,
+            service_cut: self.service_cut_of(now, vm, node),
+            silent_with: self.scope_of_silence(now, node),
+            storage: self.storage_of(vm, node),
+            datastore: vm.entry.datastore.as_deref(),
+            fence: node.entry.fence.as_ref().filter(|_| matches!(node.phase, Phase::Cut { .. })),
+            rival: self.rival_of(now, vm, node),
+            hung_for: vm.hung_since.map(|since| now.since(since)),
+            hung_confirmed_after: self.timing.lost_after,
         }
-        Some((judgement, Digest::new(Sha256::digest(text.as_bytes()).into())))
     }
 
-    /// Looks into what is suspicious: asks its watchers again, in rounds.
-    pub(crate) fn judge_dirty(&mut self, now: Moment) {
-        if self.leads.is_none() {
-            return;
-        }
-        let round = self.timing.probe_interval / 2;
-        let mut ask = Vec::new();
-        for id in &self.dirty {
-            let Some(vm) = self.vms.get(id) else { continue };
-            let suspicious = self.judge(now, vm).is_some_and(|(j, _)| j.suspicious);
-            let due = vm.suspicion.asked.is_none_or(|at| now.since(at) >= round);
-            match (suspicious, due && vm.suspicion.rounds < SUSPICION_ROUNDS_MAX) {
-                (true, true) => ask.push((*id, true)),
-                (false, _) if vm.suspicion.rounds > 0 => ask.push((*id, false)),
-                _ => {}
-            }
-        }
-        for (id, suspicious) in ask {
+    /// Judges every VM that is marked, and puts what differs from the record into the proposal.
+    fn judge_marked(&mut self, now: Moment, proposal: &mut Proposal) {
+        let marked = std::mem::take(&mut self.dirty);
+        for id in marked {
             let Some(vm) = self.vms.get_mut(&id) else { continue };
-            if suspicious {
-                vm.suspicion = Suspicion { rounds: vm.suspicion.rounds + 1, asked: Some(now) };
-                for watcher in self.watchers_of(id) {
-                    self.ask(now, watcher, Vec::new(), vec![id]);
-                }
-            } else {
-                vm.suspicion = Suspicion::default();
-            }
-        }
-    }
-
-    /// Has VMs judged again whose judgement time alone can change: failures that go on, evidence that grows old.
-    pub(crate) fn mark_suspicious(&mut self) {
-        for (id, vm) in &self.vms {
-            let failing = vm.checks.values().any(|c| c.failing_since.is_some());
-            if failing || vm.suspicion.rounds > 0 || vm.entry.verdict.state == vouch_types::VmState::Degraded {
-                self.dirty.insert(*id);
-            }
-        }
-    }
-
-    fn path_judgement(&self, now: Moment, node: &NodeTrack) -> Option<(Source, PathJudgement)> {
-        match node.phase {
-            Phase::Direct if node.is_direct(now, &self.timing) && node.report.is_some() => {
-                let told = if node.is_flapping(now) {
-                    let fault = Fault::sure(Cause::ManagerNodePath).with_detail("flapping");
-                    PathJudgement { faults: vec![fault], reason: "the path comes and goes".to_owned() }
-                } else {
-                    PathJudgement { faults: Vec::new(), reason: "a manager hears the node again".to_owned() }
-                };
-                Some((Source::Direct, told))
-            }
-            Phase::Direct | Phase::Suspect { .. } => None,
-            Phase::Cut { floor, .. } => Some((Source::Watcher, judge_path(&self.witnesses(now, node, floor)))),
-        }
-    }
-
-    /// Returns the change of a node's paths that is to be recorded now, if any.
-    fn path_change(&mut self, now: Moment, id: &vouch_types::NodeId) -> Option<PathChange> {
-        let node = self.nodes.get(id)?;
-        let (source, judged) = self.path_judgement(now, node)?;
-        let recorded = &node.entry.path;
-        if recorded.source == source && recorded.faults == judged.faults {
-            self.nodes.get_mut(id)?.candidate = None;
-            return None;
-        }
-        // A first word is said at once; another cause for a path that stays cut has to last, or every late answer
-        // would be an event.
-        if source == Source::Watcher && recorded.source == source {
-            let since = match &node.candidate {
-                Some(c) if c.faults == judged.faults => c.since,
-                _ => now,
-            };
-            let lasted = now.since(since) >= self.timing.window;
-            self.nodes.get_mut(id)?.candidate = Some(Candidate { faults: judged.faults.clone(), since });
-            if !lasted {
-                return None;
-            }
-        }
-        let replaces = self.nodes.get(id)?.entry.path.version;
-        Some(PathChange { node: id.clone(), replaces, source, faults: judged.faults, reason: clip(judged.reason) })
-    }
-
-    fn notes(&self, now: Moment) -> Option<Vec<ManagerNote>> {
-        if !self.listening.covers(now, self.timing.window) {
-            return None;
-        }
-        let deaf_after = self.deaf_after();
-        let mut notes = Vec::new();
-        for (manager, heard) in &self.managers {
-            // One that is silent itself is not deaf, and the last that it heard is as old as the last that it said.
-            let speaks = *manager == self.own || heard.is_some_and(|at| now.since(at) < self.timing.suspect_after());
-            if !speaks {
+            vm.is_dirty = false;
+            self.restless.remove(&id);
+            let Some(vm) = self.vms.get(&id) else { continue };
+            let Some(node) = self.nodes.get(&vm.entry.node) else { continue };
+            if self.is_quiet(vm, node) {
                 continue;
             }
-            for (id, node) in &self.nodes {
-                let own = node.last_heard_by(*manager).unwrap_or_default().max(self.listening.since());
-                let deaf = node.is_direct(now, &self.timing) && now.since(own) >= deaf_after;
-                if deaf && !node.is_new(now, deaf_after) {
-                    notes.push(ManagerNote { manager: *manager, node: id.clone() });
-                }
+            self.proven(vm, proposal);
+            let inputs = self.inputs(now, vm, node);
+            let judged = judge_vm(&inputs);
+            let restless = judged.suspicious
+                || !matches!(node.phase, Phase::Direct)
+                || inputs.settling
+                || node.service_cut.is_some()
+                || vm.boot != Boot::Settled
+                || !vm.claims.is_empty()
+                || !vm.entry.verdict.notes.is_empty()
+                || matches!(judged.state, VmState::Degraded | VmState::Hung)
+                || matches!(vm.entry.verdict.state, VmState::Degraded | VmState::Hung);
+            let (suspicious, hangs) = (judged.suspicious, judged.state == VmState::Hung);
+            if !judged.says(&vm.entry.verdict) {
+                let evidence = digest_of(&inputs);
+                proposal.verdicts.push(change_of(vm, judged, evidence));
+            }
+            if restless {
+                self.restless.insert(id);
+            }
+            self.suspect(id, suspicious);
+            if let Some(vm) = self.vms.get_mut(&id) {
+                vm.hung_since = hangs.then(|| vm.hung_since.unwrap_or(now));
             }
         }
-        (notes != self.recorded_notes).then_some(notes)
     }
 
-    fn lost_watchers(&self, now: Moment) -> Vec<(vouch_types::WatcherId, String)> {
-        let may_judge = self.listening.covers(now, self.timing.window);
-        let mut lost = Vec::new();
-        for (id, watcher) in &self.watchers {
-            let entry = &watcher.entry;
-            let node_rules = self.nodes.get(&entry.node).is_some_and(|n| n.is_direct(now, &self.timing));
-            if !matches!(entry.life, WatcherLife::Placed | WatcherLife::Live) || !node_rules {
-                continue;
-            }
-            if watcher.process == Some(WatcherProcess::Gone) {
-                lost.push((*id, "its node says that its process is gone".to_owned()));
-                continue;
-            }
-            let last = watcher.last_heard().unwrap_or_default().max(watcher.live_since).max(self.listening.since());
-            // One that runs may be slow for a while, as its host is; to replace it then is more load on that host. Its
-            // word does not count meanwhile.
-            let patience = match watcher.process {
-                Some(WatcherProcess::There) => self.timing.watcher_lost_after * SLOW_WATCHER_PATIENCE,
-                Some(WatcherProcess::Gone) | None => self.timing.watcher_lost_after,
-            };
-            if entry.life == WatcherLife::Live && may_judge && now.since(last) >= patience {
-                lost.push((*id, format!("no manager has heard it for {:.1} s", now.since(last).as_secs_f64())));
-            }
-        }
-        lost
-    }
-
-    fn proven(&self, id: VmId, vm: &VmTrack, out: &mut Vec<(VmId, ProbeAssignment)>) {
+    fn proven(&self, vm: &VmTrack, proposal: &mut Proposal) {
         for p in &vm.entry.probes {
-            let worked = vm
-                .checks
-                .iter()
-                .any(|(key, check)| key.1 == p.network && key.2 == p.probe && check.last.outcome == Outcome::Up);
-            if worked && !vm.is_proven(p.network, &p.probe) {
-                out.push((id, p.clone()));
+            let mut seen = vm.checks.iter().filter(|c| c.network == p.network && c.probe == p.probe);
+            let worked = |c: &&crate::check::CheckTrack| vm.counted(c).0 == Outcome::Up;
+            let Some(check) = seen.find(worked) else { continue };
+            if !vm.is_proven(p.network, &p.probe) {
+                proposal.proven.push((vm.entry.vm, p.clone()));
+            }
+            if let Some(identity) = check.identity
+                && !self.is_pinned(vm, check)
+            {
+                let pin = Pin { probe: p.probe.clone(), network: p.network, identity };
+                proposal.pins.push((vm.entry.vm, pin));
             }
         }
     }
@@ -306,37 +160,16 @@ impl Detector {
         let mut proposal = Proposal::default();
         let whole = std::mem::take(&mut self.whole_pass);
         let touched = std::mem::take(&mut self.touched);
+        if whole {
+            self.regroup(now);
+        }
         let nodes: Vec<_> = if whole { self.nodes.keys().cloned().collect() } else { touched.into_iter().collect() };
         proposal.paths.extend(nodes.iter().filter_map(|node| self.path_change(now, node)));
-        let dirty = std::mem::take(&mut self.dirty);
-        for id in dirty {
-            let Some(vm) = self.vms.get(&id) else { continue };
-            self.proven(id, vm, &mut proposal.proven);
-            let Some((judged, evidence)) = self.judge(now, vm) else { continue };
-            let recorded = &vm.entry.verdict;
-            if judged.says(recorded) {
-                continue;
-            }
-            let verdict = Verdict {
-                state: judged.state,
-                faults: judged.faults,
-                notes: judged.notes,
-                advice: judged.advice,
-                suppressed: String::new(),
-                reason: clip(judged.reason),
-                evidence,
-                version: recorded.version,
-                since: WallTime::default(),
-            };
-            proposal.verdicts.push(VerdictChange {
-                vm: id,
-                generation: vm.entry.generation,
-                replaces: recorded.version,
-                verdict,
-                shared: None,
-            });
-        }
+        self.judge_marked(now, &mut proposal);
         if whole {
+            proposal.incidents = self.incident_changes(now);
+            proposal.placements = self.placement_changes(now);
+            proposal.withdrawn = self.withdrawn_proofs(now);
             proposal.manager_notes = self.notes(now);
             proposal.lost_watchers = self.lost_watchers(now);
         }
@@ -345,11 +178,44 @@ impl Detector {
             self.effects.push(Effect::Propose(proposal));
         }
     }
+
+    /// How long something that is shared has to last before it is told, where it need not be told at once.
+    pub(crate) fn settle_time(&self) -> Duration {
+        self.timing.window / 2
+    }
 }
 
-fn clip(mut reason: String) -> String {
-    while reason.len() > REASON_MAX {
-        reason.pop();
+fn digest_of(inputs: &VmInputs<'_>) -> Digest {
+    let mut text = format!("{:?} {} {:?}", inputs.base, inputs.progress, inputs.operation);
+    for c in &inputs.checks {
+        let _ = write!(text, "|{} {} {} {:?} {}", c.watcher, c.network, c.probe, c.outcome, c.reason);
     }
+    Digest::new(Sha256::digest(text.as_bytes()).into())
+}
+
+fn change_of(vm: &VmTrack, judged: VmJudgement, evidence: Digest) -> VerdictChange {
+    let recorded = &vm.entry.verdict;
+    VerdictChange {
+        vm: vm.entry.vm,
+        generation: vm.entry.generation,
+        replaces: recorded.version,
+        verdict: Verdict {
+            state: judged.state,
+            faults: judged.faults,
+            notes: judged.notes,
+            advice: judged.advice,
+            suppressed: judged.suppressed,
+            reason: clip(judged.reason),
+            evidence,
+            version: recorded.version,
+            since: WallTime::default(),
+        },
+        shared: judged.shared,
+    }
+}
+
+/// Returns a reason that is short enough to be recorded.
+pub(crate) fn clip(mut reason: String) -> String {
+    reason.truncate(reason.floor_char_boundary(REASON_MAX));
     reason
 }

@@ -1,80 +1,67 @@
-//! What the detector knows of one VM: its node's word, statements that watchers carried, and what probes saw.
+//! What the detector knows of one VM: its node's word, statements that watchers carried, what probes saw, and which
+//! other nodes claim it.
+//!
+//! ```text
+//!              new start id                    an answer, or nothing to wait for
+//!   Settled ---------------> Starting{since} ------------------------------------> Settled
+//!      |         reset                                                                ^
+//!      \--------------------> Rebooting{since} --------------------------------------/
+//! ```
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vouch_types::{Moment, Network, Observation, Outcome, ProbeName, Statement, Timing, WatcherId};
+use vouch_types::{
+    HypervisorState, Moment, Network, NodeId, Observation, Operation, Outcome, PauseReason, ProbeName, Statement,
+    WatcherId,
+};
 
+use crate::check::CheckTrack;
 use crate::{VmEntry, VmWord};
 
 /// The most observers of one VM; more are refused and counted.
 pub const OBSERVERS_MAX: usize = 4;
 /// The most probes of one VM that evidence is kept of, per observer.
 pub const PROBES_MAX: usize = 8;
+/// The most nodes whose claim on one VM is kept; more are refused and counted.
+pub const CLAIMS_MAX: usize = 4;
 
-/// Who looked, over which network, with which probe.
-pub(crate) type CheckKey = (WatcherId, Network, ProbeName);
-
-/// What one observer saw with one probe.
-#[derive(Clone, Debug)]
-pub(crate) struct CheckTrack {
-    /// The last observation.
-    pub last: Observation,
-    /// When the first of the failures in a row began; `None` while it does not fail.
-    pub failing_since: Option<Moment>,
-    /// Failures in a row that were told one by one.
-    pub told_failures: u32,
-    /// When the last check began that it answered.
-    pub alive: Option<Moment>,
+/// How far the guest is with starting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Boot {
+    /// It has started, as far as is known.
+    Settled,
+    /// Its process is new.
+    Starting {
+        /// Since when.
+        since: Moment,
+    },
+    /// It restarts from inside.
+    Rebooting {
+        /// Since when.
+        since: Moment,
+    },
 }
 
-impl CheckTrack {
-    fn new(seen: Observation) -> Self {
-        let failing = seen.outcome == Outcome::Down;
-        let alive = seen.outcome.is_sign_of_life().then_some(seen.begun);
-        Self { failing_since: failing.then_some(seen.begun), told_failures: u32::from(failing), alive, last: seen }
-    }
-
-    /// Takes a later observation. A watcher tells them in their order; the moments are only as exact as the ticks that
-    /// date them, so that one is dropped for its age only when it is older by more than `slack`.
-    fn see(&mut self, seen: Observation, slack: Duration) {
-        if seen.begun + slack < self.last.begun {
-            return;
-        }
-        match seen.outcome {
-            Outcome::Down => {
-                // The same run told twice (by two managers' streams) is one failure.
-                if seen.begun > self.last.begun || self.failing_since.is_none() {
-                    self.told_failures += 1;
-                }
-                self.failing_since.get_or_insert(seen.begun);
-            }
-            Outcome::Up | Outcome::Degraded => {
-                self.failing_since = None;
-                self.told_failures = 0;
-                self.alive = self.alive.max(Some(seen.begun));
-            }
-            // It could not look: that neither ends nor lengthens a row of failures.
-            Outcome::Unknown => {}
-        }
-        self.last = seen;
-    }
-
-    /// Returns failures in a row, with those that went untold because nothing changed.
-    pub fn failures(&self, begun: Moment, timing: &Timing) -> u32 {
-        let Some(since) = self.failing_since else { return 0 };
-        let untold = begun.since(since).as_micros() / timing.probe_interval.as_micros().max(1);
-        self.told_failures.max(1 + u32::try_from(untold).unwrap_or(u32::MAX - 1))
-    }
-}
-
-/// The suspicion that a VM's service fails, and how often watchers were asked about it.
+/// The suspicion that a VM fails, and how often watchers were asked about it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Suspicion {
     /// Rounds of asks so far.
     pub rounds: u32,
     /// When the last round was.
     pub asked: Option<Moment>,
+}
+
+/// A node that does not own the VM says that it has it.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    /// Which node.
+    pub node: NodeId,
+    /// Its word.
+    pub word: VmWord,
+    /// When it first said so.
+    pub since: Moment,
+    /// When its hypervisor was last read.
+    pub begun: Moment,
 }
 
 /// One VM as evidence shows it.
@@ -85,13 +72,37 @@ pub(crate) struct VmTrack {
     /// The last word of its node, heard by a manager.
     pub word: Option<(VmWord, Moment)>,
     /// The last statement that a watcher carried, when its check began, and who carried it.
-    pub statement: Option<(Statement, Moment, WatcherId)>,
-    /// What probes saw.
-    pub checks: BTreeMap<CheckKey, CheckTrack>,
+    pub statement: Option<Box<(Statement, Moment, WatcherId)>>,
+    /// What probes saw; at most [`OBSERVERS_MAX`] times [`PROBES_MAX`].
+    pub checks: Vec<CheckTrack>,
+    /// The watchers that are to watch it, as recorded, sorted.
+    pub observers: Vec<WatcherId>,
+    /// Nodes that claim it; at most [`CLAIMS_MAX`].
+    pub claims: Vec<Claim>,
+    /// How far its guest is with starting.
+    pub boot: Boot,
+    /// Since when an operation that excused it has been over.
+    pub operation_over: Option<Moment>,
+    /// Since when it has been judged to hang.
+    pub hung_since: Option<Moment>,
     /// Whether its service is being looked into.
     pub suspicion: Suspicion,
-    /// Observations beyond the limits.
-    pub refused: u64,
+    /// It is to be judged.
+    pub is_dirty: bool,
+    /// Words beyond the limits.
+    pub refused: u32,
+}
+
+/// What one word says of operations and pauses: while it holds, the guest owes no answer.
+fn excuses(word: &VmWord) -> bool {
+    let paused = match word.state {
+        HypervisorState::Paused(_) | HypervisorState::Stopped | HypervisorState::Gone(_) => true,
+        HypervisorState::Running
+        | HypervisorState::Rebooting
+        | HypervisorState::Panicked
+        | HypervisorState::Unknown => false,
+    };
+    paused || word.operation.is_some()
 }
 
 impl VmTrack {
@@ -100,101 +111,185 @@ impl VmTrack {
             entry,
             word: None,
             statement: None,
-            checks: BTreeMap::new(),
+            checks: Vec::new(),
+            observers: Vec::new(),
+            claims: Vec::new(),
+            boot: Boot::Settled,
+            operation_over: None,
+            hung_since: None,
             suspicion: Suspicion::default(),
+            is_dirty: false,
             refused: 0,
         }
     }
 
-    /// Takes an observation; one beyond the limits is refused and counted.
-    pub fn see(&mut self, seen: Observation, slack: Duration) {
-        let key = (seen.watcher, seen.network, seen.probe.clone());
-        if let Some(check) = self.checks.get_mut(&key) {
-            check.see(seen, slack);
-            return;
+    /// Takes its owner's word.
+    pub fn hear(&mut self, word: VmWord, begun: Moment, now: Moment) {
+        let known = self.word.as_ref().map(|(known, _)| (known.start, excuses(known)));
+        if known.is_some_and(|(start, _)| word.start > start) {
+            self.boot = Boot::Starting { since: now };
+            self.excuse(now);
         }
-        let observers = self.checks.keys().map(|k| k.0).collect::<std::collections::BTreeSet<_>>();
-        let own = self.checks.keys().filter(|k| k.0 == seen.watcher).count();
-        let room = (observers.contains(&seen.watcher) || observers.len() < OBSERVERS_MAX) && own < PROBES_MAX;
+        if known.is_some_and(|(_, excused)| excused) && !excuses(&word) {
+            self.operation_over = Some(now);
+            self.excuse(now);
+        }
+        if word.state == HypervisorState::Rebooting && !matches!(self.boot, Boot::Rebooting { .. }) {
+            self.boot = Boot::Rebooting { since: now };
+            self.excuse(now);
+        }
+        self.word = Some((word, begun));
+    }
+
+    fn excuse(&mut self, now: Moment) {
+        self.checks.iter_mut().for_each(|check| check.excuse(now));
+        self.suspicion = Suspicion::default();
+    }
+
+    /// Ends the boot once something answered after it began.
+    pub fn note_life(&mut self, begun: Moment) {
+        match self.boot {
+            Boot::Starting { since } | Boot::Rebooting { since } if begun > since => self.boot = Boot::Settled,
+            Boot::Settled | Boot::Starting { .. } | Boot::Rebooting { .. } => {}
+        }
+    }
+
+    /// Returns the operation that its owner says is under way.
+    pub fn operation(&self) -> Option<Operation> {
+        let (word, _) = self.word.as_ref()?;
+        match word.state {
+            HypervisorState::Paused(PauseReason::Migration) => Some(Operation::Migration),
+            HypervisorState::Running
+            | HypervisorState::Paused(_)
+            | HypervisorState::Rebooting
+            | HypervisorState::Stopped
+            | HypervisorState::Panicked
+            | HypervisorState::Gone(_)
+            | HypervisorState::Unknown => word.operation,
+        }
+    }
+
+    /// Takes an observation; one beyond the limits is refused and counted. Returns whether anything changed that is
+    /// judged by.
+    pub fn see(&mut self, seen: Observation, slack: Duration) -> bool {
+        if seen.outcome.is_sign_of_life() {
+            self.note_life(seen.begun);
+        }
+        if let Some(check) = self.checks.iter_mut().find(|c| c.is_of(seen.watcher, seen.network, &seen.probe)) {
+            return check.see(seen, slack);
+        }
+        let own = self.checks.iter().filter(|c| c.watcher == seen.watcher).count();
+        let room = own < PROBES_MAX && (own > 0 || self.observers_seen() < OBSERVERS_MAX);
         if room {
-            self.checks.insert(key, CheckTrack::new(seen));
+            self.checks.push(CheckTrack::new(seen));
         } else {
-            self.refused += 1;
+            self.refused = self.refused.saturating_add(1);
         }
+        room
+    }
+
+    fn observers_seen(&self) -> usize {
+        let first = |(i, check): &(usize, &CheckTrack)| self.checks[..*i].iter().all(|c| c.watcher != check.watcher);
+        self.checks.iter().enumerate().filter(first).count()
     }
 
     /// Takes a statement; one of an earlier life or position counts for nothing. Returns whether it was taken.
     pub fn state(&mut self, statement: Statement, begun: Moment, carrier: WatcherId) -> bool {
         let owned = statement.node == self.entry.node && statement.generation == self.entry.generation;
-        let later = self.statement.as_ref().is_none_or(|(known, ..)| {
+        let later = self.statement.as_deref().is_none_or(|(known, ..)| {
             (statement.incarnation, statement.sequence) >= (known.incarnation, known.sequence)
         });
         if owned && later {
-            self.statement = Some((statement, begun, carrier));
+            self.statement = Some(Box::new((statement, begun, carrier)));
         }
         owned && later
+    }
+
+    /// Takes the word of a node that does not own it; a claim beyond the limit is refused and counted.
+    pub fn claim(&mut self, node: &NodeId, word: VmWord, begun: Moment, now: Moment) {
+        if let Some(claim) = self.claims.iter_mut().find(|claim| claim.node == *node) {
+            if claim.word.state != word.state {
+                claim.since = now;
+            }
+            claim.word = word;
+            claim.begun = claim.begun.max(begun);
+        } else if self.claims.len() < CLAIMS_MAX {
+            self.claims.push(Claim { node: node.clone(), word, since: now, begun });
+        } else {
+            self.refused = self.refused.saturating_add(1);
+        }
     }
 
     /// Returns whether this probe has ever succeeded for the VM.
     pub fn is_proven(&self, network: Network, probe: &ProbeName) -> bool {
         self.entry.proven.iter().any(|p| p.network == network && p.probe == *probe)
     }
+
+    /// Returns what a check counts as: another machine's answer on the VM's address is not its own.
+    pub fn counted(&self, check: &CheckTrack) -> (Outcome, bool) {
+        let pin = self.entry.pins.iter().find(|pin| pin.network == check.network && pin.probe == check.probe);
+        match (pin, check.identity) {
+            (Some(pin), Some(found)) if pin.identity != found && check.outcome.is_sign_of_life() => {
+                (Outcome::Down, true)
+            }
+            (Some(_) | None, Some(_) | None) => (check.outcome, false),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vouch_types::{Generation, Progress, StartId, VmId};
 
     fn seen(begun: u64, outcome: Outcome) -> Observation {
         Observation {
-            identity: None,
             watcher: WatcherId::new(1),
-            vm: vouch_types::VmId::new(uuid::Uuid::from_u128(1)),
+            vm: VmId::new(uuid::Uuid::from_u128(1)),
             network: Network::Service,
             probe: ProbeName::new("rdp").expect("a valid name"),
             outcome,
             reason: String::new(),
             message: String::new(),
+            identity: None,
             begun: Moment::from_micros(begun),
             asked: None,
         }
     }
 
+    fn word(start: u64, state: HypervisorState) -> VmWord {
+        VmWord {
+            vm: VmId::new(uuid::Uuid::from_u128(1)),
+            generation: Generation::new(1),
+            start: StartId::new(start),
+            state,
+            progress: Progress::Working,
+            operation: None,
+            links_down: Vec::new(),
+        }
+    }
+
+    fn track() -> VmTrack {
+        VmTrack::new(VmEntry {
+            vm: VmId::new(uuid::Uuid::from_u128(1)),
+            node: NodeId::new("n1").expect("a valid name"),
+            generation: Generation::new(1),
+            addresses: Vec::new(),
+            datastore: None,
+            maintenance: String::new(),
+            policy: vouch_types::Policy::default(),
+            probes: Vec::new(),
+            pins: Vec::new(),
+            proven: Vec::new(),
+            verdict: vouch_types::Verdict::unjudged(vouch_types::WallTime::default()),
+        })
+    }
+
     const SLACK: Duration = Duration::from_micros(100);
 
     #[test]
-    fn a_later_check_that_is_dated_by_an_older_tick_is_not_dropped() {
-        // The first one answered an ask, and is dated by the ask; the second began after it, and is dated by the last
-        // tick that had come, which was sent before the ask.
-        let mut check = CheckTrack::new(seen(1_000, Outcome::Up));
-        check.see(seen(950, Outcome::Down), SLACK);
-        assert_eq!(check.last.outcome, Outcome::Down);
-    }
-
-    #[test]
-    fn a_check_that_a_stalled_stream_brings_late_is_dropped() {
-        let mut check = CheckTrack::new(seen(1_000, Outcome::Down));
-        check.see(seen(850, Outcome::Up), SLACK);
-        assert_eq!(check.last.outcome, Outcome::Down);
-        assert_eq!(check.told_failures, 1);
-    }
-
-    #[test]
-    fn observers_and_probes_beyond_the_limits_are_refused_and_counted() {
-        let entry = VmEntry {
-            datastore: None,
-            maintenance: String::new(),
-            pins: Vec::new(),
-            policy: vouch_types::Policy::default(),
-            vm: vouch_types::VmId::new(uuid::Uuid::from_u128(1)),
-            node: vouch_types::NodeId::new("n1").expect("a valid name"),
-            generation: vouch_types::Generation::new(1),
-            addresses: Vec::new(),
-            probes: Vec::new(),
-            proven: Vec::new(),
-            verdict: vouch_types::Verdict::unjudged(vouch_types::WallTime::default()),
-        };
-        let mut vm = VmTrack::new(entry);
+    fn observers_probes_and_claims_beyond_the_limits_are_refused_and_counted() {
+        let mut vm = track();
         for watcher in 1..=OBSERVERS_MAX as u64 + 1 {
             vm.see(Observation { watcher: WatcherId::new(watcher), ..seen(1, Outcome::Up) }, SLACK);
         }
@@ -204,5 +299,52 @@ mod tests {
             vm.see(Observation { probe, ..seen(1, Outcome::Up) }, SLACK);
         }
         assert_eq!((vm.checks.len(), vm.refused), (OBSERVERS_MAX + PROBES_MAX - 1, 2));
+        for node in 2..=CLAIMS_MAX + 2 {
+            let node = NodeId::new(&format!("n{node}")).expect("a valid name");
+            vm.claim(&node, word(1, HypervisorState::Running), Moment::ZERO, Moment::ZERO);
+        }
+        assert_eq!((vm.claims.len(), vm.refused), (CLAIMS_MAX, 3));
+    }
+
+    #[test]
+    fn a_reset_is_a_reboot_until_something_answers_that_began_after_it() {
+        let at = Moment::from_micros;
+        let mut vm = track();
+        vm.hear(word(1, HypervisorState::Running), at(1), at(1));
+        vm.hear(word(1, HypervisorState::Rebooting), at(10), at(10));
+        vm.hear(word(1, HypervisorState::Running), at(20), at(20));
+        assert_eq!(vm.boot, Boot::Rebooting { since: at(10) });
+        vm.see(seen(9, Outcome::Up), SLACK);
+        assert_eq!(vm.boot, Boot::Rebooting { since: at(10) }, "it answered before the reset");
+        vm.see(seen(30, Outcome::Up), SLACK);
+        assert_eq!(vm.boot, Boot::Settled);
+        vm.hear(word(2, HypervisorState::Running), at(40), at(40));
+        assert_eq!(vm.boot, Boot::Starting { since: at(40) });
+    }
+
+    #[test]
+    fn what_failed_while_it_was_paused_does_not_count_after_it_goes_on() {
+        let at = Moment::from_micros;
+        let mut vm = track();
+        vm.hear(word(1, HypervisorState::Running), at(1), at(1));
+        vm.hear(word(1, HypervisorState::Paused(PauseReason::Operator)), at(10), at(10));
+        vm.see(seen(20, Outcome::Down), SLACK);
+        vm.hear(word(1, HypervisorState::Running), at(100), at(100));
+        assert_eq!(vm.checks[0].failures(at(100), Duration::from_micros(10)), 0);
+    }
+
+    #[test]
+    fn another_machine_behind_the_address_is_no_sign_of_its_life() {
+        let mut vm = track();
+        let pin = |n| vouch_types::Identity::new(n);
+        vm.entry.pins = vec![vouch_types::Pin {
+            probe: ProbeName::new("rdp").expect("a valid name"),
+            network: Network::Service,
+            identity: pin(7),
+        }];
+        vm.see(Observation { identity: Some(pin(7)), ..seen(1, Outcome::Up) }, SLACK);
+        assert_eq!(vm.counted(&vm.checks[0]), (Outcome::Up, false));
+        vm.see(Observation { identity: Some(pin(8)), ..seen(2, Outcome::Up) }, SLACK);
+        assert_eq!(vm.counted(&vm.checks[0]), (Outcome::Down, true));
     }
 }

@@ -40,9 +40,16 @@ pub struct Config {
     /// Where this manager dials another one instead of the member's own address.
     #[serde(default)]
     pub dial: BTreeMap<ManagerId, Dial>,
+    /// Whether it exchanges heartbeats with nodes: UDP on the addresses and ports of `listen`.
+    #[serde(default = "on")]
+    pub heartbeats: bool,
     /// Timing of the cluster: a profile, and what differs from it.
     #[serde(default, deserialize_with = "timing")]
     pub timing: Timing,
+}
+
+fn on() -> bool {
+    true
 }
 
 /// Addresses of the mutually authenticated port.

@@ -34,6 +34,12 @@ pub enum Count {
     EffectsDropped,
     /// Rounds of a reconciler that failed.
     ReconcilerFailures,
+    /// Heartbeats sent.
+    HeartbeatsSent,
+    /// Heartbeats that came and hold.
+    HeartbeatsReceived,
+    /// Heartbeats that were dropped, by the reason.
+    HeartbeatsDropped,
 }
 
 impl Count {
@@ -52,6 +58,9 @@ impl Count {
             Self::ProposalsFailed => "proposals_failed",
             Self::EffectsDropped => "effects_dropped",
             Self::ReconcilerFailures => "reconciler_failures",
+            Self::HeartbeatsSent => "heartbeats_sent",
+            Self::HeartbeatsReceived => "heartbeats_received",
+            Self::HeartbeatsDropped => "heartbeats_dropped",
         }
     }
 
@@ -72,6 +81,9 @@ impl Count {
             Self::ProposalsFailed => "Proposals of the detector that were refused or lost.",
             Self::EffectsDropped => "Effects of the detector dropped because this manager does not lead.",
             Self::ReconcilerFailures => "Rounds of a reconciler that failed.",
+            Self::HeartbeatsSent => "Heartbeats sent.",
+            Self::HeartbeatsReceived => "Heartbeats that came and hold.",
+            Self::HeartbeatsDropped => "Heartbeats dropped, by the reason.",
         }
     }
 }
@@ -81,7 +93,7 @@ impl Count {
 pub struct Counters(Arc<Mutex<BTreeMap<(Count, &'static str), u64>>>);
 
 impl Counters {
-    /// Adds to a counter; `of` says what kind of thing it was, such as `node` or `watcher`.
+    /// Adds to a counter; `of` says what kind of thing it was, such as `node` or `watcher`, or why.
     pub fn add(&self, what: Count, of: &'static str, count: u64) {
         if count > 0 {
             *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry((what, of)).or_default() += count;

@@ -10,8 +10,10 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vouch_types::command::ClusterSecrets;
-use vouch_types::{Applied, ClusterId, Command, Incarnation, ManagerId, ManagerNode, ProbeRecord, Term, Timing};
-use vouch_wire::links::{LinkError, ManagerService, PeerLink, RaftLink, RaftService};
+use vouch_types::{
+    Applied, ClusterId, Command, Incarnation, ManagerId, ManagerNode, Network, ProbeRecord, Term, Timing,
+};
+use vouch_wire::links::{DatagramLink, LinkError, ManagerService, PeerLink, RaftLink, RaftService};
 use vouch_wire::proto;
 
 use crate::api::{Api, InitError, LiveView};
@@ -73,6 +75,8 @@ pub struct Parts<L> {
     pub raft_link: Arc<dyn RaftLink>,
     /// The way to the other managers beside Raft.
     pub peer_link: Arc<dyn PeerLink>,
+    /// Ways for heartbeats with nodes, per network; none where there are to be none.
+    pub datagrams: BTreeMap<Network, Arc<dyn DatagramLink>>,
     /// The time of day.
     pub wall_clock: Arc<dyn WallClock>,
     /// Random numbers.
@@ -174,6 +178,7 @@ impl Manager {
             rng: Arc::clone(&parts.rng),
             consensus: consensus.clone(),
             peer_link: Arc::clone(&parts.peer_link),
+            datagrams: parts.datagrams,
             detector: detector.clone(),
             counters: counters.clone(),
             tasks: tasks.clone(),

@@ -1,5 +1,6 @@
 //! The real process: files, sockets, TLS and the operating system's clock around a [`Manager`](crate::Manager).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use vouch_types::{ManagerId, Network, ProbeName, ProbeRecord, WallTime};
 use vouch_wire::grpc::{DialOptions, Dialler, GrpcPeerLinks, ServeError, serve_manager};
+use vouch_wire::links::DatagramLink;
 use vouch_wire::pki::server_config_without_clients;
 use vouch_wire::pki::{AdjustableTime, Identity, PeerIdentity, PkiError, client_config, server_config};
+use vouch_wire::udp::UdpLink;
 
 use crate::api::component::read_component;
 use crate::api::{Api, ApiParts, ApiToken, ListenError, Listener, OwnHosts, TokenError};
@@ -64,6 +67,17 @@ pub enum RunError {
         /// Which key of the configuration.
         key: &'static str,
         /// Its value.
+        address: std::net::SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The UDP port of heartbeats, which has the number of the mutually authenticated port.
+    #[error("{key}: UDP {address}, for heartbeats, cannot be bound (heartbeats = false does without)")]
+    BindHeartbeats {
+        /// Which key of the configuration.
+        key: &'static str,
+        /// Address and port.
         address: std::net::SocketAddr,
         /// Why.
         #[source]
@@ -146,6 +160,25 @@ async fn bind(key: &'static str, address: std::net::SocketAddr) -> Result<TcpLis
     TcpListener::bind(address).await.map_err(|source| RunError::Bind { key, address, source })
 }
 
+/// Binds the sockets of heartbeats beside the listeners: the same addresses and port numbers, over UDP.
+async fn bind_heartbeats(
+    listeners: &[(Network, TcpListener)],
+) -> Result<BTreeMap<Network, Arc<dyn DatagramLink>>, RunError> {
+    let mut links: BTreeMap<Network, Arc<dyn DatagramLink>> = BTreeMap::new();
+    for (network, listener) in listeners {
+        let key = match network {
+            Network::Management => "listen.management",
+            Network::Service => "listen.service",
+        };
+        let refuse = |address| move |source| RunError::BindHeartbeats { key, address, source };
+        let unknown = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
+        let address = listener.local_addr().map_err(refuse(unknown))?;
+        let link = UdpLink::bind(address).await.map_err(refuse(address))?;
+        links.insert(*network, Arc::new(link));
+    }
+    Ok(links)
+}
+
 /// Runs a manager until `stop`, or until its storage fails.
 ///
 /// # Errors
@@ -184,6 +217,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     if let Some(address) = config.listen.service {
         listeners.push((Network::Service, bind("listen.service", address).await?));
     }
+    let datagrams = if config.heartbeats { bind_heartbeats(&listeners).await? } else { BTreeMap::new() };
     let api_listener = Listener::bind(config.api.listen, api_tls).await?;
     data_folder::prepare(&config.data_dir)?;
     let incarnation = data_folder::next_life(&config.data_dir, SystemWallClock.now())?;
@@ -201,6 +235,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         stores: Stores::open(&config.data_dir)?,
         raft_link: Arc::new(links.clone()),
         peer_link: Arc::new(links),
+        datagrams,
         wall_clock: Arc::new(SystemWallClock),
         rng: Arc::new(SystemRng),
         blobs,
@@ -219,6 +254,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         peers: manager.peer_link(),
         blobs: manager.blobs(),
         wall: manager.wall_clock(),
+        timing: config.timing.clone(),
         token,
         hosts: OwnHosts::new(own_hosts(&config)),
     });

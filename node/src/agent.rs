@@ -1,27 +1,32 @@
 //! The agent: dials every manager over every configured network, reports what the hypervisor sees, obeys orders.
 //!
 //! One task reads the hypervisor and publishes snapshots; one task per manager and network keeps a session and sends
-//! each snapshot on; one task carries out orders, one after the other. The agent starts no VM and kills none: it can be
+//! each snapshot on, another one exchanges heartbeats; one task carries out orders, one after the other. The agent starts no VM and kills none: it can be
 //! killed and started again at any time, and the guests do not notice.
 
+mod heartbeats;
 mod orders;
 mod report;
 mod session;
 mod snapshot;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use vouch_types::{BootId, Network, NodeId, Sequence, Timing};
+use vouch_types::{BootId, ManagerId, Network, NodeId, Sequence, Timing};
 use vouch_wire::convert::NodeHello;
-use vouch_wire::links::{ManagerEndpoint, NodeLink};
+use vouch_wire::links::{DatagramLink, ManagerEndpoint, NodeLink};
 
+use crate::hearing::Hearing;
 use crate::hypervisor::Hypervisor;
 use crate::store::NodeStore;
+use heartbeats::{Agreed, HeartbeatTask, Path};
 pub(crate) use orders::update;
 use orders::{ORDERS_QUEUE, OrderTask};
 use session::SessionTask;
@@ -66,6 +71,11 @@ pub(crate) struct Shared {
     sequence: SequenceCounter,
     /// Has the hypervisor read at once.
     read_now: Notify,
+    /// When the last reading of the whole hypervisor began that has ended.
+    last_read: watch::Sender<Option<Instant>>,
+    hearing: Hearing,
+    /// What each manager's last welcome said of heartbeats.
+    agreed: BTreeMap<Path, watch::Sender<Option<Agreed>>>,
     timing: watch::Sender<Timing>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     orders: mpsc::Sender<orders::Order>,
@@ -90,6 +100,7 @@ impl Shared {
 pub struct AgentTask {
     shared: Arc<Shared>,
     orders: mpsc::Receiver<orders::Order>,
+    datagrams: BTreeMap<Path, Arc<dyn DatagramLink>>,
 }
 
 impl AgentTask {
@@ -102,7 +113,9 @@ impl AgentTask {
         sequence: SequenceCounter,
     ) -> Self {
         let (sender, orders) = mpsc::channel(ORDERS_QUEUE);
+        let paths = config.endpoints.iter().map(|e| (e.manager, e.network));
         let shared = Shared {
+            agreed: paths.map(|path| (path, watch::Sender::new(None))).collect(),
             config,
             snapshots: watch::Sender::new(Arc::new(Snapshot::take(&*hypervisor))),
             hypervisor,
@@ -110,10 +123,24 @@ impl AgentTask {
             store,
             sequence,
             read_now: Notify::new(),
+            last_read: watch::Sender::new(None),
+            hearing: Hearing::default(),
             timing: watch::Sender::new(Timing::default()),
             orders: sender,
         };
-        Self { shared: Arc::new(shared), orders }
+        Self { shared: Arc::new(shared), orders, datagrams: BTreeMap::new() }
+    }
+
+    /// Exchanges heartbeats over these ways, one per manager and network. Without any it does with the streams.
+    #[must_use]
+    pub fn with_heartbeats(mut self, datagrams: BTreeMap<(ManagerId, Network), Arc<dyn DatagramLink>>) -> Self {
+        self.datagrams = datagrams;
+        self
+    }
+
+    /// Returns which managers it hears, for the relay to tell.
+    pub fn hearing(&self) -> Hearing {
+        self.shared.hearing.clone()
     }
 
     /// Runs until `stop`. Guests and watchers run on.
@@ -123,6 +150,11 @@ impl AgentTask {
         tasks.spawn(OrderTask::new(Arc::clone(&self.shared), self.orders).run());
         for endpoint in &self.shared.config.endpoints {
             tasks.spawn(SessionTask::new(Arc::clone(&self.shared), endpoint.clone()).run());
+            let path = (endpoint.manager, endpoint.network);
+            if let (Some(link), Some(agreed)) = (self.datagrams.get(&path), self.shared.agreed.get(&path)) {
+                let task = HeartbeatTask::new(Arc::clone(&self.shared), endpoint.clone(), Arc::clone(link));
+                tasks.spawn(task.run(agreed.subscribe()));
+            }
         }
         tokio::select! {
             biased;

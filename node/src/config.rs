@@ -75,11 +75,18 @@ pub struct Config {
     /// The managers that it dials.
     #[serde(rename = "manager")]
     pub managers: Vec<ManagerConfig>,
+    /// Whether it exchanges heartbeats with managers: UDP to the addresses and ports that it dials them at.
+    #[serde(default = "on")]
+    pub heartbeats: bool,
     /// How VMs are run.
     pub hypervisor: HypervisorConfig,
     /// Watcher VMs.
     #[serde(default)]
     pub watchers: WatchersConfig,
+}
+
+fn on() -> bool {
+    true
 }
 
 /// Files of the node's certificate.

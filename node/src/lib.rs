@@ -11,6 +11,7 @@
 
 pub mod agent;
 pub mod config;
+pub mod hearing;
 pub mod hypervisor;
 pub mod local_vm;
 mod local_word;
@@ -23,6 +24,7 @@ pub mod vm_file;
 
 pub use agent::{AgentConfig, AgentTask};
 pub use config::{Config, ConfigError};
+pub use hearing::Hearing;
 pub use hypervisor::Hypervisor;
 pub use hypervisor::run_dir::running_machines;
 pub use local_vm::LocalVmOptions;

@@ -16,13 +16,14 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
-use vouch_types::{AssignmentGeneration, BootId, Grant, NodeId, Nonce, Statement, VmId, WatcherId};
+use vouch_types::{AssignmentGeneration, BootId, Grant, ManagerId, NodeId, Nonce, Statement, VmId, WatcherId};
 use vouch_wire::convert;
 use vouch_wire::links::{LinkError, RelayService};
 use vouch_wire::proto;
 use vouch_wire::sign::{SignError, StatementSigner, verify_grant};
 
 use crate::agent::SequenceCounter;
+use crate::hearing::Hearing;
 use crate::hypervisor::{AgentQuery, AgentReply, Hypervisor};
 use crate::store::{NodeMemory, NodeStore};
 
@@ -113,6 +114,7 @@ pub struct Relay {
     hypervisor: Arc<dyn Hypervisor>,
     signer: StatementSigner,
     sequence: SequenceCounter,
+    hearing: Hearing,
     queries: Semaphore,
     states: Semaphore,
 }
@@ -128,7 +130,15 @@ impl Relay {
         sequence: SequenceCounter,
     ) -> Self {
         let (queries, states) = (Semaphore::new(AGENT_QUERIES_MAX), Semaphore::new(STATE_REQUESTS_MAX));
-        Self { node, boot, store, hypervisor, signer, sequence, queries, states }
+        let hearing = Hearing::default();
+        Self { node, boot, store, hypervisor, signer, sequence, hearing, queries, states }
+    }
+
+    /// Tells watchers which managers the node's agent hears.
+    #[must_use]
+    pub fn with_hearing(mut self, hearing: Hearing) -> Self {
+        self.hearing = hearing;
+        self
     }
 
     async fn granted(&self, signed: Option<&proto::Signed>, caller: WatcherId) -> Result<Grant, LinkError> {
@@ -182,7 +192,8 @@ impl RelayService for Relay {
         };
         let nonce = Nonce::new(request.nonce);
         let statements = join_all(grant.vms.iter().map(|vm| self.statement(*vm, nonce))).await;
-        Ok(proto::StateResponse { statements: statements.into_iter().flatten().collect(), hears: Vec::new() })
+        let hears = self.hearing.managers(Instant::now()).into_iter().map(ManagerId::get).collect();
+        Ok(proto::StateResponse { statements: statements.into_iter().flatten().collect(), hears })
     }
 
     async fn guest_agent(

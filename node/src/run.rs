@@ -2,7 +2,7 @@
 //!
 //! On SIGTERM or SIGINT the agent and the relay end; guests and watchers run on, and the next start adopts them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,11 +14,12 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use vouch_types::Network;
+use vouch_types::{ManagerId, Network};
 use vouch_wire::grpc::{DialOptions, Dialler, GrpcNodeLink, ServeError, serve_relay};
-use vouch_wire::links::ManagerEndpoint;
+use vouch_wire::links::{DatagramLink, ManagerEndpoint};
 use vouch_wire::pki::{Identity, PeerIdentity, PkiError, client_config, server_config};
 use vouch_wire::sign::{SignError, StatementSigner};
+use vouch_wire::udp::UdpLink;
 
 use crate::agent::{AgentConfig, AgentTask, SequenceCounter};
 use crate::config::{Config, DriverKind};
@@ -78,6 +79,16 @@ pub enum NodeError {
     #[error("relay = {address}: cannot be bound")]
     Bind {
         /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The socket of heartbeats to a manager cannot be bound.
+    #[error("heartbeats: no UDP socket for manager {manager} at {address} (heartbeats = false does without)")]
+    Heartbeats {
+        /// The manager.
+        manager: ManagerId,
+        /// Where it is dialled.
         address: SocketAddr,
         /// What the system said.
         source: std::io::Error,
@@ -142,6 +153,8 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> Result<(), No
     let listener =
         TcpListener::bind(config.relay).await.map_err(|source| NodeError::Bind { address: config.relay, source })?;
     let bound = listener.local_addr().map_err(|source| NodeError::Bind { address: config.relay, source })?;
+    let (dial, endpoints) = (DialOptions::default(), endpoints(&config));
+    let datagrams = datagrams(&config, &endpoints, &dial).await?;
     let store = NodeStore::open(&config.data_dir).map_err(NodeError::Store)?;
     let key = statement_key(&config.data_dir).map_err(NodeError::Store)?;
     let signer = StatementSigner::from_pkcs8(&key).map_err(NodeError::StatementKey)?;
@@ -161,13 +174,16 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> Result<(), No
         relay: config.relay_advertise.unwrap_or(bound),
         statement_key: signer.public_key(),
         hosts_watchers: config.watchers.enabled,
-        endpoints: endpoints(&config),
+        endpoints,
     };
-    let relay = Relay::new(config.id.clone(), boot, store.clone(), Arc::clone(&hypervisor), signer, sequence.clone());
+    let link = Arc::new(GrpcNodeLink::new(Dialler::new(client_tls, dial)));
+    let driver = hypervisor.driver();
+    let agent = AgentTask::new(agent_config, Arc::clone(&hypervisor), link, store.clone(), sequence.clone());
+    let agent = agent.with_heartbeats(datagrams);
+    let relay = Relay::new(config.id.clone(), boot, store.clone(), hypervisor, signer, sequence);
+    let relay = relay.with_hearing(agent.hearing());
     let mut relay = tokio::spawn(serve_relay(listener, server_tls, Arc::new(relay), stop.clone()));
-    let link = Arc::new(GrpcNodeLink::new(Dialler::new(client_tls, DialOptions::default())));
-    info!(node_id = %config.id, driver = hypervisor.driver(), relay = %bound, incarnation = store.incarnation().get(), "node started");
-    let agent = AgentTask::new(agent_config, hypervisor, link, store, sequence);
+    info!(node_id = %config.id, driver, relay = %bound, incarnation = store.incarnation().get(), "node started");
     let result = tokio::select! {
         biased;
         ended = &mut relay => match ended {
@@ -191,6 +207,21 @@ fn endpoints(config: &Config) -> Vec<ManagerEndpoint> {
             .filter_map(move |m| m.on(network).map(|address| ManagerEndpoint { manager: m.id, network, address }))
     };
     Network::ALL.into_iter().flat_map(of).collect()
+}
+
+/// Returns a socket for heartbeats per manager and network, bound as the streams there are; none when they are off.
+async fn datagrams(
+    config: &Config,
+    endpoints: &[ManagerEndpoint],
+    dial: &DialOptions,
+) -> Result<BTreeMap<(ManagerId, Network), Arc<dyn DatagramLink>>, NodeError> {
+    let mut links: BTreeMap<_, Arc<dyn DatagramLink>> = BTreeMap::new();
+    for ManagerEndpoint { manager, network, address } in endpoints.iter().filter(|_| config.heartbeats).cloned() {
+        let bound = UdpLink::towards(address, dial.local.get(&network).copied()).await;
+        let link = bound.map_err(|source| NodeError::Heartbeats { manager, address, source })?;
+        links.insert((manager, network), Arc::new(link));
+    }
+    Ok(links)
 }
 
 fn read_folder(config: &Config, known: &BTreeSet<vouch_types::VmId>) -> Result<VmFolder, VmFileError> {

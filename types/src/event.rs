@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Advice, Fault, FenceProof, Generation, IncidentId, IncidentScope, IncidentWord, LogIndex, MaintenanceId, ManagerId,
-    NodeId, Policy, PolicyScope, ProbeName, Source, Term, VmId, VmState, WallTime, WatcherId,
+    Advice, Cause, Fault, FenceProof, Generation, IncidentId, IncidentScope, IncidentWord, LogIndex, MaintenanceId,
+    ManagerId, NodeId, Policy, PolicyScope, ProbeName, Source, Term, VmId, VmState, WallTime, WatcherId,
 };
 
 /// A manager that does not hear a node which others hear.
@@ -90,6 +90,9 @@ pub enum EventKind {
         /// The shared element whose incident tells it already.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shared: Option<IncidentScope>,
+        /// Faults before that are gone now.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        cleared: Vec<Fault>,
     },
     /// A VM's faults, notes or advice changed and its state did not.
     VmFaultsChanged {
@@ -247,4 +250,138 @@ pub enum EventKind {
         /// Which.
         probe: ProbeName,
     },
+}
+
+impl EventKind {
+    /// Returns whether somebody is to be woken by it: what is wrong, and that it is over, each told once.
+    ///
+    /// These are notifications: an incident that opens or closes; a VM that gets `down`, `lost`, `hung`, `conflict`,
+    /// `degraded`, or paused on an I/O error (`storage`); and a VM that is `up` again after one of those. A change that
+    /// an incident tells (`shared`) is none of its own, in either direction. Everything else is a line of the story and
+    /// no more: what changes of paths alone, of notes and advice, of watchers, policies and leaders.
+    pub fn is_notification(&self) -> bool {
+        match self {
+            Self::IncidentOpened { .. } | Self::IncidentClosed { .. } => true,
+            Self::VmStateChanged { from, to, faults, cleared, shared: None, .. } => {
+                is_alarm(*to, faults) || (*to == VmState::Up && is_alarm(*from, cleared))
+            }
+            Self::VmStateChanged { shared: Some(_), .. }
+            | Self::ClusterInitialised
+            | Self::LeaderElected { .. }
+            | Self::NodeJoined { .. }
+            | Self::NodeRebooted { .. }
+            | Self::NodeAgentRestarted { .. }
+            | Self::VmRegistered { .. }
+            | Self::VmRemoved { .. }
+            | Self::VmFaultsChanged { .. }
+            | Self::VmMoved { .. }
+            | Self::VmPinsForgotten { .. }
+            | Self::IncidentChanged { .. }
+            | Self::PolicyChanged { .. }
+            | Self::MaintenanceBegun { .. }
+            | Self::MaintenanceEnded { .. }
+            | Self::FenceProofRecorded { .. }
+            | Self::FenceProofWithdrawn { .. }
+            | Self::PathChanged { .. }
+            | Self::PathRecovered { .. }
+            | Self::ManagerNotesChanged { .. }
+            | Self::WatcherPlaced { .. }
+            | Self::WatcherLive { .. }
+            | Self::WatcherLost { .. }
+            | Self::WatcherRetired { .. }
+            | Self::ProbeRecorded { .. } => false,
+        }
+    }
+}
+
+/// Whether a state is one that somebody is to be woken for. An operator's pause has no fault of the storage.
+fn is_alarm(state: VmState, faults: &[Fault]) -> bool {
+    match state {
+        VmState::Down | VmState::Lost | VmState::Hung | VmState::Conflict | VmState::Degraded => true,
+        VmState::Paused => faults.iter().any(|fault| *fault.top() == Cause::Storage),
+        VmState::Up | VmState::Rebooting | VmState::Stopped | VmState::Unknown => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changed(from: VmState, to: VmState, faults: Vec<Fault>, cleared: Vec<Fault>) -> EventKind {
+        let vm = VmId::new(uuid::Uuid::from_u128(1));
+        EventKind::VmStateChanged {
+            vm,
+            from,
+            to,
+            faults,
+            cleared,
+            advice: Advice::None,
+            reason: String::new(),
+            shared: None,
+        }
+    }
+
+    fn notifies(from: VmState, to: VmState) -> bool {
+        changed(from, to, Vec::new(), Vec::new()).is_notification()
+    }
+
+    #[test]
+    fn a_bad_state_and_the_return_from_it_are_notifications() {
+        for bad in [VmState::Down, VmState::Lost, VmState::Hung, VmState::Conflict, VmState::Degraded] {
+            assert!(notifies(VmState::Up, bad), "{bad}");
+            assert!(notifies(bad, VmState::Up), "{bad}");
+            assert!(!notifies(bad, VmState::Stopped), "{bad}: somebody stopped it");
+        }
+    }
+
+    #[test]
+    fn what_somebody_did_on_purpose_is_no_notification() {
+        for quiet in [VmState::Paused, VmState::Rebooting, VmState::Stopped, VmState::Unknown] {
+            assert!(!notifies(VmState::Up, quiet), "{quiet}");
+            assert!(!notifies(quiet, VmState::Up), "{quiet}");
+        }
+    }
+
+    #[test]
+    fn only_a_pause_on_an_io_error_is_a_notification() {
+        let storage = vec![Fault::sure(Cause::Storage)];
+        assert!(changed(VmState::Up, VmState::Paused, storage.clone(), Vec::new()).is_notification());
+        assert!(changed(VmState::Paused, VmState::Up, Vec::new(), storage).is_notification());
+        let other = vec![Fault::sure(Cause::GuestAgent)];
+        assert!(!changed(VmState::Up, VmState::Paused, other.clone(), Vec::new()).is_notification());
+        assert!(!changed(VmState::Paused, VmState::Up, Vec::new(), other).is_notification());
+    }
+
+    #[test]
+    fn what_an_incident_tells_is_not_told_again_per_vm() {
+        let node = NodeId::new("n1").expect("a name");
+        for (from, to) in [(VmState::Up, VmState::Lost), (VmState::Lost, VmState::Up)] {
+            let mut change = changed(from, to, Vec::new(), Vec::new());
+            if let EventKind::VmStateChanged { shared, .. } = &mut change {
+                *shared = Some(IncidentScope::Node(node.clone()));
+            }
+            assert!(!change.is_notification());
+        }
+        let (incident, scope) = (IncidentId::new(1), IncidentScope::Node(node.clone()));
+        let fault = Fault::sure(Cause::Node);
+        let word = IncidentWord { fault, vms_touched: 2, nodes_touched: 1, nodes: vec![node], reason: String::new() };
+        let opened = EventKind::IncidentOpened { incident, scope: scope.clone(), word: word.clone() };
+        assert!(opened.is_notification());
+        assert!(!EventKind::IncidentChanged { incident, scope: scope.clone(), word }.is_notification());
+        assert!(EventKind::IncidentClosed { incident, scope }.is_notification());
+    }
+
+    #[test]
+    fn a_path_alone_never_is_a_notification() {
+        let node = NodeId::new("n1").expect("a name");
+        let cut = EventKind::PathChanged {
+            node: node.clone(),
+            from: Source::Direct,
+            to: Source::Watcher,
+            faults: vec![Fault::sure(Cause::ManagerNodePath)],
+            reason: String::new(),
+        };
+        assert!(!cut.is_notification());
+        assert!(!EventKind::PathRecovered { node, reason: String::new() }.is_notification());
+    }
 }

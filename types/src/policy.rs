@@ -67,6 +67,37 @@ impl fmt::Display for PolicyScope {
     }
 }
 
+/// A text that names no scope.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("scope {value:?}: must be {SCOPE_RULE}")]
+pub struct ScopeError {
+    /// The text.
+    pub value: String,
+}
+
+/// What the text of a scope must be.
+pub const SCOPE_RULE: &str = "cluster, node:NAME, tag:KEY=VALUE or vm:UUID";
+/// The longest key or value of a tag, in bytes.
+pub const TAG_MAX: usize = 128;
+
+impl std::str::FromStr for PolicyScope {
+    type Err = ScopeError;
+    fn from_str(text: &str) -> Result<Self, ScopeError> {
+        let wrong = || ScopeError { value: text.chars().take(80).collect() };
+        let part = |text: &str| (1..=TAG_MAX).contains(&text.len()).then(|| text.to_owned()).ok_or_else(wrong);
+        match text.split_once(':') {
+            None if text == "cluster" => Ok(Self::Cluster),
+            Some(("node", name)) => NodeId::new(name).map(Self::Node).map_err(|_| wrong()),
+            Some(("vm", id)) => id.parse().map(Self::Vm).map_err(|_| wrong()),
+            Some(("tag", tag)) => {
+                let (key, value) = tag.split_once('=').ok_or_else(wrong)?;
+                Ok(Self::Tag { key: part(key)?, value: part(value)? })
+            }
+            None | Some(_) => Err(wrong()),
+        }
+    }
+}
+
 /// Settings of one scope; what is `None` is left to the next wider one.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -198,6 +229,21 @@ mod tests {
             probes: Vec::new(),
             labels: BTreeMap::from([("pool".to_owned(), label.to_owned())]),
             datastore: None,
+        }
+    }
+
+    #[test]
+    fn a_scope_survives_printing_and_others_are_refused() {
+        let tag = PolicyScope::Tag { key: "pool".to_owned(), value: "gold=a:b".to_owned() };
+        let vm = PolicyScope::Vm(VmId::new(uuid::Uuid::from_u128(1)));
+        for scope in [PolicyScope::Cluster, PolicyScope::Node(NodeId::new("n1").expect("a name")), tag, vm] {
+            assert_eq!(scope.to_string().parse(), Ok(scope));
+        }
+        let long = format!("tag:pool={}", "x".repeat(TAG_MAX + 1));
+        for bad in ["", "Cluster", "cluster:", "node:", "node:N 1", "tag:pool", "tag:=x", "tag:x=", "vm:1", "n1", &long]
+        {
+            let e = bad.parse::<PolicyScope>().expect_err("must be refused").to_string();
+            assert!(e.contains("must be cluster, node:NAME"), "{e}");
         }
     }
 

@@ -154,6 +154,12 @@ impl Timing {
             "tick_interval_ms",
             self.tick_interval,
         )?;
+        at_least_twice(
+            "suspect_missed x report_interval",
+            self.suspect_after(),
+            "heartbeat_interval_ms",
+            self.heartbeat_interval,
+        )?;
         above("lost_after_ms", self.lost_after, "suspect_missed x report_interval", self.suspect_after())?;
         at_least_twice(
             "watcher_lost_after_ms",

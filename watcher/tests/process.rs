@@ -154,7 +154,7 @@ fn assignment(port: u16) -> proto::Assignment {
                 network: proto::Network::Service.into(),
                 settings: format!(r#"{{"port": {port}}}"#),
             }],
-            labels: Vec::new(),
+            ..Default::default()
         }],
         relays: Vec::new(),
         probes: vec![proto::ProbeComponent { name: "tcp".to_owned(), digest: probe.digest().as_bytes().to_vec() }],

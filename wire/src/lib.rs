@@ -17,6 +17,8 @@ pub mod proto {
 
 pub mod convert;
 pub mod grpc;
+pub mod heartbeat;
 pub mod links;
 pub mod pki;
 pub mod sign;
+pub mod udp;

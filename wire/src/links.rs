@@ -134,6 +134,23 @@ pub struct ManagerEndpoint {
     pub address: SocketAddr,
 }
 
+/// A way for datagrams over one network: each arrives whole, late, twice, out of order or not at all.
+#[async_trait]
+pub trait DatagramLink: Send + Sync + 'static {
+    /// Sends a datagram. That it was sent says nothing of its arrival.
+    ///
+    /// # Errors
+    /// [`LinkError::Unreachable`] when it was not even sent.
+    async fn send(&self, to: SocketAddr, datagram: &[u8]) -> Result<(), LinkError>;
+
+    /// Waits for a datagram, and returns its length in `buffer` and where it came from. One that is longer than the
+    /// buffer is cut. Cancel safe.
+    ///
+    /// # Errors
+    /// [`LinkError::Reset`] when nothing could be received; the next call may succeed.
+    async fn receive(&self, buffer: &mut [u8]) -> Result<(usize, SocketAddr), LinkError>;
+}
+
 /// A node's side of the manager-node link.
 #[async_trait]
 pub trait NodeLink: Send + Sync + 'static {

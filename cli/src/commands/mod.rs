@@ -3,9 +3,13 @@
 pub mod cluster;
 pub mod daemon;
 pub mod event;
+pub mod incident;
+pub mod maintenance;
 pub mod node;
 pub mod pki;
+pub mod policy;
 pub mod probe;
+pub mod trace;
 pub mod vm;
 pub mod watcher;
 

@@ -1,9 +1,10 @@
-//! `vouch node ls`.
+//! `vouch node ls` and `vouch node fence-proof`.
 
-use vouch_manager::api::view::NodeView;
+use hyper::Method;
+use vouch_manager::api::view::{FenceProofRequest, NodeView};
 
 use super::faults;
-use crate::args::{Global, NodeCommand};
+use crate::args::{FenceProofArgs, Global, NodeCommand};
 use crate::client::Client;
 use crate::exit::CliError;
 use crate::output::{Output, Paint, age, table};
@@ -18,6 +19,32 @@ pub fn run(global: &Global, command: &NodeCommand) -> Result<(), CliError> {
             let nodes: Vec<NodeView> = Client::new(global)?.list("/v1/nodes")?;
             Output::new(global).show(&nodes, |paint| tell(&nodes, paint))
         }
+        NodeCommand::FenceProof(args) => fence_proof(global, args),
+    }
+}
+
+fn fence_proof(global: &Global, args: &FenceProofArgs) -> Result<(), CliError> {
+    let client = Client::new(global)?;
+    let path = format!("/v1/nodes/{}/fence-proof", args.node);
+    let node: NodeView = match args.kind {
+        Some(kind) if !args.withdraw => {
+            let boot = args.boot.map(|boot| boot.to_string());
+            let request = FenceProofRequest { kind: kind.as_str().to_owned(), boot, note: args.note.clone() };
+            client.tell(Method::POST, &path, &request)?
+        }
+        Some(_) | None => client.delete(&path)?,
+    };
+    Output::new(global).show(&node, |_| proof(&node))
+}
+
+/// Returns what proves that a node does not run, for people.
+pub fn proof(node: &NodeView) -> String {
+    match &node.fence {
+        Some(proof) => format!(
+            "node {} does not run: {} of boot {}, at log index {}; any sign of life withdraws it\n",
+            node.id, proof.kind, proof.boot, proof.index
+        ),
+        None => format!("nothing proves that node {} does not run\n", node.id),
     }
 }
 
@@ -38,10 +65,11 @@ pub fn tell(nodes: &[NodeView], paint: Paint) -> String {
             paint.state(&n.source),
             n.since.rfc3339.clone(),
             faults(&n.faults),
+            n.fence.as_ref().map(|proof| proof.kind.clone()).unwrap_or_default(),
             vms.join(", "),
             n.watchers.join(", "),
             heard.join(", "),
         ]
     });
-    table(&["node", "rack", "driver", "source", "since", "broken", "vms", "watchers", "heard by"], rows)
+    table(&["node", "rack", "driver", "source", "since", "broken", "proof", "vms", "watchers", "heard by"], rows)
 }

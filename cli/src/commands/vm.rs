@@ -1,6 +1,6 @@
 //! `vouch vm`.
 
-use vouch_manager::api::view::{CheckedView, EventView, EvidenceView, VmView};
+use vouch_manager::api::view::{CheckedView, EventView, EvidenceView, ExplainView, VmView};
 
 use super::{event, faults};
 use crate::args::{Global, VmCommand};
@@ -54,6 +54,14 @@ pub fn run(global: &Global, command: &VmCommand) -> Result<(), CliError> {
         VmCommand::Evidence { vm } => {
             let evidence: EvidenceView = client.get(&format!("/v1/vms/{}/evidence", escape(vm)))?;
             out.show(&evidence, |paint| tell::evidence(&evidence, paint))
+        }
+        VmCommand::Explain { vm } => {
+            let why: ExplainView = client.get(&format!("/v1/vms/{}/explain", escape(vm)))?;
+            out.show(&why, |paint| tell::why::explain(&why, paint))
+        }
+        VmCommand::ForgetPins { vm } => {
+            let view: VmView = client.delete(&format!("/v1/vms/{}/pins", escape(vm)))?;
+            out.show(&view, |_| format!("{}: whom its probes find may be another from now on\n", view.name))
         }
     }
 }

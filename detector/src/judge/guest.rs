@@ -1,21 +1,22 @@
 //! Judges what probes say of a guest that executes: guest evidence only ever lowers `up`.
 //!
 //! Two disjoint paths before a bad word: the watcher on the VM's node looks over the local bridge, the other one over
-//! the network. A refusal or a wedged service is positive evidence (the guest answered, wrongly); silence is not, and
-//! has to last.
+//! the network; for `hung` the node's counters are the second. A refusal or a wedged service is positive evidence (the
+//! guest answered, wrongly); silence is not, and has to last.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use vouch_types::{Cause, Fault, Network, NodeId, Outcome, ProbeName, RankedCause, WatcherId};
+use vouch_types::{Cause, Fault, Network, NodeId, Outcome, ProbeName, Progress, RankedCause, WatcherId};
 
-/// Failures in a row before silence is believed, at a loss of at most 1 % each way: ceil(ln 1e-12 / ln p) is 8 at
-/// p = 0.02, and 6 is the floor where reference paths lose nothing.
-pub(crate) const SILENCE_FAILURES: u32 = 8;
 /// Refusals in a row that a single observer is believed about, where there is no second one: a refusal is an answer of
 /// the guest itself, whatever path it came by.
 const LONE_REFUSALS: u32 = 3;
-/// Failures of the guest agent in a row before it is noted.
+/// Failures of the guest agent in a row, as the watcher on its node sees them, before it is noted.
 const AGENT_FAILURES: u32 = 3;
+/// How long a guest is given, silent on all its network, until its node's counters have had time to show whether it
+/// hangs: their window is 3 s.
+const COUNTERS_SETTLE: Duration = Duration::from_millis(4_500);
 
 /// One observer's standing word with one probe, fresh enough to count.
 #[derive(Clone, Debug)]
@@ -23,21 +24,69 @@ pub(crate) struct Check<'a> {
     pub watcher: WatcherId,
     /// The node that the observer runs on: two on one node share their path.
     pub from: &'a NodeId,
+    /// The observer runs on the VM's own node.
+    pub local: bool,
     pub network: Network,
     pub probe: &'a ProbeName,
     pub outcome: Outcome,
     pub reason: &'a str,
     /// Failures in a row.
     pub failures: u32,
+    /// Failures in a row that silence takes on this observer's path.
+    pub needed: u32,
+    /// How long ago it last answered, or was first asked.
+    pub silent_for: Duration,
     /// The probe has succeeded for this VM before.
     pub proven: bool,
-    /// The observer is healthy on that network.
+    /// The observer is healthy on that network, and its own node reaches it.
     pub healthy: bool,
+}
+
+impl Check<'_> {
+    fn is_silent(&self) -> bool {
+        self.outcome == Outcome::Down && self.failures >= self.needed
+    }
+
+    fn is_alive(&self) -> bool {
+        self.outcome.is_sign_of_life()
+    }
+}
+
+/// All that a guest is judged by.
+#[derive(Clone, Debug)]
+pub(crate) struct GuestInputs<'a> {
+    pub checks: &'a [Check<'a>],
+    /// Its port on the service network has no link or carrier.
+    pub service_link_down: bool,
+    /// Whether it gets on, as its node's counters say.
+    pub progress: Progress,
+    /// Its monitor does not answer, so that there are no counters.
+    pub monitor_silent: bool,
+    /// Its boot budget is over, and nothing has answered since it began to boot.
+    pub boot_overdue: bool,
+    /// Probes whose failure lowers the state; `None`: all services.
+    pub required: Option<&'a [ProbeName]>,
+    /// False while this manager has not listened for long enough itself.
+    pub may_judge_silence: bool,
+}
+
+/// How the guest is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum GuestState {
+    /// Nothing speaks against it.
+    #[default]
+    Well,
+    /// Something of it does not work.
+    Degraded,
+    /// It executes and makes no progress.
+    Hung,
 }
 
 /// What the probes say together.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct GuestJudgement {
+    /// How it is.
+    pub state: GuestState,
     /// What lowers the state.
     pub faults: Vec<Fault>,
     /// What does not.
@@ -48,14 +97,19 @@ pub(crate) struct GuestJudgement {
     pub suspicious: bool,
 }
 
+/// What kind of evidence a probe gives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Class {
+pub(crate) enum Class {
+    /// Weak: firewalls drop it.
     Ping,
+    /// Positive proof of a living guest, and by itself nothing more.
     Agent,
+    /// What users use.
     Service,
 }
 
-fn class(probe: &ProbeName) -> Class {
+/// Returns what kind of evidence a probe gives.
+pub(crate) fn class(probe: &ProbeName) -> Class {
     match probe.as_str() {
         "ping" => Class::Ping,
         "guest-agent" => Class::Agent,
@@ -72,7 +126,7 @@ enum Standing {
     Unwell(String),
     /// All see it fail, not yet often enough.
     Failing,
-    /// It refuses, or accepts and is silent, as all see.
+    /// It refuses, accepts and is silent, or another machine answers, as all see.
     Broken(String),
     /// It has been silent for all, for long enough.
     Silent,
@@ -90,27 +144,94 @@ fn standing(checks: &[&Check<'_>]) -> Standing {
     if all("closed") && (two || checks[0].failures >= LONE_REFUSALS) {
         return Standing::Broken("closed".to_owned());
     }
-    if two && (all("wedged") || all("broken")) {
+    if two && (all("wedged") || all("broken") || all("identity")) {
         return Standing::Broken(checks[0].reason.to_owned());
     }
-    if two && checks.iter().all(|c| c.failures >= SILENCE_FAILURES) {
+    if two && checks.iter().all(|c| c.is_silent()) {
         return Standing::Silent;
     }
     Standing::Failing
 }
 
-/// Returns what the checks say of a guest that executes. `may_judge_silence` is false while this manager has not
-/// listened for long enough itself.
-pub(crate) fn judge_guest(checks: &[Check<'_>], service_link_down: bool, may_judge_silence: bool) -> GuestJudgement {
-    let mut groups: BTreeMap<(Network, &ProbeName), Vec<&Check<'_>>> = BTreeMap::new();
-    for check in checks {
-        // Only what has worked before counts against the VM; only healthy observers are believed about failures.
-        if check.proven && check.outcome != Outcome::Unknown && (check.healthy || check.outcome == Outcome::Up) {
-            groups.entry((check.network, check.probe)).or_default().push(check);
-        }
+fn ranked(causes: &[(Cause, u8)], detail: &str) -> Fault {
+    let causes = causes.iter().map(|(cause, score)| RankedCause { cause: cause.clone(), score: *score });
+    Fault::ranked(causes.collect()).with_detail(detail)
+}
+
+/// What the guest agent shows, where it was ever heard.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Agent {
+    NeverHeard,
+    Alive,
+    Failing,
+    Silent,
+}
+
+fn agent(counted: &[&Check<'_>]) -> Agent {
+    let mut checks = counted.iter().filter(|c| class(c.probe) == Class::Agent).peekable();
+    if checks.peek().is_none() {
+        return Agent::NeverHeard;
     }
+    let (mut alive, mut silent) = (false, true);
+    for check in checks {
+        alive |= check.is_alive();
+        silent &= check.failures >= if check.local { AGENT_FAILURES } else { check.needed };
+    }
+    match (alive, silent) {
+        (true, _) => Agent::Alive,
+        (false, true) => Agent::Silent,
+        (false, false) => Agent::Failing,
+    }
+}
+
+/// Returns the fault of a guest that hangs, if that can be said: silent where its node's watcher looks, its agent silent
+/// where that was ever heard, its port connected, and its counters stuck.
+fn hang(counted: &[&Check<'_>], agent: Agent, inputs: &GuestInputs<'_>) -> Option<Fault> {
+    if inputs.service_link_down || counted.iter().any(|c| c.is_alive()) {
+        return None;
+    }
+    let mut local = counted.iter().filter(|c| c.local && class(c.probe) != Class::Agent).peekable();
+    let services = counted.iter().any(|c| c.local && class(c.probe) == Class::Service);
+    let telling = match agent {
+        Agent::Alive | Agent::Failing => return None,
+        Agent::Silent => true,
+        Agent::NeverHeard => services,
+    };
+    // A guest of which only the agent was ever heard has nothing else to be silent.
+    let silent = (local.peek().is_some() && local.all(|c| c.is_silent())) || (agent == Agent::Silent && !services);
+    if !telling || !silent {
+        return None;
+    }
+    if inputs.monitor_silent {
+        return Some(ranked(&[(Cause::VmProcess, 60), (Cause::GuestOs, 40)], "monitor and guest silent"));
+    }
+    if inputs.boot_overdue {
+        return Some(Fault::sure(Cause::GuestOs).with_detail("boot overdue"));
+    }
+    inputs.progress.is_stuck().then(|| Fault::sure(Cause::GuestOs).with_detail(inputs.progress.as_str()))
+}
+
+/// Returns what the checks say of a guest that executes.
+pub(crate) fn judge_guest(inputs: &GuestInputs<'_>) -> GuestJudgement {
+    // Only what has worked before counts against the VM; only healthy observers are believed about failures.
+    let counts = |c: &&Check<'_>| c.proven && c.outcome != Outcome::Unknown && (c.healthy || c.outcome == Outcome::Up);
+    let counted: Vec<&Check<'_>> = inputs.checks.iter().filter(counts).collect();
+    let mut groups: BTreeMap<(Network, &ProbeName), Vec<&Check<'_>>> = BTreeMap::new();
+    for check in &counted {
+        groups.entry((check.network, check.probe)).or_default().push(check);
+    }
+    let agent = agent(&counted);
     let mut out = GuestJudgement::default();
-    if service_link_down {
+    if inputs.may_judge_silence
+        && let Some(fault) = hang(&counted, agent, inputs)
+    {
+        out.state = GuestState::Hung;
+        out.reason = format!("it is silent to the watcher on its own node, and does not get on ({})", fault.detail);
+        out.faults.push(fault);
+        return out;
+    }
+    let required = |probe: &ProbeName| inputs.required.is_none_or(|names| names.contains(probe));
+    if inputs.service_link_down {
         out.faults.push(Fault::sure(Cause::VmNic).with_detail("no link"));
         out.reason = "its port on the service network has no link".to_owned();
     }
@@ -126,178 +247,78 @@ pub(crate) fn judge_guest(checks: &[Check<'_>], service_link_down: bool, may_jud
                 broken.push((*probe, reason));
             }
             Standing::Unwell(_) => {}
-            Standing::Failing => {
-                let enough = group.iter().all(|c| c.failures >= AGENT_FAILURES);
-                if class == Class::Agent && enough {
-                    out.notes.push(Fault::sure(Cause::GuestAgent).with_detail("silent"));
-                }
-                out.suspicious |= class == Class::Service;
-            }
+            Standing::Failing => out.suspicious |= class == Class::Service,
             Standing::Broken(reason) => match class {
                 Class::Service => {
-                    alive_on_service |= *network == Network::Service;
+                    alive_on_service |= *network == Network::Service && reason != "identity";
                     broken.push((*probe, reason));
                 }
-                Class::Agent => out.notes.push(Fault::sure(Cause::GuestAgent).with_detail(&reason)),
-                Class::Ping => {}
+                Class::Agent | Class::Ping => {}
             },
-            Standing::Silent if !may_judge_silence => out.suspicious = true,
+            Standing::Silent if !inputs.may_judge_silence => out.suspicious = true,
             Standing::Silent => match class {
-                Class::Agent => out.notes.push(Fault::sure(Cause::GuestAgent).with_detail("silent")),
-                Class::Ping | Class::Service => silent.push((*network, *probe, class)),
+                Class::Agent => {}
+                Class::Ping | Class::Service => silent.push((*network, *probe, class, group)),
             },
         }
     }
-    let nic_or_guest = |detail| {
-        let causes = [Cause::VmNic, Cause::GuestOs].into_iter().map(|cause| RankedCause { cause, score: 50 });
-        Fault::ranked(causes.collect()).with_detail(detail)
-    };
-    let services: Vec<_> = silent.iter().filter(|(_, _, class)| *class == Class::Service).collect();
-    if !service_link_down {
+    if agent == Agent::Silent {
+        out.notes.push(Fault::sure(Cause::GuestAgent).with_detail("silent"));
+    }
+    if !inputs.service_link_down {
+        let ping_alone = broken.is_empty() && !silent.iter().any(|(_, _, class, _)| *class == Class::Service);
+        let services: Vec<_> = silent.iter().filter(|(_, _, class, _)| *class == Class::Service).collect();
         if alive_on_service {
-            for (_, probe, _) in &services {
-                out.faults.push(Fault::sure(Cause::Service(probe.to_string())).with_detail("silent"));
+            for (_, probe, _, _) in &services {
+                let fault = Fault::sure(Cause::Service(probe.to_string())).with_detail("silent");
+                if required(probe) { out.faults.push(fault) } else { out.notes.push(fault) }
             }
         } else if !services.is_empty() {
-            out.faults.push(nic_or_guest("silent"));
-            out.reason = "it executes, and nothing of it answers on the service network, from its node or from \
-                          another"
-                .to_owned();
-        } else if silent.iter().any(|(_, _, class)| *class == Class::Ping) && broken.is_empty() {
-            out.notes.push(nic_or_guest("ping silent"));
+            let lasted = services.iter().all(|(.., group)| group.iter().all(|c| c.silent_for >= COUNTERS_SETTLE));
+            if lasted || agent == Agent::Alive {
+                out.faults.push(nic_or_guest(inputs, agent));
+                out.reason = "it executes, and nothing of it answers on the service network, from its node or from \
+                              another"
+                    .to_owned();
+            } else {
+                out.suspicious = true;
+            }
+        } else if ping_alone && silent.iter().any(|(_, _, class, _)| *class == Class::Ping) {
+            out.notes.push(ranked(&[(Cause::VmNic, 50), (Cause::GuestOs, 50)], "ping silent"));
         }
     }
     for (probe, reason) in broken {
+        let fault = Fault::sure(Cause::Service(probe.to_string())).with_detail(&reason);
+        if !required(probe) {
+            out.notes.push(fault);
+            continue;
+        }
         if out.reason.is_empty() {
             out.reason = format!("its {probe} service is {reason}");
         }
-        out.faults.push(Fault::sure(Cause::Service(probe.to_string())).with_detail(&reason));
+        out.faults.push(fault);
     }
     if out.reason.is_empty()
         && let Some(fault) = out.faults.first()
     {
         out.reason = format!("{fault}, while other probes see it");
     }
+    if !out.faults.is_empty() {
+        out.state = GuestState::Degraded;
+    }
     out
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn node(watcher: u64) -> &'static NodeId {
-        static NODES: std::sync::OnceLock<Vec<NodeId>> = std::sync::OnceLock::new();
-        let nodes = NODES.get_or_init(|| (1..=3).map(|n| NodeId::new(&format!("n{n}")).expect("a name")).collect());
-        &nodes[usize::try_from(watcher).expect("a small number") - 1]
-    }
-
-    fn probe(name: &str) -> ProbeName {
-        ProbeName::new(name).expect("a valid name")
-    }
-
-    fn check<'a>(watcher: u64, probe: &'a ProbeName, outcome: Outcome, reason: &'a str, failures: u32) -> Check<'a> {
-        Check {
-            watcher: WatcherId::new(watcher),
-            from: node(watcher),
-            network: Network::Service,
-            probe,
-            outcome,
-            reason,
-            failures,
-            proven: true,
-            healthy: true,
-        }
-    }
-
-    fn told(j: &GuestJudgement) -> Vec<String> {
-        j.faults.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn a_service_that_both_observers_find_closed_is_named() {
-        let rdp = probe("rdp");
-        let checks = [check(1, &rdp, Outcome::Down, "closed", 1), check(2, &rdp, Outcome::Down, "closed", 1)];
-        assert_eq!(told(&judge_guest(&checks, false, true)), ["service(rdp) closed"]);
-    }
-
-    #[test]
-    fn a_service_that_one_observer_sees_is_up() {
-        let rdp = probe("rdp");
-        let checks = [check(1, &rdp, Outcome::Up, "", 0), check(2, &rdp, Outcome::Down, "timeout", 99)];
-        assert_eq!(judge_guest(&checks, false, true), GuestJudgement::default());
-    }
-
-    #[test]
-    fn one_observer_alone_is_not_believed_about_silence() {
-        let rdp = probe("rdp");
-        let checks = [check(2, &rdp, Outcome::Down, "timeout", 99)];
-        let j = judge_guest(&checks, false, true);
-        assert!(j.faults.is_empty() && j.suspicious, "{j:?}");
-    }
-
-    #[test]
-    fn two_observers_on_one_node_are_one_path() {
-        let rdp = probe("rdp");
-        let checks = [1, 3].map(|w| Check { from: node(1), ..check(w, &rdp, Outcome::Down, "wedged", 99) });
-        let j = judge_guest(&checks, false, true);
-        assert!(j.faults.is_empty() && j.suspicious, "{j:?}");
-    }
-
-    #[test]
-    fn a_probe_that_never_worked_does_not_count() {
-        let rdp = probe("rdp");
-        let checks = [1, 2].map(|w| Check { proven: false, ..check(w, &rdp, Outcome::Down, "closed", 99) });
-        assert_eq!(judge_guest(&checks, false, true), GuestJudgement::default());
-    }
-
-    #[test]
-    fn a_wedged_service_needs_both_observers() {
-        let rdp = probe("rdp");
-        let one = [check(1, &rdp, Outcome::Down, "wedged", 9)];
-        assert!(judge_guest(&one, false, true).faults.is_empty());
-        let both = [check(1, &rdp, Outcome::Down, "wedged", 1), check(2, &rdp, Outcome::Down, "wedged", 1)];
-        assert_eq!(told(&judge_guest(&both, false, true)), ["service(rdp) wedged"]);
-    }
-
-    #[test]
-    fn silence_of_ping_alone_is_a_note() {
-        let (rdp, ping) = (probe("rdp"), probe("ping"));
-        let checks = [check(1, &ping, Outcome::Down, "timeout", 99), check(2, &ping, Outcome::Down, "timeout", 99)];
-        let j = judge_guest(&checks, false, true);
-        assert!(j.faults.is_empty());
-        assert_eq!(j.notes.len(), 1);
-        let with_rdp = [checks[0].clone(), checks[1].clone(), check(1, &rdp, Outcome::Up, "", 0)];
-        assert_eq!(judge_guest(&with_rdp, false, true), GuestJudgement::default());
-    }
-
-    #[test]
-    fn silence_of_the_agent_alone_is_a_note() {
-        let (rdp, agent) = (probe("rdp"), probe("guest-agent"));
-        let checks = [check(1, &rdp, Outcome::Up, "", 0), check(1, &agent, Outcome::Down, "timeout", 3)];
-        let j = judge_guest(&checks, false, true);
-        assert!(j.faults.is_empty());
-        assert_eq!(j.notes[0].to_string(), "guest_agent silent");
-    }
-
-    #[test]
-    fn a_guest_silent_on_all_its_service_network_has_both_causes() {
-        let (rdp, ping) = (probe("rdp"), probe("ping"));
-        let checks = [
-            check(1, &ping, Outcome::Down, "timeout", 99),
-            check(2, &ping, Outcome::Down, "timeout", 99),
-            check(1, &rdp, Outcome::Down, "timeout", SILENCE_FAILURES),
-            check(2, &rdp, Outcome::Down, "unreachable", SILENCE_FAILURES),
-        ];
-        let j = judge_guest(&checks, false, true);
-        let causes: Vec<_> = j.faults[0].causes.iter().map(|c| c.cause.to_string()).collect();
-        assert_eq!(causes, ["guest_os", "vm_nic"]);
-        assert!(judge_guest(&checks, false, false).faults.is_empty(), "not before this manager has listened itself");
-    }
-
-    #[test]
-    fn a_port_without_link_is_the_network_card() {
-        let rdp = probe("rdp");
-        let checks = [1, 2].map(|w| check(w, &rdp, Outcome::Down, "timeout", 99));
-        assert_eq!(told(&judge_guest(&checks, true, true)), ["vm_nic no link"]);
-    }
+/// Returns what a guest's silence on all its service network comes from: its card, where it is known to get on.
+fn nic_or_guest(inputs: &GuestInputs<'_>, agent: Agent) -> Fault {
+    let scores = match (agent, inputs.progress) {
+        (Agent::Alive, _) => [(Cause::VmNic, 85), (Cause::GuestOs, 15)],
+        (_, Progress::Working) => [(Cause::VmNic, 70), (Cause::GuestOs, 30)],
+        (_, Progress::Still | Progress::Spinning) => [(Cause::GuestOs, 60), (Cause::VmNic, 40)],
+        (_, Progress::Unknown) => [(Cause::GuestOs, 50), (Cause::VmNic, 50)],
+    };
+    ranked(&scores, "silent")
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use vouch_detector::{
-    Ask, Detector, Effect, Event, Inventory, NodeEntry, NodeReport, Proposal, Settlement, StreamChange, VmEntry,
-    VmWord, WatcherEntry,
+    Ask, Detector, Effect, Event, Inventory, NodeEntry, NodeReport, OpenIncident, Proposal, ServiceWord, Settlement,
+    StreamChange, VmEntry, VmWord, WatcherEntry,
 };
 use vouch_types::{
     AssignmentGeneration, BootId, ExitReason, Generation, HypervisorState, Incarnation, LogIndex, ManagerId, Moment,
-    Network, NodeId, NodePath, Observation, Outcome, ProbeAssignment, ProbeName, RelayObservation, RelayOutcome,
-    Sequence, Source, StartId, Statement, Term, Timing, Verdict, VmId, VmState, WallTime, WatcherHealth, WatcherId,
-    WatcherLife,
+    Network, NodeId, NodePath, Observation, Operation, Outcome, ProbeAssignment, ProbeName, Progress, RelayObservation,
+    RelayOutcome, Sequence, Source, StartId, Statement, Term, Timing, Verdict, VmId, VmState, WallTime, WatcherHealth,
+    WatcherId, WatcherLife,
 };
 
 pub const STEP: Duration = Duration::from_millis(50);
@@ -44,6 +44,24 @@ pub struct NodeTruth {
     pub watcher: bool,
     /// The watcher is heard; one that runs and is not heard hangs.
     pub watcher_heard: bool,
+    /// The uplink to the service network carries packets.
+    pub service_uplink: bool,
+    /// The hypervisor service answers the agent.
+    pub hypervisor: ServiceWord,
+    /// What the hypervisor says of the VM; `None`: what follows from `vm`.
+    pub word: Option<HypervisorState>,
+    /// What the node's counters say of it.
+    pub progress: Progress,
+    /// An operation on it that is under way.
+    pub operation: Option<Operation>,
+    /// The guest answers: its service and its agent.
+    pub guest: bool,
+    /// The guest agent runs.
+    pub guest_agent: bool,
+    /// The service accepts connections and stays silent.
+    pub wedged: bool,
+    /// The node also says this of the other node's VM.
+    pub claims: Option<HypervisorState>,
 }
 
 impl NodeTruth {
@@ -57,6 +75,15 @@ impl NodeTruth {
         cable: true,
         watcher: true,
         watcher_heard: true,
+        service_uplink: true,
+        hypervisor: ServiceWord::Answering,
+        word: None,
+        progress: Progress::Working,
+        operation: None,
+        guest: true,
+        guest_agent: true,
+        wedged: false,
+        claims: None,
     };
 }
 
@@ -66,6 +93,7 @@ pub enum Told {
     State { at: Moment, vm: usize, from: VmState, to: VmState, faults: Vec<String> },
     Path { at: Moment, node: usize, to: Source, faults: Vec<String>, recovered: bool },
     WatcherLost { at: Moment, watcher: WatcherId },
+    Incident { at: Moment, scope: String, opened: bool },
 }
 
 pub struct SimWorld {
@@ -102,6 +130,11 @@ fn manager(i: usize) -> ManagerId {
     ManagerId::new(i as u64 + 1)
 }
 
+fn agent_probe() -> ProbeAssignment {
+    let probe = ProbeName::new("guest-agent").unwrap();
+    ProbeAssignment { probe, network: Network::Management, settings: "{}".into() }
+}
+
 fn rdp() -> ProbeAssignment {
     ProbeAssignment { probe: ProbeName::new("rdp").unwrap(), network: Network::Service, settings: "{}".into() }
 }
@@ -132,7 +165,7 @@ impl SimWorld {
                     node: node(i),
                     generation: Generation::new(1),
                     addresses: vec![],
-                    probes: vec![rdp()],
+                    probes: vec![rdp(), agent_probe()],
                     proven: vec![],
                     verdict: Verdict::unjudged(WallTime::default()),
                 })
@@ -208,7 +241,8 @@ impl SimWorld {
 
     fn networks_of_watcher(&self, i: usize) -> Vec<Network> {
         let management = self.truth[i].uplink.then_some(Network::Management);
-        management.into_iter().chain([Network::Service]).collect()
+        let service = self.truth[i].service_uplink.then_some(Network::Service);
+        management.into_iter().chain(service).collect()
     }
 
     fn relay(&self, from: usize, to: usize) -> RelayOutcome {
@@ -221,33 +255,91 @@ impl SimWorld {
         }
     }
 
-    fn rdp(&self, to: usize) -> (Outcome, &'static str) {
+    fn rdp(&self, from: usize, to: usize) -> (Outcome, &'static str) {
         let t = &self.truth[to];
-        match (t.power && t.vm && t.cable, t.rdp) {
-            (false, _) => (Outcome::Down, "timeout"),
-            (true, false) => (Outcome::Down, "closed"),
-            (true, true) => (Outcome::Up, ""),
+        let route = from == to || (t.service_uplink && self.truth[from].service_uplink);
+        match (route && t.power && t.vm && t.cable && t.guest, t.rdp, t.wedged) {
+            (false, ..) => (Outcome::Down, "timeout"),
+            (true, _, true) => (Outcome::Down, "wedged"),
+            (true, false, false) => (Outcome::Down, "closed"),
+            (true, true, false) => (Outcome::Up, ""),
         }
     }
 
-    fn observation(&self, from: usize, to: usize, asked: Option<vouch_types::Nonce>) -> Observation {
-        let (outcome, reason) = self.rdp(to);
-        Observation {
-            identity: None,
+    fn guest_agent(&self, from: usize, to: usize) -> (Outcome, &'static str) {
+        let t = &self.truth[to];
+        match (self.relay(from, to), t.vm && t.guest && t.guest_agent) {
+            (RelayOutcome::Reached, true) => (Outcome::Up, ""),
+            (RelayOutcome::Reached, false) => (Outcome::Down, "timeout"),
+            // It could not be asked.
+            (_, _) => (Outcome::Unknown, "relay"),
+        }
+    }
+
+    fn observations(&self, from: usize, to: usize, asked: Option<vouch_types::Nonce>) -> Vec<Observation> {
+        let of = |probe: &ProbeAssignment, (outcome, reason): (Outcome, &str)| Observation {
             watcher: watcher(from),
             vm: vm(to),
-            network: Network::Service,
-            probe: ProbeName::new("rdp").unwrap(),
+            network: probe.network,
+            probe: probe.probe.clone(),
             outcome,
             reason: reason.into(),
             message: String::new(),
+            identity: None,
             begun: self.now,
             asked,
-        }
+        };
+        vec![of(&rdp(), self.rdp(from, to)), of(&agent_probe(), self.guest_agent(from, to))]
+    }
+
+    /// Changes the records as an operator's command would.
+    pub fn change_records(&mut self, change: impl FnOnce(&mut Inventory)) {
+        change(&mut self.inventory);
+        self.inventory.index = self.inventory.index.next();
+        let inventory = self.inventory.clone();
+        self.feed(Event::InventoryChanged(inventory));
+    }
+
+    /// Returns the records as they are now.
+    pub fn records(&self) -> &Inventory {
+        &self.inventory
+    }
+
+    /// Returns the verdict on a VM.
+    pub fn verdict(&self, i: usize) -> &Verdict {
+        &self.inventory.vms[i].verdict
+    }
+
+    /// Returns the open incidents.
+    pub fn incidents(&self) -> Vec<String> {
+        self.inventory.incidents.iter().map(|i| format!("{}: {}", i.scope, i.word.fault)).collect()
     }
 
     fn hypervisor(&self, i: usize) -> HypervisorState {
-        if self.truth[i].vm { HypervisorState::Running } else { HypervisorState::Gone(ExitReason::Process) }
+        let gone = HypervisorState::Gone(ExitReason::Process);
+        let follows = if self.truth[i].vm { HypervisorState::Running } else { gone };
+        self.truth[i].word.unwrap_or(follows)
+    }
+
+    fn words(&self, i: usize) -> Vec<VmWord> {
+        let t = &self.truth[i];
+        let word = |of: usize, state| VmWord {
+            vm: vm(of),
+            // It was told the generations of those that it owns.
+            generation: if *self.owner(of) == node(i) { self.inventory.vms[of].generation } else { Generation::new(0) },
+            start: StartId::new(1),
+            state,
+            progress: t.progress,
+            operation: t.operation,
+            links_down: vec![],
+        };
+        let claimed = t.claims.map(|state| word(1 - i, state));
+        std::iter::once(word(i, self.hypervisor(i))).chain(claimed).collect()
+    }
+
+    /// Returns the node that owns a VM now, as recorded.
+    pub fn owner(&self, i: usize) -> &NodeId {
+        &self.inventory.vms[i].node
     }
 
     fn watcher_process(&self, i: usize) -> HypervisorState {
@@ -300,7 +392,7 @@ impl SimWorld {
             if speaks && self.step.is_multiple_of(10) {
                 self.sequence += 1;
                 let report = NodeReport {
-                    hypervisor: vouch_detector::ServiceWord::Answering,
+                    hypervisor: t.hypervisor,
                     manager: manager(m),
                     node: node(i),
                     boot: BootId::new(Uuid::from_u128(9)),
@@ -308,15 +400,7 @@ impl SimWorld {
                     sequence: Sequence::new(self.sequence),
                     begun: self.now,
                     full: true,
-                    vms: vec![VmWord {
-                        operation: None,
-                        progress: vouch_types::Progress::Unknown,
-                        vm: vm(i),
-                        generation: Generation::new(1),
-                        start: StartId::new(1),
-                        state: self.hypervisor(i),
-                        links_down: vec![],
-                    }],
+                    vms: self.words(i),
                     watchers: vec![(watcher(i), self.watcher_process(i))],
                 };
                 self.feed(Event::NodeReported(report));
@@ -350,8 +434,9 @@ impl SimWorld {
         }
         if self.step.is_multiple_of(20) {
             for to in 0..NODES {
-                let seen = self.observation(i, to, None);
-                self.feed(Event::Observed(seen));
+                for seen in self.observations(i, to, None) {
+                    self.feed(Event::Observed(seen));
+                }
                 self.feed(Event::RelayObserved(RelayObservation {
                     hears: Vec::new(),
                     watcher: watcher(i),
@@ -399,7 +484,7 @@ impl SimWorld {
                 if outcome == RelayOutcome::Reached {
                     self.sequence += 1;
                     let statement = Statement {
-                        progress: vouch_types::Progress::Unknown,
+                        progress: self.truth[to].progress,
                         node: node(to),
                         boot: BootId::new(Uuid::from_u128(9)),
                         incarnation: Incarnation::new(1),
@@ -419,8 +504,9 @@ impl SimWorld {
                 }
             }
             if ask.vms.contains(&vm(to)) {
-                let seen = self.observation(i, to, Some(ask.nonce));
-                self.pending.push((soon, Event::Observed(seen)));
+                for seen in self.observations(i, to, Some(ask.nonce)) {
+                    self.pending.push((soon, Event::Observed(seen)));
+                }
             }
         }
         let networks = self.networks_of_watcher(i);
@@ -461,6 +547,23 @@ impl SimWorld {
             known.source = change.source;
             known.faults = change.faults;
             known.version = known.version.next();
+        }
+        for change in proposal.incidents {
+            let opened = change.word.is_some();
+            self.inventory.incidents.retain(|i| i.scope != change.scope);
+            self.told.push(Told::Incident { at: self.now, scope: change.scope.to_string(), opened });
+            if let Some(word) = change.word {
+                self.inventory.incidents.push(OpenIncident { scope: change.scope, word });
+            }
+        }
+        for change in proposal.placements {
+            let entry = self.inventory.vms.iter_mut().find(|entry| entry.vm == change.vm).unwrap();
+            assert_eq!(entry.generation, change.replaces);
+            entry.generation = entry.generation.next();
+            entry.node = change.to;
+        }
+        for (gone, _) in proposal.withdrawn {
+            self.inventory.nodes.iter_mut().filter(|n| n.node == gone).for_each(|n| n.fence = None);
         }
         if let Some(notes) = proposal.manager_notes {
             self.inventory.manager_notes = notes;

@@ -4,14 +4,45 @@
 
 use std::collections::BTreeMap;
 
-use vouch_types::{Network, NodeId, NodeRecord, ProbeRecord, VmId, VmRecord, WatcherLife, WatcherRecord};
+use vouch_types::{
+    Cause, FenceProof, Network, NodeId, NodeRecord, Pin, ProbeRecord, Source, VmId, VmRecord, WatcherLife,
+    WatcherRecord,
+};
 
+use super::incidents::incidents_of;
 use super::view::{
-    AdviceView, ClusterView, FaultView, HeardView, HearingView, MemberView, NodeView, ProbeView, ReasonView,
-    VmProbeView, VmView, VmWatcherView, WatcherView,
+    AdviceView, ClusterView, FaultView, FenceProofView, HeardView, HearingView, MemberView, NodeView, PinView,
+    ProbeView, ReasonView, VmProbeView, VmView, VmWatcherView, WatcherView,
 };
 use crate::raft::ConsensusStatus;
 use crate::store::State;
+
+/// Returns where a VM's state comes from: from watchers while its node is not heard, and also while its node cannot see
+/// it itself (a fault of its own says so).
+pub fn source_of(state: &State, vm: &VmRecord) -> Source {
+    let unseen = vm.verdict.faults.iter().any(|fault| match fault.top() {
+        Cause::NodeVmPath | Cause::Hypervisor => true,
+        Cause::ManagerNodePath
+        | Cause::NodeUplink(_)
+        | Cause::NodeAgent
+        | Cause::Node
+        | Cause::NodeIsolated
+        | Cause::Rack
+        | Cause::VmProcess
+        | Cause::GuestOs
+        | Cause::GuestAgent
+        | Cause::VmNic
+        | Cause::Service(_)
+        | Cause::Storage
+        | Cause::Network(_)
+        | Cause::OneWay { .. }
+        | Cause::LossyPath
+        | Cause::Watcher
+        | Cause::Manager => false,
+    });
+    let path = state.nodes().get(&vm.node).map_or(Source::Direct, |node| node.path.source);
+    if unseen { Source::Watcher } else { path }
+}
 
 /// Returns the VM as the API shows it.
 pub fn vm_view(state: &State, id: VmId, vm: &VmRecord) -> VmView {
@@ -37,7 +68,7 @@ pub fn vm_view(state: &State, id: VmId, vm: &VmRecord) -> VmView {
         generation: vm.generation.get(),
         state: verdict.state.as_str().to_owned(),
         since: verdict.since.into(),
-        source: path.map_or("direct", |p| p.source.as_str()).to_owned(),
+        source: source_of(state, vm).as_str().to_owned(),
         source_since: path.map_or(verdict.since, |p| p.since).into(),
         faults: shared.into_iter().chain(verdict.faults.iter().map(Into::into)).collect(),
         shared_faults,
@@ -67,6 +98,27 @@ pub fn vm_view(state: &State, id: VmId, vm: &VmRecord) -> VmView {
             .collect(),
         labels: vm.spec.labels.clone(),
         datastore: vm.spec.datastore.clone(),
+        suppressed: verdict.suppressed.clone(),
+        incidents: incidents_of(state, vm).map(|incident| incident.id.to_string()).collect(),
+        pins: vm.pins.iter().map(pin_view).collect(),
+    }
+}
+
+fn pin_view(pin: &Pin) -> PinView {
+    PinView {
+        probe: pin.probe.to_string(),
+        network: pin.network.to_string(),
+        identity: format!("{:016x}", pin.identity.get()),
+    }
+}
+
+fn fence_view(proof: &FenceProof) -> FenceProofView {
+    FenceProofView {
+        kind: proof.kind.as_str().to_owned(),
+        boot: proof.boot.to_string(),
+        note: proof.note.clone(),
+        index: proof.index.get(),
+        at: proof.at.into(),
     }
 }
 
@@ -100,6 +152,7 @@ pub fn node_view(state: &State, node: &NodeRecord, hearing: &HearingView) -> Nod
         driver: node.driver.clone(),
         relay: node.relay.to_string(),
         boot: node.boot.to_string(),
+        fence: node.fence.as_ref().map(fence_view),
         source: node.path.source.as_str().to_owned(),
         since: node.path.since.into(),
         faults: node.path.faults.iter().map(Into::into).collect(),

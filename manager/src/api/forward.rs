@@ -13,13 +13,14 @@ use axum::routing::{post, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tower::ServiceExt;
-use vouch_types::{Applied, Command, Digest, LogIndex, ManagerId, ProbeRecord};
+use vouch_types::{Command, Digest, LogIndex, ManagerId, ProbeRecord};
 use vouch_wire::proto;
 
 use super::limits::{COMPONENT_MAX, FORWARD_TIMEOUT};
 use super::problem::{Problem, ProblemKind};
+use super::propose::propose;
 use super::{Api, freshness};
-use crate::raft::{Consistency, ProposeError};
+use crate::raft::Consistency;
 
 /// Whether a request came from a client or from another manager.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -158,20 +159,7 @@ pub async fn record_probe(api: &Api, probe: ProbeRecord) -> Result<(), Problem> 
 }
 
 async fn propose_probe(api: &Api, probe: ProbeRecord) -> Result<(), Problem> {
-    let command = Command::RecordProbe { probe, at: api.wall().now() };
-    match api.published().propose(command).await {
-        Ok(Applied::Denied(reason)) => Err(Problem::new(ProblemKind::Refused, reason.to_string())),
-        Ok(_) => Ok(()),
-        Err(e) => {
-            let kind = match e {
-                ProposeError::NotLeader { .. } => ProblemKind::NoLeader,
-                ProposeError::Stopped(_) => ProblemKind::Internal,
-                // It may still be committed later: no quorum has said so.
-                _ => ProblemKind::NoQuorum,
-            };
-            Err(Problem::new(kind, e.to_string()))
-        }
-    }
+    propose(api, Command::RecordProbe { probe, at: api.wall().now() }).await.map(drop)
 }
 
 /// Routes that only other managers reach.

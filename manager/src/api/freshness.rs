@@ -125,7 +125,8 @@ pub(super) async fn prove_quietly(api: &Api, limit: Duration) {
     let _ = tokio::time::timeout(limit, prove(api, Consistency::Lease)).await;
 }
 
-fn headers(api: &Api, wanted: Wanted) -> HeaderMap {
+/// Returns the headers of an answer from the state as it is applied now.
+pub fn headers(api: &Api, wanted: Wanted) -> HeaderMap {
     let status = api.published().status();
     let applied: LogIndex = *api.published().applied().borrow();
     let mut headers = HeaderMap::new();

@@ -30,3 +30,7 @@ pub const PROOF_INTERVAL: Duration = Duration::from_millis(500);
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many TLS handshakes may be under way at once.
 pub const HANDSHAKES_MAX: usize = 64;
+/// The most VMs that an incident names; the others are counted.
+pub const INCIDENT_VMS_MAX: usize = 100;
+/// The most events of an incident that are shown, the last ones.
+pub const INCIDENT_EVENTS_MAX: usize = 200;

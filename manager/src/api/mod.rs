@@ -14,16 +14,20 @@ pub mod compose;
 pub mod forward;
 pub mod freshness;
 pub mod guard;
+pub mod incidents;
 pub mod limits;
 pub mod listen;
 pub mod live;
 pub mod openapi;
 pub mod params;
+pub mod policies;
 pub mod problem;
+pub mod propose;
 pub mod published;
 pub mod routes;
 pub mod story;
 pub mod token;
+pub mod trace;
 pub mod view;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +37,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use vouch_types::ManagerId;
+use vouch_types::{ManagerId, Timing};
 use vouch_wire::links::PeerLink;
 
 pub use guard::OwnHosts;
@@ -59,6 +63,8 @@ pub struct ApiParts {
     pub blobs: Arc<dyn BlobStore>,
     /// The time of day.
     pub wall: Arc<dyn WallClock>,
+    /// The timing of the cluster, for what is checked against it.
+    pub timing: Timing,
     /// The bearer token.
     pub token: ApiToken,
     /// Names and addresses that this manager answers to, beside loopback.
@@ -140,6 +146,10 @@ impl Api {
 
     fn wall(&self) -> &dyn WallClock {
         self.0.parts.wall.as_ref()
+    }
+
+    fn timing(&self) -> &Timing {
+        &self.0.parts.timing
     }
 
     fn token(&self) -> &ApiToken {

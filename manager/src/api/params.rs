@@ -1,12 +1,14 @@
-//! Query parameters: each is checked, an unknown one is refused, and the refusal names field, value and rule.
+//! Query parameters and bodies: each is checked, an unknown field is refused, and the refusal names field, value and rule.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use axum::extract::{FromRequestParts, Query};
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
 
-use super::limits::{PAGE_DEFAULT, PAGE_MAX};
+use super::limits::{BODY_MAX, PAGE_DEFAULT, PAGE_MAX};
 use super::problem::{Problem, ProblemKind};
 
 /// The query parameters of a request that nobody has taken yet.
@@ -65,5 +67,31 @@ impl Params {
                 Err(Problem::field(ProblemKind::BadParameter, &field, &value, &rule))
             }
         }
+    }
+}
+
+/// The body of a request, at most [`BODY_MAX`] bytes: kept as it came, so that it can be handed to the leader.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct JsonBody(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let too_large = |_| Problem::new(ProblemKind::TooLarge, format!("a body has at most {BODY_MAX} bytes"));
+        axum::body::to_bytes(request.into_body(), BODY_MAX).await.map(Self).map_err(too_large)
+    }
+}
+
+impl JsonBody {
+    /// Returns the document that it holds.
+    ///
+    /// # Errors
+    /// A problem that says what is wrong and where.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        serde_json::from_slice(&self.0).map_err(|e| {
+            let value = String::from_utf8_lossy(&self.0);
+            Problem::field(ProblemKind::BadParameter, "body", &value, &format!("must be a document of this route: {e}"))
+        })
     }
 }

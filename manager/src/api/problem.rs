@@ -35,6 +35,16 @@ pub enum ProblemKind {
     VmNameAmbiguous,
     /// There is no such node.
     NodeNotFound,
+    /// There is no such incident.
+    IncidentNotFound,
+    /// This scope has no policy.
+    PolicyNotFound,
+    /// There is no such maintenance window, or it has ended.
+    MaintenanceNotFound,
+    /// The node is heard: nothing can prove that it does not run.
+    NodeIsHeard,
+    /// A proof speaks of another boot of the node.
+    OtherBoot,
     /// No quorum, so nothing can be shown as fresh or changed.
     NoQuorum,
     /// No leader, or it did not answer.
@@ -78,6 +88,13 @@ impl ProblemKind {
             Self::VmNotFound => ("vm-not-found", StatusCode::NOT_FOUND, "There is no such VM"),
             Self::VmNameAmbiguous => ("vm-name-ambiguous", StatusCode::CONFLICT, "More than one VM has this name"),
             Self::NodeNotFound => ("node-not-found", StatusCode::NOT_FOUND, "There is no such node"),
+            Self::IncidentNotFound => ("incident-not-found", StatusCode::NOT_FOUND, "There is no such incident"),
+            Self::PolicyNotFound => ("policy-not-found", StatusCode::NOT_FOUND, "This scope has no policy"),
+            Self::MaintenanceNotFound => {
+                ("maintenance-not-found", StatusCode::NOT_FOUND, "There is no such maintenance window")
+            }
+            Self::NodeIsHeard => ("node-is-heard", StatusCode::CONFLICT, "The node is heard by a manager"),
+            Self::OtherBoot => ("other-boot", StatusCode::CONFLICT, "The proof speaks of another boot of the node"),
             Self::NoQuorum => ("no-quorum", StatusCode::SERVICE_UNAVAILABLE, "No quorum of managers answers"),
             Self::NoLeader => ("no-leader", StatusCode::SERVICE_UNAVAILABLE, "No leader answers"),
             Self::NotInitialised => ("not-initialised", StatusCode::CONFLICT, "The cluster is not initialised"),

@@ -94,6 +94,12 @@ pub fn event_view(state: &State, event: &EventRecord) -> EventView {
             let views: Vec<FaultView> = list.iter().map(Into::into).collect();
             fields.insert(field.to_owned(), serde_json::to_value(views).unwrap_or(Value::Null));
         }
+        if let EventKind::IncidentOpened { word, .. } | EventKind::IncidentChanged { word, .. } = &event.kind
+            && let Some(Value::Object(told)) = fields.get_mut("word")
+        {
+            let fault = serde_json::to_value(FaultView::from(&word.fault)).unwrap_or(Value::Null);
+            told.insert("fault".to_owned(), fault);
+        }
     }
     EventView {
         id: position_text((event.index, event.ordinal)),
@@ -104,13 +110,16 @@ pub fn event_view(state: &State, event: &EventRecord) -> EventView {
         vm: about.vm.map(|vm| vm.to_string()),
         node: about.node.map(ToString::to_string),
         text: text(state, &event.kind),
+        notify: event.kind.is_notification(),
         detail,
     }
 }
 
 fn fault_lists(kind: &EventKind) -> Vec<(&'static str, &[Fault])> {
     match kind {
-        EventKind::VmStateChanged { faults, .. } | EventKind::PathChanged { faults, .. } => vec![("faults", faults)],
+        EventKind::VmStateChanged { faults, cleared, .. } if cleared.is_empty() => vec![("faults", faults)],
+        EventKind::VmStateChanged { faults, cleared, .. } => vec![("faults", faults), ("cleared", cleared)],
+        EventKind::PathChanged { faults, .. } => vec![("faults", faults)],
         EventKind::VmFaultsChanged { faults, notes, .. } => vec![("faults", faults), ("notes", notes)],
         _ => Vec::new(),
     }

@@ -1,6 +1,7 @@
 //! The API as its clients see it: whole requests through the whole router, against a state in memory.
 
 mod double;
+mod operating;
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ async fn every_route_but_the_health_ones_asks_for_the_token() {
     let manager = farm();
     let document = super::openapi::openapi();
     for path in document.paths.paths.keys() {
-        let path = path.replace("{id}", "desk-1");
+        let path = path.replace("{id}", "desk-1").replace("{scope}", "cluster");
         for token in [None, Some("wrong")] {
             let mut request = Request::builder().uri(&path).header("host", "localhost");
             if let Some(token) = token {
@@ -111,6 +112,19 @@ async fn a_wrong_request_is_refused_with_field_value_and_rule() {
         ("/v1/vms?after=42", 400, "bad-parameter", "after", "42"),
         ("/v1/events?after=42", 400, "bad-parameter", "after", "42"),
         ("/v1/events?format=xml", 400, "bad-parameter", "format", "xml"),
+        ("/v1/incidents/i9", 404, "incident-not-found", "id", "i9"),
+        ("/v1/incidents/x", 404, "incident-not-found", "id", "x"),
+        ("/v1/incidents?state=shut", 400, "bad-parameter", "state", "shut"),
+        ("/v1/incidents?after=3", 400, "bad-parameter", "after", "3"),
+        ("/v1/policies/node:n9", 404, "policy-not-found", "scope", "node:n9"),
+        ("/v1/policies/gold", 400, "bad-parameter", "scope", "gold"),
+        ("/v1/maintenances/x9", 404, "maintenance-not-found", "id", "x9"),
+        ("/v1/vms/desk-9/explain", 404, "vm-not-found", "id", "desk-9"),
+        ("/v1/vms/desk-9/trace", 404, "vm-not-found", "id", "desk-9"),
+        ("/v1/vms/twin/trace", 409, "vm-name-ambiguous", "id", "twin"),
+        ("/v1/vms/desk-1/trace?since=yesterday", 400, "bad-parameter", "since", "yesterday"),
+        ("/v1/vms/desk-1/trace?until=10", 400, "bad-parameter", "until", "10"),
+        ("/v1/vms/desk-9/policy", 404, "vm-not-found", "id", "desk-9"),
         ("/v2/vms", 404, "route-not-found", "path", "/v2/vms"),
         ("/internal/probes", 404, "route-not-found", "path", "/internal/probes"),
     ] {
@@ -400,14 +414,25 @@ async fn the_description_is_complete_and_as_it_was() {
             "/v1/cluster",
             "/v1/cluster/init",
             "/v1/events",
+            "/v1/incidents",
+            "/v1/incidents/{id}",
+            "/v1/maintenances",
+            "/v1/maintenances/{id}",
             "/v1/nodes",
             "/v1/nodes/{id}",
+            "/v1/nodes/{id}/fence-proof",
+            "/v1/policies",
+            "/v1/policies/{scope}",
             "/v1/probes",
             "/v1/vms",
             "/v1/vms/{id}",
             "/v1/vms/{id}/check",
             "/v1/vms/{id}/evidence",
+            "/v1/vms/{id}/explain",
             "/v1/vms/{id}/history",
+            "/v1/vms/{id}/pins",
+            "/v1/vms/{id}/policy",
+            "/v1/vms/{id}/trace",
             "/v1/watchers",
         ]
     );

@@ -3,11 +3,22 @@
 //! Ids are texts, ages are milliseconds, times are RFC 3339 beside Unix milliseconds. Pure: made from the state by
 //! [`super::compose`] or from memory by the fleet part; fields are only ever added, since clients keep them.
 
+mod evidence;
+mod incident;
+mod policy;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vouch_types::{Advice, Fault, WallTime};
+
+pub use evidence::{EvidenceView, ExplainView, NodeWordView, ObservationView, RelayView, StatementView};
+pub use incident::{IncidentDetailView, IncidentView, IncidentVmView};
+pub use policy::{
+    FenceProofRequest, FenceProofView, MaintenanceRequest, MaintenanceView, PolicySettings, PolicyView, SettingView,
+    VmPolicyView,
+};
 
 /// A moment on the wall clock of the leader that recorded it; for people, nothing is decided by it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
@@ -149,6 +160,27 @@ pub struct VmView {
     /// The store of its disks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub datastore: Option<String>,
+    /// Why nothing is said against it: maintenance, or an operation of its hypervisor; empty when nothing is held back.
+    #[serde(default)]
+    pub suppressed: String,
+    /// Open incidents that touch it.
+    #[serde(default)]
+    pub incidents: Vec<String>,
+    /// Whom its probes are to find: another one's answer is not its own. Forgotten by `DELETE /v1/vms/{id}/pins`.
+    #[serde(default)]
+    pub pins: Vec<PinView>,
+}
+
+/// Whom a probe of a VM is to find.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PinView {
+    /// The probe.
+    pub probe: String,
+    /// Over which network.
+    pub network: String,
+    /// The first eight bytes of a SHA-256 over what identifies the machine that answered first.
+    #[schema(example = "00c0ffee00c0ffee")]
+    pub identity: String,
 }
 
 /// A watcher of a VM.
@@ -193,113 +225,6 @@ impl ReasonView {
     pub fn new(code: &str, message: impl Into<String>) -> Self {
         Self { code: code.to_owned(), message: message.into() }
     }
-}
-
-/// What one manager's detector holds on a VM.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
-pub struct EvidenceView {
-    /// The VM.
-    pub vm: String,
-    /// The manager whose memory this is.
-    pub manager: String,
-    /// Whether it led when it was asked: only the leader's evidence decides.
-    pub leads: bool,
-    /// Whether this is live. `false`: only the digest of the recorded verdict is known here.
-    pub live: bool,
-    /// SHA-256 over the evidence of the recorded verdict.
-    pub digest: String,
-    /// How the detector comes from this evidence to its verdict, one sentence per step; empty when it was not asked.
-    pub explanation: Vec<String>,
-    /// The node's own word, per manager that heard it.
-    pub node_words: Vec<NodeWordView>,
-    /// Signed statements of the node that watchers carried.
-    pub statements: Vec<StatementView>,
-    /// What watchers' probes came to.
-    pub observations: Vec<ObservationView>,
-    /// What came of asking the relay of the VM's node.
-    pub relays: Vec<RelayView>,
-}
-
-/// A node's own word on one of its VMs.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
-pub struct NodeWordView {
-    /// The manager that heard it.
-    pub manager: String,
-    /// The node.
-    pub node: String,
-    /// What its hypervisor says: `running`, `paused`, `gone` and the like.
-    pub state: String,
-    /// Placement generation that it speaks of.
-    pub generation: u64,
-    /// How old it is.
-    pub age_ms: u64,
-    /// Whether it is fresh enough to count.
-    pub fresh: bool,
-}
-
-/// A signed statement that a watcher carried.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
-pub struct StatementView {
-    /// Who carried it.
-    pub watcher: String,
-    /// The node that signed it.
-    pub node: String,
-    /// What its hypervisor says.
-    pub state: String,
-    /// Placement generation that it speaks of.
-    pub generation: u64,
-    /// How old it is.
-    pub age_ms: u64,
-    /// Whether it is fresh enough to count.
-    pub fresh: bool,
-}
-
-/// What one probe of one watcher came to.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
-pub struct ObservationView {
-    /// Who looked.
-    pub watcher: String,
-    /// The node that the watcher runs on.
-    pub watcher_node: String,
-    /// Whether that is the VM's own node.
-    pub same_node: bool,
-    /// Over which network.
-    pub network: String,
-    /// With which probe.
-    pub probe: String,
-    /// `up`, `degraded`, `down` or `unknown`.
-    pub outcome: String,
-    /// Why, in one word.
-    pub reason: String,
-    /// The same for people.
-    pub message: String,
-    /// How old it is.
-    pub age_ms: u64,
-    /// Whether it is fresh enough to count.
-    pub fresh: bool,
-    /// Whether the watcher itself was well.
-    pub healthy: bool,
-    /// Whether this probe has ever succeeded for this VM.
-    pub proven: bool,
-}
-
-/// What came of asking a node's relay.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
-pub struct RelayView {
-    /// Who asked.
-    pub watcher: String,
-    /// The node that the watcher runs on.
-    pub watcher_node: String,
-    /// Whether it asked over the local bridge, because it runs on that node; else over the management network.
-    pub same_node: bool,
-    /// The node whose relay was asked.
-    pub node: String,
-    /// `reached`, `refused`, `stalled`, `silent` or `denied`.
-    pub outcome: String,
-    /// How old it is.
-    pub age_ms: u64,
-    /// Whether it is fresh enough to count.
-    pub fresh: bool,
 }
 
 /// What came of a forced check.
@@ -367,6 +292,9 @@ pub struct NodeView {
     pub relay: String,
     /// The boot in which it was last heard.
     pub boot: String,
+    /// What proves that this boot does not run, if anything does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<FenceProofView>,
     /// Where the states of its VMs come from now.
     pub source: String,
     /// Since when.
@@ -445,6 +373,10 @@ pub struct EventView {
     pub node: Option<String>,
     /// The same for people, in one line.
     pub text: String,
+    /// Whether somebody is to be woken by it: an incident that opens or closes, or a VM that gets worse or is well again
+    /// and that no incident tells.
+    #[serde(default)]
+    pub notify: bool,
     /// All of it.
     pub detail: serde_json::Value,
 }

@@ -43,12 +43,17 @@ pub(super) struct AssignmentsReconciler {
 fn inputs_of(state: &State, watcher: WatcherId) -> Option<Inputs> {
     let record = state.watchers().get(&watcher)?;
     let vms: Vec<_> = record.vms.iter().filter_map(|vm| state.vms().get(vm)).collect();
-    let targets = vms.iter().map(|vm| Target {
-        vm: vm.spec.id,
-        node: vm.node.clone(),
-        addresses: vm.spec.addresses.clone(),
-        probes: vm.spec.probes.clone(),
-        labels: vm.spec.labels.clone(),
+    let targets = vms.iter().map(|vm| {
+        let policy = state.policy_of(vm);
+        Target {
+            vm: vm.spec.id,
+            node: vm.node.clone(),
+            addresses: vm.spec.addresses.clone(),
+            probes: vm.spec.probes.clone(),
+            labels: vm.spec.labels.clone(),
+            probe_interval: policy.probe_interval_ms.map(Duration::from_millis),
+            probe_timeout: policy.probe_timeout_ms.map(Duration::from_millis),
+        }
     });
     let mut relays: BTreeMap<NodeId, (SocketAddr, Vec<VmId>)> = BTreeMap::new();
     let own = std::iter::once((&record.node, None));
@@ -138,5 +143,34 @@ impl Reconciler for AssignmentsReconciler {
             }
         }
         Ok(ReconcilerReport { pending, problem: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vouch_types::{Command, LogIndex, Policy, PolicyScope};
+
+    use super::*;
+    use crate::store::tests::samples;
+
+    #[test]
+    fn a_watcher_is_told_the_intervals_that_the_policies_of_its_vms_say() {
+        let mut state = State::default();
+        let watcher = WatcherId::new(1);
+        let policy = Policy { probe_interval_ms: Some(5_000), probe_timeout_ms: Some(900), ..Policy::default() };
+        let scope = PolicyScope::Vm(samples::vm_id(2));
+        for (index, command) in (1..).zip([
+            samples::init(),
+            samples::record_node("n1"),
+            samples::record_vms("n1", &[1, 2]),
+            samples::place("n1", 1),
+            Command::AssignWatchers { assignments: vec![(watcher, vec![samples::vm_id(1), samples::vm_id(2)])] },
+            Command::SetPolicy { scope, policy, at: samples::at(9) },
+        ]) {
+            state.apply(LogIndex::new(index), command);
+        }
+        let inputs = inputs_of(&state, watcher).unwrap();
+        let told: Vec<_> = inputs.targets.iter().map(|t| (t.probe_interval, t.probe_timeout)).collect();
+        assert_eq!(told, [(None, None), (Some(Duration::from_secs(5)), Some(Duration::from_millis(900)))]);
     }
 }

@@ -63,9 +63,16 @@ impl Reconciler for InventoryReconciler {
             return Ok(ReconcilerReport::default());
         }
         let mut problem = None;
-        for (node, words) in desk.fleet.node_words() {
+        let all_words = desk.fleet.node_words();
+        let named_by = |vm: VmId, node: &NodeId| {
+            all_words
+                .iter()
+                .any(|(other, words)| other != node && words.vms.as_ref().is_some_and(|v| v.contains_key(&vm)))
+        };
+        for (node, words) in &all_words {
+            let node = node.clone();
             let at = desk.wall_clock.now();
-            let Some(record) = record_of(&node, &words, at) else { continue };
+            let Some(record) = record_of(&node, words, at) else { continue };
             if desk.consensus.read_state(|state| differs(state, &record)) {
                 desk.propose(Command::RecordNode { node: record, at }).await?;
             }
@@ -81,6 +88,13 @@ impl Reconciler for InventoryReconciler {
                 problem = Some(format!("node {node} names vm {vm}, which another node owns"));
             }
             vms.retain(|spec| !foreign.contains(&spec.id));
+            // One that it names no longer and another node does has moved: the detector says so, and its story goes on.
+            let moving: Vec<VmSpec> = desk.consensus.read_state(|state| {
+                let gone = state.vms_of(&node).filter(|(id, _)| !vms.iter().any(|spec| spec.id == **id));
+                gone.filter(|(id, _)| named_by(**id, &node)).map(|(_, vm)| vm.spec.clone()).collect()
+            });
+            vms.extend(moving);
+            vms.sort_by_key(|spec| spec.id);
             if desk.consensus.read_state(|state| vms_differ(state, &node, &vms)) {
                 desk.propose(Command::RecordVms { node, vms, at }).await?;
             }

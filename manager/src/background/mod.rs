@@ -6,6 +6,7 @@
 mod assignments;
 mod inventory;
 mod leadership;
+mod maintenance;
 mod ownership;
 mod placement;
 mod placement_plan;
@@ -175,6 +176,7 @@ impl Background {
             Box::new(placement::PlacementReconciler::new(parts.ca_certificate)),
             Box::new(ownership::OwnershipReconciler::default()),
             Box::new(assignments::AssignmentsReconciler::default()),
+            Box::new(maintenance::MaintenanceReconciler::default()),
         ];
         for reconciler in reconcilers {
             let run = Run {

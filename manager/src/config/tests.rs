@@ -60,6 +60,14 @@ fn a_good_configuration_is_read_with_profile_and_overrides() {
 }
 
 #[test]
+fn heartbeats_are_on_unless_turned_off() {
+    assert!(load(GOOD).unwrap().heartbeats);
+    assert!(!load(&format!("heartbeats = false\n{GOOD}")).unwrap().heartbeats);
+    let e = refusal(&format!("heartbeats = \"no\"\n{GOOD}"));
+    assert!(e.contains("heartbeats"), "{e}");
+}
+
+#[test]
 fn an_unknown_key_is_refused_with_its_name_and_line() {
     let e = refusal(&GOOD.replace("[api]", "[api]\ncolour = \"red\""));
     assert!(e.contains("colour") && e.contains("line"), "{e}");
@@ -79,6 +87,8 @@ fn values_that_break_a_rule_are_refused_with_value_and_rule() {
         ("127.0.0.1:7080\"\n[tls]", "0.0.0.0:7080\"\n[tls]", &["api.listen", "0.0.0.0:7080", "service network"]),
         ("127.0.0.1:7080\"\n[tls]", "[::]:7080\"\n[tls]", &["api.listen", "[::]:7080", "service network"]),
         ("window_ms = 5000", "lost_after_ms = 1000", &["lost_after_ms", "1s", "4s"]),
+        ("window_ms = 5000", "heartbeat_interval_ms = 0", &["heartbeat_interval_ms", "0ns", "more than"]),
+        ("window_ms = 5000", "heartbeat_interval_ms = 3000", &["heartbeat_interval_ms", "3s", "4s", "at least twice"]),
         ("profile = \"slow\"", "profile = \"fast\"", &["profile", "fast", "slow"]),
     ] {
         assert!(GOOD.contains(from), "{from}");

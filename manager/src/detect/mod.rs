@@ -6,4 +6,4 @@ mod task;
 mod views;
 
 pub(crate) use task::{DETECTOR_QUEUE, DetectorInput, DetectorTask, lease_check_interval};
-pub(crate) use views::RelayWord;
+pub(crate) use views::{Messages, RelayWord};

@@ -20,13 +20,14 @@ use vouch_types::{
 };
 
 use super::checks::{Check, Checks};
-use super::inventory::{inventory_of, is_relevant};
+use super::inventory::{WideRules, inventory_of, is_relevant, records_of};
 use crate::api::CheckError;
 use crate::api::view::{CheckView, EvidenceView};
 use crate::counters::{Count, Counters};
 use crate::fleet::Fleet;
 use crate::raft::{Consensus, Notice, NoticeStream};
 use crate::seams::{Clock, Follower, WallClock};
+use crate::store::{Changes, State};
 
 /// How many events may wait for the detector; beyond that the streams are held up.
 pub(crate) const DETECTOR_QUEUE: usize = 8_192;
@@ -81,6 +82,7 @@ struct Running {
     known_nodes: BTreeSet<NodeId>,
     known_vms: BTreeSet<VmId>,
     known_watchers: BTreeMap<WatcherId, AssignmentGeneration>,
+    wide: WideRules,
 }
 
 impl DetectorTask {
@@ -100,6 +102,7 @@ impl DetectorTask {
             known_nodes: BTreeSet::new(),
             known_vms: BTreeSet::new(),
             known_watchers: BTreeMap::new(),
+            wide: WideRules::default(),
         };
         running.run(notices, settlements).await;
     }
@@ -126,16 +129,13 @@ impl Running {
                 }
                 notice = notices.next() => {
                     let Some(notice) = notice else { return };
-                    let mut relevant = concerns(&notice);
-                    // All that waits is one new inventory, not many.
-                    while let Some(Some(next)) = notices.next().now_or_never() {
-                        relevant |= concerns(&next);
-                    }
-                    if relevant {
-                        self.load_inventory();
-                    }
+                    self.follow(notice, &mut notices);
                 }
                 Some((proposal, settlement)) = settlements.recv() => {
+                    // What was applied is told before what came of the proposal.
+                    if let Some(Some(notice)) = notices.next().now_or_never() {
+                        self.follow(notice, &mut notices);
+                    }
                     if proposal == self.proposal {
                         self.settle(settlement);
                     }
@@ -179,6 +179,7 @@ impl Running {
         let evidence = self.detector.evidence(now, &vm)?;
         // Before the records are read: the book of the fleet is never taken while they are.
         let relays = self.task.fleet.relay_words(now);
+        let messages = self.task.fleet.messages(vm);
         self.task.consensus.read_state(|state| {
             let context = super::views::EvidenceContext {
                 own: self.task.own,
@@ -186,7 +187,7 @@ impl Running {
                 window: self.task.timing.window,
                 state,
             };
-            Some(super::views::evidence_view(&context, &evidence, &relays))
+            Some(super::views::evidence_view(&context, &evidence, &relays, &messages))
         })
     }
 
@@ -245,7 +246,8 @@ impl Running {
             Settlement::Failed => self.task.counters.add(Count::ProposalsFailed, "detector", 1),
         }
         self.feed(Event::ProposalSettled(settlement));
-        self.load_inventory();
+        // One that changed nothing has no notice: the records are of its index all the same.
+        self.load_changes(&Changes::default());
     }
 
     /// Hands the records to the detector as they are now, and tells again what was said of those that are new.
@@ -254,7 +256,9 @@ impl Running {
         // Read first: the state is then of this index or a later one. What is settled was applied.
         let index = (*consensus.applied_index().borrow()).max(self.settled_index);
         let managers = consensus.status().voters.into_keys().collect();
-        let inventory = consensus.read_state(|state| inventory_of(state, index, managers));
+        let (inventory, wide) =
+            consensus.read_state(|state| (inventory_of(state, index, managers), WideRules::of(state)));
+        self.wide = wide;
         let nodes: BTreeSet<NodeId> = inventory.nodes.iter().map(|n| n.node.clone()).collect();
         let watchers: BTreeMap<_, _> = inventory.watchers.iter().map(|w| (w.watcher, w.assignment)).collect();
         let vms: BTreeSet<VmId> = inventory.vms.iter().map(|vm| vm.vm).collect();
@@ -274,12 +278,93 @@ impl Running {
         }
         (self.known_nodes, self.known_watchers, self.known_vms) = (nodes, watchers, vms);
         self.feed(Event::InventoryChanged(inventory));
-        if !new_nodes.is_empty() || !new_watchers.is_empty() {
-            let nodes: Vec<_> = new_nodes.into_iter().collect();
-            let watchers: Vec<_> = new_watchers.into_iter().collect();
-            for event in self.task.fleet.retold(&nodes, &watchers) {
-                self.feed(event);
+        self.tell_again(new_nodes, new_watchers);
+    }
+
+    /// The same for what these changes touched, at a cost that goes with them and not with the size of the cluster.
+    fn load_changes(&mut self, changes: &Changes) {
+        let consensus = &self.task.consensus;
+        let index = (*consensus.applied_index().borrow()).max(self.settled_index);
+        let managers = consensus.status().voters.into_keys().collect();
+        let (records, wide) = consensus.read_state(|state| {
+            let wide = changes.head.then(|| WideRules::of(state)).filter(|wide| *wide != self.wide);
+            (records_of(state, index, managers, changes), wide)
+        });
+        if wide.is_some() {
+            // A policy or a maintenance window may change how any VM is judged.
+            return self.load_inventory();
+        }
+        let mut new_nodes: BTreeSet<NodeId> = BTreeSet::new();
+        let mut new_watchers: BTreeSet<WatcherId> = BTreeSet::new();
+        for node in &records.nodes {
+            if self.known_nodes.insert(node.node.clone()) {
+                new_nodes.insert(node.node.clone());
             }
+        }
+        let mut forget = !records.removed_watchers.is_empty();
+        for watcher in &records.watchers {
+            forget |= watcher.life == WatcherLife::Retired;
+            if self.known_watchers.insert(watcher.watcher, watcher.assignment) != Some(watcher.assignment) {
+                new_watchers.insert(watcher.watcher);
+            }
+        }
+        for vm in &records.vms {
+            if self.known_vms.insert(vm.vm) {
+                new_nodes.insert(vm.node.clone());
+                let watching = |state: &State| {
+                    let all = state.watchers().values().filter(|w| w.vms.contains(&vm.vm));
+                    all.map(|w| w.id).collect::<Vec<_>>()
+                };
+                new_watchers.extend(consensus.read_state(watching));
+            }
+        }
+        for node in &records.removed_nodes {
+            self.known_nodes.remove(node);
+        }
+        for watcher in &records.removed_watchers {
+            self.known_watchers.remove(watcher);
+        }
+        for vm in &records.removed_vms {
+            self.known_vms.remove(vm);
+        }
+        if forget {
+            let kept: BTreeSet<WatcherId> = consensus.read_state(|state| {
+                let all = state.watchers().values().filter(|w| w.life != WatcherLife::Retired);
+                all.map(|w| w.id).collect()
+            });
+            self.task.fleet.forget_watchers(|watcher| kept.contains(&watcher));
+        }
+        self.feed(Event::RecordsChanged(records));
+        self.tell_again(new_nodes, new_watchers);
+    }
+
+    /// Takes one notice and all that wait behind it as one change of the records.
+    fn follow(&mut self, first: Notice, notices: &mut NoticeStream) {
+        let mut all = Some(Changes::default());
+        let mut next = Some(first);
+        while let Some(notice) = next {
+            match (notice, &mut all) {
+                (Notice::Changed { changes, .. }, Some(all)) => all.merge((*changes).clone()),
+                (Notice::Changed { .. }, None) => {}
+                (Notice::Replaced, all) => *all = None,
+            }
+            next = notices.next().now_or_never().flatten();
+        }
+        match all {
+            None => self.load_inventory(),
+            Some(changes) if is_relevant(&changes) => self.load_changes(&changes),
+            Some(_) => {}
+        }
+    }
+
+    fn tell_again(&mut self, nodes: BTreeSet<NodeId>, watchers: BTreeSet<WatcherId>) {
+        if nodes.is_empty() && watchers.is_empty() {
+            return;
+        }
+        let nodes: Vec<_> = nodes.into_iter().collect();
+        let watchers: Vec<_> = watchers.into_iter().collect();
+        for event in self.task.fleet.retold(&nodes, &watchers) {
+            self.feed(event);
         }
     }
 
@@ -324,13 +409,6 @@ impl Running {
             };
             let _ = settled.send((number, settlement)).await;
         });
-    }
-}
-
-fn concerns(notice: &Notice) -> bool {
-    match notice {
-        Notice::Changed { changes, .. } => is_relevant(changes),
-        Notice::Replaced => true,
     }
 }
 

@@ -1,9 +1,12 @@
 //! What the detector holds, in the words of the API.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use vouch_detector::VmEvidence;
-use vouch_types::{HypervisorState, ManagerId, Moment, NodeId, PauseReason, RelayOutcome, WatcherHealth, WatcherId};
+use vouch_types::{
+    HypervisorState, ManagerId, Moment, Network, NodeId, PauseReason, ProbeName, RelayOutcome, WatcherHealth, WatcherId,
+};
 
 use crate::api::view::{EvidenceView, NodeWordView, ObservationView, RelayView, StatementView};
 use crate::store::State;
@@ -17,6 +20,9 @@ pub(crate) struct RelayWord {
     pub(crate) now: Moment,
     pub(crate) health: Option<WatcherHealth>,
 }
+
+/// What probes said for people of one VM, by who looked, where and with what: the detector keeps no texts.
+pub(crate) type Messages = BTreeMap<(WatcherId, Network, ProbeName), String>;
 
 /// Who shows the evidence, and by what.
 pub(super) struct EvidenceContext<'a> {
@@ -60,6 +66,7 @@ pub(super) fn evidence_view(
     context: &EvidenceContext<'_>,
     evidence: &VmEvidence,
     relays: &[RelayWord],
+    messages: &Messages,
 ) -> EvidenceView {
     let record = context.state.vms().get(&evidence.vm);
     let generation = record.map_or(0, |vm| vm.generation.get());
@@ -79,7 +86,7 @@ pub(super) fn evidence_view(
             probe: check.probe.to_string(),
             outcome: outcome_word(check.outcome).to_owned(),
             reason: check.reason.clone(),
-            message: check.message.clone(),
+            message: messages.get(&(check.watcher, check.network, check.probe.clone())).cloned().unwrap_or_default(),
             age_ms: millis(check.age),
             fresh: fresh(check.age),
             healthy: health(check.watcher).is_none_or(|h| h.is_healthy_on(check.network)),
@@ -141,6 +148,11 @@ pub(super) fn evidence_view(
             .collect(),
         observations: observations.collect(),
         relays: relay_views.collect(),
+        state: evidence.state.as_str().to_owned(),
+        reason: evidence.reason.clone(),
+        used: evidence.used.clone(),
+        discounted: evidence.discounted.clone(),
+        would_change: evidence.would_change.clone(),
     }
 }
 

@@ -137,6 +137,9 @@ impl Book {
         for relayed in frame.watcher_messages {
             self.relayed_watcher_message(from, relayed, statement_key, &mut events)?;
         }
+        if let Some(peer) = self.peers.get(&from) {
+            events.extend(super::links::heard(from, peer, frame.links)?);
+        }
         Ok(events)
     }
 

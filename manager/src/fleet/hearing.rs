@@ -1,7 +1,7 @@
 //! What the rest of the manager reads from the book: who is heard, and what was last said.
 
 use vouch_detector::{Event, StreamChange};
-use vouch_types::{HypervisorState, ManagerId, Moment, Network, NodeId, WatcherId};
+use vouch_types::{HypervisorState, ManagerId, Moment, Network, NodeId, VmId, WatcherId};
 
 use super::Fleet;
 use super::book::report_events;
@@ -9,7 +9,7 @@ use super::node_words::{NodeWords, detector_report};
 use super::sessions::StreamState;
 use super::watcher_words::DatedReport;
 use crate::api::view::{HeardView, HearingView};
-use crate::detect::RelayWord;
+use crate::detect::{Messages, RelayWord};
 
 /// One row of who hears whom.
 struct Heard {
@@ -71,7 +71,7 @@ impl Fleet {
     /// Returns, as events, all that these nodes and watchers said: for a detector that did not know them when they
     /// said it.
     pub(crate) fn retold(&self, nodes: &[NodeId], watchers: &[WatcherId]) -> Vec<Event> {
-        let mut events = Vec::new();
+        let mut events: Vec<Event> = nodes.iter().flat_map(|node| self.heartbeats().measured(node)).collect();
         let book = self.book();
         let own = self.parts().own;
         for node in nodes {
@@ -170,6 +170,17 @@ impl Fleet {
 }
 
 impl Fleet {
+    /// Returns what probes last said of a VM, for people.
+    pub(crate) fn messages(&self, vm: VmId) -> Messages {
+        let book = self.book();
+        let of = |(id, entry): (&WatcherId, &super::book::WatcherEntry)| {
+            let own = entry.words.observations.iter().filter(|((about, ..), _)| *about == vm);
+            own.map(|((_, network, probe), said)| ((*id, *network, probe.clone()), said.seen.message.clone()))
+                .collect::<Vec<_>>()
+        };
+        book.watchers.iter().flat_map(of).collect()
+    }
+
     /// Returns what watchers last said of relays.
     pub(crate) fn relay_words(&self, now: Moment) -> Vec<RelayWord> {
         let book = self.book();

@@ -3,21 +3,25 @@
 //! ```text
 //!  node, watcher --stream--> session task --> book (who said what, and how fresh it is) --> events --> detector
 //!  other manager --evidence--> peer task  --/                        \--> evidence frames --> the other managers
+//!  node --heartbeats--> their own book ------------------------------/
 //! ```
 //!
 //! Everything in here is soft state. It says how fresh a word is and hands it on; what a word means is the detector's
 //! matter, and what is recorded is the reconcilers'.
 //!
-//! Two locks meet here: the book's, and the one of the applied state. Their order is **book, then state**: whoever holds
-//! the book may read the state, but nothing in [`Consensus::read_state`] may call the fleet. The other way round, a
-//! reader that waits for the book, a holder of the book that waits to read, and a writer between them would wait for
-//! ever.
+//! The book of heartbeats has a lock of its own, which is held alone. Two other locks meet here: the book's, and the one
+//! of the applied state. Their order is **book, then state**: whoever holds the book may read the state, but nothing in
+//! [`Consensus::read_state`] may call the fleet. The other way round, a reader that waits for the book, a holder of the
+//! book that waits to read, and a writer between them would wait for ever.
 
 mod answers;
 mod asks;
 mod book;
 mod evidence;
 mod hearing;
+mod heartbeat_tasks;
+mod heartbeats;
+mod links;
 mod node_words;
 mod orders;
 mod peer;
@@ -27,6 +31,7 @@ mod sessions;
 mod ticks;
 mod watcher_words;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,8 +40,8 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vouch_detector::Event;
-use vouch_types::{Incarnation, ManagerId, NodeId, Timing};
-use vouch_wire::links::PeerLink;
+use vouch_types::{Incarnation, ManagerId, Network, NodeId, Timing};
+use vouch_wire::links::{DatagramLink, PeerLink};
 use vouch_wire::proto;
 
 use crate::counters::Counters;
@@ -45,6 +50,7 @@ use crate::raft::Consensus;
 use crate::seams::{Clock, Followed, Follower, Rng};
 
 use book::Book;
+use heartbeats::HeartbeatBook;
 pub(crate) use node_words::NodeWords;
 pub(crate) use orders::Route;
 
@@ -65,6 +71,8 @@ pub(crate) struct FleetParts {
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) consensus: Consensus,
     pub(crate) peer_link: Arc<dyn PeerLink>,
+    /// Ways for heartbeats; none where there are to be none.
+    pub(crate) datagrams: BTreeMap<Network, Arc<dyn DatagramLink>>,
     pub(crate) detector: mpsc::Sender<DetectorInput>,
     pub(crate) counters: Counters,
     pub(crate) tasks: TaskTracker,
@@ -74,6 +82,7 @@ pub(crate) struct FleetParts {
 struct Inner {
     parts: FleetParts,
     book: Mutex<Book>,
+    heartbeats: Mutex<HeartbeatBook>,
     changed: Followed<u64>,
 }
 
@@ -84,13 +93,15 @@ pub(crate) struct Fleet(Arc<Inner>);
 impl Fleet {
     pub(crate) fn new(parts: FleetParts) -> Self {
         let book = Book::new(parts.own, parts.incarnation, parts.timing.clone(), parts.counters.clone());
-        Self(Arc::new(Inner { parts, book: Mutex::new(book), changed: Followed::new(0) }))
+        let heartbeats = Mutex::new(HeartbeatBook::new(parts.own, parts.incarnation));
+        Self(Arc::new(Inner { parts, book: Mutex::new(book), heartbeats, changed: Followed::new(0) }))
     }
 
-    /// Starts the ticks and the evidence streams to the other managers.
+    /// Starts the ticks, the heartbeats and the evidence streams to the other managers.
     pub(crate) fn start(&self) {
         self.spawn(Self::run_ticks(self.clone()));
         self.spawn(Self::run_applied(self.clone()));
+        self.start_heartbeats();
         for manager in self.0.parts.others.clone() {
             self.spawn(Self::run_peer(self.clone(), manager));
         }
@@ -158,11 +169,16 @@ impl Fleet {
         loop {
             interval.tick().await;
             let now = self.parts().clock.now();
+            let mut measured: BTreeMap<_, _> = {
+                let mut heartbeats = self.heartbeats();
+                self.parts().others.iter().map(|manager| (*manager, heartbeats.news_for(*manager))).collect()
+            };
             let mut book = self.book();
             book.tick(now, now - SILENT_MAX);
             for manager in &self.parts().others {
-                let frame = book.frame(*manager, now);
+                let mut frame = book.frame(*manager, now);
                 if let Some(peer) = book.peers.get_mut(manager) {
+                    frame.links = links::told(peer, measured.remove(manager).unwrap_or_default());
                     peer.send(frame);
                 }
             }
@@ -194,6 +210,7 @@ impl Fleet {
                     cluster: vouch_wire::convert::cluster_bytes(cluster),
                     grant_public_key,
                     timing: serde_json::to_string(&self.parts().timing).unwrap_or_default(),
+                    ..Default::default()
                 };
             }
             changes.changed().await;

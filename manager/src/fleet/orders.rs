@@ -160,6 +160,7 @@ impl Fleet {
             deadline_micros: u64::try_from(ask.deadline.as_micros()).unwrap_or(u64::MAX),
             nodes: ask.nodes.iter().map(|n| n.as_str().to_owned()).collect(),
             vms: ask.vms.iter().map(|vm| convert::vm_bytes(*vm)).collect(),
+            light: super::asks::depth_of(ask).is_light(),
         };
         tracing::debug!(watcher_id = %ask.watcher, nonce = %ask.nonce, vms = ask.vms.len(), "ask");
         self.parts().counters.add(Count::Asks, "watcher", 1);

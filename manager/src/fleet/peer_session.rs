@@ -48,6 +48,7 @@ impl Fleet {
 
     async fn run_evidence(&self, other: ManagerId, session: EvidenceSession, opener: Opener) {
         let Session { outbound, mut inbound } = session;
+        self.heartbeats().tell_anew(other);
         let id = {
             let mut book = self.book();
             let id = book.next_session();

@@ -37,18 +37,25 @@ impl From<ConvertError> for Verdict {
     }
 }
 
+/// Why no more messages come over a stream.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    /// It ended.
+    Stream(StreamState),
+    /// The other side sent what cannot be read, a message over the size limit for one: that is no sign of a bad network.
+    Malformed(String),
+}
+
 /// Returns the next message, or how the stream ended.
-async fn next<In>(
-    inbound: &mut mpsc::Receiver<Result<In, LinkError>>,
-    stop: &CancellationToken,
-) -> Result<In, StreamState> {
+async fn next<In>(inbound: &mut mpsc::Receiver<Result<In, LinkError>>, stop: &CancellationToken) -> Result<In, Ended> {
     tokio::select! {
         biased;
-        () = stop.cancelled() => Err(StreamState::Closed),
+        () = stop.cancelled() => Err(Ended::Stream(StreamState::Closed)),
         message = inbound.recv() => match message {
             Some(Ok(message)) => Ok(message),
-            Some(Err(_)) => Err(StreamState::Reset),
-            None => Err(StreamState::Closed),
+            Some(Err(LinkError::Malformed(why))) => Err(Ended::Malformed(why)),
+            Some(Err(_)) => Err(Ended::Stream(StreamState::Reset)),
+            None => Err(Ended::Stream(StreamState::Closed)),
         }
     }
 }
@@ -93,7 +100,9 @@ impl Fleet {
                 return;
             }
         };
-        let Ok(welcome) = tokio::time::timeout(HELLO_WITHIN, self.welcome()).await else { return };
+        let Ok(mut welcome) = tokio::time::timeout(HELLO_WITHIN, self.welcome()).await else { return };
+        let (session, heartbeats) = self.agree(&node, hello.network, hello.incarnation).unzip();
+        welcome.heartbeats = heartbeats;
         let message = |m| proto::ToNode { message: Some(m) };
         if outbound.send(message(proto::to_node::Message::Welcome(welcome))).await.is_err() {
             return;
@@ -122,7 +131,12 @@ impl Fleet {
         let how = loop {
             let message = match next(&mut inbound, &open.stop).await {
                 Ok(message) => message,
-                Err(how) => break how,
+                Err(Ended::Stream(how)) => break how,
+                Err(Ended::Malformed(why)) => {
+                    self.parts().counters.add(Count::Malformed, "node", 1);
+                    tracing::warn!(node_id = %node, %why, "node stream closed: a message that nobody can read");
+                    break StreamState::Closed;
+                }
             };
             self.parts().counters.add(Count::MessagesReceived, "node", 1);
             match self.node_message(&node, &open, message) {
@@ -138,6 +152,9 @@ impl Fleet {
             }
         };
         let events = self.book().end_node(&node, open.id, network, how);
+        if let Some(session) = session {
+            self.heartbeats().stream_ended(session, self.parts().clock.now());
+        }
         tracing::info!(node_id = %node, %network, from = "open", to = how.as_str(), reason = "stream ended", "node stream");
         self.tell(events).await;
         self.note_change();
@@ -207,11 +224,13 @@ impl Fleet {
             }
         };
         let incarnation = Incarnation::new(hello.incarnation);
-        let Ok(welcome) = tokio::time::timeout(HELLO_WITHIN, self.welcome()).await else { return };
+        let Ok(mut welcome) = tokio::time::timeout(HELLO_WITHIN, self.welcome()).await else { return };
         if let Some(reason) = self.refuses(watcher, incarnation) {
             tracing::warn!(watcher_id = %watcher, %network, reason, "watcher stream refused");
             return;
         }
+        let node = |state: &State| state.watchers().get(&watcher).map(|w| w.node.as_str().to_owned());
+        welcome.node = self.parts().consensus.read_state(node).unwrap_or_default();
         let message = |m| proto::ToWatcher { message: Some(m) };
         if outbound.send(message(proto::to_watcher::Message::Welcome(welcome))).await.is_err() {
             return;
@@ -238,7 +257,12 @@ impl Fleet {
         let how = loop {
             let message = match next(&mut inbound, &open.stop).await {
                 Ok(message) => message,
-                Err(how) => break how,
+                Err(Ended::Stream(how)) => break how,
+                Err(Ended::Malformed(why)) => {
+                    self.parts().counters.add(Count::Malformed, "watcher", 1);
+                    tracing::warn!(watcher_id = %watcher, %why, "watcher stream closed: a message that nobody can read");
+                    break StreamState::Closed;
+                }
             };
             self.parts().counters.add(Count::MessagesReceived, "watcher", 1);
             match self.watcher_message(watcher, &open, message) {
@@ -307,6 +331,15 @@ mod tests {
     use super::*;
     use crate::store::tests::samples;
     use vouch_types::{Command, LogIndex, Moment, RelayObservation, RelayOutcome};
+
+    #[tokio::test]
+    async fn a_message_that_nobody_can_read_is_told_from_a_bad_network() {
+        let (stop, (send, mut receive)) = (CancellationToken::new(), mpsc::channel::<Result<u8, _>>(2));
+        send.send(Err(LinkError::Malformed("10485760 bytes are more than 4194304".to_owned()))).await.unwrap();
+        send.send(Err(LinkError::Reset("by peer".to_owned()))).await.unwrap();
+        assert!(matches!(next(&mut receive, &stop).await, Err(Ended::Malformed(why)) if why.contains("10485760")));
+        assert_eq!(next(&mut receive, &stop).await, Err(Ended::Stream(StreamState::Reset)));
+    }
 
     #[test]
     fn a_watcher_speaks_of_the_relay_beside_it_and_of_those_of_its_vms_alone() {

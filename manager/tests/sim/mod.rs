@@ -113,6 +113,7 @@ impl Sim {
                 stores: Stores::memory(),
                 raft_link: links.clone(),
                 peer_link: links,
+                datagrams: BTreeMap::new(),
                 wall_clock: wall_clock.clone(),
                 rng: Arc::new(SeededRng::new(seed ^ manager.get())),
                 blobs: Arc::new(MemoryBlobs::default()),

@@ -16,14 +16,17 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval, sleep_until, timeout};
 use tracing::{info, warn};
-use vouch_types::{TickSequence, Timing};
+use vouch_types::{Incarnation, TickSequence, Timing};
 use vouch_wire::convert::{self, CreateWatcher, NodeReport};
+use vouch_wire::heartbeat::Agreement;
 use vouch_wire::links::{LinkError, ManagerEndpoint, SESSION_QUEUE, Session};
 use vouch_wire::proto::{self, from_node, to_node};
 
 use super::Shared;
+use super::heartbeats::Agreed;
 use super::orders::{Order, OrderKind, order_fence, update};
 use super::report::{ReportBuilder, TickHistory};
+use crate::hearing::INTERVALS_HEARD;
 use crate::hypervisor::ServiceState;
 use crate::store::{KnownCluster, NodeMemory, OrderSubject};
 
@@ -217,6 +220,8 @@ impl<'a> OpenSession<'a> {
         let first = self.ticks.at(Instant::now()) == TickSequence::default();
         self.heard = Instant::now();
         self.ticks.note(tick, self.heard);
+        let counts_for = self.task.shared.timing.borrow().tick_interval * INTERVALS_HEARD;
+        self.task.shared.hearing.heard(self.task.endpoint.manager, self.heard + counts_for);
         if first {
             // What was told before carries no echo, so the manager cannot tell how old it is.
             self.builder.owe_full();
@@ -240,6 +245,7 @@ impl<'a> OpenSession<'a> {
             Ok(_) | Err(_) if welcome.timing.is_empty() => {}
             Ok(_) | Err(_) => warn!(timing = welcome.timing, "the manager's timing is not valid, going on with mine"),
         }
+        self.agree(Incarnation::new(welcome.incarnation), welcome.heartbeats);
         // A manager of a cluster that is not initialised yet has neither id nor key.
         if let Ok(id) = convert::cluster_id("welcome.cluster", &welcome.cluster)
             && welcome.grant_public_key.len() == 32
@@ -254,6 +260,18 @@ impl<'a> OpenSession<'a> {
             }
         }
         self.report()
+    }
+
+    /// Hands the key of this stream to the heartbeats with the same manager and network.
+    fn agree(&self, manager: Incarnation, heartbeats: Option<proto::Heartbeats>) {
+        let endpoint = &self.task.endpoint;
+        let Some(agreed) = self.task.shared.agreed.get(&(endpoint.manager, endpoint.network)) else { return };
+        match heartbeats.map(Agreement::try_from).transpose() {
+            Ok(agreement) => {
+                agreed.send_replace(agreement.map(|agreement| Agreed { manager, agreement }));
+            }
+            Err(error) => warn!(manager_id = %endpoint.manager, %error, "heartbeats not agreed on"),
+        }
     }
 
     async fn own(&self, ownership: proto::Ownership) -> Result<(), String> {

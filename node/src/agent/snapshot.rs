@@ -64,6 +64,7 @@ impl SnapshotTask {
 
     /// Reads anew; a change meanwhile is told at once and not after the slowest monitor.
     async fn read(&self, changes: &mut tokio::sync::watch::Receiver<u64>) {
+        let begun = Instant::now();
         let refresh = self.shared.hypervisor.refresh(READ_BUDGET);
         tokio::pin!(refresh);
         loop {
@@ -73,6 +74,7 @@ impl SnapshotTask {
                 Ok(()) = changes.changed() => self.publish(),
             }
         }
+        self.shared.last_read.send_replace(Some(begun));
         self.publish();
     }
 

@@ -20,6 +20,8 @@ use crate::hypervisor::ServiceState;
 use crate::hypervisor::sim::SimHypervisor;
 use crate::vm_file::VmFile;
 
+mod heartbeats;
+
 type ManagerEnd = (mpsc::Sender<Result<proto::ToNode, LinkError>>, mpsc::Receiver<proto::FromNode>);
 
 /// A link whose manager is played by the test: each dial hands its other end over.
@@ -47,6 +49,7 @@ struct Bed {
     link: Arc<SimLink>,
     dialled: mpsc::UnboundedReceiver<ManagerEnd>,
     store: NodeStore,
+    hearing: Hearing,
     vm: VmId,
     _stop: tokio_util::sync::DropGuard,
 }
@@ -58,6 +61,10 @@ struct Manager {
 }
 
 async fn bed() -> Bed {
+    bed_at("127.0.0.1:7001".parse().unwrap(), BTreeMap::new()).await
+}
+
+async fn bed_at(address: SocketAddr, datagrams: BTreeMap<(ManagerId, Network), Arc<dyn DatagramLink>>) -> Bed {
     let file = VmFile::parse(
         "id = \"6f1c2a9e-0000-4000-8000-000000000001\"\nname = \"a\"\n[local]\naddress = \"127.0.10.1\"\nrdp_port = 5\n",
         DriverKind::Local,
@@ -76,25 +83,29 @@ async fn bed() -> Bed {
         relay: "127.0.0.1:7002".parse().unwrap(),
         statement_key: [3; 32],
         hosts_watchers: true,
-        endpoints: vec![ManagerEndpoint {
-            manager: ManagerId::new(1),
-            network: Network::Management,
-            address: "127.0.0.1:7001".parse().unwrap(),
-        }],
+        endpoints: vec![ManagerEndpoint { manager: ManagerId::new(1), network: Network::Management, address }],
     };
     let agent = AgentTask::new(config, hypervisor.clone(), link.clone(), store.clone(), SequenceCounter::default());
+    let agent = agent.with_heartbeats(datagrams);
+    let hearing = agent.hearing();
     let stop = CancellationToken::new();
     tokio::spawn(agent.run(stop.clone()));
-    Bed { hypervisor, link, dialled, store, vm, _stop: stop.drop_guard() }
+    Bed { hypervisor, link, dialled, store, hearing, vm, _stop: stop.drop_guard() }
 }
 
 impl Bed {
-    /// Takes the next dialled session and greets it.
-    async fn greeted(&mut self) -> Manager {
+    /// Takes the next dialled session, and its hello.
+    async fn dialled(&mut self) -> Manager {
         let (to, from) = timeout(Duration::from_secs(60), self.dialled.recv()).await.expect("a dial").unwrap();
         let mut manager = Manager { to, from };
         let Some(from_node::Message::Hello(hello)) = manager.next().await else { panic!("hello comes first") };
         assert_eq!((hello.relay.as_str(), hello.rack.as_str()), ("127.0.0.1:7002", "r1"));
+        manager
+    }
+
+    /// Takes the next dialled session and greets it.
+    async fn greeted(&mut self) -> Manager {
+        let manager = self.dialled().await;
         manager
             .send(to_node::Message::Welcome(proto::ManagerWelcome {
                 manager: 1,
@@ -102,6 +113,7 @@ impl Bed {
                 cluster: vec![7; 16],
                 grant_public_key: vec![1; 32],
                 timing: serde_json::to_string(&Timing::default()).unwrap(),
+                ..Default::default()
             }))
             .await;
         manager

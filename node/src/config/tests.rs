@@ -53,6 +53,14 @@ fn the_documented_form_is_accepted() {
 }
 
 #[test]
+fn heartbeats_are_on_unless_turned_off() {
+    assert!(Config::parse(GOOD).unwrap().heartbeats);
+    let off = GOOD.replace("rack = \"r1\"", "heartbeats = false");
+    assert!(!Config::parse(&off).unwrap().heartbeats);
+    assert!(refused("rack = \"r1\"", "heartbeats = 200").contains("heartbeats = 200"));
+}
+
+#[test]
 fn an_unknown_key_is_named() {
     assert!(refused("rack =", "rak =").contains("rak"));
     assert!(refused("nice = 5", "nise = 5").contains("nise"));

@@ -182,6 +182,7 @@ async fn a_node_reports_its_vm_and_its_relay_serves_a_watcher_with_a_grant_after
         cluster: convert::cluster_bytes(cluster),
         grant_public_key: grants.public_key().to_vec(),
         timing: serde_json::to_string(&Timing::default()).unwrap(),
+        ..Default::default()
     };
     let ownership = proto::Ownership {
         fence: Some(proto::Fence { term: 1, log_index: 5 }),

@@ -174,7 +174,7 @@ fn tcp_assignment(index: u64, port: u16) -> proto::Assignment {
                 network: proto::Network::Service.into(),
                 settings: format!(r#"{{"port": {port}}}"#),
             }],
-            labels: Vec::new(),
+            ..Default::default()
         }],
         relays: vec![proto::RelayTarget {
             node: "n1".to_owned(),
@@ -221,7 +221,13 @@ async fn an_ask_is_answered_with_a_fresh_look_and_the_statements_of_the_relay() 
     bench.outcome(proto::Outcome::Up).await;
     let (nonce, deadline_micros) = (4711, 20_000_000);
     bench
-        .tell(Heard::Ask(proto::Ask { nonce, deadline_micros, nodes: vec!["n1".to_owned()], vms: vec![VM.to_vec()] }))
+        .tell(Heard::Ask(proto::Ask {
+            nonce,
+            deadline_micros,
+            nodes: vec!["n1".to_owned()],
+            vms: vec![VM.to_vec()],
+            light: false,
+        }))
         .await;
     let (mut observations, mut statements) = (Vec::new(), Vec::new());
     loop {

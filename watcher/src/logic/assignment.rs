@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
-use vouch_types::{AssignmentGeneration, LogIndex, Term};
+use vouch_types::{AssignmentGeneration, LogIndex, Network, Term};
 use vouch_wire::convert::{Assignment, ConvertError, Target};
 use vouch_wire::proto;
 
@@ -82,6 +83,21 @@ impl Assigned {
         Ok(new)
     }
 
+    /// Returns how long the quicker checks of each network leave between two looks at it, on the network where that is
+    /// longest: what has not been reached for so long is not reached.
+    pub fn looks_every(&self, default: Duration) -> Duration {
+        let mut quickest: BTreeMap<Network, Duration> = BTreeMap::new();
+        for (check, spec) in &self.checks {
+            let network = match check {
+                Check::Probe { network, .. } => *network,
+                Check::Relay { .. } => Network::Management,
+            };
+            let interval = spec.interval().unwrap_or(default);
+            quickest.entry(network).and_modify(|known| *known = interval.min(*known)).or_insert(interval);
+        }
+        quickest.into_values().max().unwrap_or(default)
+    }
+
     fn of(assignment: Assignment) -> Self {
         let Assignment { fence, generation, targets, relays, probes } = assignment;
         let relays: Vec<_> = relays
@@ -91,7 +107,7 @@ impl Assigned {
         let mut checks = BTreeMap::new();
         for target in targets {
             let relay = relays.iter().find(|relay| relay.node == target.node);
-            let Target { vm, node: _, addresses, probes: wanted, labels } = target;
+            let Target { vm, node: _, addresses, probes: wanted, labels, probe_interval, probe_timeout } = target;
             for wanted in wanted {
                 let (network, probe) = (wanted.network, wanted.probe);
                 let spec = ProbeSpec {
@@ -103,6 +119,8 @@ impl Assigned {
                     labels: labels.clone().into_iter().collect(),
                     settings: wanted.settings,
                     relay: relay.cloned(),
+                    interval: probe_interval,
+                    timeout: probe_timeout,
                 };
                 checks.insert(Check::Probe { vm, network, probe }, CheckSpec::Probe(Arc::new(spec)));
             }
@@ -114,9 +132,56 @@ impl Assigned {
     }
 }
 
+impl CheckSpec {
+    /// Returns how often it runs, where that is not as the timing of the cluster says.
+    pub fn interval(&self) -> Option<Duration> {
+        match self {
+            Self::Probe(spec) => spec.interval,
+            Self::Relay(_) => None,
+        }
+    }
+
+    /// Returns how long one run may take, where that is not as the timing of the cluster says.
+    pub fn timeout(&self) -> Option<Duration> {
+        match self {
+            Self::Probe(spec) => spec.timeout,
+            Self::Relay(_) => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn target(vm: u8, interval: Duration) -> proto::Target {
+        let probe = proto::ProbeAssignment {
+            probe: "tcp".to_owned(),
+            network: proto::Network::Service.into(),
+            settings: "{}".to_owned(),
+        };
+        proto::Target {
+            vm: vec![vm; 16],
+            node: "n1".to_owned(),
+            probes: vec![probe],
+            probe_interval_micros: u64::try_from(interval.as_micros()).expect("short"),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_network_is_looked_at_as_often_as_its_quickest_check() {
+        let looks = |targets: Vec<proto::Target>| {
+            let order = proto::Assignment { targets, ..order(1, 1, 1) };
+            Assigned::nothing().replaced_by(order).expect("well formed").looks_every(SECOND)
+        };
+        assert_eq!(looks(Vec::new()), SECOND);
+        assert_eq!(looks(vec![target(1, Duration::ZERO)]), SECOND, "0 is the cluster's");
+        assert_eq!(looks(vec![target(1, 9 * SECOND), target(2, 5 * SECOND)]), 5 * SECOND);
+        assert_eq!(looks(vec![target(1, 9 * SECOND), target(2, Duration::ZERO)]), SECOND);
+    }
 
     fn order(term: u64, log_index: u64, generation: u64) -> proto::Assignment {
         proto::Assignment { fence: Some(proto::Fence { term, log_index }), generation, ..Default::default() }

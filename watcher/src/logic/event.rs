@@ -64,6 +64,10 @@ pub struct ProbeSpec {
     pub settings: String,
     /// The relay of the VM's node, for questions to its guest agent.
     pub relay: Option<Arc<RelaySpec>>,
+    /// How often it runs; `None` is as the timing of the cluster says.
+    pub interval: Option<Duration>,
+    /// How long one run may take; `None` is as the timing of the cluster says.
+    pub timeout: Option<Duration>,
 }
 
 /// A node's relay, and the right to use it.

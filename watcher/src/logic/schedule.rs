@@ -1,6 +1,6 @@
 //! When each check is due.
 //!
-//! Every check has a phase of its own in the interval: a hash of the check and the watcher's id, the same after every
+//! Every check has an interval, the cluster's or one of its own, and a phase of its own in the interval: a hash of the check and the watcher's id, the same after every
 //! start. So the checks of one watcher are spread evenly, and the watchers of one target look at different times. A check
 //! has one scheduled run in flight; one that is due while its last run has not ended begins when that ends.
 
@@ -15,6 +15,8 @@ use super::Check;
 #[derive(Debug)]
 struct Plan {
     phase: u64,
+    /// How often it runs, where that is not as often as all others.
+    own: Option<Duration>,
     /// When it is due next. An entry of `queue` unless a run is in flight.
     due: Moment,
     in_flight: bool,
@@ -35,33 +37,41 @@ impl Schedule {
         Self { watcher, interval: at_least_one(interval), plans: BTreeMap::new(), queue: BTreeSet::new() }
     }
 
-    /// Sets how often each check runs; those that wait are planned anew.
+    /// Sets how often each check runs that has no interval of its own; those that wait are planned anew.
     pub fn set_interval(&mut self, now: Moment, interval: Duration) {
         let interval = at_least_one(interval);
         if interval == self.interval {
             return;
         }
         self.interval = interval;
-        self.queue.clear();
-        for (check, plan) in &mut self.plans {
+        for plan in self.plans.values_mut().filter(|plan| plan.own.is_none()) {
             plan.due = next_at(now, plan.phase, interval);
-            if !plan.in_flight {
-                self.queue.insert((plan.due, check.clone()));
-            }
         }
+        self.fill_queue();
     }
 
-    /// Sets which checks there are. Those that stay keep their times, new ones are due within one interval.
-    pub fn set_checks(&mut self, now: Moment, checks: impl IntoIterator<Item = Check>) {
+    /// Sets which checks there are, and how often those run that have an interval of their own. Those that stay with
+    /// their interval keep their times, the others are due within one interval.
+    pub fn set_checks(&mut self, now: Moment, checks: impl IntoIterator<Item = (Check, Option<Duration>)>) {
         let mut kept = BTreeMap::new();
-        for check in checks {
-            let plan = self.plans.remove(&check).unwrap_or_else(|| {
-                let phase = phase_of(self.watcher, &check);
-                Plan { phase, due: next_at(now, phase, self.interval), in_flight: false }
-            });
+        for (check, own) in checks {
+            let own = own.map(at_least_one);
+            let interval = own.unwrap_or(self.interval);
+            let plan = match self.plans.remove(&check) {
+                Some(plan) if plan.own == own => plan,
+                known => {
+                    let phase = phase_of(self.watcher, &check);
+                    let in_flight = known.is_some_and(|plan| plan.in_flight);
+                    Plan { phase, own, due: next_at(now, phase, interval), in_flight }
+                }
+            };
             kept.insert(check, plan);
         }
         self.plans = kept;
+        self.fill_queue();
+    }
+
+    fn fill_queue(&mut self) {
         self.queue = self.plans.iter().filter(|(_, p)| !p.in_flight).map(|(check, p)| (p.due, check.clone())).collect();
     }
 
@@ -72,7 +82,7 @@ impl Schedule {
             let Some((_, check)) = self.queue.pop_first() else { break };
             if let Some(plan) = self.plans.get_mut(&check) {
                 plan.in_flight = true;
-                plan.due = next_at(now, plan.phase, self.interval);
+                plan.due = next_at(now, plan.phase, plan.own.unwrap_or(self.interval));
                 due.push(check);
             }
         }
@@ -137,9 +147,14 @@ mod tests {
         (0..count).map(|n| Check::Relay { node: NodeId::new(&format!("n{n}")).unwrap() }).collect()
     }
 
+    /// These checks, none with an interval of its own.
+    fn all(checks: &[Check]) -> Vec<(Check, Option<Duration>)> {
+        checks.iter().map(|check| (check.clone(), None)).collect()
+    }
+
     fn schedule(watcher: u64, checks: &[Check]) -> Schedule {
         let mut schedule = Schedule::new(WatcherId::new(watcher), SECOND);
-        schedule.set_checks(Moment::ZERO, checks.to_vec());
+        schedule.set_checks(Moment::ZERO, all(checks));
         schedule
     }
 
@@ -187,6 +202,53 @@ mod tests {
         assert_eq!(schedule.take_due(late + 5 * SECOND, 8).len(), 1, "it was due while it ran");
     }
 
+    #[test]
+    fn each_check_runs_at_its_own_interval_and_always_at_the_same_phase_of_it() {
+        let checks = relays(3);
+        let own = [None, Some(3 * SECOND), Some(SECOND / 4)];
+        let planned = || checks.iter().cloned().zip(own);
+        let until = Moment::ZERO + 12 * SECOND;
+        let mut schedule = schedule(1, &[]);
+        schedule.set_checks(Moment::ZERO, planned());
+        let first = begun(&mut schedule, until);
+        for (check, interval) in checks.iter().zip([SECOND, 3 * SECOND, SECOND / 4]) {
+            let times = &first[check];
+            assert!(times.windows(2).all(|pair| pair[1].since(pair[0]) == interval), "{interval:?}: {times:?}");
+            let count = until.since(Moment::ZERO).as_micros() / interval.as_micros();
+            assert!((count - 1..=count).contains(&(times.len() as u128)), "{interval:?}: {times:?}");
+        }
+        let mut again = Schedule::new(WatcherId::new(1), SECOND);
+        again.set_checks(Moment::ZERO, planned());
+        assert_eq!(begun(&mut again, until), first);
+    }
+
+    #[test]
+    fn a_check_that_gets_an_interval_of_its_own_is_planned_anew_and_the_others_keep_their_times() {
+        let checks = relays(2);
+        let mut schedule = schedule(1, &checks);
+        let before: BTreeMap<_, _> = schedule.queue.iter().map(|(at, check)| (check.clone(), *at)).collect();
+        let now = Moment::ZERO + SECOND / 2;
+        schedule.set_checks(now, [(checks[0].clone(), Some(SECOND / 10)), (checks[1].clone(), None)]);
+        let after: BTreeMap<_, _> = schedule.queue.iter().map(|(at, check)| (check.clone(), *at)).collect();
+        assert!(after[&checks[0]] <= now + SECOND / 10, "{after:?}");
+        assert_eq!(after[&checks[1]], before[&checks[1]]);
+        schedule.set_interval(now, 5 * SECOND);
+        let slower: BTreeMap<_, _> = schedule.queue.iter().map(|(at, check)| (check.clone(), *at)).collect();
+        assert_eq!(slower[&checks[0]], after[&checks[0]], "the interval of the others is not its own");
+    }
+
+    #[test]
+    fn a_run_in_flight_goes_on_when_its_check_gets_another_interval() {
+        let checks = relays(1);
+        let mut schedule = schedule(1, &checks);
+        let now = Moment::ZERO + 2 * SECOND;
+        assert_eq!(schedule.take_due(now, 8).len(), 1);
+        schedule.set_checks(now, [(checks[0].clone(), Some(SECOND / 10))]);
+        assert_eq!(schedule.take_due(now + SECOND, 8), [], "one run of a check at a time");
+        schedule.ended(&checks[0]);
+        assert_eq!(schedule.take_due(now + SECOND, 8).len(), 1);
+    }
+
     proptest! {
         #[test]
         fn every_check_runs_once_per_interval(watcher in 1u64..1000, count in 1u32..60, seconds in 1u64..10) {
@@ -203,7 +265,7 @@ mod tests {
         fn checks_that_stay_keep_their_times(kept in 1u32..20, added in 0u32..20, at in 0u64..1_000_000) {
             let mut schedule = schedule(3, &relays(kept));
             let before: BTreeSet<_> = schedule.queue.iter().cloned().collect();
-            schedule.set_checks(Moment::from_micros(at), relays(kept + added));
+            schedule.set_checks(Moment::from_micros(at), all(&relays(kept + added)));
             prop_assert!(before.is_subset(&schedule.queue));
         }
     }

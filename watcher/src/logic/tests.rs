@@ -30,7 +30,7 @@ fn assignment(index: u64, vms: u8) -> proto::Assignment {
         node: "n1".to_owned(),
         addresses: vec![proto::Address { network: proto::Network::Service.into(), address: format!("10.2.0.{n}") }],
         probes: vec![probe("tcp")],
-        labels: Vec::new(),
+        ..Default::default()
     };
     proto::Assignment {
         fence: Some(proto::Fence { term: 1, log_index: index }),
@@ -104,6 +104,7 @@ impl Bench {
                 deadline_micros: 400_000,
                 nodes: nodes.iter().map(|n| (*n).to_owned()).collect(),
                 vms: vms.iter().map(|n| vm(*n).get().as_bytes().to_vec()).collect(),
+                light: false,
             }),
         );
     }
@@ -327,6 +328,29 @@ fn a_probe_that_cannot_run_is_unknown_and_never_down() {
     let told: Vec<_> = bench.reports(M1).into_iter().flat_map(|r| r.observations).collect();
     assert_eq!(told[0].outcome, i32::from(proto::Outcome::Unknown));
     assert_eq!(told[0].message, "m1 sent other bytes");
+}
+
+#[test]
+fn a_vm_with_a_policy_of_its_own_is_looked_at_as_that_says() {
+    let mut bench = Bench::new(2);
+    let mut order = assignment(2, 2);
+    order.targets[0].probe_interval_micros = 250_000;
+    order.targets[0].probe_timeout_micros = 100_000;
+    bench.hear(M1, Heard::Assignment(order));
+    let mut began = std::collections::BTreeMap::from([(vm(1), 0), (vm(2), 0)]);
+    for _ in 0..16 {
+        bench.tick(M1, 2);
+        bench.pass(Duration::from_millis(125));
+        for run in std::mem::take(&mut bench.runs) {
+            if let CheckSpec::Probe(spec) = &run.spec {
+                let own = spec.vm == vm(1);
+                assert_eq!(run.timeout, if own { Duration::from_millis(100) } else { timing().probe_timeout });
+                *began.get_mut(&spec.vm).unwrap() += 1;
+            }
+            bench.end(&run, Outcome::Up);
+        }
+    }
+    assert_eq!(began, [(vm(1), 8), (vm(2), 2)].into());
 }
 
 proptest! {

@@ -55,6 +55,8 @@ pub struct Logic {
     incarnation: Incarnation,
     timing: Timing,
     assigned: Assigned,
+    /// How often it looks at each network at least.
+    looks_every: Duration,
     sessions: BTreeMap<SessionId, SessionState>,
     ticks: Ticks,
     schedule: Schedule,
@@ -79,6 +81,7 @@ impl Logic {
         Self {
             incarnation,
             schedule: Schedule::new(watcher, timing.probe_interval),
+            looks_every: timing.probe_interval,
             timing,
             assigned: Assigned::nothing(),
             sessions: BTreeMap::new(),
@@ -165,6 +168,7 @@ impl Logic {
         match timing.and_then(|t| t.validate().map(|()| t).map_err(|e| e.to_string())) {
             Ok(timing) => {
                 self.schedule.set_interval(now, timing.probe_interval);
+                self.looks_every = self.assigned.looks_every(timing.probe_interval);
                 self.timing = timing;
             }
             Err(error) => warn!(error, "timing of a manager refused"),
@@ -185,8 +189,9 @@ impl Logic {
             return;
         }
         info!(from = %old.generation, to = %self.assigned.generation, checks = self.assigned.checks.len(), "assignment changed");
+        self.looks_every = self.assigned.looks_every(self.timing.probe_interval);
         let checks = &self.assigned.checks;
-        self.schedule.set_checks(now, checks.keys().cloned());
+        self.schedule.set_checks(now, checks.iter().map(|(check, spec)| (check.clone(), spec.interval())));
         self.ledger.keep(|check| match (old.checks.get(check), checks.get(check)) {
             (Some(old), Some(new)) => old.same_target(new),
             (None, _) | (_, None) => false,
@@ -297,7 +302,7 @@ impl Logic {
         self.runs.insert(id, run);
         match unavailable {
             None => {
-                let timeout = self.timing.probe_timeout;
+                let timeout = spec.timeout().unwrap_or(self.timing.probe_timeout);
                 self.effects.push(Effect::Begin(Run { id, spec, nonce, timeout }));
             }
             Some(message) => {
@@ -374,7 +379,7 @@ impl Logic {
     }
 
     fn told_health(&self, now: Moment) -> proto::WatcherHealth {
-        (&self.health.told(now, (self.timing.probe_interval * 3 / 2).max(Duration::from_secs(1)))).into()
+        (&self.health.told(now, (self.looks_every * 3 / 2).max(Duration::from_secs(1)))).into()
     }
 
     fn say(&mut self, session: SessionId, message: Say) {

@@ -4,6 +4,10 @@ pub use vouch_types::grant::GRANT_VMS_MAX;
 pub use vouch_types::observation::{MESSAGE_MAX, REASON_MAX};
 pub use vouch_types::vm::{ADDRESSES_MAX, PROBES_PER_VM_MAX};
 
+/// Days of [`AGE_MAX`].
+pub const AGE_MAX_DAYS: u64 = 366;
+/// The longest age or time that a report may tell: no agent and no watcher lives for longer without being renewed.
+pub const AGE_MAX: std::time::Duration = std::time::Duration::from_secs(AGE_MAX_DAYS * 24 * 3600);
 /// VMs in one report of a node, and in the ownership that it is told.
 pub const VMS_PER_REPORT_MAX: usize = 10_000;
 /// Watcher VMs in one report of a node.

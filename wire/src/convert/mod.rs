@@ -5,6 +5,7 @@
 
 mod ids;
 pub mod limits;
+mod link;
 mod order;
 mod proof;
 mod report;
@@ -16,8 +17,9 @@ pub use ids::{
     boot_bytes, boot_id, cluster_bytes, cluster_id, digest, manager_id, node_id, probe_name, socket_address, vm_bytes,
     vm_id, watcher_id,
 };
+pub use link::WireLink;
 pub use order::{
-    Assignment, CreateWatcher, Fence, RelayTarget, Target, manager_addresses, manager_endpoints, ownership,
+    AskDepth, Assignment, CreateWatcher, Fence, RelayTarget, Target, manager_addresses, manager_endpoints, ownership,
 };
 pub use report::{NodeHello, NodeReport, VmReport};
 pub use state::{hypervisor_state, network, operation, outcome, progress, relay_outcome};
@@ -57,6 +59,29 @@ impl From<ConvertError> for LinkError {
 
 pub(crate) fn at_most(field: &'static str, count: usize, max: usize, unit: &str) -> Result<(), ConvertError> {
     if count <= max { Ok(()) } else { Err(ConvertError::new(field, count, format!("must be at most {max} {unit}"))) }
+}
+
+/// Checks that no two of `keys` are the same.
+pub(crate) fn distinct<K: Ord + std::fmt::Debug>(
+    field: &'static str,
+    keys: impl Iterator<Item = K>,
+) -> Result<(), ConvertError> {
+    let mut keys: Vec<K> = keys.collect();
+    keys.sort_unstable();
+    match keys.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(ConvertError::new(field, format!("{:?}", pair[0]), "must be there once")),
+        None => Ok(()),
+    }
+}
+
+/// Returns the age of this many microseconds.
+pub(crate) fn age(field: &'static str, micros: u64) -> Result<std::time::Duration, ConvertError> {
+    let age = std::time::Duration::from_micros(micros);
+    if age <= limits::AGE_MAX {
+        Ok(age)
+    } else {
+        Err(ConvertError::new(field, micros, format!("must be at most {} days in microseconds", limits::AGE_MAX_DAYS)))
+    }
 }
 
 pub(crate) fn text(field: &'static str, value: String, max: usize) -> Result<String, ConvertError> {

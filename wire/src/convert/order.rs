@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use vouch_types::{
     AssignmentGeneration, Digest, Generation, LogIndex, Network, NodeId, ProbeAssignment, ProbeName, Term, VmId,
     WatcherId,
 };
 
+use super::report::micros;
 use super::vm::{from_addresses, from_labels, from_probes, to_addresses, to_labels};
 use super::{
     ConvertError, at_most, digest, limits, manager_id, network, node_id, present, probe_name, socket_address, text,
@@ -145,6 +147,31 @@ impl TryFrom<proto::CreateWatcher> for CreateWatcher {
     }
 }
 
+/// How much an ask wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AskDepth {
+    /// All probes.
+    #[default]
+    Full,
+    /// Ping, connect and relay only, for asks that follow each other fast.
+    Light,
+}
+
+impl AskDepth {
+    /// Returns the depth as `Ask.light` tells it.
+    pub const fn of_light(light: bool) -> Self {
+        if light { Self::Light } else { Self::Full }
+    }
+
+    /// Returns what `Ask.light` is for it.
+    pub const fn is_light(self) -> bool {
+        match self {
+            Self::Full => false,
+            Self::Light => true,
+        }
+    }
+}
+
 /// One VM that a watcher watches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -158,6 +185,10 @@ pub struct Target {
     pub probes: Vec<ProbeAssignment>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// How often each of its probes runs; `None` is as the timing of the cluster says.
+    pub probe_interval: Option<Duration>,
+    /// How long one run may take; `None` is as the timing of the cluster says.
+    pub probe_timeout: Option<Duration>,
 }
 
 impl From<&Target> for proto::Target {
@@ -168,6 +199,8 @@ impl From<&Target> for proto::Target {
             addresses: to_addresses(&t.addresses),
             probes: t.probes.iter().map(Into::into).collect(),
             labels: to_labels(&t.labels),
+            probe_interval_micros: t.probe_interval.map(micros).unwrap_or_default(),
+            probe_timeout_micros: t.probe_timeout.map(micros).unwrap_or_default(),
         }
     }
 }
@@ -181,8 +214,15 @@ impl TryFrom<proto::Target> for Target {
             addresses: from_addresses(m.addresses)?,
             probes: from_probes(m.probes)?,
             labels: from_labels(m.labels)?,
+            probe_interval: named(m.probe_interval_micros),
+            probe_timeout: named(m.probe_timeout_micros),
         })
     }
+}
+
+/// Returns the duration that is named; 0 names none.
+fn named(micros: u64) -> Option<Duration> {
+    (micros > 0).then(|| Duration::from_micros(micros))
 }
 
 /// A node's relay that a watcher may ask.

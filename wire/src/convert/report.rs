@@ -10,8 +10,8 @@ use vouch_types::{
 };
 
 use super::{
-    ConvertError, at_most, boot_bytes, boot_id, hypervisor_state, limits, network, operation, progress, socket_address,
-    text, vm_bytes, vm_description, vm_id, vm_spec, watcher_id,
+    ConvertError, age, at_most, boot_bytes, boot_id, distinct, hypervisor_state, limits, network, operation, progress,
+    socket_address, text, vm_bytes, vm_description, vm_id, vm_spec, watcher_id,
 };
 use crate::proto;
 use crate::sign::PUBLIC_KEY_LEN;
@@ -141,6 +141,7 @@ impl TryFrom<proto::VmReport> for VmReport {
     fn try_from(m: proto::VmReport) -> Result<Self, ConvertError> {
         let vm = vm_id("vm_report.vm", &m.vm)?;
         at_most("vm_report.links", m.links.len(), Network::ALL.len(), "links")?;
+        distinct("vm_report.links", m.links.iter().map(|l| l.network))?;
         Ok(Self {
             vm,
             generation: Generation::new(m.generation),
@@ -185,10 +186,13 @@ impl TryFrom<proto::NodeReport> for NodeReport {
     fn try_from(m: proto::NodeReport) -> Result<Self, ConvertError> {
         at_most("report.vms", m.vms.len(), limits::VMS_PER_REPORT_MAX, "VMs")?;
         at_most("report.watchers", m.watchers.len(), limits::WATCHERS_PER_REPORT_MAX, "watchers")?;
+        // Of two words on one VM the later would rule, and nobody would know that there was another.
+        distinct("report.vms", m.vms.iter().map(|vm| hex::encode(&vm.vm)))?;
+        distinct("report.watchers", m.watchers.iter().map(|w| w.watcher))?;
         Ok(Self {
             sequence: Sequence::new(m.sequence),
             tick: tick(m.tick),
-            age: Duration::from_micros(m.age_micros),
+            age: age("report.age_micros", m.age_micros)?,
             hypervisor_silent: m.hypervisor_silent,
             full: m.full,
             vms: m.vms.into_iter().map(VmReport::try_from).collect::<Result<_, _>>()?,

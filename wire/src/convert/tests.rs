@@ -244,6 +244,74 @@ fn an_observation_with_too_much_text_or_impossible_health_is_refused() {
     );
 }
 
+fn node_report(vms: Vec<proto::VmReport>) -> proto::NodeReport {
+    proto::NodeReport { sequence: 1, full: true, vms, ..Default::default() }
+}
+
+#[test]
+fn a_vm_or_watcher_that_is_twice_in_one_report_is_refused() {
+    let word = proto::VmReport::from(&vm_report());
+    let stopped = proto::VmReport { state: proto::HypervisorState::Stopped.into(), ..word.clone() };
+    refused(NodeReport::try_from(node_report(vec![word.clone(), stopped])), "report.vms");
+    let link = proto::LinkReport { network: proto::Network::Service.into(), up: true };
+    let twice = proto::VmReport { links: vec![link, proto::LinkReport { up: false, ..link }], ..word };
+    refused(NodeReport::try_from(node_report(vec![twice])), "vm_report.links");
+    let watcher = proto::WatcherVmReport { watcher: 3, state: proto::HypervisorState::Running.into() };
+    let report = proto::NodeReport { watchers: vec![watcher, watcher], ..node_report(Vec::new()) };
+    refused(NodeReport::try_from(report), "report.watchers");
+}
+
+#[test]
+fn a_check_that_is_twice_in_one_report_or_answer_is_refused() {
+    let seen = proto::Observation::from(&observation());
+    let other = proto::Observation { outcome: proto::Outcome::Up.into(), ..seen.clone() };
+    let over_management = proto::Observation { network: proto::Network::Management.into(), ..seen.clone() };
+    let report = |observations| proto::WatcherReport { sequence: 1, observations, ..Default::default() };
+    assert!(WatcherReport::try_from(report(vec![seen.clone(), over_management])).is_ok());
+    refused(WatcherReport::try_from(report(vec![seen.clone(), other.clone()])), "observations");
+    let answer = proto::Answer { nonce: 1, observations: vec![seen, other], ..Default::default() };
+    refused(WatcherAnswer::try_from(answer), "observations");
+    let asked = proto::RelayObservation {
+        node: "n1".to_owned(),
+        outcome: proto::RelayOutcome::Reached.into(),
+        ..Default::default()
+    };
+    let report = proto::WatcherReport { relays: vec![asked.clone(), asked], ..report(Vec::new()) };
+    refused(WatcherReport::try_from(report), "relays");
+}
+
+#[test]
+fn ages_and_times_that_nothing_can_have_are_refused() {
+    let most = u64::try_from(limits::AGE_MAX.as_micros()).unwrap();
+    let aged = |age_micros| proto::NodeReport { age_micros, ..node_report(Vec::new()) };
+    assert_eq!(NodeReport::try_from(aged(most)).map(|r| r.age), Ok(limits::AGE_MAX));
+    refused(NodeReport::try_from(aged(most + 1)), "report.age_micros");
+    let others = |micros| proto::WatcherReport { others_age_micros: Some(micros), ..Default::default() };
+    assert!(WatcherReport::try_from(others(most)).is_ok());
+    refused(WatcherReport::try_from(others(u64::MAX)), "report.others_age_micros");
+    let seen = proto::Observation::from(&observation());
+    let begun = proto::Observation { begun_after_micros: u64::MAX, ..seen.clone() };
+    refused(WireObservation::try_from(begun), "observation.begun_after_micros");
+    refused(WireObservation::try_from(proto::Observation { took_micros: u64::MAX, ..seen }), "observation.took_micros");
+    let lag = proto::WatcherHealth { loop_lag_micros: u64::MAX, ..Default::default() };
+    refused(WatcherHealth::try_from(lag), "health.loop_lag_micros");
+}
+
+#[test]
+fn a_report_of_more_than_it_may_hold_is_refused_before_anything_in_it_is_read() {
+    // Not one of these could be read: the count alone is judged.
+    let vms = vec![proto::VmReport::default(); limits::VMS_PER_REPORT_MAX + 1];
+    refused(NodeReport::try_from(node_report(vms)), "report.vms");
+    let watchers = vec![proto::WatcherVmReport::default(); limits::WATCHERS_PER_REPORT_MAX + 1];
+    refused(NodeReport::try_from(proto::NodeReport { watchers, ..node_report(Vec::new()) }), "report.watchers");
+    let observations = vec![proto::Observation::default(); limits::OBSERVATIONS_PER_REPORT_MAX + 1];
+    refused(WatcherReport::try_from(proto::WatcherReport { observations, ..Default::default() }), "observations");
+    let relays = vec![proto::RelayObservation::default(); limits::RELAYS_PER_REPORT_MAX + 1];
+    refused(WatcherReport::try_from(proto::WatcherReport { relays, ..Default::default() }), "relays");
+    let statements = vec![proto::Signed::default(); limits::STATEMENTS_PER_ANSWER_MAX + 1];
+    refused(WatcherAnswer::try_from(proto::Answer { statements, ..Default::default() }), "answer.statements");
+}
+
 #[test]
 fn orders_survive_the_wire_and_none_is_taken_without_its_fence() {
     let fence = Fence { term: Term::new(3), log_index: LogIndex::new(40) };
@@ -289,6 +357,8 @@ fn orders_survive_the_wire_and_none_is_taken_without_its_fence() {
             addresses: spec().addresses,
             probes: spec().probes,
             labels: spec().labels,
+            probe_interval: Some(Duration::from_secs(5)),
+            probe_timeout: None,
         }],
         relays: vec![RelayTarget {
             node: NodeId::new("n1").unwrap(),

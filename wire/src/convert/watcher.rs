@@ -12,8 +12,8 @@ use vouch_types::{
 
 use super::report::{micros, tick};
 use super::{
-    ConvertError, at_most, limits, manager_id, network, node_id, outcome, probe_name, relay_outcome, text, vm_bytes,
-    vm_id,
+    ConvertError, age, at_most, distinct, limits, manager_id, network, node_id, outcome, probe_name, relay_outcome,
+    text, vm_bytes, vm_id,
 };
 use crate::proto;
 
@@ -88,8 +88,8 @@ impl TryFrom<proto::Observation> for WireObservation {
             reason: text("observation.reason", m.reason, limits::REASON_MAX)?,
             message: text("observation.message", m.message, limits::MESSAGE_MAX)?,
             begun: tick(m.begun),
-            begun_after: Duration::from_micros(m.begun_after_micros),
-            took: Duration::from_micros(m.took_micros),
+            begun_after: age("observation.begun_after_micros", m.begun_after_micros)?,
+            took: age("observation.took_micros", m.took_micros)?,
             identity: m.identity.map(Identity::new),
         })
     }
@@ -160,7 +160,7 @@ impl TryFrom<proto::WatcherHealth> for WatcherHealth {
             .filter(|p| *p <= 100)
             .ok_or_else(|| ConvertError::new("health.steal_percent", m.steal_percent, "must be 0 to 100"))?;
         Ok(Self {
-            loop_lag: Duration::from_micros(m.loop_lag_micros),
+            loop_lag: age("health.loop_lag_micros", m.loop_lag_micros)?,
             steal_percent,
             management_reached: m.management_reached,
             service_reached: m.service_reached,
@@ -216,11 +216,14 @@ impl From<&WatcherReport> for proto::WatcherReport {
 
 fn observations(list: Vec<proto::Observation>) -> Result<Vec<WireObservation>, ConvertError> {
     at_most("observations", list.len(), limits::OBSERVATIONS_PER_REPORT_MAX, "observations")?;
-    list.into_iter().map(WireObservation::try_from).collect()
+    let list: Vec<_> = list.into_iter().map(WireObservation::try_from).collect::<Result<_, _>>()?;
+    distinct("observations", list.iter().map(|o| (o.vm, o.network, o.probe.as_str())))?;
+    Ok(list)
 }
 
 fn relays(list: Vec<proto::RelayObservation>) -> Result<Vec<WireRelayObservation>, ConvertError> {
     at_most("relays", list.len(), limits::RELAYS_PER_REPORT_MAX, "relay observations")?;
+    distinct("relays", list.iter().map(|r| &r.node))?;
     list.into_iter().map(WireRelayObservation::try_from).collect()
 }
 
@@ -233,7 +236,7 @@ impl TryFrom<proto::WatcherReport> for WatcherReport {
             full: m.full,
             observations: observations(m.observations)?,
             relays: relays(m.relays)?,
-            others_age: m.others_age_micros.map(Duration::from_micros),
+            others_age: m.others_age_micros.map(|micros| age("report.others_age_micros", micros)).transpose()?,
             health: m.health.map(WatcherHealth::try_from).transpose()?,
             tick: tick(m.tick),
         })

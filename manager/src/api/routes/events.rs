@@ -54,7 +54,10 @@ impl Filter {
 }
 
 /// Refuses a position whose successors may have left the ring.
-fn check_kept(state: &store::State, after: EventPosition) -> Result<(), Problem> {
+///
+/// # Errors
+/// A problem that names the oldest one.
+pub(super) fn check_kept(state: &store::State, after: EventPosition) -> Result<(), Problem> {
     match state.events().next() {
         Some(oldest) if state.events().len() >= EVENTS_MAX && after < (oldest.index, oldest.ordinal) => {
             let detail = format!(

@@ -14,9 +14,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use vouch_types::{Source, WatcherLife};
 
+use crate::api::incidents::{SCOPE_KINDS, scope_parts};
 use crate::api::live::{Metric, MetricKind};
 use crate::api::problem::{Problem, ProblemKind};
-use crate::api::{Api, published};
+use crate::api::{Api, compose, published};
 use crate::store;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -58,8 +59,7 @@ fn gauge(registry: &mut Registry, name: &str, help: &str, values: impl IntoItera
 fn register_state(registry: &mut Registry, state: &store::State) {
     let mut vms: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for vm in state.vms().values() {
-        let source = state.nodes().get(&vm.node).map_or(Source::Direct, |node| node.path.source);
-        *vms.entry((vm.verdict.state.as_str(), source.as_str())).or_default() += 1;
+        *vms.entry((vm.verdict.state.as_str(), compose::source_of(state, vm).as_str())).or_default() += 1;
     }
     let vms = vms
         .into_iter()
@@ -78,6 +78,14 @@ fn register_state(registry: &mut Registry, state: &store::State) {
         (vec![("life", life.as_str().to_owned())], n as u64)
     });
     gauge(registry, "watchers", "Watchers by where they are in their life", watchers);
+    let incidents = SCOPE_KINDS.map(|kind| {
+        let n = state.open_incidents().filter(|incident| scope_parts(&incident.scope).0 == kind).count();
+        (vec![("scope", kind.to_owned())], n as u64)
+    });
+    gauge(registry, "incidents_open", "Open incidents by what is shared", incidents);
+    gauge(registry, "policies", "Policies", [(Vec::new(), state.policies().len() as u64)]);
+    let windows = state.maintenances().len() as u64;
+    gauge(registry, "maintenance_windows", "Maintenance windows that hold", [(Vec::new(), windows)]);
     let last = state.events().next_back().map_or(0, |event| event.index.get());
     gauge(registry, "event_index", "Log index of the last event", [(Vec::new(), last)]);
 }

@@ -2,9 +2,14 @@
 
 pub mod cluster;
 pub mod events;
+pub mod explain;
+pub mod fencing;
 pub mod health;
+pub mod incidents;
+pub mod maintenances;
 pub mod metrics;
 pub mod nodes;
+pub mod policies;
 pub mod probes;
 pub mod vms;
 pub mod watchers;
@@ -23,8 +28,19 @@ pub(super) fn public_routes() -> OpenApiRouter<Api> {
         .routes(routes!(vms::evidence))
         .routes(routes!(vms::history))
         .routes(routes!(vms::check))
+        .routes(routes!(explain::explain))
+        .routes(routes!(explain::story))
+        .routes(routes!(policies::of_vm))
+        .routes(routes!(fencing::forget_pins))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::show))
+        .routes(routes!(fencing::prove, fencing::withdraw))
+        .routes(routes!(incidents::list))
+        .routes(routes!(incidents::show))
+        .routes(routes!(policies::list))
+        .routes(routes!(policies::show, policies::set, policies::remove))
+        .routes(routes!(maintenances::list, maintenances::begin))
+        .routes(routes!(maintenances::show, maintenances::end))
         .routes(routes!(watchers::list))
         .routes(routes!(probes::list, probes::upload))
         .routes(routes!(events::list))

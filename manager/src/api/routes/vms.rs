@@ -41,7 +41,10 @@ fn parse_state(text: &str) -> Result<VmState, Problem> {
 }
 
 /// Finds a VM by its UUID or by a name that only one has.
-fn find(state: &store::State, text: &str) -> Result<(VmId, Arc<VmRecord>), Problem> {
+///
+/// # Errors
+/// A problem when none has, or more than one.
+pub(super) fn find(state: &store::State, text: &str) -> Result<(VmId, Arc<VmRecord>), Problem> {
     let missing = || {
         Problem::field(
             ProblemKind::VmNotFound,

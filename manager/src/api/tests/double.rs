@@ -12,8 +12,9 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 use vouch_types::command::{ClusterSecrets, PathChange};
 use vouch_types::{
-    Applied, BootId, Cause, ClusterId, Command, Fault, Incarnation, LogIndex, ManagerId, ManagerNode, Network, NodeId,
-    NodePath, NodeRecord, Source, Term, Verdict, VerdictChange, VerdictVersion, VmId, VmSpec, VmState, WallTime,
+    Applied, BootId, Cause, ClusterId, Command, Fault, Incarnation, IncidentChange, IncidentScope, IncidentWord,
+    LogIndex, ManagerId, ManagerNode, Network, NodeId, NodePath, NodeRecord, RankedCause, Source, Term, Timing,
+    Verdict, VerdictChange, VerdictVersion, VmId, VmSpec, VmState, WallTime,
 };
 use vouch_wire::links::{LinkError, PeerLink, Session};
 use vouch_wire::proto;
@@ -123,6 +124,11 @@ impl LiveView for SimLive {
             manager: self.0.to_string(),
             leads: true,
             live: true,
+            state: "up".to_owned(),
+            reason: "its node says that it runs".to_owned(),
+            used: vec!["node n1 says running, 0.2 s ago".to_owned()],
+            discounted: vec!["w2, ping: never succeeded for this vm".to_owned()],
+            would_change: vec!["its node's silence for 1.5 s".to_owned()],
             ..EvidenceView::default()
         })
     }
@@ -220,6 +226,7 @@ fn manager(id: u64, standing: Standing) -> SimManager {
         peers: peers.clone(),
         blobs: blobs.clone(),
         wall: Arc::new(StoppedClock),
+        timing: Timing::default(),
         token: ApiToken::new(TOKEN),
         hosts: OwnHosts::new(["m1.manager.vouch".to_owned()]),
     });
@@ -355,4 +362,26 @@ pub async fn body(response: Response<Body>) -> (StatusCode, Value) {
     let status = response.status();
     let bytes = axum::body::to_bytes(response.into_body(), 1 << 24).await.unwrap();
     (status, serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into()))
+}
+
+/// Opens an incident, changes what it says, or closes it with `None`.
+pub fn incident(published: &SimPublished, scope: &IncidentScope, nodes: Option<&[&str]>, ms: u64) {
+    let word = nodes.map(|nodes| IncidentWord {
+        fault: Fault::ranked(vec![
+            RankedCause { cause: Cause::Node, score: 60 },
+            RankedCause { cause: Cause::NodeIsolated, score: 40 },
+        ]),
+        vms_touched: 3,
+        nodes_touched: nodes.len() as u64,
+        nodes: nodes.iter().map(|name| node_id(name)).collect(),
+        reason: "silent on every path".to_owned(),
+    });
+    published.apply(Command::RecordVerdicts {
+        incidents: vec![IncidentChange { scope: scope.clone(), word }],
+        placements: Vec::new(),
+        verdicts: Vec::new(),
+        paths: Vec::new(),
+        manager_notes: None,
+        at: at(ms),
+    });
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vouch_types::policy::{self, MAINTENANCE_LONGEST, MAINTENANCE_REASON_MAX, MAINTENANCES_MAX, POLICIES_MAX};
+use vouch_types::policy::{MAINTENANCE_LONGEST, MAINTENANCE_REASON_MAX, MAINTENANCES_MAX, POLICIES_MAX};
 use vouch_types::{
     Applied, DenyReason, EventKind, MaintenanceId, MaintenanceRecord, Policy, PolicyScope, VmRecord, WallTime,
 };
@@ -25,10 +25,12 @@ impl State {
 
     /// Returns what all policies together say of a VM.
     pub fn policy_of(&self, vm: &VmRecord) -> Policy {
-        if self.head.policies.is_empty() {
-            return Policy::default();
+        let mut resolved = Policy::default();
+        // They are kept in the order of their closeness.
+        for (_, policy) in self.head.policies.iter().filter(|(scope, _)| scope.covers(&vm.spec, &vm.node)) {
+            resolved.overlay(policy);
         }
-        policy::policy_of(&self.policies(), &vm.spec, &vm.node)
+        resolved
     }
 
     /// Returns why maintenance holds for a VM: the reason of the oldest window that covers it; empty when none does.

@@ -130,7 +130,8 @@ impl State {
                 suppressed: new.suppressed.clone(),
             }
         } else {
-            EventKind::VmStateChanged { vm, from, to, faults, advice, reason, shared }
+            let cleared = old.faults.iter().filter(|fault| !faults.contains(fault)).cloned().collect();
+            EventKind::VmStateChanged { vm, from, to, faults, advice, reason, shared, cleared }
         };
         Arc::make_mut(record).verdict = new;
         step.event(at, kind);

@@ -1,0 +1,197 @@
+//! What the evidence says now: how fresh each check is, whether a VM was seen, and where its base state comes from.
+
+use std::time::Duration;
+
+use vouch_types::{HypervisorState, Moment, Network, Outcome, Source, VmId, WatcherId, WatcherLife};
+
+use crate::Detector;
+use crate::check::CheckTrack;
+use crate::judge::guest::{Check, Class, class};
+use crate::judge::vm::{Base, Booting, Life};
+use crate::loss::{FAILURES_MIN, LOSS_ASSUMED_PER_MILLE, failures_needed};
+use crate::node_track::{NodeTrack, Phase};
+use crate::vm_track::{Boot, VmTrack};
+
+/// The word for an answer of another machine on the VM's address.
+pub(crate) const REASON_IDENTITY: &str = "identity";
+
+impl Detector {
+    /// Returns when the last check began that came to the outcome which stands.
+    pub(crate) fn begun_now(&self, check: &CheckTrack) -> Moment {
+        let others = self.watchers.get(&check.watcher).and_then(|w| w.others_begun());
+        others.map_or(check.begun, |others| others.max(check.begun))
+    }
+
+    /// Returns when the last check began that `check`'s observer saw answered by the VM itself, with what it has not
+    /// changed since.
+    pub(crate) fn alive_at(&self, vm: &VmTrack, check: &CheckTrack) -> Option<Moment> {
+        match vm.counted(check) {
+            (outcome, _) if outcome.is_sign_of_life() => Some(self.begun_now(check)),
+            (_, true) => None,
+            (_, false) => check.alive,
+        }
+    }
+
+    /// Returns how often a probe of this VM runs.
+    pub(crate) fn probe_interval(&self, vm: &VmTrack) -> Duration {
+        vm.entry.policy.probe_interval_ms.map_or(self.timing.probe_interval, Duration::from_millis)
+    }
+
+    fn probe_timeout(&self, vm: &VmTrack) -> Duration {
+        vm.entry.policy.probe_timeout_ms.map_or(self.timing.probe_timeout, Duration::from_millis)
+    }
+
+    /// Returns how old a check of this VM may be to count.
+    pub(crate) fn check_age_max(&self, vm: &VmTrack) -> Duration {
+        self.probe_interval(vm) * 2 + self.probe_timeout(vm) + self.timing.window
+    }
+
+    /// Returns whether a watcher reaches anything over the service network beyond its own node: a manager hears it over
+    /// that network, or it saw a VM of another node there lately.
+    pub(crate) fn reaches_beyond(&self, now: Moment, watcher: WatcherId) -> bool {
+        let Some(track) = self.watchers.get(&watcher) else { return false };
+        let since = now - self.timing.window;
+        if track.last_heard_over(Network::Service).is_some_and(|at| at >= since) {
+            return true;
+        }
+        let sees = |id: &VmId| {
+            self.vms.get(id).filter(|vm| vm.entry.node != track.entry.node).is_some_and(|vm| {
+                let oldest = now - (self.probe_interval(vm) + self.probe_timeout(vm) + self.timing.window / 2);
+                let own = vm.checks.iter().filter(|c| c.watcher == watcher && c.network == Network::Service);
+                own.filter(|c| class(&c.probe) != Class::Agent)
+                    .any(|c| self.alive_at(vm, c).is_some_and(|at| at >= oldest))
+            })
+        };
+        track.entry.vms.iter().any(sees)
+    }
+
+    /// Returns how many failures in a row silence takes for this observer of this VM.
+    fn needed(&self, vm: &VmTrack, check: &CheckTrack, local: bool) -> u32 {
+        let observer = self.watchers.get(&check.watcher);
+        let network = if class(&check.probe) == Class::Agent { Network::Management } else { check.network };
+        let measured = observer.and_then(|w| w.health.as_ref()).map_or(0, |health| health.loss_on(network));
+        // Over the local bridge nothing is lost.
+        let loss = if local { 0 } else { measured.max(LOSS_ASSUMED_PER_MILLE) };
+        let least = vm.entry.policy.silence_failures.unwrap_or(FAILURES_MIN);
+        failures_needed(loss).max(least)
+    }
+
+    /// Returns the checks of a VM that count now.
+    pub(crate) fn fresh_checks<'a>(&'a self, now: Moment, vm: &'a VmTrack) -> Vec<Check<'a>> {
+        let oldest = now - self.check_age_max(vm);
+        let interval = self.probe_interval(vm);
+        let mut out = Vec::with_capacity(vm.checks.len());
+        for check in &vm.checks {
+            let Some(observer) = self.watchers.get(&check.watcher) else { continue };
+            let begun = self.begun_now(check);
+            if observer.entry.life != WatcherLife::Live || begun < oldest || !vm.observers.contains(&check.watcher) {
+                continue;
+            }
+            let local = observer.entry.node == vm.entry.node;
+            let (outcome, other_machine) = vm.counted(check);
+            let failed = outcome == Outcome::Down;
+            let beyond = || local || check.network != Network::Service || self.reaches_beyond(now, check.watcher);
+            let failures = if other_machine { 1 } else { check.failures(begun, interval) };
+            out.push(Check {
+                watcher: check.watcher,
+                from: &observer.entry.node,
+                local,
+                network: check.network,
+                probe: &check.probe,
+                outcome,
+                reason: if other_machine { REASON_IDENTITY } else { &check.reason },
+                failures,
+                needed: if failed { self.needed(vm, check, local) } else { 0 },
+                silent_for: now.since(check.alive.unwrap_or(check.begun)),
+                proven: vm.is_proven(check.network, &check.probe),
+                healthy: observer.is_healthy_on(check.network) && (!failed || beyond()),
+            });
+        }
+        out
+    }
+
+    pub(crate) fn life(&self, now: Moment, vm: &VmTrack, node: &NodeTrack) -> Life {
+        let fresh = now - self.timing.window;
+        // What was seen before a proof does not speak against it.
+        let floor = node.fenced.unwrap_or_default();
+        let mut last = node.silent_since();
+        let mut seen = None;
+        // What a watcher saw before it was lost it did see; one that is retired vouches for nothing.
+        let counts = |id: WatcherId| {
+            let life = self.watchers.get(&id).map(|w| w.entry.life);
+            matches!(life, Some(WatcherLife::Live | WatcherLife::Lost))
+        };
+        for check in vm.checks.iter().filter(|check| counts(check.watcher)) {
+            if let Some(at) = self.alive_at(vm, check) {
+                last = last.max(at);
+                if at >= fresh && at > floor {
+                    seen = seen.or(Some(check.watcher));
+                }
+            }
+        }
+        if let Some(watcher) = seen {
+            return Life::Seen(watcher);
+        }
+        let mut lives = None;
+        for (id, relay) in node.relay.iter().filter(|(id, _)| counts(**id)) {
+            if let Some(at) = relay.reached {
+                last = last.max(at);
+                if at >= fresh && at > floor {
+                    lives = lives.or(Some(*id));
+                }
+            }
+        }
+        for id in node.local_watchers.iter().filter(|id| counts(**id)) {
+            if let Some(at) = self.watchers.get(id).and_then(|w| w.last_heard()) {
+                last = last.max(at);
+                if at >= fresh && at > floor {
+                    lives = lives.or(Some(*id));
+                }
+            }
+        }
+        let lost_after = vm.entry.policy.lost_after_ms.map_or(self.timing.lost_after, Duration::from_millis);
+        match lives {
+            Some(watcher) => Life::NodeLives(watcher),
+            None if now.since(last.max(self.listening.since())) >= lost_after => Life::SilentForLong,
+            None => Life::Silent,
+        }
+    }
+
+    pub(crate) fn base(&self, now: Moment, vm: &VmTrack, node: &NodeTrack) -> Base {
+        let floor = match node.phase {
+            // While it is only suspected, its last word still stands; but not a word from before a cut that is recorded.
+            Phase::Suspect { .. } if node.entry.path.source == Source::Watcher => return Base::None(Life::Silent),
+            Phase::Direct | Phase::Suspect { .. } => {
+                return vm.word.as_ref().map_or(Base::None(Life::Silent), |(word, _)| Base::Direct(word.state));
+            }
+            Phase::Cut { floor, .. } => floor,
+        };
+        if let Some((statement, begun, carrier)) = vm.statement.as_deref()
+            && *begun >= floor
+        {
+            // That it runs is true for one window; that it ended stays true until something later is said.
+            let passing = statement.state == HypervisorState::Running;
+            if !passing || *begun >= now - self.timing.window {
+                return Base::Stated(statement.state, *carrier);
+            }
+        }
+        Base::None(self.life(now, vm, node))
+    }
+
+    /// Returns how far the VM's guest is with starting.
+    pub(crate) fn booting(&self, now: Moment, vm: &VmTrack) -> Booting {
+        // Of a guest that never answered nobody can say when it is up.
+        let proven = !vm.entry.proven.is_empty();
+        let budget = vm.entry.policy.boot_budget_ms.map_or(self.timing.boot_budget, Duration::from_millis);
+        // A check that never changed may have been answered since.
+        let answered = |since: Moment| vm.checks.iter().any(|c| self.alive_at(vm, c).is_some_and(|at| at > since));
+        match vm.boot {
+            Boot::Settled => Booting::No,
+            Boot::Starting { since } | Boot::Rebooting { since } if answered(since) => Booting::No,
+            Boot::Starting { .. } | Boot::Rebooting { .. } if !proven => Booting::No,
+            Boot::Starting { since } | Boot::Rebooting { since } if now.since(since) >= budget => Booting::Overdue,
+            Boot::Starting { .. } => Booting::Starting,
+            Boot::Rebooting { .. } => Booting::Rebooting,
+        }
+    }
+}

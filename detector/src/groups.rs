@@ -1,0 +1,228 @@
+//! What VMs and nodes share, as the evidence of now shows it: views for the grouping judge, and what follows from its
+//! word for one VM.
+
+use std::collections::BTreeSet;
+
+use vouch_types::{
+    Cause, Fault, HypervisorState, IncidentScope, Moment, Network, NodeId, PauseReason, VmId, WatcherId,
+};
+
+use crate::judge::group::{Heard, NodeView, ServiceReach, group};
+use crate::judge::guest::{Class, class};
+use crate::judge::path::{NodeLife, PathWitness, node_life};
+use crate::judge::vm::Storage;
+use crate::link_track::{LOSSY_FROM_PER_MILLE, LOSSY_UNTIL_PER_MILLE};
+use crate::loss::failures_needed;
+use crate::node_track::{NodeTrack, Phase};
+use crate::vm_track::VmTrack;
+use crate::{Detector, Weight};
+
+/// The fewest failures, over all VMs of a node together, after which its silence towards others is believed. A loss that
+/// has only just begun is not measured yet: 24 failures in a row come about once in 10 million even at 30 % each way.
+const POOLED_FAILURES_MIN: u32 = 24;
+/// How many VMs of one node are looked into for what they share.
+const SAMPLE_VMS: usize = 3;
+/// How many VMs of one node are looked at for what it can be reached by.
+const REACH_VMS_MAX: usize = 64;
+/// How many nodes are looked into at a time.
+const SAMPLE_NODES_MAX: usize = 16;
+
+/// What the checks of a node's VMs over the service network come to, by where they were made.
+#[derive(Clone, Debug, Default)]
+struct Reach {
+    remote_alive: bool,
+    remote_failures: u32,
+    local_alive: bool,
+    worst_loss: u16,
+    /// VMs that fail from elsewhere, with who looks there.
+    failing: Vec<(VmId, WatcherId)>,
+}
+
+impl Detector {
+    /// Returns the witnesses of a node that is missed, and since when they are asked.
+    pub(crate) fn witnesses_of(&self, now: Moment, node: &NodeTrack) -> Vec<PathWitness> {
+        match &node.phase {
+            Phase::Direct => Vec::new(),
+            Phase::Suspect { since, .. } => self.witnesses(now, node, *since),
+            Phase::Cut { floor, .. } => self.witnesses(now, node, *floor),
+        }
+    }
+
+    /// Finds out anew what nodes share that is broken, and looks into nodes whose users may be cut off.
+    pub(crate) fn regroup(&mut self, now: Moment) {
+        let may_judge = self.listening.covers(now, self.timing.window);
+        let mut cut: Vec<(NodeId, bool)> = Vec::new();
+        let mut look: Vec<(NodeId, Vec<(VmId, WatcherId)>)> = Vec::new();
+        for (id, node) in &self.nodes {
+            let reach = self.reach(now, node);
+            let needed = failures_needed(reach.worst_loss).max(POOLED_FAILURES_MIN);
+            let silent = !reach.remote_alive && reach.remote_failures > 0;
+            let own_reaches = node.local_watchers.iter().any(|w| self.reaches_beyond(now, *w));
+            let is_cut = may_judge
+                && silent
+                && reach.remote_failures >= needed
+                && reach.local_alive
+                && !node.local_watchers.is_empty()
+                && !own_reaches;
+            if silent && !is_cut && look.len() < SAMPLE_NODES_MAX {
+                look.push((id.clone(), reach.failing));
+            }
+            cut.push((id.clone(), is_cut));
+        }
+        let mut changed = Vec::new();
+        for (id, is_cut) in cut {
+            let Some(node) = self.nodes.get_mut(&id) else { continue };
+            let before = node.service_cut;
+            node.service_cut = is_cut.then(|| before.unwrap_or(now));
+            if before.is_some() != is_cut {
+                changed.extend(node.vms.iter().copied());
+            }
+        }
+        changed.into_iter().for_each(|vm| self.mark(vm));
+        for (id, failing) in look {
+            self.sample(now, &id, failing);
+        }
+        let views: Vec<NodeView<'_>> = self.nodes.values().map(|node| self.view(now, node)).collect();
+        self.groups = group(&views);
+    }
+
+    fn view<'a>(&'a self, now: Moment, node: &'a NodeTrack) -> NodeView<'a> {
+        let witnesses = self.witnesses_of(now, node);
+        let missed = !matches!(node.phase, Phase::Direct);
+        let reached = |w: &PathWitness| {
+            w.heard_over_management && w.local
+                || (!w.local && w.relay.is_some_and(|r| r != vouch_types::RelayOutcome::Silent))
+        };
+        let since = now - self.timing.window;
+        let over_service = |id: &WatcherId| {
+            let watcher = self.watchers.get(id);
+            watcher.and_then(|w| w.last_heard_over(Network::Service)).is_some_and(|at| at >= since)
+        };
+        NodeView {
+            rack: node.entry.rack.as_deref(),
+            heard: if missed { Heard::No } else { Heard::Yes },
+            life: if missed { node_life(&witnesses) } else { NodeLife::Lives },
+            over_management: !missed || witnesses.iter().any(reached),
+            over_service: node.local_watchers.iter().any(over_service),
+            service: if node.service_cut.is_some() { ServiceReach::CutOff } else { ServiceReach::Fine },
+            lossy: Network::ALL.into_iter().filter(|network| self.is_lossy(now, node, *network)).collect(),
+        }
+    }
+
+    /// Returns whether every path to a node over `network` loses much; one that was lossy is so until it is well again.
+    pub(crate) fn is_lossy(&self, now: Moment, node: &NodeTrack, network: Network) -> bool {
+        let told = self.recorded_incidents.contains_key(&IncidentScope::Network(network))
+            || node.entry.path.faults.iter().any(|fault| *fault.top() == Cause::LossyPath);
+        let from = if told { LOSSY_UNTIL_PER_MILLE } else { LOSSY_FROM_PER_MILLE };
+        node.loss_on(network, now).is_some_and(|loss| loss.least >= from)
+    }
+
+    fn reach(&self, now: Moment, node: &NodeTrack) -> Reach {
+        let mut reach = Reach::default();
+        for vm in node.vms.iter().take(REACH_VMS_MAX).filter_map(|id| self.vms.get(id)) {
+            let oldest = now - (self.probe_interval(vm) * 2 + self.timing.probe_timeout);
+            for check in vm.checks.iter().filter(|c| c.network == Network::Service && class(&c.probe) != Class::Agent) {
+                let observer = self.watchers.get(&check.watcher);
+                let Some(observer) = observer.filter(|_| vm.is_proven(check.network, &check.probe)) else { continue };
+                let alive = vm.counted(check).0.is_sign_of_life() && self.begun_now(check) >= oldest;
+                let local = observer.entry.node == node.entry.node;
+                if local {
+                    reach.local_alive |= alive;
+                } else if alive {
+                    // One that reaches it is enough, and ends the look.
+                    reach.remote_alive = true;
+                    return reach;
+                } else if check.is_failing() {
+                    let begun = self.begun_now(check);
+                    reach.remote_failures += check.failures(begun, self.probe_interval(vm));
+                    let loss = observer.health.as_ref().map_or(0, |h| h.loss_on(Network::Service));
+                    reach.worst_loss = reach.worst_loss.max(loss);
+                    if reach.failing.len() < SAMPLE_VMS && !reach.failing.iter().any(|(id, _)| *id == vm.entry.vm) {
+                        reach.failing.push((vm.entry.vm, check.watcher));
+                    }
+                }
+            }
+        }
+        reach
+    }
+
+    fn sample(&mut self, now: Moment, node: &NodeId, failing: Vec<(VmId, WatcherId)>) {
+        let round = self.timing.burst_interval;
+        let Some(track) = self.nodes.get_mut(node) else { return };
+        if self.leads.is_none() || track.sampled.is_some_and(|at| now.since(at) < round) {
+            return;
+        }
+        track.sampled = Some(now);
+        for (vm, watcher) in failing {
+            self.ask(now, watcher, Weight::Light, Vec::new(), vec![vm]);
+        }
+    }
+
+    /// Returns the shared fault that cuts a VM's users off, and whose incident tells it.
+    pub(crate) fn service_cut_of(&self, now: Moment, vm: &VmTrack, node: &NodeTrack) -> Option<(IncidentScope, Fault)> {
+        // The other nodes are looked at for a moment longer, so that what they share is not told as one node's.
+        let lasted = node.service_cut.is_some_and(|since| now.since(since) >= self.timing.tick_interval * 4);
+        let uses = vm.entry.proven.iter().any(|p| p.network == Network::Service && class(&p.probe) != Class::Agent);
+        if !lasted || !uses {
+            return None;
+        }
+        let network = Network::Service;
+        Some(if self.groups.networks_down.contains(&network) {
+            (IncidentScope::Network(network), Fault::sure(Cause::Network(network)))
+        } else {
+            (IncidentScope::Node(node.entry.node.clone()), Fault::sure(Cause::NodeUplink(network)))
+        })
+    }
+
+    /// Returns the shared element whose incident tells of the silence of a node.
+    pub(crate) fn scope_of_silence(&self, _now: Moment, node: &NodeTrack) -> Option<IncidentScope> {
+        if !matches!(node.phase, Phase::Cut { .. }) {
+            return None;
+        }
+        Some(match &node.entry.rack {
+            Some(rack) if self.groups.racks_silent.contains(rack) => IncidentScope::Rack(rack.clone()),
+            Some(_) | None => IncidentScope::Node(node.entry.node.clone()),
+        })
+    }
+
+    /// Returns the VMs of a node on this store, and how many of them are paused by an I/O error.
+    fn on_store(&self, node: &NodeTrack, store: &str) -> (usize, usize) {
+        let on =
+            node.vms.iter().filter_map(|id| self.vms.get(id)).filter(|vm| vm.entry.datastore.as_deref() == Some(store));
+        let (mut all, mut paused) = (0, 0);
+        for vm in on {
+            all += 1;
+            let word = vm.word.as_ref().map(|(word, _)| word.state);
+            paused += usize::from(word == Some(HypervisorState::Paused(PauseReason::IoError)));
+        }
+        (all, paused)
+    }
+
+    /// Returns whether the VMs of a node miss a store together.
+    pub(crate) fn misses_store(&self, node: &NodeTrack, store: &str) -> bool {
+        let (all, paused) = self.on_store(node, store);
+        paused >= 2 && paused * 2 > all
+    }
+
+    pub(crate) fn storage_of(&self, vm: &VmTrack, node: &NodeTrack) -> Storage {
+        match &vm.entry.datastore {
+            Some(store) if self.io_paused.contains(&vm.entry.vm) && self.misses_store(node, store) => Storage::Shared,
+            Some(_) | None => Storage::Own,
+        }
+    }
+
+    /// Returns the stores that nodes miss, with those nodes and how many of their VMs are paused.
+    pub(crate) fn missed_stores(&self) -> std::collections::BTreeMap<String, (BTreeSet<NodeId>, u64)> {
+        let mut missed = std::collections::BTreeMap::<String, (BTreeSet<NodeId>, u64)>::new();
+        for vm in self.io_paused.iter().filter_map(|id| self.vms.get(id)) {
+            let Some(node) = self.nodes.get(&vm.entry.node) else { continue };
+            let Some(store) = vm.entry.datastore.as_ref().filter(|store| self.misses_store(node, store)) else {
+                continue;
+            };
+            let entry = missed.entry(store.clone()).or_default();
+            entry.0.insert(node.entry.node.clone());
+            entry.1 += 1;
+        }
+        missed
+    }
+}

@@ -1,0 +1,163 @@
+//! Groups before telling (rule 8): many nodes that fall silent behind one shared element have that element as their
+//! cause.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vouch_types::Network;
+
+use super::path::{NodeLife, SharedCause};
+
+/// The fewest nodes that can show that something which they share is broken.
+const SHARED_NODES_MIN: usize = 2;
+
+/// Where the direct path to a node stands, for grouping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Heard {
+    /// A manager hears it.
+    Yes,
+    /// It has been missed for a while, or is cut.
+    No,
+}
+
+/// What users beyond a node's own can reach of it over the service network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ServiceReach {
+    /// Nothing speaks against it.
+    Fine,
+    /// Nothing of it is reached from elsewhere, while its own watcher sees VMs of it, and its own watcher reaches
+    /// nothing beyond it.
+    CutOff,
+}
+
+/// One node as grouping sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeView<'a> {
+    pub rack: Option<&'a str>,
+    pub heard: Heard,
+    pub life: NodeLife,
+    /// Something of it was heard or reached over the management network since it fell silent.
+    pub over_management: bool,
+    /// Its own watcher was heard over the service network since then.
+    pub over_service: bool,
+    pub service: ServiceReach,
+    /// Per mille lost on every path to it, per network, where that is measured.
+    pub lossy: BTreeSet<Network>,
+}
+
+/// What is shared, and broken.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Groups {
+    /// Networks that carry nothing.
+    pub networks_down: BTreeSet<Network>,
+    /// Networks that lose much, towards most nodes.
+    pub networks_lossy: BTreeSet<Network>,
+    /// Racks of which nothing is heard.
+    pub racks_silent: BTreeSet<String>,
+}
+
+impl Groups {
+    /// Returns what a node that no manager hears shares with others.
+    pub fn cause_of<'a>(&self, rack: Option<&'a str>) -> SharedCause<'a> {
+        match rack {
+            Some(rack) if self.racks_silent.contains(rack) => SharedCause::Rack(rack),
+            _ if self.networks_down.contains(&Network::Management) => SharedCause::ManagementNetwork,
+            Some(_) | None => SharedCause::None,
+        }
+    }
+}
+
+/// Returns what the nodes together show.
+pub(crate) fn group(nodes: &[NodeView<'_>]) -> Groups {
+    let mut groups = Groups::default();
+    let enough = nodes.len() >= SHARED_NODES_MIN;
+    let all_missed = nodes.iter().all(|n| n.heard == Heard::No);
+    let none_over_management = nodes.iter().all(|n| !n.over_management);
+    if enough && all_missed && none_over_management && nodes.iter().any(|n| n.over_service) {
+        groups.networks_down.insert(Network::Management);
+    }
+    if enough && nodes.iter().all(|n| n.service == ServiceReach::CutOff) {
+        groups.networks_down.insert(Network::Service);
+    }
+    for network in Network::ALL {
+        let lossy = nodes.iter().filter(|n| n.lossy.contains(&network)).count();
+        if lossy >= SHARED_NODES_MIN && lossy * 3 >= nodes.len() * 2 {
+            groups.networks_lossy.insert(network);
+        }
+    }
+    let mut racks: BTreeMap<&str, (usize, bool)> = BTreeMap::new();
+    for node in nodes {
+        if let Some(rack) = node.rack {
+            let (count, silent) = racks.entry(rack).or_insert((0, true));
+            *count += 1;
+            *silent &= node.heard == Heard::No && node.life == NodeLife::Silent;
+        }
+    }
+    let heard_elsewhere =
+        |rack: &str| nodes.iter().any(|n| n.rack != Some(rack) && (n.heard == Heard::Yes || n.life == NodeLife::Lives));
+    for (rack, (count, silent)) in racks {
+        if count >= SHARED_NODES_MIN && silent && heard_elsewhere(rack) {
+            groups.racks_silent.insert(rack.to_owned());
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn well() -> NodeView<'static> {
+        NodeView {
+            rack: None,
+            heard: Heard::Yes,
+            life: NodeLife::Lives,
+            over_management: true,
+            over_service: true,
+            service: ServiceReach::Fine,
+            lossy: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn nodes_that_are_all_missed_and_heard_over_service_have_a_dead_management_network() {
+        let cut = NodeView { heard: Heard::No, over_management: false, ..well() };
+        assert!(group(&[cut.clone(), cut.clone()]).networks_down.contains(&Network::Management));
+        assert_eq!(group(&[cut.clone(), well()]), Groups::default(), "one is heard");
+        assert_eq!(group(std::slice::from_ref(&cut)), Groups::default(), "one node shows nothing that is shared");
+        let reached = NodeView { over_management: true, ..cut.clone() };
+        assert_eq!(group(&[cut, reached]), Groups::default(), "a relay was reached over it");
+    }
+
+    #[test]
+    fn a_service_network_is_dead_when_every_node_is_cut_off() {
+        let cut = NodeView { service: ServiceReach::CutOff, ..well() };
+        assert!(group(&[cut.clone(), cut.clone()]).networks_down.contains(&Network::Service));
+        assert_eq!(group(&[cut, well()]), Groups::default());
+    }
+
+    #[test]
+    fn a_rack_is_named_when_all_its_nodes_are_silent_and_others_are_heard() {
+        let silent = NodeView {
+            rack: Some("r1"),
+            heard: Heard::No,
+            life: NodeLife::Silent,
+            over_management: false,
+            over_service: false,
+            ..well()
+        };
+        let other = NodeView { rack: Some("r2"), ..well() };
+        let groups = group(&[silent.clone(), silent.clone(), other.clone(), other.clone()]);
+        assert_eq!(groups.racks_silent.iter().collect::<Vec<_>>(), ["r1"]);
+        let lives = NodeView { life: NodeLife::Lives, ..silent.clone() };
+        assert_eq!(group(&[silent.clone(), lives, other]), Groups::default());
+        assert_eq!(group(&[silent.clone(), silent]), Groups::default(), "nobody else is there to compare");
+    }
+
+    #[test]
+    fn a_network_is_lossy_when_most_paths_over_it_are() {
+        let lossy = NodeView { lossy: BTreeSet::from([Network::Management]), ..well() };
+        let most = group(&[lossy.clone(), lossy.clone(), well()]);
+        assert!(most.networks_lossy.contains(&Network::Management));
+        assert_eq!(group(&[lossy, well(), well()]), Groups::default(), "one path is one path");
+    }
+}

@@ -1,0 +1,67 @@
+//! Proposing what an operator wants, and telling a refusal in the words of the API.
+
+use vouch_types::{Applied, Command, DenyReason};
+
+use super::problem::{Problem, ProblemKind};
+use super::{Api, policies};
+use crate::raft::ProposeError;
+
+/// Has a command applied by this manager, which leads.
+///
+/// # Errors
+/// A problem when it was refused, or when nobody can say that it was applied.
+pub async fn propose(api: &Api, command: Command) -> Result<Applied, Problem> {
+    match api.published().propose(command).await {
+        Ok(Applied::Denied(reason)) => Err(refusal(&reason)),
+        Ok(applied) => Ok(applied),
+        Err(e) => {
+            let kind = match e {
+                ProposeError::NotLeader { .. } => ProblemKind::NoLeader,
+                ProposeError::Stopped(_) => ProblemKind::Internal,
+                // It may still be committed later: no quorum has said so.
+                _ => ProblemKind::NoQuorum,
+            };
+            Err(Problem::new(kind, e.to_string()))
+        }
+    }
+}
+
+/// Returns the problem that a refused command is.
+fn refusal(reason: &DenyReason) -> Problem {
+    let field = |kind, field: &str, value: &dyn std::fmt::Display, rule: &str| {
+        Problem::field(kind, field, &value.to_string(), rule)
+    };
+    match reason {
+        DenyReason::AlreadyInitialised(_) => Problem::new(ProblemKind::AlreadyInitialised, reason.to_string()),
+        DenyReason::NotInitialised => Problem::new(ProblemKind::NotInitialised, reason.to_string()),
+        DenyReason::UnknownNode(node) => {
+            field(ProblemKind::NodeNotFound, "node", node, "must be the name of a node that a manager has heard")
+        }
+        DenyReason::UnknownVm(vm) => {
+            field(ProblemKind::VmNotFound, "vm", vm, "must be the UUID of a VM that a node has reported")
+        }
+        DenyReason::UnknownMaintenance(id) => {
+            field(ProblemKind::MaintenanceNotFound, "id", id, "must be a maintenance window that holds")
+        }
+        DenyReason::BadPolicy(e) => policies::refusal(e),
+        DenyReason::BadValue { field: name, value, rule } => {
+            field(ProblemKind::BadParameter, name, value, &format!("must be {rule}"))
+        }
+        DenyReason::TooMany { what, count, limit } => {
+            field(ProblemKind::Refused, what, count, &format!("must be at most {limit}"))
+        }
+        DenyReason::NodeIsHeard(node) => field(
+            ProblemKind::NodeIsHeard,
+            "node",
+            node,
+            "must not be heard by any manager: what is heard cannot be proved not to run",
+        ),
+        DenyReason::OtherBoot { node, recorded, told } => {
+            let rule = format!("must be the boot in which node {node} was last heard, {recorded}");
+            field(ProblemKind::OtherBoot, "boot", told, &rule)
+        }
+        DenyReason::UnknownWatcher(_) | DenyReason::BadSecret(_) | DenyReason::NotOwner { .. } => {
+            Problem::new(ProblemKind::Refused, reason.to_string())
+        }
+    }
+}
