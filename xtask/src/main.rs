@@ -18,6 +18,7 @@ mod metadata;
 mod phases;
 mod prerequisites;
 mod shell;
+mod sim;
 mod tests;
 
 use std::process::ExitCode;
@@ -52,6 +53,12 @@ enum Command {
         #[arg(value_enum, default_value = "watcher")]
         which: image::Which,
     },
+    /// Builds the simulator with optimisation and runs it: `sim run|explore|row|score ...`, `sim --help`
+    #[command(disable_help_flag = true)]
+    Sim {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -62,6 +69,7 @@ fn main() -> ExitCode {
         Command::Test => tests::run(),
         Command::Demo { once } => demo::run(if once { demo::Stay::Once } else { demo::Stay::Up }),
         Command::Image { which } => image::build(which),
+        Command::Sim { arguments } => sim::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use vouch_detector::Ask;
+use vouch_detector::{Ask, Weight};
 use vouch_types::{ManagerId, Moment, Nonce, WatcherId};
 use vouch_wire::convert::AskDepth;
 
@@ -26,9 +26,12 @@ pub(crate) const ASKS_KEPT: usize = 4_096;
 const MANAGER_SHIFT: u32 = 56;
 const RANDOM_MASK: u64 = (1 << MANAGER_SHIFT) - 1;
 
-/// Returns how much an ask of the detector wants to know: all that the watcher can say.
-pub(crate) const fn depth_of(_ask: &Ask) -> AskDepth {
-    AskDepth::Full
+/// Returns how much an ask of the detector wants to know.
+pub(crate) const fn depth_of(ask: &Ask) -> AskDepth {
+    match ask.weight {
+        Weight::Light => AskDepth::Light,
+        Weight::Full => AskDepth::Full,
+    }
 }
 
 /// Whose ask an answer answers.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vouch_detector::{Ask, Detector, Effect as Order, Event as Fact, Settlement};
+use vouch_detector::{Ask, Detector, Effect as Order, Event as Fact, Settlement, Weight};
 use vouch_types::{
     BootId, Generation, Incarnation, LogIndex, Moment, Network, NodeId, Nonce, ProbeAssignment, ProbeName,
     RelayOutcome, Term, TickSequence, VmId, VmSpec, WatcherId,
@@ -352,6 +352,7 @@ impl SimFleet {
             deadline_micros: u64::try_from(ask.deadline.as_micros()).unwrap_or(u64::MAX),
             nodes: ask.nodes.iter().map(|n: &NodeId| n.as_str().to_owned()).collect(),
             vms: ask.vms.iter().map(|vm| vouch_wire::convert::vm_bytes(*vm)).collect(),
+            light: ask.weight == Weight::Light,
         };
         self.send_down(*slot, network, session, Told::Ask(message));
     }

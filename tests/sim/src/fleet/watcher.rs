@@ -84,6 +84,8 @@ impl SimWatcher {
             addresses: Network::ALL.into_iter().map(|n| (n, vec![[10, 0, 0, 1].into()])).collect(),
             probes: probes.to_vec(),
             labels: BTreeMap::new(),
+            probe_interval: None,
+            probe_timeout: None,
         });
         let own: std::collections::BTreeSet<_> = self.vms.iter().map(|vm| node_of(*vm, nodes)).collect();
         let relays = own.into_iter().map(|node| RelayTarget {

@@ -3,32 +3,43 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod sim;
-
 use std::time::Duration;
 
-use sim::network::Part;
-use sim::{Sim, m, n, simulate, vm};
 use vouch_manager::api::CheckError;
 use vouch_manager::counters::Count;
 use vouch_manager::store::State;
-use vouch_types::{Cause, EventKind, EventRecord, HypervisorState, Source, VmState, WatcherLife};
+use vouch_sim::cluster::guest::Run;
+use vouch_sim::cluster::host::{Host, NodeNo, VmNo, m, n, vm};
+use vouch_sim::cluster::sim::{Sim, on_paused_clock};
+use vouch_sim::cluster::world::Size;
+use vouch_types::{Cause, EventKind, EventRecord, ExitReason, Source, VmState, WatcherLife};
 
-fn source_is(state: &State, node: &str, source: Source) -> bool {
-    state.nodes()[&n(node)].path.source == source
+fn source_is(state: &State, node: NodeNo, source: Source) -> bool {
+    state.nodes()[&node.id()].path.source == source
 }
 
-fn has_cause(state: &State, node: &str, cause: &Cause) -> bool {
-    state.nodes()[&n(node)].path.faults.iter().any(|f| f.top() == cause)
+fn has_cause(state: &State, node: NodeNo, cause: &Cause) -> bool {
+    state.nodes()[&node.id()].path.faults.iter().any(|f| f.top() == cause)
 }
 
 fn is_cut(state: &State) -> bool {
-    source_is(state, "n1", Source::Watcher) && has_cause(state, "n1", &Cause::ManagerNodePath)
+    source_is(state, n(1), Source::Watcher) && has_cause(state, n(1), &Cause::ManagerNodePath)
 }
 
 fn is_healed(state: &State) -> bool {
-    let path = &state.nodes()[&n("n1")].path;
+    let path = &state.nodes()[&n(1).id()].path;
     path.source == Source::Direct && path.faults.is_empty()
+}
+
+const SMALL: Size = Size { managers: 3, nodes: 2, racks: 1, vms_per_node: 2 };
+
+/// Runs a script against a cluster of two nodes and four VMs that is up; a seed that fails is told.
+fn simulate<T>(seed: u64, script: impl AsyncFnOnce(&mut Sim) -> T) -> T {
+    println!("seed {seed}");
+    on_paused_clock(seed, async {
+        let mut sim = Sim::start(seed, SMALL).await;
+        script(&mut sim).await
+    })
 }
 
 /// What was said of VMs from this position on.
@@ -42,14 +53,14 @@ fn states_told(events: &[EventRecord]) -> Vec<VmState> {
 
 async fn cut_and_heal(sim: &mut Sim) -> (Vec<EventRecord>, Duration, Duration) {
     let before = sim.events().len();
-    sim.cut_node("n1", (1..=3).map(m));
+    sim.cut_node(n(1), (1..=3).map(m));
     let told = sim.until("n1's path is known to be cut", is_cut).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert!(sim.read(is_cut), "it stays so while the cut lasts");
     for number in 1..=4 {
         assert_eq!(sim.read(|s| s.vms()[&vm(number)].verdict.state), VmState::Up, "vm {number}");
     }
-    sim.network.heal();
+    sim.heal();
     let healed = sim.until("n1's own word rules again", is_healed).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let events = sim.events();
@@ -84,7 +95,7 @@ fn the_same_seed_twice_gives_an_identical_event_log() {
 #[test]
 fn another_manager_says_the_same_when_the_leader_is_killed() {
     simulate(2, async |sim: &mut Sim| {
-        sim.cut_node("n1", (1..=3).map(m));
+        sim.cut_node(n(1), (1..=3).map(m));
         sim.until("n1's path is known to be cut", is_cut).await;
         let before = sim.events();
         let old = sim.leader().await;
@@ -98,8 +109,7 @@ fn another_manager_says_the_same_when_the_leader_is_killed() {
         assert_eq!(states_told(&after[before.len()..]), [], "no vm changes its state");
         assert_eq!(sim.read(|s| s.vms()[&vm(1)].verdict.state), VmState::Up);
         // The new leader hears the node's death of a vm through the relay alone.
-        sim.node("n1").state.lock().unwrap().vms.get_mut(&vm(1)).unwrap().1 =
-            HypervisorState::Gone(vouch_types::ExitReason::Process);
+        sim.world.change_vm(VmNo(1), |vm| vm.run = Run::Dead(ExitReason::Process));
         sim.until("the signed statement proves the vm down", |s| {
             let verdict = &s.vms()[&vm(1)].verdict;
             verdict.state == VmState::Down && verdict.faults.iter().any(|f| *f.top() == Cause::VmProcess)
@@ -115,19 +125,18 @@ fn a_manager_deaf_to_a_node_is_noted_and_the_source_stays_direct() {
     simulate(3, async |sim: &mut Sim| {
         let before = sim.events().len();
         let leader = sim.leader().await;
-        sim.cut_node("n1", [leader]);
-        let noted = |s: &State| s.manager_notes().iter().any(|note| note.manager == leader && note.node == n("n1"));
+        sim.cut_node(n(1), [leader]);
+        let noted = |s: &State| s.manager_notes().iter().any(|note| note.manager == leader && note.node == n(1).id());
         let told = sim.until("the deaf leader is noted", noted).await;
         assert!(told <= Duration::from_secs(3), "{told:?}");
         tokio::time::sleep(Duration::from_secs(10)).await;
-        assert!(sim.read(|s| source_is(s, "n1", Source::Direct)));
+        assert!(sim.read(|s| source_is(s, n(1), Source::Direct)));
         assert_eq!(states_told(&sim.events()[before..]), []);
         // What others hear is handed on whole: the deaf leader still learns that a vm has died.
-        sim.node("n1").state.lock().unwrap().vms.get_mut(&vm(2)).unwrap().1 =
-            HypervisorState::Gone(vouch_types::ExitReason::Process);
+        sim.world.change_vm(VmNo(2), |vm| vm.run = Run::Dead(ExitReason::Process));
         sim.until("the death is heard through another manager", |s| s.vms()[&vm(2)].verdict.state == VmState::Down)
             .await;
-        sim.network.heal();
+        sim.heal();
         sim.until("the note is withdrawn", |s| s.manager_notes().is_empty()).await;
     });
 }
@@ -136,15 +145,15 @@ fn a_manager_deaf_to_a_node_is_noted_and_the_source_stays_direct() {
 fn a_killed_watcher_is_replaced_and_no_vm_changes_its_state() {
     simulate(4, async |sim: &mut Sim| {
         let before = sim.events().len();
-        let killed = sim.node("n1").running_watchers()[0];
-        sim.node("n1").kill_watcher(killed);
+        let killed = sim.node(n(1)).running_watchers()[0];
+        sim.node(n(1)).kill_watcher(killed);
         sim.until("the watcher is lost", |s| {
             s.watchers().get(&killed).is_none_or(|w| !matches!(w.life, WatcherLife::Live))
         })
         .await;
         let replaced = sim
             .until("another one is live on n1 and the old one forgotten", |s| {
-                let live = s.watchers().values().any(|w| w.node == n("n1") && w.life == WatcherLife::Live);
+                let live = s.watchers().values().any(|w| w.node == n(1).id() && w.life == WatcherLife::Live);
                 live && !s.watchers().contains_key(&killed)
             })
             .await;
@@ -169,7 +178,7 @@ fn a_forced_check_is_answered_through_another_manager_when_the_leader_hears_no_w
 
         let watchers: Vec<_> = sim.read(|s| s.watchers().keys().copied().collect());
         for watcher in watchers {
-            sim.network.cut(&Part::Watcher(watcher), &Part::Manager(leader));
+            sim.cut(Host::Watcher(watcher), Host::Manager(leader));
         }
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert_eq!(sim.leader().await, leader);
@@ -191,7 +200,7 @@ fn a_forced_check_is_answered_through_another_manager_when_the_leader_hears_no_w
 #[test]
 fn a_wrong_secret_enrols_nobody_and_costs_no_log_entry() {
     simulate(6, async |sim: &mut Sim| {
-        let watcher = sim.node("n1").running_watchers()[0];
+        let watcher = sim.node(n(1)).running_watchers()[0];
         let leader = sim.leader().await;
         let request = |incarnation| vouch_wire::proto::EnrollRequest {
             watcher: watcher.get(),

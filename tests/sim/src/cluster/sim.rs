@@ -1,0 +1,257 @@
+//! [`Sim`]: a whole cluster on one thread, with a paused clock: real managers over memory, real watcher logic, models of
+//! nodes, VMs and networks.
+//!
+//! The same seed does the same thing every time: delays, losses, election timeouts and ids all follow from it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use vouch_manager::raft::SeededRuntime;
+use vouch_manager::seams::{MemoryBlobs, SeededRng, SimWallClock, WallClock};
+use vouch_manager::store::{State, Stores};
+use vouch_manager::{CaKeys, Manager, ManagerHandle, Parts};
+use vouch_types::{
+    EventRecord, Incarnation, ManagerId, ManagerNode, Network, Timing, VmRecord, VmState, WallTime, WatcherLife,
+};
+use vouch_wire::pki::CertificateAuthority;
+
+use super::agent;
+use super::host::{Host, NodeNo, m};
+use super::network::{Condition, Element, Served, SimNetwork};
+use super::node::SimNode;
+use super::probes;
+use super::world::{Size, World};
+
+/// How long anything that a script waits for may take, on the paused clock.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// When simulations take place.
+const EPOCH: WallTime = WallTime::from_unix_millis(1_795_383_407_042);
+/// How often a script looks whether what it waits for has come.
+const LOOK: Duration = Duration::from_millis(10);
+/// The key under which scripts cut links; schedules use others.
+const SCRIPT: u64 = 0;
+
+/// A wall clock that can be set to another time.
+pub struct JumpingClock {
+    clock: SimWallClock,
+    ahead_millis: AtomicI64,
+}
+
+impl JumpingClock {
+    /// Sets it ahead by this much, or back.
+    pub fn jump(&self, millis: i64) {
+        self.ahead_millis.fetch_add(millis, Ordering::Relaxed);
+    }
+}
+
+impl WallClock for JumpingClock {
+    fn now(&self) -> WallTime {
+        let now = self.clock.now().as_unix_millis();
+        WallTime::from_unix_millis(now.saturating_add_signed(self.ahead_millis.load(Ordering::Relaxed)))
+    }
+}
+
+/// The cluster.
+pub struct Sim {
+    /// The network and the nodes.
+    pub world: Arc<World>,
+    /// The managers that live.
+    pub managers: BTreeMap<ManagerId, ManagerHandle>,
+    /// The time of day of each manager.
+    pub clocks: BTreeMap<ManagerId, Arc<JumpingClock>>,
+    /// When it began.
+    pub begun: Instant,
+}
+
+/// The CA of all simulations of this process: making one is slow, and which one it is decides nothing.
+fn ca() -> CaKeys {
+    static CA: OnceLock<(String, String)> = OnceLock::new();
+    let (certificate, key) = CA.get_or_init(|| {
+        let ca = CertificateAuthority::generate("sim", EPOCH).expect("the operating system has random numbers");
+        (ca.certificate_pem().to_owned(), ca.key_pem())
+    });
+    CaKeys { certificate: certificate.clone(), key: Some(key.clone()) }
+}
+
+/// Runs a future on a runtime with a paused clock, on random numbers that follow from the seed.
+///
+/// # Panics
+/// When the operating system gives no runtime.
+pub fn on_paused_clock<F: Future>(seed: u64, future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.expect("a runtime without I/O needs nothing of the system");
+    runtime.block_on(SeededRuntime::scope(seed, future))
+}
+
+impl Sim {
+    /// Starts a cluster and waits until all is well: every VM judged up, its probes proven, watched from two nodes.
+    ///
+    /// # Panics
+    /// When it does not come up within [`PATIENCE`].
+    pub async fn start(seed: u64, size: Size) -> Self {
+        let timing = Timing::default();
+        let world = World::new(seed, size, timing.clone());
+        let (managers, clocks) = start_managers(seed, &world).await;
+        managers[&m(1)].init_cluster().await.expect("a fresh cluster can be made");
+        for node in world.nodes.values() {
+            agent::start(&world, node);
+        }
+        let sim = Self { world, managers, clocks, begun: Instant::now() };
+        let vms = usize::try_from(size.vms()).unwrap_or(usize::MAX);
+        sim.until("every vm is up, proven and watched twice", |state| {
+            let live = |id: &vouch_types::VmId| {
+                let live = state.watchers().values().filter(|w| w.life == WatcherLife::Live);
+                live.filter(|w| w.vms.contains(id)).count() >= 2
+            };
+            let good = |vm: &VmRecord| {
+                vm.verdict.state == VmState::Up && vm.proven.len() == vm.spec.probes.len() && live(&vm.spec.id)
+            };
+            state.vms().len() == vms && state.vms().values().all(|vm| good(vm))
+        })
+        .await;
+        // One window, so that what follows finds watchers that have been heard for a while.
+        tokio::time::sleep(timing.window * 2).await;
+        sim
+    }
+
+    /// Returns the network.
+    pub fn network(&self) -> &Arc<SimNetwork> {
+        &self.world.network
+    }
+
+    /// Returns the node of this number.
+    pub fn node(&self, no: NodeNo) -> &Arc<SimNode> {
+        self.world.node(no)
+    }
+
+    /// Returns the manager that leads with a quorum behind it, if one does now.
+    pub fn leads_now(&self) -> Option<ManagerId> {
+        self.managers.iter().find(|(_, manager)| manager.leads().is_some()).map(|(id, _)| *id)
+    }
+
+    /// Returns the leader that has a quorum behind it, once there is one.
+    ///
+    /// # Panics
+    /// When there is none within [`PATIENCE`].
+    pub async fn leader(&self) -> ManagerId {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(leader) = self.leads_now() {
+                return leader;
+            }
+            assert!(Instant::now() < deadline, "nobody leads");
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Reads the state of the manager that has applied most.
+    ///
+    /// # Panics
+    /// When no manager lives.
+    pub fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        let most = self.managers.values().max_by_key(|m| m.consensus().status().applied);
+        most.expect("a schedule never kills every manager").consensus().read_state(read)
+    }
+
+    /// Waits for a condition on the replicated state; returns how long that took.
+    ///
+    /// # Panics
+    /// When it does not come within [`PATIENCE`].
+    pub async fn until(&self, what: &str, holds: impl Fn(&State) -> bool) -> Duration {
+        let begun = Instant::now();
+        loop {
+            if self.read(&holds) {
+                return begun.elapsed();
+            }
+            if begun.elapsed() > PATIENCE {
+                let events: Vec<String> = self.events().iter().map(|e| format!("{e:?}")).collect();
+                let watchers: Vec<_> = self.read(|s| s.watchers().values().cloned().collect());
+                let vms: Vec<String> = self.read(|s| {
+                    let told = |v: &VmRecord| format!("{} {} {:?} {:?}", v.spec.name, v.node, v.verdict, v.proven);
+                    s.vms().values().map(|v| told(v)).collect()
+                });
+                panic!("not within {PATIENCE:?}: {what}\n{}\n{watchers:#?}\n{}", events.join("\n"), vms.join("\n"));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Returns the replicated event log.
+    pub fn events(&self) -> Vec<EventRecord> {
+        self.read(|state| state.events().map(|e| (**e).clone()).collect())
+    }
+
+    /// Cuts two hosts from each other, on every network.
+    pub fn cut(&self, a: Host, b: Host) {
+        self.network().change(|topology| {
+            topology.set(Element::Between(a, b), SCRIPT, Condition::cut());
+            topology.set(Element::Between(b, a), SCRIPT, Condition::cut());
+        });
+        self.world.touch();
+    }
+
+    /// Cuts a node's agent from these managers.
+    pub fn cut_node(&self, node: NodeNo, managers: impl IntoIterator<Item = ManagerId>) {
+        for manager in managers {
+            self.cut(Host::Node(node), Host::Manager(manager));
+        }
+    }
+
+    /// Heals everything that is wrong with the network.
+    pub fn heal(&self) {
+        self.network().change(|topology| topology.clear_all());
+        self.world.touch();
+    }
+
+    /// Kills a manager's process at once.
+    pub async fn kill(&mut self, manager: ManagerId) {
+        self.network().serve(manager, None);
+        if let Some(handle) = self.managers.remove(&manager) {
+            handle.shutdown().await;
+        }
+        self.world.touch();
+    }
+}
+
+async fn start_managers(
+    seed: u64,
+    world: &Arc<World>,
+) -> (BTreeMap<ManagerId, ManagerHandle>, BTreeMap<ManagerId, Arc<JumpingClock>>) {
+    let number = |id: ManagerId| u8::try_from(id.get()).unwrap_or(u8::MAX);
+    let member = |id: ManagerId| {
+        let address = |net: u8| ([10, net, 0, number(id)], 7001).into();
+        let addresses = vec![(Network::Management, address(1)), (Network::Service, address(2))];
+        (id, ManagerNode { addresses, api: String::new() })
+    };
+    let members: BTreeMap<ManagerId, ManagerNode> = world.size.managers().map(member).collect();
+    let (mut managers, mut clocks) = (BTreeMap::new(), BTreeMap::new());
+    for manager in members.keys().copied() {
+        let clock = Arc::new(JumpingClock { clock: SimWallClock::starting_at(EPOCH), ahead_millis: AtomicI64::new(0) });
+        clocks.insert(manager, Arc::clone(&clock));
+        let links = world.network.links_of(manager);
+        let handle = Manager::start(Parts {
+            manager,
+            incarnation: Incarnation::new(1),
+            timing: world.timing.clone(),
+            members: members.clone(),
+            stores: Stores::memory(),
+            raft_link: links.clone(),
+            peer_link: links,
+            datagrams: BTreeMap::new(),
+            wall_clock: clock,
+            rng: Arc::new(SeededRng::new(seed ^ manager.get())),
+            blobs: Arc::new(MemoryBlobs::default()),
+            shipped: probes::shipped(),
+            ca: ca(),
+        })
+        .await
+        .expect("a manager over empty memory starts");
+        let served = Served { manager: handle.service(), raft: handle.raft_service() };
+        world.network.serve(manager, Some(served));
+        managers.insert(manager, handle);
+    }
+    (managers, clocks)
+}
