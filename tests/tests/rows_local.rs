@@ -15,6 +15,13 @@ use vouch_tests::story::{Cursor, Events, Expected, LocalStage, Profile, Stage, V
 use vouch_tests::wait;
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// For how long an operation goes on while its guest is silent: longer than any silence is taken for a fault.
+const OPERATION: Duration = Duration::from_secs(30);
+
+/// What nobody may say of a guest that hangs. It may be called degraded first: the kernel under these processes accepts
+/// connections for them, and a guest that accepts and is silent is taken for a wedged service until it was silent for
+/// long enough.
+const BAD: &[&str] = &["down", "lost", "conflict"];
 
 fn on_local(test: &str, play: impl FnOnce(&mut LocalStage) -> Result<()>) {
     let (mut stage, ready) =
@@ -84,6 +91,58 @@ fn what_the_hypervisor_says_of_a_guest_is_what_the_managers_say() {
 }
 
 #[test]
+fn a_guest_that_hangs_is_told_by_its_silence_and_its_counters_together() {
+    on_local("rows-of-a-hang", |stage| {
+        for (name, word) in [("8", "hang"), ("7 (panic that nobody says)", "spin")] {
+            let expected = direct("hung", Some("guest_os"));
+            play(stage, &Row { name, word, expected, never: BAD })?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_guest_that_never_comes_up_after_a_reboot_hangs_once_its_budget_is_over() {
+    on_local("rows-of-a-reboot", |stage| {
+        let set = stage.cli().args(["policy", "set", "cluster", "--boot-budget", "15s"]).output()?;
+        ensure!(set.status.success(), "vouch policy set: {}", String::from_utf8_lossy(&set.stderr));
+        let before = Cursor::now(stage)?;
+        println!("row 11: the guest is reset, and never comes up");
+        stage.control(VM_ONE, "reboot")?;
+        stage.expect(VM_ONE, direct("rebooting", None), LIMIT)?;
+        // QEMU says for a while that a guest was reset, and then that it runs.
+        stage.control(VM_ONE, "never-boots")?;
+        let told = stage.expect(VM_ONE, direct("hung", Some("guest_os")), LIMIT)?;
+        println!("{:>8.2} s  row 11: hung", told.as_secs_f64());
+        stage.control(VM_ONE, "resume")?;
+        stage.expect(VM_ONE, WELL, LIMIT)?;
+        Events::after(stage, &before)?.never(BAD)
+    });
+}
+
+#[test]
+fn a_guest_that_is_silent_under_an_operation_alarms_nobody() {
+    on_local("rows-of-operations", |stage| {
+        for word in ["snapshot", "migrate", "freeze"] {
+            println!("row 10 ({word}): the guest is silent meanwhile");
+            let before = Cursor::now(stage)?;
+            stage.control(VM_ONE, word)?;
+            stage.control(VM_ONE, "hang")?;
+            let quiet = || Events::after(stage, &before)?.never(&["hung", "degraded", "down", "lost", "conflict"]);
+            wait::while_for(OPERATION, quiet)?;
+            let shown = stage.read(&format!("/v1/vms/{VM_ONE}"))?;
+            let suppressed = shown.get("suppressed").and_then(Value::as_str).unwrap_or_default();
+            ensure!(!suppressed.is_empty(), "nobody says why nothing is said: {shown}");
+            println!("           row 10 ({word}): up, suppressed by {suppressed}");
+            stage.control(VM_ONE, "resume")?;
+            stage.expect(VM_ONE, WELL, LIMIT)?;
+            quiet()?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn an_agent_that_is_wedged_on_the_node_or_silent_in_the_guest_takes_no_guest_down() {
     const NEVER: &[&str] = &["down", "lost", "hung", "conflict", "degraded"];
     on_local("rows-of-agents", |stage| {
@@ -117,5 +176,28 @@ fn an_agent_that_is_wedged_on_the_node_or_silent_in_the_guest_takes_no_guest_dow
         events.never(NEVER)?;
         ensure!(events.changed_vms().is_empty(), "a state changed:\n{}", events.lines());
         Ok(())
+    });
+}
+
+#[test]
+fn a_hypervisor_or_a_monitor_that_is_silent_takes_no_guest_down() {
+    const NEVER: &[&str] = &["down", "lost", "hung", "conflict", "degraded"];
+    on_local("rows-of-silent-hypervisors", |stage| {
+        println!("row 5: the hypervisor's service is silent");
+        let before = Cursor::now(stage)?;
+        stage.silence_hypervisor("n1")?;
+        stage.expect(VM_ONE, direct("up", Some("hypervisor")), LIMIT).context("row 5")?;
+        stage.hear_hypervisor("n1")?;
+        stage.expect(VM_ONE, WELL, LIMIT).context("row 5, mended")?;
+        Events::after(stage, &before)?.never(NEVER)?;
+        play(
+            stage,
+            &Row {
+                name: "40",
+                word: "lose-monitor",
+                expected: Expected { state: "up", source: "watcher", cause: Some("node_vm_path") },
+                never: NEVER,
+            },
+        )
     });
 }

@@ -27,8 +27,10 @@ pub enum Command {
     IoError,
     /// `crash`: its kernel has panicked, and the process stands.
     Crash,
-    /// `reboot`: it was reset and has not come up yet; `resume` brings it up, and with `hang` it never does.
+    /// `reboot`: it was reset and has not come up yet; `resume` brings it up.
     Reboot,
+    /// `never-boots`: after `reboot`, it executes and nothing of it comes up.
+    NeverBoots,
     /// `lose-monitor`: it works, and the node cannot ask anybody about it; `resume` ends that.
     LoseMonitor,
     /// `migrate`: a migration of it begins.
@@ -62,6 +64,7 @@ impl Command {
             "io-error" => Self::IoError,
             "crash" => Self::Crash,
             "reboot" => Self::Reboot,
+            "never-boots" => Self::NeverBoots,
             "lose-monitor" => Self::LoseMonitor,
             "migrate" => Self::Migrate,
             "snapshot" => Self::Snapshot,
@@ -128,6 +131,9 @@ impl Mode {
             Command::IoError => self.stopped(HypervisorState::Paused(PauseReason::IoError)),
             Command::Crash => self.stopped(HypervisorState::Panicked),
             Command::Reboot => Self { rdp: Rdp::Closed, ..self.stopped(HypervisorState::Rebooting) },
+            Command::NeverBoots => {
+                Self { rdp: Rdp::Closed, ..self.silent(HypervisorState::Running, Progress::Working) }
+            }
             Command::LoseMonitor => Self {
                 word: LocalWord { state: HypervisorState::Unknown, progress: Progress::Unknown, operation: None },
                 ..self
@@ -170,7 +176,8 @@ mod tests {
         assert_eq!((after(&["reboot"]).rdp, after(&["reboot"]).word.state), (Rdp::Closed, HypervisorState::Rebooting));
         let unseen = after(&["lose-monitor"]);
         assert_eq!((unseen.rdp, unseen.word.state), (Rdp::Serving, HypervisorState::Unknown));
-        assert_eq!(after(&["reboot", "hang"]).word.state, HypervisorState::Running, "it never came up");
+        let stuck = after(&["reboot", "never-boots"]);
+        assert_eq!((stuck.agent, stuck.word.state), (Agent::Silent, HypervisorState::Running));
         let frozen = after(&["stop-rdp", "freeze"]);
         assert_eq!((frozen.rdp, frozen.word.operation), (Rdp::Closed, Some(Operation::FsFreeze)));
         assert_eq!(after(&["migrate", "end-operation"]), Mode::WELL);
