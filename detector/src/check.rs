@@ -100,6 +100,11 @@ impl CheckTrack {
         self.told_failures = 0;
     }
 
+    /// Returns since when it has not been answered: its last answer, its last excuse, or its first run.
+    pub fn silent_since(&self) -> Moment {
+        self.alive.unwrap_or(self.begun).max(self.excused)
+    }
+
     /// Returns whether the last run failed: time alone may then change what is judged.
     pub fn is_failing(&self) -> bool {
         self.outcome == Outcome::Down

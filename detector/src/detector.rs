@@ -27,6 +27,15 @@ pub(crate) enum Proposing {
     Awaiting(LogIndex),
 }
 
+/// How many proposals there were lately.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Proposed {
+    /// Since when they are counted.
+    pub since: Moment,
+    /// How many.
+    pub count: u32,
+}
+
 /// Evidence in, verdicts and effects out; see the crate's head.
 #[derive(Debug)]
 pub struct Detector {
@@ -46,6 +55,7 @@ pub struct Detector {
     /// What nodes share that is broken, as of the last whole pass.
     pub(crate) groups: Groups,
     pub(crate) proposing: Proposing,
+    pub(crate) proposed: Proposed,
     /// VMs whose evidence has changed since they were last judged, each once.
     pub(crate) dirty: Vec<VmId>,
     /// VMs whose judgement time alone can change.
@@ -81,6 +91,7 @@ impl Detector {
             pending_incidents: BTreeMap::new(),
             groups: Groups::default(),
             proposing: Proposing::Idle,
+            proposed: Proposed::default(),
             dirty: Vec::new(),
             restless: BTreeSet::new(),
             io_paused: BTreeSet::new(),
@@ -179,6 +190,8 @@ impl Detector {
         };
         if settlement == Settlement::Failed {
             self.all_dirty();
+            // A manager that has just lost its lead is refused at once, and would be again: not before the next tick.
+            self.proposed.count = crate::verdicts::PROPOSALS_PER_TICK_MAX;
         }
     }
 

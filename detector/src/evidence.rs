@@ -80,8 +80,14 @@ impl Detector {
     pub(crate) fn fresh_checks<'a>(&'a self, now: Moment, vm: &'a VmTrack) -> Vec<Check<'a>> {
         let oldest = now - self.check_age_max(vm);
         let interval = self.probe_interval(vm);
+        // While its services come up, one that has not answered yet owes no answer.
+        let booted = match self.booting(now, vm) {
+            Booting::Partly(since) => Some(since),
+            Booting::No | Booting::Starting | Booting::Rebooting | Booting::Overdue => None,
+        };
+        let is_up = |c: &CheckTrack| booted.is_none_or(|since| self.has_answered(vm, c.network, &c.probe, since));
         let mut out = Vec::with_capacity(vm.checks.len());
-        for check in &vm.checks {
+        for check in vm.checks.iter().filter(|check| is_up(check)) {
             let Some(observer) = self.watchers.get(&check.watcher) else { continue };
             let begun = self.begun_now(check);
             if observer.entry.life != WatcherLife::Live || begun < oldest || !vm.observers.contains(&check.watcher) {
@@ -102,7 +108,7 @@ impl Detector {
                 reason: if other_machine { REASON_IDENTITY } else { &check.reason },
                 failures,
                 needed: if failed { self.needed(vm, check, local) } else { 0 },
-                silent_for: now.since(check.alive.unwrap_or(check.begun)),
+                silent_for: now.since(check.silent_since()),
                 proven: vm.is_proven(check.network, &check.probe),
                 healthy: observer.is_healthy_on(check.network) && (!failed || beyond()),
             });
@@ -180,18 +186,29 @@ impl Detector {
 
     /// Returns how far the VM's guest is with starting.
     pub(crate) fn booting(&self, now: Moment, vm: &VmTrack) -> Booting {
-        // Of a guest that never answered nobody can say when it is up.
-        let proven = !vm.entry.proven.is_empty();
+        let (since, rebooting) = match vm.boot {
+            Boot::Settled => return Booting::No,
+            Boot::Starting { since } => (since, false),
+            Boot::Rebooting { since } => (since, true),
+        };
         let budget = vm.entry.policy.boot_budget_ms.map_or(self.timing.boot_budget, Duration::from_millis);
-        // A check that never changed may have been answered since.
-        let answered = |since: Moment| vm.checks.iter().any(|c| self.alive_at(vm, c).is_some_and(|at| at > since));
-        match vm.boot {
-            Boot::Settled => Booting::No,
-            Boot::Starting { since } | Boot::Rebooting { since } if answered(since) => Booting::No,
-            Boot::Starting { .. } | Boot::Rebooting { .. } if !proven => Booting::No,
-            Boot::Starting { since } | Boot::Rebooting { since } if now.since(since) >= budget => Booting::Overdue,
-            Boot::Starting { .. } => Booting::Starting,
-            Boot::Rebooting { .. } => Booting::Rebooting,
+        let answered = |p: &&vouch_types::ProbeAssignment| self.has_answered(vm, p.network, &p.probe, since);
+        let first = vm.entry.proven.iter().any(|p| answered(&p));
+        // Of a guest that never answered nobody can say when it is up.
+        if vm.entry.proven.iter().all(|p| answered(&p)) || (first && now.since(since) >= budget) {
+            return Booting::No;
         }
+        match (first, now.since(since) >= budget, rebooting) {
+            (true, ..) => Booting::Partly(since),
+            (false, true, _) => Booting::Overdue,
+            (false, false, true) => Booting::Rebooting,
+            (false, false, false) => Booting::Starting,
+        }
+    }
+
+    /// Returns whether a probe of the VM was answered by a run that began after `since`.
+    fn has_answered(&self, vm: &VmTrack, network: Network, probe: &vouch_types::ProbeName, since: Moment) -> bool {
+        let mut of = vm.checks.iter().filter(|c| c.network == network && c.probe == *probe);
+        of.any(|check| self.alive_at(vm, check).is_some_and(|at| at > since))
     }
 }

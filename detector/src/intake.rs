@@ -38,6 +38,7 @@ impl Detector {
             track.others_read = track.others_read.max(begun);
         }
         let local_watchers = track.local_watchers.clone();
+        let owned: Vec<VmId> = if report.full { track.vms.iter().copied().collect() } else { Vec::new() };
         let node = report.node.clone();
         let named: BTreeSet<VmId> =
             if report.full { report.vms.iter().map(|word| word.vm).collect() } else { BTreeSet::new() };
@@ -45,6 +46,13 @@ impl Detector {
             self.take_word(now, &node, word, begun);
         }
         if report.full {
+            for id in owned.into_iter().filter(|id| !named.contains(id)) {
+                if let Some(vm) = self.vms.get_mut(&id) {
+                    vm.unnamed = true;
+                    vm.word = None;
+                    self.mark(id);
+                }
+            }
             // What a full report does not name is not on the node, as far as it says.
             for id in self.claimed.clone() {
                 if !named.contains(&id)

@@ -43,5 +43,6 @@ pub use event::{
 };
 pub use paths::ASK_VMS_MAX;
 pub use suspicion::SUSPECTS_MAX;
+pub use verdicts::PROPOSALS_PER_TICK_MAX;
 pub use view::{CheckView, VmEvidence};
 pub use vm_track::{CLAIMS_MAX, OBSERVERS_MAX, PROBES_MAX};

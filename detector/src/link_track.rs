@@ -7,7 +7,7 @@ use vouch_types::{Moment, Network};
 use crate::LinkMeasure;
 
 /// How long one direction has to be silent, while the other is heard, before it is told as one-way.
-pub(crate) const ONE_WAY_AFTER: Duration = Duration::from_millis(2_500);
+pub(crate) const ONE_WAY_AFTER: Duration = Duration::from_millis(1_500);
 /// The loss from which on a path is lossy, in per mille: well above what a good network loses for a moment.
 pub(crate) const LOSSY_FROM_PER_MILLE: u16 = 80;
 /// The loss below which a lossy path is well again.

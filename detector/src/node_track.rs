@@ -124,6 +124,8 @@ pub(crate) struct NodeTrack {
     pub sampled: Option<Moment>,
     /// When its own word last ruled again, the latest last; at most [`RECOVERIES_MAX`] + 1.
     pub recoveries: Vec<Moment>,
+    /// Since when its own word has ruled, after a cut: managers hear it one after the other.
+    direct_since: Moment,
     /// When it was last heard again right after it was given up.
     late: Option<Moment>,
     /// When its fence proof was first seen here: what was seen before it does not contradict it.
@@ -148,6 +150,7 @@ impl NodeTrack {
             service_cut: None,
             sampled: None,
             recoveries: Vec::new(),
+            direct_since: now,
             late: None,
             fenced: None,
             hearing: BTreeMap::new(),
@@ -216,9 +219,9 @@ impl NodeTrack {
         self.last_direct().unwrap_or(self.known_since).max(self.known_since)
     }
 
-    /// Returns whether it has been known for less than `age`.
+    /// Returns whether it has been known, or heard again, for less than `age`.
     pub fn is_new(&self, now: Moment, age: Duration) -> bool {
-        now.since(self.known_since) < age
+        now.since(self.known_since.max(self.direct_since)) < age
     }
 
     /// Returns whether every stream that it ever had here is gone, and no heartbeat came since.
@@ -277,6 +280,7 @@ impl NodeTrack {
 
     /// Notes that its own word rules again, after a cut that was told at `cut`.
     pub fn note_recovery(&mut self, now: Moment, cut: Moment, timing: &Timing) {
+        self.direct_since = now;
         if now.since(cut) < timing.window / 2 {
             self.late = Some(now);
             return;

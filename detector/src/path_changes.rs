@@ -8,6 +8,8 @@ use crate::node_track::{Candidate, NodeTrack, Phase};
 use crate::verdicts::clip;
 use crate::{Detector, ServiceWord};
 
+/// What is said of a path that is well again.
+const HEARD_AGAIN: &str = "a manager hears the node again";
 /// How far a loss has to move, in per cent, before the recorded one is said again.
 const LOSS_STEP_PER_CENT: u16 = 5;
 
@@ -21,6 +23,13 @@ impl Detector {
             Phase::Cut { floor, .. } => {
                 let shared = self.groups.cause_of(node.entry.rack.as_deref());
                 let witnesses = self.witnesses(now, node, *floor);
+                // Its heartbeats come, and it has none of theirs: its words stall for want of a way to acknowledge them.
+                if !node.deaf_to(now).is_empty() {
+                    let cause = Cause::OneWay { from: "managers".to_owned(), to: node.entry.node.to_string() };
+                    let reason = "the node's heartbeats come, and it hears no manager's".to_owned();
+                    let faults = vec![Fault::sure(cause)];
+                    return Some((Source::Watcher, PathJudgement { faults, reason, life: NodeLife::Lives }));
+                }
                 Some((Source::Watcher, judge_path(&node.entry.node, &witnesses, shared)))
             }
         }
@@ -61,7 +70,7 @@ impl Detector {
             }
         }
         if faults.is_empty() {
-            "a manager hears the node again".clone_into(&mut reason);
+            HEARD_AGAIN.clone_into(&mut reason);
         }
         PathJudgement { faults, reason, life: NodeLife::Lives }
     }
@@ -107,10 +116,13 @@ impl Detector {
         }
         // That the source changes is said at once; other faults of the same source have to last, or every late answer
         // would be an event. What only a hand-back shows (a loss, a direction) is told after it.
-        let mut faults = judged.faults;
+        let (mut faults, mut reason) = (judged.faults, judged.reason);
         let first = recorded.source != source;
         if first && source == Source::Direct {
             faults.retain(|fault| fault.detail == "flapping");
+            if faults.is_empty() {
+                HEARD_AGAIN.clone_into(&mut reason);
+            }
         } else if !first {
             let wait = match source {
                 Source::Watcher => self.timing.window,
@@ -127,7 +139,7 @@ impl Detector {
             }
         }
         let replaces = self.nodes.get(id)?.entry.path.version;
-        Some(PathChange { node: id.clone(), replaces, source, faults, reason: clip(judged.reason) })
+        Some(PathChange { node: id.clone(), replaces, source, faults, reason: clip(reason) })
     }
 }
 

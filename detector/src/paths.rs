@@ -192,6 +192,6 @@ impl Detector {
 
     /// How long a manager must not hear a node that others hear before it is noted.
     pub(crate) fn deaf_after(&self) -> Duration {
-        self.timing.suspect_after() * 2
+        self.timing.suspect_after() + self.timing.tick_interval
     }
 }

@@ -55,7 +55,7 @@ impl Detector {
             let Some(node) = self.nodes.get(&vm.entry.node) else { continue };
             let left = match &vm.word {
                 Some((word, begun)) => leaves(word) && (*begun).max(node.others_read) >= claim.since,
-                None => false,
+                None => vm.unnamed && node.is_direct(now, &self.timing),
             };
             // A node that is proved not to run cannot execute it.
             let fenced = node.entry.fence.is_some() && matches!(node.phase, Phase::Cut { .. });

@@ -8,12 +8,14 @@ use vouch_types::{
     Digest, HypervisorState, Moment, Network, Outcome, Pin, Progress, Verdict, VerdictChange, VmState, WallTime,
 };
 
-use crate::detector::Proposing;
-use crate::judge::vm::{Base, VmInputs, VmJudgement, judge_vm};
+use crate::detector::{Proposed, Proposing};
+use crate::judge::vm::{Base, Booting, VmInputs, VmJudgement, judge_vm};
 use crate::node_track::{NodeTrack, Phase};
 use crate::vm_track::{Boot, VmTrack};
 use crate::{Detector, Effect, Proposal};
 
+/// The most proposals in one tick interval.
+pub const PROPOSALS_PER_TICK_MAX: u32 = 16;
 /// The longest reason of a verdict, in bytes.
 const REASON_MAX: usize = 256;
 
@@ -92,7 +94,7 @@ impl Detector {
             fence: node.entry.fence.as_ref().filter(|_| matches!(node.phase, Phase::Cut { .. })),
             rival: self.rival_of(now, vm, node),
             hung_for: vm.hung_since.map(|since| now.since(since)),
-            hung_confirmed_after: self.timing.lost_after,
+            hung_confirmed_after: self.timing.window * 3 / 4,
         }
     }
 
@@ -119,10 +121,12 @@ impl Detector {
                 || inputs.settling
                 || node.service_cut.is_some()
                 || vm.boot != Boot::Settled
+                || vm.checks.iter().any(crate::check::CheckTrack::is_failing)
                 || !vm.claims.is_empty()
                 || !vm.entry.verdict.notes.is_empty()
                 || matches!(judged.state, VmState::Degraded | VmState::Hung)
                 || matches!(vm.entry.verdict.state, VmState::Degraded | VmState::Hung);
+            let settled = inputs.booting == Booting::No;
             let (suspicious, hangs) = (judged.suspicious, judged.state == VmState::Hung);
             if !judged.says(&vm.entry.verdict) {
                 let evidence = digest_of(&inputs);
@@ -133,6 +137,9 @@ impl Detector {
             }
             self.suspect(id, suspicious);
             if let Some(vm) = self.vms.get_mut(&id) {
+                if settled {
+                    vm.boot = Boot::Settled;
+                }
                 vm.hung_since = hangs.then(|| vm.hung_since.unwrap_or(now));
             }
         }
@@ -160,6 +167,12 @@ impl Detector {
         if self.leads.is_none() || self.proposing != Proposing::Idle {
             return;
         }
+        // What is refused again and again must not keep the managers busy: the rest waits for the next tick.
+        if now.since(self.proposed.since) >= self.timing.tick_interval {
+            self.proposed = Proposed { since: now, count: 0 };
+        } else if self.proposed.count >= PROPOSALS_PER_TICK_MAX {
+            return;
+        }
         let mut proposal = Proposal::default();
         let whole = std::mem::take(&mut self.whole_pass);
         let touched = std::mem::take(&mut self.touched);
@@ -178,6 +191,7 @@ impl Detector {
         }
         if !proposal.is_empty() {
             self.proposing = Proposing::UnderWay;
+            self.proposed.count += 1;
             self.effects.push(Effect::Propose(proposal));
         }
     }

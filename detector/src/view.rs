@@ -225,6 +225,9 @@ impl Explained {
         }
         match inputs.booting {
             Booting::No => {}
+            Booting::Partly(_) => {
+                self.used.push("its guest has begun to answer, and its services may still come up".to_owned())
+            }
             Booting::Starting | Booting::Rebooting => self.used.push("its guest boots, within its budget".to_owned()),
             Booting::Overdue => self.used.push("its guest's boot budget is over".to_owned()),
         }

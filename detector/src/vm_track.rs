@@ -2,10 +2,10 @@
 //! other nodes claim it.
 //!
 //! ```text
-//!              new start id                    an answer, or nothing to wait for
-//!   Settled ---------------> Starting{since} ------------------------------------> Settled
-//!      |         reset                                                                ^
-//!      \--------------------> Rebooting{since} --------------------------------------/
+//!              new start id              every proven probe answered since, or the budget is over
+//!   Settled ---------------> Starting{since} ----------------------------------------> Settled
+//!      |         reset                                                                    ^
+//!      \--------------------> Rebooting{since} ------------------------------------------/
 //! ```
 
 use std::time::Duration;
@@ -71,6 +71,8 @@ pub(crate) struct VmTrack {
     pub entry: VmEntry,
     /// The last word of its node, heard by a manager.
     pub word: Option<(VmWord, Moment)>,
+    /// Its owner's last full report did not name it: it has moved, or is no more.
+    pub unnamed: bool,
     /// The last statement that a watcher carried, when its check began, and who carried it.
     pub statement: Option<Box<(Statement, Moment, WatcherId)>>,
     /// What probes saw; at most [`OBSERVERS_MAX`] times [`PROBES_MAX`].
@@ -110,6 +112,7 @@ impl VmTrack {
         Self {
             entry,
             word: None,
+            unnamed: false,
             statement: None,
             checks: Vec::new(),
             observers: Vec::new(),
@@ -139,19 +142,12 @@ impl VmTrack {
             self.excuse(now);
         }
         self.word = Some((word, begun));
+        self.unnamed = false;
     }
 
     fn excuse(&mut self, now: Moment) {
         self.checks.iter_mut().for_each(|check| check.excuse(now));
         self.suspicion = Suspicion::default();
-    }
-
-    /// Ends the boot once something answered after it began.
-    pub fn note_life(&mut self, begun: Moment) {
-        match self.boot {
-            Boot::Starting { since } | Boot::Rebooting { since } if begun > since => self.boot = Boot::Settled,
-            Boot::Settled | Boot::Starting { .. } | Boot::Rebooting { .. } => {}
-        }
     }
 
     /// Returns the operation that its owner says is under way.
@@ -172,9 +168,6 @@ impl VmTrack {
     /// Takes an observation; one beyond the limits is refused and counted. Returns whether anything changed that is
     /// judged by.
     pub fn see(&mut self, seen: Observation, slack: Duration) -> bool {
-        if seen.outcome.is_sign_of_life() {
-            self.note_life(seen.begun);
-        }
         if let Some(check) = self.checks.iter_mut().find(|c| c.is_of(seen.watcher, seen.network, &seen.probe)) {
             return check.see(seen, slack);
         }
@@ -307,17 +300,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_is_a_reboot_until_something_answers_that_began_after_it() {
+    fn a_reset_is_a_reboot_and_a_new_process_is_a_start() {
         let at = Moment::from_micros;
         let mut vm = track();
         vm.hear(word(1, HypervisorState::Running), at(1), at(1));
         vm.hear(word(1, HypervisorState::Rebooting), at(10), at(10));
         vm.hear(word(1, HypervisorState::Running), at(20), at(20));
         assert_eq!(vm.boot, Boot::Rebooting { since: at(10) });
-        vm.see(seen(9, Outcome::Up), SLACK);
-        assert_eq!(vm.boot, Boot::Rebooting { since: at(10) }, "it answered before the reset");
-        vm.see(seen(30, Outcome::Up), SLACK);
-        assert_eq!(vm.boot, Boot::Settled);
         vm.hear(word(2, HypervisorState::Running), at(40), at(40));
         assert_eq!(vm.boot, Boot::Starting { since: at(40) });
     }

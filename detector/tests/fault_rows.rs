@@ -494,3 +494,42 @@ fn maintenance_says_nothing_against_a_vm_and_why() {
     w.run(SECOND * 5);
     assert_eq!((w.state(0), w.top_causes(0)), (VmState::Degraded, vec!["service(rdp)".to_owned()]));
 }
+
+#[test]
+fn a_proposal_that_is_refused_at_once_is_not_made_again_before_the_next_tick() {
+    use vouch_detector::{Detector, Effect, Event, Settlement};
+    let timing = vouch_types::Timing::default();
+    let mut w = settled();
+    w.truth[0].rdp = false;
+    let mut detector = Detector::new(vouch_types::ManagerId::new(1), timing.clone());
+    let mut now = vouch_types::Moment::from_micros(1_000_000);
+    let proposes = |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::Propose(_)));
+    detector.handle(now, Event::InventoryChanged(w.records().clone()));
+    detector.handle(now, Event::LeadershipChanged { leads: Some(vouch_types::Term::new(1)) });
+    let word = |state| vouch_detector::NodeReport {
+        manager: vouch_types::ManagerId::new(1),
+        node: node(0),
+        boot: w.records().nodes[0].boot,
+        incarnation: vouch_types::Incarnation::new(1),
+        sequence: vouch_types::Sequence::new(1),
+        begun: now,
+        hypervisor: ServiceWord::Answering,
+        full: true,
+        vms: vec![vouch_detector::VmWord {
+            vm: world::vm(0),
+            generation: vouch_types::Generation::new(1),
+            start: vouch_types::StartId::new(1),
+            state,
+            progress: Progress::Working,
+            operation: None,
+            links_down: vec![],
+        }],
+        watchers: vec![],
+    };
+    assert!(proposes(&detector.handle(now, Event::NodeReported(word(HypervisorState::Panicked)))));
+    for _ in 0..100 {
+        assert!(!proposes(&detector.handle(now, Event::ProposalSettled(Settlement::Failed))));
+    }
+    now = now + timing.tick_interval;
+    assert!(proposes(&detector.handle(now, Event::Ticked)), "and then it is");
+}

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use vouch_types::advice::SAFE_VALID_FOR;
 use vouch_types::{
-    Advice, Cause, ExitReason, Fault, FenceKind, FenceProof, Generation, HypervisorState, IncidentScope, NodeId,
-    Operation, PauseReason, Progress, Proof, RankedCause, Verdict, VmState, WatcherId,
+    Advice, Cause, ExitReason, Fault, FenceKind, FenceProof, Generation, HypervisorState, IncidentScope, Moment,
+    NodeId, Operation, PauseReason, Progress, Proof, RankedCause, Verdict, VmState, WatcherId,
 };
 
 use super::guest::{Check, GuestInputs, GuestJudgement, GuestState, judge_guest};
@@ -39,6 +39,8 @@ pub(crate) enum Base {
 pub(crate) enum Booting {
     /// It is not.
     No,
+    /// Some of its probes have been answered since, and the others owe no answer while its budget lasts.
+    Partly(Moment),
     /// Its process is new, and its budget lasts.
     Starting,
     /// It restarts from inside, and its budget lasts.
@@ -295,7 +297,7 @@ fn executing(inputs: &VmInputs<'_>, reason: String) -> VmJudgement {
     match inputs.booting {
         Booting::Rebooting => return VmJudgement::plain(VmState::Rebooting, format!("{reason}; its guest boots")),
         Booting::Starting => return VmJudgement::plain(VmState::Up, reason).suppressed_by("boot"),
-        Booting::No | Booting::Overdue => {}
+        Booting::No | Booting::Partly(_) | Booting::Overdue => {}
     }
     if !inputs.maintenance.is_empty() {
         return VmJudgement::plain(VmState::Up, reason);

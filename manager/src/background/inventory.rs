@@ -1,9 +1,9 @@
 //! Records nodes and their VMs as the nodes describe them. Nobody registers anything by hand.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use vouch_types::{Command, NodeId, NodePath, NodeRecord, Term, VmId, VmSpec, WallTime};
+use vouch_types::{Command, Moment, NodeId, NodePath, NodeRecord, Term, VmId, VmSpec, WallTime};
 
 use super::{Desk, Reconciler, ReconcilerReport, RoundError};
 use crate::fleet::NodeWords;
@@ -14,6 +14,8 @@ use crate::store::State;
 pub(super) struct InventoryReconciler {
     /// VMs that a node names and another one owns, told once each.
     claimed: BTreeSet<(NodeId, VmId)>,
+    /// VMs that their owner does not name any more, and since when.
+    unnamed: BTreeMap<(NodeId, VmId), Moment>,
 }
 
 /// Returns the record of a node as it introduces itself; `None` before it has.
@@ -56,13 +58,15 @@ impl Reconciler for InventoryReconciler {
 
     fn reset(&mut self) {
         self.claimed.clear();
+        self.unnamed.clear();
     }
 
     async fn round(&mut self, desk: &Desk, _term: Term) -> Result<ReconcilerReport, RoundError> {
         if desk.consensus.read_state(|state| state.cluster().is_none()) {
             return Ok(ReconcilerReport::default());
         }
-        let mut problem = None;
+        let (mut problem, mut pending) = (None, 0);
+        let now = desk.clock.now();
         let all_words = desk.fleet.node_words();
         let named_by = |vm: VmId, node: &NodeId| {
             all_words
@@ -89,16 +93,24 @@ impl Reconciler for InventoryReconciler {
             }
             vms.retain(|spec| !foreign.contains(&spec.id));
             // One that it names no longer and another node does has moved: the detector says so, and its story goes on.
-            let moving: Vec<VmSpec> = desk.consensus.read_state(|state| {
+            // The other one's word may come a little later.
+            let gone: Vec<VmSpec> = desk.consensus.read_state(|state| {
                 let gone = state.vms_of(&node).filter(|(id, _)| !vms.iter().any(|spec| spec.id == **id));
-                gone.filter(|(id, _)| named_by(**id, &node)).map(|(_, vm)| vm.spec.clone()).collect()
+                gone.map(|(_, vm)| vm.spec.clone()).collect()
             });
-            vms.extend(moving);
+            self.unnamed.retain(|(n, vm), _| *n != node || gone.iter().any(|spec| spec.id == *vm));
+            for spec in gone {
+                let since = *self.unnamed.entry((node.clone(), spec.id)).or_insert(now);
+                if named_by(spec.id, &node) || now.since(since) < desk.timing.window {
+                    pending += 1;
+                    vms.push(spec);
+                }
+            }
             vms.sort_by_key(|spec| spec.id);
             if desk.consensus.read_state(|state| vms_differ(state, &node, &vms)) {
                 desk.propose(Command::RecordVms { node, vms, at }).await?;
             }
         }
-        Ok(ReconcilerReport { pending: 0, problem })
+        Ok(ReconcilerReport { pending, problem })
     }
 }
