@@ -185,6 +185,20 @@ impl Detector {
         })
     }
 
+    /// Returns the shared element whose incident told of a VM's bad state, for its return from it.
+    pub(crate) fn shared_before(&self, vm: &VmTrack, node: &NodeTrack) -> Option<IncidentScope> {
+        let rack = node.entry.rack.clone().map(IncidentScope::Rack);
+        let store = vm.entry.datastore.clone().map(IncidentScope::Datastore);
+        let scopes = [
+            Some(IncidentScope::Node(node.entry.node.clone())),
+            rack,
+            store,
+            Some(IncidentScope::Network(Network::Management)),
+            Some(IncidentScope::Network(Network::Service)),
+        ];
+        scopes.into_iter().flatten().find(|scope| self.recorded_incidents.contains_key(scope))
+    }
+
     /// Returns the VMs of a node on this store, and how many of them are paused by an I/O error.
     fn on_store(&self, node: &NodeTrack, store: &str) -> (usize, usize) {
         let on =

@@ -41,6 +41,8 @@ pub(crate) enum Phase {
     Cut {
         /// Checks that began before this say nothing about the cut.
         floor: Moment,
+        /// When it was judged to be cut.
+        since: Moment,
         /// When watchers are asked again.
         next_ask: Moment,
     },
@@ -122,6 +124,8 @@ pub(crate) struct NodeTrack {
     pub sampled: Option<Moment>,
     /// When its own word last ruled again, the latest last; at most [`RECOVERIES_MAX`] + 1.
     pub recoveries: Vec<Moment>,
+    /// When it was last heard again right after it was given up.
+    late: Option<Moment>,
     /// When its fence proof was first seen here: what was seen before it does not contradict it.
     pub fenced: Option<Moment>,
     hearing: BTreeMap<ManagerId, Hearing>,
@@ -144,6 +148,7 @@ impl NodeTrack {
             service_cut: None,
             sampled: None,
             recoveries: Vec::new(),
+            late: None,
             fenced: None,
             hearing: BTreeMap::new(),
             known_since: now,
@@ -263,8 +268,19 @@ impl NodeTrack {
             && self.recoveries.last().is_some_and(|last| now.since(*last) < FLAP_WINDOW)
     }
 
-    /// Notes that its own word rules again.
-    pub fn note_recovery(&mut self, now: Moment) {
+    /// Returns how much longer its silence has to last than usual: one that was heard again right after it was given up
+    /// is late now and then, and not cut.
+    pub fn patience(&self, now: Moment, timing: &Timing) -> Duration {
+        let late = self.late.is_some_and(|at| now.since(at) < FLAP_WINDOW);
+        if late { timing.window / 2 } else { Duration::ZERO }
+    }
+
+    /// Notes that its own word rules again, after a cut that was told at `cut`.
+    pub fn note_recovery(&mut self, now: Moment, cut: Moment, timing: &Timing) {
+        if now.since(cut) < timing.window / 2 {
+            self.late = Some(now);
+            return;
+        }
         let flapping = self.is_flapping(now);
         if !flapping {
             self.recoveries.retain(|at| now.since(*at) < FLAP_WINDOW);

@@ -55,7 +55,8 @@ impl Detector {
                     Some(deadline) => open.is_empty() || now >= *deadline,
                     None => !leads,
                 };
-                let silent_for = if lost { suspect_after / 2 } else { suspect_after };
+                let patience = track.patience(now, &self.timing);
+                let silent_for = if lost { suspect_after / 2 } else { suspect_after + patience };
                 let since = *since;
                 if word_since || (age < early && !lost) {
                     track.phase = Phase::Direct;
@@ -63,22 +64,22 @@ impl Detector {
                 } else if deadline.is_none() && leads {
                     self.ask_about_node(now, node);
                 } else if answered && may_judge && age >= silent_for {
-                    track.phase = Phase::Cut { floor: since, next_ask: now };
+                    track.phase = Phase::Cut { floor: since, since: now, next_ask: now };
                     self.dirty_node(node);
                 }
             }
-            Phase::Cut { floor, next_ask } => {
-                let (floor, next_ask) = (*floor, *next_ask);
+            Phase::Cut { floor, since, next_ask } => {
+                let (floor, cut, next_ask) = (*floor, *since, *next_ask);
                 if track.report.is_some_and(|(_, begun)| begun > floor)
                     && track.last_direct().is_some_and(|at| at > floor && now.since(at) < early)
                 {
                     track.phase = Phase::Direct;
                     track.candidate = None;
-                    track.note_recovery(now);
+                    track.note_recovery(now, cut, &self.timing);
                     self.dirty_node(node);
                 } else {
                     if leads && now >= next_ask {
-                        track.phase = Phase::Cut { floor, next_ask: now + self.timing.report_interval };
+                        track.phase = Phase::Cut { floor, since: cut, next_ask: now + self.timing.report_interval };
                         self.ask_watchers(now, node);
                     }
                     self.dirty_node(node);
@@ -135,7 +136,11 @@ impl Detector {
         vms: Vec<VmId>,
     ) -> Nonce {
         let nonce = self.asks.open(OpenAsk { watcher, node: nodes.first().cloned(), at: now });
-        let deadline = self.timing.ask_deadline;
+        // A node's paths are asked about for a quick answer; a VM's silence is known only when its probes give up.
+        let deadline = match (weight, nodes.is_empty()) {
+            (Weight::Light, true) => self.timing.probe_timeout + self.timing.tick_interval * 2,
+            (Weight::Light, false) | (Weight::Full, _) => self.timing.ask_deadline,
+        };
         self.effects.push(Effect::Ask(Ask { watcher, nonce, weight, deadline, nodes, vms }));
         nonce
     }

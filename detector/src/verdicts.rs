@@ -110,7 +110,10 @@ impl Detector {
             }
             self.proven(vm, proposal);
             let inputs = self.inputs(now, vm, node);
-            let judged = judge_vm(&inputs);
+            let mut judged = judge_vm(&inputs);
+            if judged.state == VmState::Up && vm.entry.verdict.state != VmState::Up {
+                judged.shared = self.shared_before(vm, node);
+            }
             let restless = judged.suspicious
                 || !matches!(node.phase, Phase::Direct)
                 || inputs.settling

@@ -297,3 +297,21 @@ fn own_hosts(config: &Config) -> Vec<String> {
     let name = PeerIdentity::Manager(config.id).server_name();
     host.into_iter().chain([address, name]).filter(|h| !h.is_empty()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_port_of_heartbeats_has_the_number_of_the_tcp_port_and_one_that_is_taken_is_named() {
+        let listener = bind("listen.management", "127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let listeners = [(Network::Management, listener)];
+        let bound = bind_heartbeats(&listeners).await.unwrap();
+        assert_eq!(bound.keys().collect::<Vec<_>>(), [&Network::Management]);
+        let Err(refused) = bind_heartbeats(&listeners).await else { panic!("the port is taken") };
+        let refused = refused.to_string();
+        assert!(refused.contains("listen.management") && refused.contains(&address.to_string()), "{refused}");
+        assert!(refused.contains("heartbeats = false"), "{refused}");
+    }
+}

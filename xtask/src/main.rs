@@ -9,6 +9,7 @@
     reason = "a command line tool for developers talks to its terminal"
 )]
 
+mod bench;
 mod demo;
 mod deps;
 mod gate;
@@ -48,6 +49,11 @@ enum Command {
         #[arg(long)]
         once: bool,
     },
+    /// Runs benchmarks: figures for people, nothing passes or fails
+    Bench {
+        #[arg(value_enum)]
+        what: bench::What,
+    },
     /// Builds the image of the watcher VM, or of another machine, into target/images
     Image {
         #[arg(value_enum, default_value = "watcher")]
@@ -68,6 +74,7 @@ fn main() -> ExitCode {
         Command::Deps => deps::check(),
         Command::Test => tests::run(),
         Command::Demo { once } => demo::run(if once { demo::Stay::Once } else { demo::Stay::Up }),
+        Command::Bench { what } => bench::run(what),
         Command::Image { which } => image::build(which),
         Command::Sim { arguments } => sim::run(&arguments),
     };

@@ -1,7 +1,7 @@
 //! What people see of incidents, reasons, stories, policies, maintenance and proofs; and that the page on operating
 //! speaks of commands that exist.
 
-use clap::Parser;
+use clap::{CommandFactory, Parser, ValueEnum};
 use vouch_manager::api::view::{
     AdviceView, CauseView, EventView, ExplainView, FaultView, FenceProofView, IncidentDetailView, IncidentView,
     IncidentVmView, MaintenanceView, NodeView, PolicySettings, PolicyView, SettingView, VmPolicyView, VmView,
@@ -247,4 +247,17 @@ fn a_proof_is_told_with_the_boot_that_it_speaks_of() {
             + &commands::node::proof(&node(None))
             + &commands::node::tell(&[proved], Paint::Plain)
     );
+}
+
+#[test]
+fn completions_of_every_shell_know_every_group() {
+    for shell in clap_complete::Shell::value_variants() {
+        let mut script = Vec::new();
+        clap_complete::generate(*shell, &mut Cli::command(), "vouch", &mut script);
+        let script = String::from_utf8(script).unwrap();
+        for word in ["incident", "trace", "policy", "maintenance", "fence-proof", "explain", "forget-pins", "withdraw"]
+        {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
 }

@@ -76,7 +76,8 @@ async fn call(
     let unavailable = |why: String| Problem::new(ProblemKind::NoLeader, format!("{to} did not serve it: {why}"));
     let answer = tokio::time::timeout(FORWARD_TIMEOUT, api.peers().forward(to, request))
         .await
-        .map_err(|_| unavailable(format!("no answer within {FORWARD_TIMEOUT:?}")))?
+        // It may still be done: not a 503, which says that it may be sent again.
+        .map_err(|_| Problem::new(ProblemKind::Timeout, format!("{to} did not answer within {FORWARD_TIMEOUT:?}")))?
         .map_err(|e| unavailable(e.to_string()))?;
     match answer.response {
         Some(Response::Api(answer)) => Ok(answer),

@@ -18,8 +18,8 @@ pub async fn propose(api: &Api, command: Command) -> Result<Applied, Problem> {
             let kind = match e {
                 ProposeError::NotLeader { .. } => ProblemKind::NoLeader,
                 ProposeError::Stopped(_) => ProblemKind::Internal,
-                // It may still be committed later: no quorum has said so.
-                _ => ProblemKind::NoQuorum,
+                // It may still be committed later: not a 503, which says that it may be sent again.
+                ProposeError::Unknown { .. } => ProblemKind::Timeout,
             };
             Err(Problem::new(kind, e.to_string()))
         }

@@ -3,7 +3,9 @@
 //! Pure. A VM is named where its name is still known.
 
 use serde_json::Value;
-use vouch_types::{Advice, EventKind, EventRecord, Fault, IncidentWord, LogIndex, NodeId, Policy, VmId};
+use vouch_types::{
+    Advice, EventKind, EventRecord, Fault, IncidentScope, IncidentWord, LogIndex, NodeId, Policy, PolicyScope, VmId,
+};
 
 use super::view::{EventView, FaultView};
 use crate::store::State;
@@ -39,13 +41,23 @@ pub fn subject(kind: &EventKind) -> Subject<'_> {
         EventKind::ClusterInitialised
         | EventKind::LeaderElected { .. }
         | EventKind::ManagerNotesChanged { .. }
-        | EventKind::IncidentOpened { .. }
-        | EventKind::IncidentChanged { .. }
-        | EventKind::IncidentClosed { .. }
-        | EventKind::PolicyChanged { .. }
-        | EventKind::MaintenanceBegun { .. }
-        | EventKind::MaintenanceEnded { .. }
         | EventKind::ProbeRecorded { .. } => Subject::default(),
+        EventKind::IncidentOpened { scope, .. }
+        | EventKind::IncidentChanged { scope, .. }
+        | EventKind::IncidentClosed { scope, .. } => match scope {
+            IncidentScope::Node(node) | IncidentScope::Flapping(node) => Subject { vm: None, node: Some(node) },
+            IncidentScope::Network(_)
+            | IncidentScope::Rack(_)
+            | IncidentScope::Datastore(_)
+            | IncidentScope::Manager(_) => Subject::default(),
+        },
+        EventKind::PolicyChanged { scope, .. }
+        | EventKind::MaintenanceBegun { scope, .. }
+        | EventKind::MaintenanceEnded { scope, .. } => match scope {
+            PolicyScope::Node(node) => Subject { vm: None, node: Some(node) },
+            PolicyScope::Vm(vm) => Subject { vm: Some(*vm), node: None },
+            PolicyScope::Cluster | PolicyScope::Tag { .. } => Subject::default(),
+        },
         EventKind::NodeJoined { node }
         | EventKind::NodeRebooted { node }
         | EventKind::NodeAgentRestarted { node }

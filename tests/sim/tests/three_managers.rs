@@ -12,7 +12,9 @@ use vouch_sim::cluster::guest::Run;
 use vouch_sim::cluster::host::{Host, NodeNo, VmNo, m, n, vm};
 use vouch_sim::cluster::sim::{Sim, on_paused_clock};
 use vouch_sim::cluster::world::Size;
-use vouch_types::{Cause, EventKind, EventRecord, ExitReason, Source, VmState, WatcherLife};
+use vouch_types::{
+    Cause, Command, EventKind, EventRecord, ExitReason, PolicyScope, Source, VmState, WallTime, WatcherLife,
+};
 
 fn source_is(state: &State, node: NodeNo, source: Source) -> bool {
     state.nodes()[&node.id()].path.source == source
@@ -217,5 +219,28 @@ fn a_wrong_secret_enrols_nobody_and_costs_no_log_entry() {
         }
         assert_eq!(sim.managers[&leader].consensus().status().applied, before);
         assert_eq!(sim.read(|s| s.watchers()[&watcher].life), WatcherLife::Live);
+    });
+}
+
+#[test]
+fn a_maintenance_window_goes_on_under_a_new_leader_and_ends_by_itself() {
+    simulate(7, async |sim: &mut Sim| {
+        let leader = sim.leader().await;
+        let begin = Command::BeginMaintenance {
+            scope: PolicyScope::Cluster,
+            reason: "new switch".to_owned(),
+            lasts: Duration::from_secs(45),
+            at: WallTime::from_unix_millis(0),
+        };
+        sim.managers[&leader].consensus().propose(begin).await.unwrap();
+        let left = |s: &State| s.maintenances().first().map(|window| window.remaining);
+        sim.until("what is left is recorded", |s| left(s).is_some_and(|left| left < Duration::from_secs(40))).await;
+        let recorded = sim.read(left).unwrap();
+        sim.kill(leader).await;
+        sim.until("another one counts on", |s| left(s).is_some_and(|left| left < recorded)).await;
+        let ended = sim.until("the window is over", |s| s.maintenances().is_empty()).await;
+        assert!(ended < recorded, "it is not begun again: {ended:?}");
+        let told = sim.events().iter().filter(|e| matches!(e.kind, EventKind::MaintenanceEnded { .. })).count();
+        assert_eq!(told, 1);
     });
 }

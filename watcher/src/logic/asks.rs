@@ -1,7 +1,8 @@
 //! The questions of managers that are open: which checks each still waits for, and until when.
 //!
-//! Only runs that begin after an ask came may answer it; runs are numbered as they begin, so "after" is a comparison of
-//! numbers. Answers leave as results come; the last one says that nothing more follows.
+//! Each ask has runs of its own: what is asked several times is seen several times, and not told twice. They begin after
+//! the ask came; runs are numbered as they begin, so "after" is a comparison of numbers. Answers leave as results come;
+//! the last one says that nothing more follows.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,14 +20,12 @@ const GATHER: Duration = Duration::from_millis(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AskId(u64);
 
-/// Which questions a run may answer.
+/// Which question a run may answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Serves {
-    /// All that came before it began.
-    All,
-    /// The one whose nonce it carried.
+    /// The one that it was begun for.
     Only(AskId),
-    /// None: a poll of a relay that carried no nonce.
+    /// None: it was begun for its own sake.
     None,
 }
 
@@ -103,7 +102,6 @@ impl Asks {
         let mut wanted = false;
         for ask in &mut self.open {
             let may = match serves {
-                Serves::All => true,
                 Serves::Only(id) => id == ask.id,
                 Serves::None => false,
             };
@@ -179,10 +177,11 @@ mod tests {
     #[test]
     fn a_run_that_began_before_the_ask_does_not_answer_it() {
         let mut asks = Asks::default();
-        asks.open(Moment::ZERO, ASKED, Duration::from_secs(1), BTreeSet::from([check(1)]), RunId(5));
-        assert!(!asks.run_ended(Moment::ZERO, RunId(4), &check(1), Serves::All));
+        let id = asks.open(Moment::ZERO, ASKED, Duration::from_secs(1), BTreeSet::from([check(1)]), RunId(5));
+        let serves = Serves::Only(id.expect("it is open"));
+        assert!(!asks.run_ended(Moment::ZERO, RunId(4), &check(1), serves));
         assert!(asks.take_answers(Moment::ZERO).is_empty());
-        assert!(asks.run_ended(Moment::ZERO, RunId(5), &check(1), Serves::All));
+        assert!(asks.run_ended(Moment::ZERO, RunId(5), &check(1), serves));
         let answers = asks.take_answers(Moment::ZERO);
         assert_eq!(answers, [Answering { nonce: ASKED.1, session: ASKED.0, runs: vec![RunId(5)], complete: true }]);
     }
@@ -191,8 +190,8 @@ mod tests {
     fn an_ask_ends_at_its_deadline_with_what_came() {
         let mut asks = Asks::default();
         let deadline = Duration::from_millis(400);
-        asks.open(Moment::ZERO, ASKED, deadline, BTreeSet::from([check(1), check(2)]), RunId(0));
-        asks.run_ended(Moment::ZERO, RunId(0), &check(2), Serves::All);
+        let id = asks.open(Moment::ZERO, ASKED, deadline, BTreeSet::from([check(1), check(2)]), RunId(0));
+        asks.run_ended(Moment::ZERO, RunId(0), &check(2), Serves::Only(id.expect("it is open")));
         let partial = asks.take_answers(Moment::ZERO + GATHER);
         assert_eq!((partial[0].runs.as_slice(), partial[0].complete), ([RunId(0)].as_slice(), false));
         assert_eq!(asks.next_due(), Some(Moment::ZERO + deadline));
@@ -239,7 +238,7 @@ mod tests {
             let mut running: Vec<(RunId, Check)> = Vec::new();
             let mut first = std::collections::BTreeMap::new();
             let mut ends = std::collections::BTreeMap::new();
-            let mut answers = Vec::new();
+            let (mut answers, mut ids) = (Vec::new(), Vec::new());
             let mut now = Moment::ZERO;
             for (what, n) in steps {
                 now = now + Duration::from_millis(3);
@@ -250,13 +249,14 @@ mod tests {
                     }
                     1 if !running.is_empty() => {
                         let (run, check) = running.remove(usize::try_from(n).unwrap() % running.len());
-                        asks.run_ended(now, run, &check, Serves::All);
+                        let of: Option<&AskId> = ids.get(usize::try_from(run.0).unwrap() % ids.len().max(1));
+                        asks.run_ended(now, run, &check, of.map_or(Serves::None, |id| Serves::Only(*id)));
                     }
                     _ => {
                         let checks = (1..=n).map(check).collect();
                         first.insert(next_nonce, next_run);
                         let asked = (SessionId(1), Nonce::new(next_nonce));
-                        asks.open(now, asked, Duration::from_millis(30), checks, RunId(next_run));
+                        ids.extend(asks.open(now, asked, Duration::from_millis(30), checks, RunId(next_run)));
                         next_nonce += 1;
                     }
                 }

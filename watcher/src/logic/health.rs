@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use vouch_types::{Moment, Network, WatcherHealth};
 
+use super::{Check, Ended, LossMeter};
+
+/// How long a measured loss is told before it is measured again.
+const LOSS_TOLD_FOR: Duration = Duration::from_millis(250);
+
 /// What is known of the watcher's own health.
 #[derive(Debug, Default)]
 pub struct HealthState {
@@ -11,6 +16,15 @@ pub struct HealthState {
     steal_percent: u8,
     management: Option<Moment>,
     service: Option<Moment>,
+    loss: LossMeter,
+    told_loss: Option<ToldLoss>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct ToldLoss {
+    at: Moment,
+    management_per_mille: u16,
+    service_per_mille: u16,
 }
 
 impl HealthState {
@@ -28,16 +42,40 @@ impl HealthState {
         }
     }
 
+    /// A run to a target beyond the watcher's own node has ended: what is lost on the way there is lost by the network.
+    pub fn run_ended(&mut self, begun: Moment, check: &Check, ended: &Ended) {
+        self.loss.ended(begun, check, ended);
+    }
+
+    /// Forgets the loss on the way to all targets but those of these checks.
+    pub fn keep<'a>(&mut self, checks: impl Iterator<Item = &'a Check>) {
+        self.loss.keep(checks);
+    }
+
+    fn loss(&mut self, now: Moment) -> ToldLoss {
+        if let Some(told) = self.told_loss.filter(|told| now.since(told.at) < LOSS_TOLD_FOR) {
+            return told;
+        }
+        let told = ToldLoss {
+            at: now,
+            management_per_mille: self.loss.per_mille(now, Network::Management),
+            service_per_mille: self.loss.per_mille(now, Network::Service),
+        };
+        self.told_loss = Some(told);
+        told
+    }
+
     /// Returns the health as it is told; "reached" means within `lately`.
-    pub fn told(&self, now: Moment, lately: Duration) -> WatcherHealth {
+    pub fn told(&mut self, now: Moment, lately: Duration) -> WatcherHealth {
+        let loss = self.loss(now);
         let reached = |at: Option<Moment>| at.is_some_and(|at| now.since(at) <= lately);
         WatcherHealth {
             loop_lag: self.loop_lag,
             steal_percent: self.steal_percent,
             management_reached: reached(self.management),
             service_reached: reached(self.service),
-            management_loss_per_mille: 0,
-            service_loss_per_mille: 0,
+            management_loss_per_mille: loss.management_per_mille,
+            service_loss_per_mille: loss.service_per_mille,
         }
     }
 }

@@ -95,13 +95,30 @@ impl Ledger {
         fresh: Duration,
         laggards_max: usize,
     ) -> (Vec<(&Check, &Entry)>, Duration) {
-        let lags = |entry: &Entry| now.since(entry.begun) > fresh;
-        let laggards = self.entries.values().filter(|e| e.changed <= version && lags(e)).count();
-        let apart = laggards <= laggards_max;
-        let is_told = |entry: &Entry| entry.changed > version || (apart && lags(entry));
-        let (told, others): (Vec<_>, Vec<_>) = self.entries.iter().partition(|(_, entry)| is_told(entry));
-        let oldest = others.iter().map(|(_, entry)| now.since(entry.begun)).max();
-        (told, oldest.unwrap_or_default())
+        // One walk: this runs for every report, and reports are many while targets come and go.
+        let (mut told, mut lagging) = (Vec::new(), Vec::new());
+        let (mut oldest, mut oldest_lagging) = (Duration::ZERO, Duration::ZERO);
+        for (check, entry) in &self.entries {
+            let age = now.since(entry.begun);
+            if entry.changed > version {
+                told.push((check, entry));
+            } else if age <= fresh {
+                oldest = oldest.max(age);
+            } else {
+                oldest_lagging = oldest_lagging.max(age);
+                if lagging.len() <= laggards_max {
+                    lagging.push((check, entry));
+                }
+            }
+        }
+        if lagging.len() > laggards_max {
+            return (told, oldest.max(oldest_lagging));
+        }
+        if !lagging.is_empty() {
+            told.append(&mut lagging);
+            told.sort_unstable_by_key(|(check, _)| *check);
+        }
+        (told, oldest)
     }
 }
 

@@ -1,13 +1,15 @@
 //! The pure heart of a watcher: events in, effects out. No async, no clock, no random number, no socket.
 //!
 //! [`Logic`] ties the parts together: [`Schedule`] says when checks are due, [`Ledger`] holds the latest observation of
-//! each, [`Asks`] the questions that are open, [`Ticks`] which tick of which manager came last.
+//! each, [`Asks`] the questions that are open, [`Bursts`] the runs in flight for them, [`Ticks`] which tick of which manager came last.
 
 mod asks;
 mod assignment;
+mod bursts;
 mod event;
 mod health;
 mod ledger;
+mod loss;
 mod message;
 mod probes;
 mod schedule;
@@ -20,9 +22,11 @@ mod tests;
 
 pub use asks::{ASKS_MAX, Answering, AskId, Asks, Serves};
 pub use assignment::{Assigned, AssignmentError, CHECKS_MAX};
+pub use bursts::{ASKED_RUNS_MAX, BURST_IN_FLIGHT_MAX, BURST_VMS_MAX, Bursts, WANTED_MAX};
 pub use event::{Check, CheckSpec, CloseReason, Effect, Ended, Event, ProbeSpec, RelaySpec, Run, RunId, SessionId};
 pub use health::HealthState;
 pub use ledger::{Entry, Ledger};
+pub use loss::LossMeter;
 pub use schedule::Schedule;
 pub use ticks::{TickStamp, Ticks};
 pub use watcher::{Logic, RUNS_MAX};

@@ -32,11 +32,22 @@ pub(super) struct SessionState {
     /// Version at which it was told things that its manager cannot date yet: they are told again with the next report.
     undated: Option<u64>,
     last_report: Option<Moment>,
+    /// When it was last told the age of everything that has not changed, one by one where that is old.
+    last_digest: Option<Moment>,
 }
 
 impl SessionState {
     pub(super) fn new(now: Moment, endpoint: ManagerEndpoint) -> Self {
-        Self { endpoint, last_tick: now, welcomed: false, sequence: 0, told: None, undated: None, last_report: None }
+        Self {
+            endpoint,
+            last_tick: now,
+            welcomed: false,
+            sequence: 0,
+            told: None,
+            undated: None,
+            last_report: None,
+            last_digest: None,
+        }
     }
 
     pub(super) fn ticked(&mut self, now: Moment) {
@@ -73,6 +84,16 @@ impl SessionState {
             Some(last) if self.told.or(self.undated) != Some(version) => last + COALESCE,
             Some(last) => last + timing.watcher_report_interval,
         })
+    }
+
+    /// Returns whether the report that is made now is to tell old observations apart, and notes it. Between two of
+    /// these only changes are worth their bytes: a target that is slow once would be told with every change of another.
+    pub(super) fn tells_laggards(&mut self, now: Moment, timing: &Timing) -> bool {
+        let due = self.last_digest.is_none_or(|at| now.since(at) >= timing.watcher_report_interval);
+        if due {
+            self.last_digest = Some(now);
+        }
+        due
     }
 
     /// A report is made. Returns its number, and the version that was told before, `None` when it has to be full.

@@ -11,6 +11,9 @@ use vouch_wire::proto::to_watcher::Message as Heard;
 
 use super::*;
 
+mod bursts;
+mod loss;
+
 const DIGEST: [u8; 32] = [7; 32];
 const M1: SessionId = SessionId(1);
 const M2: SessionId = SessionId(2);

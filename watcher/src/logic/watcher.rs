@@ -9,12 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
-use vouch_types::{Incarnation, Moment, Network, Nonce, Outcome, RelayOutcome, TickSequence, Timing, WatcherId};
+use vouch_types::{
+    Incarnation, Moment, Network, NodeId, Nonce, Outcome, RelayOutcome, TickSequence, Timing, WatcherId,
+};
+use vouch_wire::convert::AskDepth;
 use vouch_wire::proto;
 use vouch_wire::proto::from_watcher::Message as Say;
 use vouch_wire::proto::to_watcher::Message as Hear;
 
 use super::asks::{Answering, AskId, Serves};
+use super::bursts::{Bursts, WANTED_MAX, lightened};
 use super::message::{Observed, tick};
 use super::probes::{Probes, Readiness};
 use super::sessions::{SessionState, other_stream};
@@ -45,7 +49,9 @@ struct Running {
 /// Why a run was begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
-    Scheduled,
+    /// It was due; it may stand in for the run of an ask that waits for room.
+    Scheduled(Option<AskId>),
+    /// For an ask.
     Asked(AskId),
 }
 
@@ -68,8 +74,9 @@ pub struct Logic {
     runs: BTreeMap<RunId, Running>,
     /// Asked checks that wait for room.
     wanted: VecDeque<(Check, AskId)>,
-    /// Probes with an asked run in flight; one per check.
-    asked: BTreeSet<Check>,
+    bursts: Bursts,
+    /// The node that this watcher runs on, as managers say.
+    own_node: Option<NodeId>,
     /// Results that are still to be sent as answers.
     results: BTreeMap<RunId, (Check, Entry)>,
     effects: Vec<Effect>,
@@ -93,7 +100,8 @@ impl Logic {
             next_run: 0,
             runs: BTreeMap::new(),
             wanted: VecDeque::new(),
-            asked: BTreeSet::new(),
+            bursts: Bursts::default(),
+            own_node: None,
             results: BTreeMap::new(),
             effects: Vec::new(),
         }
@@ -149,6 +157,9 @@ impl Logic {
         match message.message {
             Some(Hear::Welcome(welcome)) => {
                 state.welcomed();
+                if let Ok(node) = NodeId::new(&welcome.node) {
+                    self.own_node = Some(node);
+                }
                 self.set_timing(now, &welcome.timing);
             }
             Some(Hear::Tick(tick)) => {
@@ -191,6 +202,7 @@ impl Logic {
         info!(from = %old.generation, to = %self.assigned.generation, checks = self.assigned.checks.len(), "assignment changed");
         self.looks_every = self.assigned.looks_every(self.timing.probe_interval);
         let checks = &self.assigned.checks;
+        self.health.keep(checks.keys());
         self.schedule.set_checks(now, checks.iter().map(|(check, spec)| (check.clone(), spec.interval())));
         self.ledger.keep(|check| match (old.checks.get(check), checks.get(check)) {
             (Some(old), Some(new)) => old.same_target(new),
@@ -207,37 +219,38 @@ impl Logic {
     }
 
     fn ask(&mut self, now: Moment, session: SessionId, ask: &proto::Ask) {
+        let vms: BTreeSet<&[u8]> = ask.vms.iter().map(Vec::as_slice).collect();
         let is_asked = |check: &&Check| match check {
-            Check::Probe { vm, .. } => ask.vms.iter().any(|asked| asked == vm.get().as_bytes()),
+            Check::Probe { vm, .. } => vms.contains(vm.get().as_bytes().as_slice()),
             Check::Relay { node } => ask.nodes.iter().any(|asked| asked == node.as_str()),
         };
         let checks: BTreeSet<_> = self.assigned.checks.keys().filter(is_asked).cloned().collect();
+        let checks = match AskDepth::of_light(ask.light) {
+            AskDepth::Full => checks,
+            AskDepth::Light => lightened(checks),
+        };
         let deadline = Duration::from_micros(ask.deadline_micros).min(ASK_DEADLINE_MAX);
         let asked = (session, Nonce::new(ask.nonce));
         let Some(id) = self.asks.open(now, asked, deadline, checks.clone(), RunId(self.next_run)) else { return };
         // Relays first: one answer of a node speaks for all its VMs.
         let (relays, vms): (Vec<_>, Vec<_>) = checks.into_iter().partition(|c| matches!(c, Check::Relay { .. }));
-        self.wanted.extend(relays.into_iter().map(|check| (check, id)));
-        for check in vms {
-            // One that waits already begins after this ask, too.
-            if !self.wanted.iter().any(|(waiting, _)| *waiting == check) {
-                self.wanted.push_back((check, id));
-            }
-        }
+        let room = WANTED_MAX.saturating_sub(self.wanted.len());
+        self.wanted.extend(relays.into_iter().chain(vms).take(room).map(|check| (check, id)));
     }
 
     fn run_ended(&mut self, now: Moment, id: RunId, mut ended: Ended) {
         let Some(run) = self.runs.remove(&id) else { return };
         let serves = match (&run.check, run.why) {
-            (Check::Probe { .. }, Why::Scheduled | Why::Asked(_)) => Serves::All,
-            (Check::Relay { .. }, Why::Scheduled) => Serves::None,
-            (Check::Relay { .. }, Why::Asked(ask)) => Serves::Only(ask),
+            // A poll of a relay carries no nonce: it answers nothing.
+            (_, Why::Scheduled(None)) | (Check::Relay { .. }, Why::Scheduled(_)) => Serves::None,
+            (Check::Probe { .. }, Why::Scheduled(Some(ask))) | (_, Why::Asked(ask)) => Serves::Only(ask),
         };
         match run.why {
-            Why::Scheduled => self.schedule.ended(&run.check),
-            Why::Asked(_) => {
-                self.asked.remove(&run.check);
-            }
+            Why::Scheduled(_) => self.schedule.ended(&run.check),
+            Why::Asked(_) => self.bursts.ended(&run.check),
+        }
+        if self.is_beyond_own_node(&run.spec) {
+            self.health.run_ended(run.begun, &run.check, &ended);
         }
         if let Some(network) = reached(&run.check, &ended) {
             self.health.reached(now, network);
@@ -266,7 +279,8 @@ impl Logic {
         }
         self.begin_asked(now);
         for check in self.schedule.take_due(now, RUNS_MAX.saturating_sub(self.runs.len())) {
-            self.begin(now, check, Why::Scheduled);
+            let instead = self.take_waiting(&check);
+            self.begin(now, check, Why::Scheduled(instead));
         }
         self.answer(now);
         self.report(now);
@@ -274,28 +288,46 @@ impl Logic {
 
     fn begin_asked(&mut self, now: Moment) {
         let mut waiting = VecDeque::new();
-        while let Some((check, ask)) = self.wanted.pop_front() {
-            if self.runs.len() >= RUNS_MAX || self.asked.contains(&check) {
-                waiting.push_back((check, ask));
-            } else if self.asks.nonce(ask).is_some() || matches!(check, Check::Probe { .. }) {
+        while self.runs.len() < RUNS_MAX && !self.bursts.is_full() {
+            let Some((check, ask)) = self.wanted.pop_front() else { break };
+            if self.asks.nonce(ask).is_none() {
+                continue;
+            }
+            if self.bursts.may_begin(&check) {
                 self.begin(now, check, Why::Asked(ask));
+            } else {
+                waiting.push_back((check, ask));
             }
         }
+        // Those that wait came first.
+        waiting.append(&mut self.wanted);
         self.wanted = waiting;
+    }
+
+    /// Takes the ask that has waited longest for a run of this probe: the scheduled one answers it as well.
+    fn take_waiting(&mut self, check: &Check) -> Option<AskId> {
+        if let Check::Relay { .. } = check {
+            return None;
+        }
+        let at = self.wanted.iter().position(|(waiting, _)| waiting == check)?;
+        self.wanted.remove(at).map(|(_, ask)| ask)
     }
 
     fn begin(&mut self, now: Moment, check: Check, why: Why) {
         let Some(spec) = self.assigned.checks.get(&check).cloned() else {
-            return self.schedule.ended(&check);
+            if let Why::Scheduled(_) = why {
+                self.schedule.ended(&check);
+            }
+            return;
         };
         let id = RunId(self.next_run);
         self.next_run += 1;
         let nonce = match (&check, why) {
             (Check::Relay { .. }, Why::Asked(ask)) => self.asks.nonce(ask).unwrap_or_default(),
-            (Check::Relay { .. }, Why::Scheduled) | (Check::Probe { .. }, _) => Nonce::default(),
+            (Check::Relay { .. }, Why::Scheduled(_)) | (Check::Probe { .. }, _) => Nonce::default(),
         };
-        if let (Check::Probe { .. }, Why::Asked(_)) = (&check, why) {
-            self.asked.insert(check.clone());
+        if let Why::Asked(_) = why {
+            self.bursts.begun(&check);
         }
         let unavailable = self.unavailable(&spec);
         let run = Running { check, spec: spec.clone(), begun: now, ticks: self.ticks.stamp(), why };
@@ -310,6 +342,15 @@ impl Logic {
                 self.run_ended(now, id, ended);
             }
         }
+    }
+
+    /// Returns whether a target is known to be on another node than this watcher: then the network lies between them.
+    fn is_beyond_own_node(&self, spec: &CheckSpec) -> bool {
+        let node = match spec {
+            CheckSpec::Probe(spec) => spec.relay.as_ref().map(|relay| &relay.node),
+            CheckSpec::Relay(spec) => Some(&spec.node),
+        };
+        matches!((node, &self.own_node), (Some(node), Some(own)) if node != own)
     }
 
     /// Returns why a probe cannot run now.
@@ -349,11 +390,12 @@ impl Logic {
         for session in due {
             let Some(state) = self.sessions.get_mut(&session) else { continue };
             let (sequence, told) = state.report(now, version);
+            let laggards_max = if state.tells_laggards(now, &self.timing) { LAGGARDS_MAX } else { 0 };
             let (entries, others_age) = match told {
                 None => (self.ledger.all(), None),
                 Some(told) => {
                     let fresh = self.timing.probe_interval * 3 / 2;
-                    let (entries, oldest) = self.ledger.since(told, now, fresh, LAGGARDS_MAX);
+                    let (entries, oldest) = self.ledger.since(told, now, fresh, laggards_max);
                     (entries, Some(oldest))
                 }
             };
@@ -378,7 +420,7 @@ impl Logic {
         }
     }
 
-    fn told_health(&self, now: Moment) -> proto::WatcherHealth {
+    fn told_health(&mut self, now: Moment) -> proto::WatcherHealth {
         (&self.health.told(now, (self.looks_every * 3 / 2).max(Duration::from_secs(1)))).into()
     }
 

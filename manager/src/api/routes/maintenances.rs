@@ -99,6 +99,7 @@ pub async fn begin(
     if let Some(answer) = forward::to_leader(&api, hop, &Method::POST, uri.path(), body.0).await? {
         return Ok(answer);
     }
+    make_current(&api, Wanted::Default).await?;
     let (lasts, at) = (Duration::from_millis(lasts_ms), api.wall().now());
     let applied = propose(&api, Command::BeginMaintenance { scope, reason, lasts, at }).await?;
     let Applied::MaintenanceBegun { maintenance, .. } = applied else {

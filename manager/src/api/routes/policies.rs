@@ -1,12 +1,11 @@
 //! `/v1/policies`: how VMs are watched and judged, per cluster, node, tag and VM.
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method, Uri};
 use axum::response::{IntoResponse, Response};
 use vouch_types::{Command, Policy, PolicyScope};
-
-use axum::body::Bytes;
 
 use super::vms::find;
 use crate::api::forward::{self, Hop};
@@ -94,6 +93,7 @@ pub async fn set(
     if let Some(answer) = forward::to_leader(&api, hop, &Method::PUT, uri.path(), body.0).await? {
         return Ok(answer);
     }
+    make_current(&api, Wanted::Default).await?;
     let at = api.wall().now();
     propose(&api, Command::SetPolicy { scope: scope.clone(), policy: policy.clone(), at }).await?;
     Ok((headers(&api, Wanted::Default), Json(policies::policy_view(&scope, &policy))).into_response())

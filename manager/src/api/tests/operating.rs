@@ -357,3 +357,40 @@ async fn metrics_count_incidents_policies_and_windows() {
         assert!(text.as_str().unwrap().contains(line), "{line} is not in\n{text}");
     }
 }
+
+#[tokio::test]
+async fn without_a_quorum_nothing_is_set_and_it_may_be_sent_again() {
+    let manager = farm();
+    manager.published.stand(Standing::LeadsAlone);
+    let before = manager.published_state();
+    for (method, path, document) in [
+        ("PUT", "/v1/policies/cluster", json!({"silence_failures": 9})),
+        ("DELETE", "/v1/policies/cluster", Value::Null),
+        ("POST", "/v1/maintenances", json!({"scope": "cluster", "lasts_ms": 1000, "reason": "x"})),
+        ("DELETE", "/v1/maintenances/x1", Value::Null),
+        ("POST", "/v1/nodes/n1/fence-proof", json!({"kind": "fenced"})),
+        ("DELETE", "/v1/nodes/n1/fence-proof", Value::Null),
+        ("DELETE", "/v1/vms/desk-1/pins", Value::Null),
+    ] {
+        let (status, problem) = tell(&manager, method, path, &document).await;
+        assert_eq!((status.as_u16(), &problem["type"]), (503, &json!("/problems/no-quorum")), "{method} {path}");
+    }
+    assert!(before == manager.published_state());
+}
+
+#[tokio::test]
+async fn an_event_of_a_node_or_a_vm_is_found_by_it() {
+    let manager = farm();
+    incident(&manager.published, &node("n1"), Some(&["n1"]), 5);
+    incident(&manager.published, &IncidentScope::Rack("r1".to_owned()), Some(&["n1"]), 5);
+    let policy = json!({"boot_budget_ms": 60_000});
+    tell(&manager, "PUT", &format!("/v1/policies/vm:{}", vm_id(1)), &policy).await;
+    tell(&manager, "POST", "/v1/maintenances", &json!({"scope": "node:n1", "lasts_ms": 1000, "reason": "x"})).await;
+    let kinds = async |filter: String| {
+        let (_, page) = get(&manager, &format!("/v1/events?format=json&{filter}")).await;
+        let kinds = page["items"].as_array().unwrap().iter().map(|event| event["kind"].as_str().unwrap().to_owned());
+        kinds.filter(|kind| !kind.starts_with("vm_") && !kind.starts_with("node_")).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds("node=n1".to_owned()).await, ["incident_opened", "maintenance_begun"]);
+    assert_eq!(kinds(format!("vm={}", vm_id(1))).await, ["policy_changed"]);
+}

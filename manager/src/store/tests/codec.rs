@@ -46,11 +46,21 @@ fn the_samples_try_these_kinds_of_events() {
     // A kind that is missing here would not have been tried by the test above.
     let expected = [
         "cluster_initialised",
+        "fence_proof_recorded",
+        "fence_proof_withdrawn",
+        "incident_changed",
+        "incident_closed",
+        "incident_opened",
         "leader_elected",
+        "maintenance_begun",
+        "maintenance_ended",
         "manager_notes_changed",
         "node_joined",
         "path_changed",
+        "policy_changed",
         "probe_recorded",
+        "vm_moved",
+        "vm_pins_forgotten",
         "vm_registered",
         "vm_state_changed",
         "watcher_live",
@@ -70,6 +80,20 @@ fn refusals_survive_being_written() {
         DenyReason::UnknownWatcher(vouch_types::WatcherId::new(4)),
         DenyReason::BadSecret(vouch_types::WatcherId::new(4)),
         DenyReason::TooMany { what: "vms".to_owned(), count: 3, limit: 2 },
+        DenyReason::UnknownVm(samples::vm_id(1)),
+        DenyReason::UnknownMaintenance(vouch_types::MaintenanceId::new(3)),
+        DenyReason::BadPolicy(vouch_types::PolicyError {
+            field: "silence_failures".to_owned(),
+            value: "5".to_owned(),
+            rule: "from 6 to 1000".to_owned(),
+        }),
+        DenyReason::BadValue { field: "proof.note".to_owned(), value: "x".to_owned(), rule: "short".to_owned() },
+        DenyReason::NodeIsHeard(samples::node_id("n1")),
+        DenyReason::OtherBoot {
+            node: samples::node_id("n1"),
+            recorded: samples::node("n1").boot,
+            told: samples::node("n1").boot,
+        },
         DenyReason::NotOwner { vm: samples::vm_id(1), owner: samples::node_id("n2") },
     ] {
         survives(&Applied::Denied(reason));

@@ -6,9 +6,10 @@ use uuid::Uuid;
 use vouch_types::command::{ClusterSecrets, PathChange};
 use vouch_types::event::ManagerNote;
 use vouch_types::{
-    Advice, BootId, Cause, ClusterId, Command, Digest, Fault, Generation, Incarnation, LogIndex, ManagerId, Network,
-    NodeId, NodePath, NodeRecord, ProbeAssignment, ProbeImports, ProbeName, ProbeRecord, RankedCause, Source, Term,
-    Verdict, VerdictChange, VerdictVersion, VmId, VmSpec, VmState, WallTime, WatcherId,
+    Advice, BootId, Cause, ClusterId, Command, Digest, Fault, FenceKind, Generation, Identity, Incarnation,
+    IncidentChange, IncidentScope, IncidentWord, LogIndex, MaintenanceId, ManagerId, Network, NodeId, NodePath,
+    NodeRecord, Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment, ProbeImports, ProbeName, ProbeRecord,
+    RankedCause, Source, Term, Verdict, VerdictChange, VerdictVersion, VmId, VmSpec, VmState, WallTime, WatcherId,
 };
 
 pub(crate) fn at(millis: u64) -> WallTime {
@@ -202,9 +203,12 @@ pub(crate) fn every_command() -> Vec<Command> {
         Command::RecordLeader { manager: ManagerId::new(1), term: Term::new(1), at: at(2) },
         record_node("n1"),
         record_vms("n1", &[1, 2, 3, 4, 5]),
-        Command::RecordProven { pins: Vec::new(), proven: vec![(vm_id(1), ping())] },
+        Command::RecordProven { pins: vec![(vm_id(1), pin()), (vm_id(2), pin())], proven: vec![(vm_id(1), ping())] },
         Command::RecordVerdicts {
-            incidents: Vec::new(),
+            incidents: every_scope()
+                .into_iter()
+                .map(|scope| IncidentChange { scope, word: Some(incident()) })
+                .collect(),
             placements: Vec::new(),
             verdicts,
             paths,
@@ -220,4 +224,99 @@ pub(crate) fn every_command() -> Vec<Command> {
         Command::RecordProbe { probe: probe(), at: at(52) },
         place("n1", 2),
     ]
+    .into_iter()
+    .chain(what_operators_set())
+    .collect()
+}
+
+fn pin() -> Pin {
+    Pin { probe: ping().probe, network: Network::Service, identity: Identity::new(u64::MAX) }
+}
+
+fn every_scope() -> Vec<IncidentScope> {
+    vec![
+        IncidentScope::Network(Network::Service),
+        IncidentScope::Rack("r1".to_owned()),
+        IncidentScope::Node(node_id("n1")),
+        IncidentScope::Flapping(node_id("n1")),
+        IncidentScope::Datastore("ssd".to_owned()),
+        IncidentScope::Manager(ManagerId::new(2)),
+    ]
+}
+
+fn incident() -> IncidentWord {
+    IncidentWord {
+        fault: Fault::sure(Cause::Node),
+        vms_touched: 5,
+        nodes_touched: 1,
+        nodes: vec![node_id("n1")],
+        reason: "silent on every path".to_owned(),
+    }
+}
+
+/// Policies, windows, proofs and the like; of each kind something stays.
+fn what_operators_set() -> Vec<Command> {
+    let policy = Policy {
+        probe_interval_ms: Some(5_000),
+        probe_timeout_ms: Some(900),
+        lost_after_ms: Some(10_000),
+        boot_budget_ms: Some(60_000),
+        silence_failures: Some(9),
+        required_probes: Some(vec![ping().probe]),
+    };
+    let scopes = [
+        PolicyScope::Cluster,
+        PolicyScope::Node(node_id("n1")),
+        PolicyScope::Tag { key: "team".to_owned(), value: "blue".to_owned() },
+        PolicyScope::Vm(vm_id(1)),
+    ];
+    let boot = node("n1").boot;
+    let begin = |scope: PolicyScope| Command::BeginMaintenance {
+        scope,
+        reason: "new firmware".to_owned(),
+        lasts: std::time::Duration::from_secs(60),
+        at: at(62),
+    };
+    let mut commands: Vec<Command> = scopes
+        .iter()
+        .map(|scope| Command::SetPolicy { scope: scope.clone(), policy: policy.clone(), at: at(60) })
+        .collect();
+    commands.push(Command::SetPolicy { scope: PolicyScope::Cluster, policy: Policy::default(), at: at(61) });
+    commands.extend(scopes.into_iter().map(begin));
+    commands.extend([
+        Command::RecordMaintenance { remaining: vec![(MaintenanceId::new(1), 50_000)] },
+        Command::EndMaintenance { maintenance: MaintenanceId::new(2), at: at(63) },
+        Command::RecordFenceProof {
+            node: node_id("n1"),
+            boot,
+            kind: FenceKind::PowerOff,
+            note: "first".to_owned(),
+            at: at(64),
+        },
+        Command::WithdrawFenceProof { node: node_id("n1"), reason: "it is heard".to_owned(), at: at(65) },
+        Command::RecordFenceProof {
+            node: node_id("n1"),
+            boot,
+            kind: FenceKind::Fenced,
+            note: "second".to_owned(),
+            at: at(66),
+        },
+        Command::ForgetPins { vm: vm_id(2), at: at(67) },
+        record_node("n2"),
+        Command::RecordVerdicts {
+            verdicts: Vec::new(),
+            paths: Vec::new(),
+            manager_notes: None,
+            incidents: vec![
+                IncidentChange {
+                    scope: IncidentScope::Rack("r1".to_owned()),
+                    word: Some(IncidentWord { vms_touched: 4, ..incident() }),
+                },
+                IncidentChange { scope: IncidentScope::Node(node_id("n1")), word: None },
+            ],
+            placements: vec![PlacementChange { vm: vm_id(3), replaces: Generation::new(3), to: node_id("n2") }],
+            at: at(68),
+        },
+    ]);
+    commands
 }

@@ -84,13 +84,17 @@ async fn boot_from(bed: Bed, code: &[u8], disk: impl FnOnce(&Path) -> PathBuf) -
     std::fs::OpenOptions::new().write(true).open(&disk).unwrap().set_len(64 << 20).unwrap();
     // QEMU talks to one client per monitor, and the node's has its own.
     let operator = format!("unix:{},server=on,wait=off", bed.dir.path().join("operator.sock").display());
-    let text = format!(
-        "id = \"{VM}\"\nname = \"a\"\nmemory_mib = 32\ndisk = {disk:?}\nextra_args = [\"-qmp\", {operator:?}]\n"
-    );
+    let text = format!("memory_mib = 32\ndisk = {disk:?}\nextra_args = [\"-qmp\", {operator:?}]\n");
+    Some(start(bed, &text, alone).await)
+}
+
+/// Starts a VM whose file says this beside its id and name.
+async fn start(bed: Bed, text: &str, alone: MutexGuard<'static, ()>) -> Guest {
+    let text = format!("id = \"{VM}\"\nname = \"a\"\n{text}");
     let hypervisor = bed.open().await;
     hypervisor.set_vms(vec![VmFile::parse(&text, DriverKind::Qemu).unwrap()]).await;
     let process = process(&hypervisor, MachineId::Vm(vm()));
-    Some(Guest { bed, hypervisor, process, _alone: alone })
+    Guest { bed, hypervisor, process, _alone: alone }
 }
 
 impl Guest {
@@ -315,3 +319,5 @@ async fn an_idle_guest_is_told_to_work_and_never_anything_else() {
     let Some(words) = words(IDLE, Progress::Working).await else { return };
     assert_eq!(words, [Progress::Unknown, Progress::Working], "before the window is full, and after");
 }
+
+mod real_linux;
