@@ -13,7 +13,7 @@ use crate::judge::path::{NodeLife, PathWitness, node_life};
 use crate::judge::vm::Storage;
 use crate::link_track::{LOSSY_FROM_PER_MILLE, LOSSY_UNTIL_PER_MILLE};
 use crate::loss::failures_needed;
-use crate::node_track::{NodeTrack, Phase};
+use crate::node_track::{NodeTrack, PathLoss, Phase};
 use crate::vm_track::VmTrack;
 use crate::{Detector, Weight};
 
@@ -36,6 +36,15 @@ struct Reach {
     worst_loss: u16,
     /// VMs that fail from elsewhere, with who looks there.
     failing: Vec<(VmId, WatcherId)>,
+}
+
+/// Returns what one way loses, where round trips lose so much, both in per mille.
+fn one_way_loss(round_trip_per_mille: u16) -> u16 {
+    let kept = (1.0 - f64::from(round_trip_per_mille.min(1000)) / 1000.0).sqrt();
+    // Between 0 and 1000 by its making.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 1000")]
+    let lost = ((1.0 - kept) * 1000.0).round() as u16;
+    lost
 }
 
 impl Detector {
@@ -114,7 +123,17 @@ impl Detector {
         let told = self.recorded_incidents.contains_key(&IncidentScope::Network(network))
             || node.entry.path.faults.iter().any(|fault| *fault.top() == Cause::LossyPath);
         let from = if told { LOSSY_UNTIL_PER_MILLE } else { LOSSY_FROM_PER_MILLE };
-        node.loss_on(network, now).is_some_and(|loss| loss.least >= from)
+        self.loss_of(now, node, network).is_some_and(|loss| loss.least >= from)
+    }
+
+    /// Returns what the paths to a node lose over `network`, as heartbeats say; where none come over it, as its own
+    /// watchers say of their round trips beyond it.
+    pub(crate) fn loss_of(&self, now: Moment, node: &NodeTrack, network: Network) -> Option<PathLoss> {
+        node.loss_on(network, now).or_else(|| {
+            let own = node.local_watchers.iter().filter_map(|id| self.watchers.get(id));
+            let trips = own.filter_map(|w| w.health.as_ref()).map(|health| one_way_loss(health.loss_on(network)));
+            trips.min().map(|loss| PathLoss { least: loss, mean: loss })
+        })
     }
 
     fn reach(&self, now: Moment, node: &NodeTrack) -> Reach {
@@ -238,5 +257,16 @@ impl Detector {
             entry.1 += 1;
         }
         missed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trips_that_lose_half_lose_three_tenths_each_way() {
+        assert_eq!(one_way_loss(510), 300);
+        assert_eq!((one_way_loss(0), one_way_loss(1000), one_way_loss(u16::MAX)), (0, 1000, 1000));
     }
 }

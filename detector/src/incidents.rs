@@ -40,6 +40,8 @@ impl Detector {
             }
             // It opens soon and closes late: each opening and closing is a notification.
             let wait = match (&word, recorded) {
+                // What is late for a moment looks lost for that moment.
+                (Some(word), None) if *word.fault.top() == Cause::LossyPath => self.timing.window,
                 (Some(_), None) => self.settle_time(),
                 (Some(_) | None, _) => self.timing.window,
             };
@@ -150,8 +152,12 @@ impl Detector {
     }
 
     fn mean_loss(&self, now: Moment, network: Network) -> u16 {
-        let losses: Vec<u32> =
-            self.nodes.values().filter_map(|n| n.loss_on(network, now)).map(|loss| u32::from(loss.mean)).collect();
+        let losses: Vec<u32> = self
+            .nodes
+            .values()
+            .filter_map(|n| self.loss_of(now, n, network))
+            .map(|loss| u32::from(loss.mean))
+            .collect();
         let count = u32::try_from(losses.len()).unwrap_or(u32::MAX).max(1);
         u16::try_from(losses.iter().sum::<u32>() / count).unwrap_or(u16::MAX)
     }

@@ -63,7 +63,7 @@ impl Detector {
             if !shared && self.is_lossy(now, node, network) {
                 let told =
                     node.entry.path.faults.iter().find(|f| *f.top() == Cause::LossyPath).map(|f| f.detail.as_str());
-                let measured = node.loss_on(network, now).map_or(0, |loss| loss.mean);
+                let measured = self.loss_of(now, node, network).map_or(0, |loss| loss.mean);
                 let detail = loss_detail(network, measured, told);
                 let why = format!("every path to the node over the {network} network loses packets: {detail}");
                 say(Fault::sure(Cause::LossyPath).with_detail(&detail), why);

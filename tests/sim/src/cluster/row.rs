@@ -126,7 +126,7 @@ rows! {
     HangStill = "8a", "guest hang, vCPUs halted", Vm, [Hung], ["guest_os"] Fault, ["restart"], Within(8_000), false;
     HangSpinning = "8b", "guest hang, vCPUs spinning", Vm, [Hung], ["guest_os"] Fault, ["restart"], Within(8_000), false;
     IoError = "9", "vCPU paused on I/O error", Vm, [Paused], ["storage"] Fault, ["none"], Within(1_000), false;
-    Pause = "10a", "operator pause", Vm, [Paused], [] Nothing, ["none", "blocked"], NoAlarm, false;
+    Pause = "10a", "operator pause", Vm, [Paused, Up], [] Nothing, ["none", "blocked"], NoAlarm, false;
     Snapshot = "10b", "snapshot, guest frozen for 3 s", Vm, [Up], [] Nothing, ["none", "blocked"], NoAlarm, false;
     Migration = "10c", "live migration", Vm, [Up], [] Nothing, ["none", "blocked"], NoAlarm, false;
     Reboot = "11", "reboot from inside the guest", Vm, [Rebooting, Up], [] Nothing, ["none"], NoAlarm, false;

@@ -169,7 +169,7 @@ fn hand_back(run: &Run, nodes: &[NodeNo], from: Duration) -> (Option<usize>, Opt
     let is_nodes = |id: &vouch_types::NodeId| NodeNo::of(id).is_some_and(|no| nodes.contains(&no));
     let recoveries = count(run, from, |kind| matches!(kind, EventKind::PathRecovered { node, .. } if is_nodes(node)));
     let rules = |said: &Said| {
-        let direct = |n| said.paths.get(n).is_some_and(|p| p.source == Source::Direct && p.faults.is_empty());
+        let direct = |n| said.paths.get(n).is_some_and(|p| p.source == Source::Direct);
         nodes.iter().all(direct)
     };
     let at = run.record.published.iter().find(|p| p.at > from && rules(&p.said));

@@ -13,13 +13,13 @@ impl Draw {
         let mut draw = Self(0x9e37_79b9_7f4a_7c15);
         for word in words {
             draw.0 ^= word;
-            draw.0 = draw.next();
+            draw.0 = draw.word();
         }
         draw
     }
 
     /// Returns the next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -28,7 +28,7 @@ impl Draw {
 
     /// Returns a number below `limit`, 0 when that is 0.
     pub fn below(&mut self, limit: u64) -> u64 {
-        if limit == 0 { 0 } else { self.next() % limit }
+        if limit == 0 { 0 } else { self.word() % limit }
     }
 
     /// Returns whether something happens that has this chance in a million.

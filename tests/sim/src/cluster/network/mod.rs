@@ -9,7 +9,7 @@ mod links;
 mod pipe;
 mod topology;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ pub struct SimNetwork {
     topology: Mutex<Topology>,
     changed: Followed<u64>,
     lives: Mutex<BTreeMap<Host, u64>>,
-    dead: Mutex<BTreeMap<Host, ()>>,
+    dead: Mutex<BTreeSet<Host>>,
     served: Mutex<BTreeMap<ManagerId, Served>>,
     inboxes: datagrams::Inboxes,
 }
@@ -171,7 +171,7 @@ impl SimNetwork {
 
     /// Returns whether something listens at a host.
     pub fn listens(&self, host: Host) -> bool {
-        !lock(&self.dead).contains_key(&host)
+        !lock(&self.dead).contains(&host)
     }
 
     /// The process of a host runs again: a new life, whose streams are new ones.
@@ -180,8 +180,8 @@ impl SimNetwork {
     }
 
     /// The process of a host died, and its machine says so to whoever it reaches: its streams are reset.
-    pub fn process_died(self: &SimNetwork, host: Host) {
-        lock(&self.dead).insert(host, ());
+    pub fn process_died(&self, host: Host) {
+        lock(&self.dead).insert(host);
         *lock(&self.lives).entry(host).or_default() += 1;
         for ends in lock(&self.streams).open.values() {
             for (own, other) in [(0, 1), (1, 0)] {
@@ -198,7 +198,7 @@ impl SimNetwork {
     /// The machine of a host lost its power: its streams end, and nobody is told.
     pub fn power_lost(&self, host: Host) {
         *lock(&self.lives).entry(host).or_default() += 1;
-        lock(&self.dead).insert(host, ());
+        lock(&self.dead).insert(host);
         lock(&self.topology).silent.insert(host);
         for ends in lock(&self.streams).open.values() {
             for own in [0, 1] {

@@ -170,10 +170,11 @@ mod tests {
     use super::*;
 
     fn two_racks() -> Topology {
-        let mut t = Topology::default();
-        t.racks = [(n(1), RackNo(1)), (n(2), RackNo(1)), (n(3), RackNo(2))].into();
-        t.places = [(Host::Vm(VmNo(1)), n(1)), (Host::Vm(VmNo(2)), n(1))].into();
-        t
+        Topology {
+            racks: [(n(1), RackNo(1)), (n(2), RackNo(1)), (n(3), RackNo(2))].into(),
+            places: [(Host::Vm(VmNo(1)), n(1)), (Host::Vm(VmNo(2)), n(1))].into(),
+            ..Topology::default()
+        }
     }
 
     #[test]
