@@ -25,6 +25,9 @@ pub(crate) struct CheckTrack {
     pub begun: Moment,
     /// When the last run began that was answered.
     pub alive: Option<Moment>,
+    /// From which confirmation of its watcher on "all others are unchanged" speaks of it too: the report that told it
+    /// apart speaks of the others only.
+    pub covered_from: u32,
     /// When the first of the failures in a row began; `None` while it does not fail.
     failing_since: Option<Moment>,
     /// Failures in a row that were told one by one.
@@ -45,6 +48,7 @@ impl CheckTrack {
             identity: None,
             begun: Moment::ZERO,
             alive: None,
+            covered_from: 0,
             failing_since: None,
             told_failures: 0,
             excused: Moment::ZERO,

@@ -113,6 +113,10 @@ impl Detector {
             self.whole_pass = true;
             self.advance_all(now);
         }
+        if ticked && self.leads.is_none() {
+            self.regroup(now);
+            self.incident_changes(now);
+        }
         self.look_into(now);
         self.propose(now);
         std::mem::take(&mut self.effects)

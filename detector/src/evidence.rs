@@ -11,6 +11,7 @@ use crate::judge::vm::{Base, Booting, Life};
 use crate::loss::{FAILURES_MIN, LOSS_ASSUMED_PER_MILLE, failures_needed};
 use crate::node_track::{NodeTrack, Phase};
 use crate::vm_track::{Boot, VmTrack};
+use crate::watcher_track::WatcherTrack;
 
 /// The word for an answer of another machine on the VM's address.
 pub(crate) const REASON_IDENTITY: &str = "identity";
@@ -18,7 +19,10 @@ pub(crate) const REASON_IDENTITY: &str = "identity";
 impl Detector {
     /// Returns when the last check began that came to the outcome which stands.
     pub(crate) fn begun_now(&self, check: &CheckTrack) -> Moment {
-        let others = self.watchers.get(&check.watcher).and_then(|w| w.others_begun());
+        let watcher = self.watchers.get(&check.watcher);
+        // The one that counts is this or a later one: the difference is then a small number.
+        let covers = |w: &&WatcherTrack| w.confirmations.wrapping_sub(check.covered_from) < u32::MAX / 2;
+        let others = watcher.filter(covers).and_then(|w| w.others_begun());
         others.map_or(check.begun, |others| others.max(check.begun))
     }
 

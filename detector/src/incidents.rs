@@ -40,8 +40,6 @@ impl Detector {
             }
             // It opens soon and closes late: each opening and closing is a notification.
             let wait = match (&word, recorded) {
-                // What is late for a moment looks lost for that moment.
-                (Some(word), None) if *word.fault.top() == Cause::LossyPath => self.timing.window,
                 (Some(_), None) => self.settle_time(),
                 (Some(_) | None, _) => self.timing.window,
             };
@@ -51,7 +49,8 @@ impl Detector {
                 Some(_) | None => now,
             };
             self.pending_incidents.insert(scope.clone(), PendingIncident { word: word.clone(), since });
-            if now.since(since) >= wait {
+            // Followers keep count as well: what has lasted when one of them leads is told at once.
+            if now.since(since) >= wait && self.leads.is_some() {
                 self.pending_incidents.remove(&scope);
                 changes.push(IncidentChange { scope, word });
             }

@@ -149,7 +149,14 @@ impl Detector {
             self.dropped += 1;
             return;
         }
-        if vm.see(seen, slack) {
+        // The confirmation that comes with this very report does not speak of what the report tells apart.
+        let next = self.watchers.get(&watcher).map_or(0, |w| w.confirmations.wrapping_add(2));
+        let (network, probe) = (seen.network, seen.probe.clone());
+        let changed = vm.see(seen, slack);
+        if let Some(check) = vm.checks.iter_mut().find(|c| c.is_of(watcher, network, &probe)) {
+            check.covered_from = next;
+        }
+        if changed {
             self.mark(id);
         }
     }

@@ -9,9 +9,9 @@ use crate::LinkMeasure;
 /// How long one direction has to be silent, while the other is heard, before it is told as one-way.
 pub(crate) const ONE_WAY_AFTER: Duration = Duration::from_millis(1_500);
 /// The loss from which on a path is lossy, in per mille: well above what a good network loses for a moment.
-pub(crate) const LOSSY_FROM_PER_MILLE: u16 = 50;
+pub(crate) const LOSSY_FROM_PER_MILLE: u16 = 100;
 /// The loss below which a lossy path is well again.
-pub(crate) const LOSSY_UNTIL_PER_MILLE: u16 = 25;
+pub(crate) const LOSSY_UNTIL_PER_MILLE: u16 = 50;
 
 /// One network's heartbeats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -26,6 +26,8 @@ pub(crate) struct WatcherTrack {
     pub health: Option<WatcherHealth>,
     /// Everything that it said before and did not change still held at this moment.
     others: Option<(AssignmentGeneration, Moment)>,
+    /// How often it confirmed that.
+    pub confirmations: u32,
     /// What its node last said of its process; `None` when it said nothing.
     pub process: Option<WatcherProcess>,
     /// When it was first recorded as live here: silence counts from then on.
@@ -34,7 +36,15 @@ pub(crate) struct WatcherTrack {
 
 impl WatcherTrack {
     pub fn new(entry: WatcherEntry, now: Moment) -> Self {
-        Self { entry, heard: BTreeMap::new(), health: None, others: None, process: None, live_since: now }
+        Self {
+            entry,
+            heard: BTreeMap::new(),
+            health: None,
+            others: None,
+            confirmations: 0,
+            process: None,
+            live_since: now,
+        }
     }
 
     /// Takes a word of it; words of an earlier life count for nothing.
@@ -58,6 +68,7 @@ impl WatcherTrack {
 
     /// Takes its word that nothing else has changed.
     pub fn confirm_others(&mut self, assignment: AssignmentGeneration, begun: Moment) {
+        self.confirmations = self.confirmations.wrapping_add(1);
         match &mut self.others {
             Some((known, at)) if *known == assignment => *at = (*at).max(begun),
             Some((known, _)) if *known > assignment => {}
