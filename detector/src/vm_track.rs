@@ -11,8 +11,8 @@
 use std::time::Duration;
 
 use vouch_types::{
-    HypervisorState, Moment, Network, NodeId, Observation, Operation, Outcome, PauseReason, ProbeName, Statement,
-    WatcherId,
+    HypervisorState, Moment, Network, NodeId, Observation, Operation, Outcome, PauseReason, ProbeName, StartId,
+    Statement, WatcherId,
 };
 
 use crate::check::CheckTrack;
@@ -75,6 +75,8 @@ pub(crate) struct VmTrack {
     pub unnamed: bool,
     /// The last statement that a watcher carried, when its check began, and who carried it.
     pub statement: Option<Box<(Statement, Moment, WatcherId)>>,
+    /// Which start was last spoken of, by word or statement, and whether its guest then owed no answer.
+    last_said: Option<(StartId, bool)>,
     /// What probes saw; at most [`OBSERVERS_MAX`] times [`PROBES_MAX`].
     pub checks: Vec<CheckTrack>,
     /// The watchers that are to watch it, as recorded, sorted.
@@ -96,15 +98,15 @@ pub(crate) struct VmTrack {
 }
 
 /// What one word says of operations and pauses: while it holds, the guest owes no answer.
-fn excuses(word: &VmWord) -> bool {
-    let paused = match word.state {
+fn excuses(state: HypervisorState, operation: Option<Operation>) -> bool {
+    let paused = match state {
         HypervisorState::Paused(_) | HypervisorState::Stopped | HypervisorState::Gone(_) => true,
         HypervisorState::Running
         | HypervisorState::Rebooting
         | HypervisorState::Panicked
         | HypervisorState::Unknown => false,
     };
-    paused || word.operation.is_some()
+    paused || operation.is_some()
 }
 
 impl VmTrack {
@@ -114,6 +116,7 @@ impl VmTrack {
             word: None,
             unnamed: false,
             statement: None,
+            last_said: None,
             checks: Vec::new(),
             observers: Vec::new(),
             claims: Vec::new(),
@@ -128,21 +131,28 @@ impl VmTrack {
 
     /// Takes its owner's word.
     pub fn hear(&mut self, word: VmWord, begun: Moment, now: Moment) {
-        let known = self.word.as_ref().map(|(known, _)| (known.start, excuses(known)));
-        if known.is_some_and(|(start, _)| word.start > start) {
-            self.boot = Boot::Starting { since: now };
-            self.excuse(now);
+        self.follow(word.start, word.state, word.operation, now);
+        self.word = Some((word, begun));
+        self.unnamed = false;
+    }
+
+    /// Follows the VM from what was last said of it, by word or statement, to what is said now.
+    fn follow(&mut self, start: StartId, state: HypervisorState, operation: Option<Operation>, now: Moment) {
+        let excused = excuses(state, operation);
+        if let Some((known, was_excused)) = self.last_said.replace((start, excused)) {
+            if start > known {
+                self.boot = Boot::Starting { since: now };
+                self.excuse(now);
+            }
+            if was_excused && !excused {
+                self.operation_over = Some(now);
+                self.excuse(now);
+            }
         }
-        if known.is_some_and(|(_, excused)| excused) && !excuses(&word) {
-            self.operation_over = Some(now);
-            self.excuse(now);
-        }
-        if word.state == HypervisorState::Rebooting && !matches!(self.boot, Boot::Rebooting { .. }) {
+        if state == HypervisorState::Rebooting && !matches!(self.boot, Boot::Rebooting { .. }) {
             self.boot = Boot::Rebooting { since: now };
             self.excuse(now);
         }
-        self.word = Some((word, begun));
-        self.unnamed = false;
     }
 
     fn excuse(&mut self, now: Moment) {
@@ -193,6 +203,7 @@ impl VmTrack {
             (statement.incarnation, statement.sequence) >= (known.incarnation, known.sequence)
         });
         if owned && later {
+            self.follow(statement.start, statement.state, None, begun);
             self.statement = Some(Box::new((statement, begun, carrier)));
         }
         owned && later

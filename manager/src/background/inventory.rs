@@ -1,13 +1,17 @@
 //! Records nodes and their VMs as the nodes describe them. Nobody registers anything by hand.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use vouch_types::{Command, Moment, NodeId, NodePath, NodeRecord, Term, VmId, VmSpec, WallTime};
+use vouch_types::{Command, Moment, NodeId, NodePath, NodeRecord, Operation, Term, VmId, VmRecord, VmSpec, WallTime};
 
 use super::{Desk, Reconciler, ReconcilerReport, RoundError};
 use crate::fleet::NodeWords;
 use crate::store::State;
+
+/// How long a VM is kept that left its node by a migration, and that no node names.
+pub const MIGRATION_PATIENCE: Duration = Duration::from_secs(600);
 
 /// The reconciler; see the module's head.
 #[derive(Default)]
@@ -33,6 +37,12 @@ fn record_of(node: &NodeId, words: &NodeWords, at: WallTime) -> Option<NodeRecor
         path: NodePath::direct(at),
         fence: None,
     })
+}
+
+/// Returns how long a VM is kept that its owner names no longer: one that was on the move may be on a node that is not
+/// heard now.
+fn patience(vm: &VmRecord, window: Duration) -> Duration {
+    if vm.verdict.suppressed == Operation::Migration.as_str() { MIGRATION_PATIENCE } else { window }
 }
 
 /// Returns whether the recorded node differs from how it introduces itself now.
@@ -94,14 +104,14 @@ impl Reconciler for InventoryReconciler {
             vms.retain(|spec| !foreign.contains(&spec.id));
             // One that it names no longer and another node does has moved: the detector says so, and its story goes on.
             // The other one's word may come a little later.
-            let gone: Vec<VmSpec> = desk.consensus.read_state(|state| {
+            let gone: Vec<(VmSpec, Duration)> = desk.consensus.read_state(|state| {
                 let gone = state.vms_of(&node).filter(|(id, _)| !vms.iter().any(|spec| spec.id == **id));
-                gone.map(|(_, vm)| vm.spec.clone()).collect()
+                gone.map(|(_, vm)| (vm.spec.clone(), patience(vm, desk.timing.window))).collect()
             });
-            self.unnamed.retain(|(n, vm), _| *n != node || gone.iter().any(|spec| spec.id == *vm));
-            for spec in gone {
+            self.unnamed.retain(|(n, vm), _| *n != node || gone.iter().any(|(spec, _)| spec.id == *vm));
+            for (spec, patience) in gone {
                 let since = *self.unnamed.entry((node.clone(), spec.id)).or_insert(now);
-                if named_by(spec.id, &node) || now.since(since) < desk.timing.window {
+                if named_by(spec.id, &node) || now.since(since) < patience {
                     pending += 1;
                     vms.push(spec);
                 }
