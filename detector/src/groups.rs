@@ -194,7 +194,7 @@ impl Detector {
     }
 
     /// Returns the shared element whose incident tells of the silence of a node.
-    pub(crate) fn scope_of_silence(&self, _now: Moment, node: &NodeTrack) -> Option<IncidentScope> {
+    pub(crate) fn scope_of_silence(&self, node: &NodeTrack) -> Option<IncidentScope> {
         if !matches!(node.phase, Phase::Cut { .. }) {
             return None;
         }

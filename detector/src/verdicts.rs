@@ -88,7 +88,7 @@ impl Detector {
             required: vm.entry.policy.required_probes.as_deref(),
             hypervisor_silent: node.hypervisor == crate::ServiceWord::Silent,
             service_cut: self.service_cut_of(now, vm, node),
-            silent_with: self.scope_of_silence(now, node),
+            silent_with: self.scope_of_silence(node),
             storage: self.storage_of(vm, node),
             datastore: vm.entry.datastore.as_deref(),
             fence: node.entry.fence.as_ref().filter(|_| matches!(node.phase, Phase::Cut { .. })),

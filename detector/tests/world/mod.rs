@@ -3,98 +3,30 @@
 //! It feeds the detector what a manager would hear, answers its asks from the truth, and records what it proposes the
 //! way the replicated state would. `SimWorld` moves in steps of 50 ms of virtual time and draws no random number.
 
+mod recording;
 pub mod schedule;
+pub mod told;
+mod truth;
+
+pub use told::Told;
+pub use truth::NodeTruth;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use uuid::Uuid;
 use vouch_detector::{
-    Ask, Detector, Effect, Event, Inventory, NodeEntry, NodeReport, OpenIncident, Proposal, ServiceWord, Settlement,
-    StreamChange, VmEntry, VmWord, WatcherEntry,
+    Ask, Detector, Effect, Event, Inventory, NodeEntry, NodeReport, StreamChange, VmEntry, VmWord, WatcherEntry,
 };
 use vouch_types::{
     AssignmentGeneration, BootId, ExitReason, Generation, HypervisorState, Incarnation, LogIndex, ManagerId, Moment,
-    Network, NodeId, NodePath, Observation, Operation, Outcome, ProbeAssignment, ProbeName, Progress, RelayObservation,
-    RelayOutcome, Sequence, Source, StartId, Statement, Term, Timing, Verdict, VmId, VmState, WallTime, WatcherHealth,
-    WatcherId, WatcherLife,
+    Network, NodeId, NodePath, Observation, Outcome, ProbeAssignment, ProbeName, RelayObservation, RelayOutcome,
+    Sequence, StartId, Statement, Term, Timing, Verdict, VmId, VmState, WallTime, WatcherHealth, WatcherId,
+    WatcherLife,
 };
 
 pub const STEP: Duration = Duration::from_millis(50);
 pub const NODES: usize = 2;
-
-/// What is true of one node.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NodeTruth {
-    /// The agent and each manager hear each other.
-    pub paths: [bool; 2],
-    /// The agent runs.
-    pub agent: bool,
-    /// The management uplink carries packets.
-    pub uplink: bool,
-    /// The node has power.
-    pub power: bool,
-    /// The VM's process runs.
-    pub vm: bool,
-    /// The VM's service answers.
-    pub rdp: bool,
-    /// The VM's cable is in.
-    pub cable: bool,
-    /// The watcher on the node runs.
-    pub watcher: bool,
-    /// The watcher is heard; one that runs and is not heard hangs.
-    pub watcher_heard: bool,
-    /// The uplink to the service network carries packets.
-    pub service_uplink: bool,
-    /// The hypervisor service answers the agent.
-    pub hypervisor: ServiceWord,
-    /// What the hypervisor says of the VM; `None`: what follows from `vm`.
-    pub word: Option<HypervisorState>,
-    /// What the node's counters say of it.
-    pub progress: Progress,
-    /// An operation on it that is under way.
-    pub operation: Option<Operation>,
-    /// The guest answers: its service and its agent.
-    pub guest: bool,
-    /// The guest agent runs.
-    pub guest_agent: bool,
-    /// The service accepts connections and stays silent.
-    pub wedged: bool,
-    /// The node also says this of the other node's VM.
-    pub claims: Option<HypervisorState>,
-}
-
-impl NodeTruth {
-    pub const WELL: Self = Self {
-        paths: [true; 2],
-        agent: true,
-        uplink: true,
-        power: true,
-        vm: true,
-        rdp: true,
-        cable: true,
-        watcher: true,
-        watcher_heard: true,
-        service_uplink: true,
-        hypervisor: ServiceWord::Answering,
-        word: None,
-        progress: Progress::Working,
-        operation: None,
-        guest: true,
-        guest_agent: true,
-        wedged: false,
-        claims: None,
-    };
-}
-
-/// One thing that was recorded.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Told {
-    State { at: Moment, vm: usize, from: VmState, to: VmState, faults: Vec<String> },
-    Path { at: Moment, node: usize, to: Source, faults: Vec<String>, recovered: bool },
-    WatcherLost { at: Moment, watcher: WatcherId },
-    Incident { at: Moment, scope: String, opened: bool },
-}
 
 pub struct SimWorld {
     pub now: Moment,
@@ -522,68 +454,6 @@ impl SimWorld {
             },
         ));
         self.pending.push((self.now + ask.deadline, Event::AskAnswered { watcher: ask.watcher, nonce: ask.nonce }));
-    }
-
-    fn record(&mut self, proposal: Proposal) {
-        self.inventory.index = self.inventory.index.next();
-        for (id, probe) in proposal.proven {
-            self.proven.entry(id).or_default().push(probe);
-        }
-        for change in proposal.verdicts {
-            let i = (0..NODES).find(|i| vm(*i) == change.vm).unwrap();
-            let known = &mut self.inventory.vms[i].verdict;
-            assert_eq!(known.version, change.replaces, "a change names the version that it replaces");
-            let faults = change.verdict.faults.iter().map(ToString::to_string).collect();
-            self.told.push(Told::State { at: self.now, vm: i, from: known.state, to: change.verdict.state, faults });
-            *known = Verdict { version: known.version.next(), ..change.verdict };
-        }
-        for change in proposal.paths {
-            let i = (0..NODES).find(|i| node(*i) == change.node).unwrap();
-            let known = &mut self.inventory.nodes[i].path;
-            assert_eq!(known.version, change.replaces);
-            let recovered = change.source == Source::Direct && change.faults.is_empty();
-            let faults = change.faults.iter().map(|f| f.top().to_string()).collect();
-            self.told.push(Told::Path { at: self.now, node: i, to: change.source, faults, recovered });
-            known.source = change.source;
-            known.faults = change.faults;
-            known.version = known.version.next();
-        }
-        for change in proposal.incidents {
-            let opened = change.word.is_some();
-            self.inventory.incidents.retain(|i| i.scope != change.scope);
-            self.told.push(Told::Incident { at: self.now, scope: change.scope.to_string(), opened });
-            if let Some(word) = change.word {
-                self.inventory.incidents.push(OpenIncident { scope: change.scope, word });
-            }
-        }
-        for change in proposal.placements {
-            let entry = self.inventory.vms.iter_mut().find(|entry| entry.vm == change.vm).unwrap();
-            assert_eq!(entry.generation, change.replaces);
-            entry.generation = entry.generation.next();
-            entry.node = change.to;
-        }
-        for (gone, _) in proposal.withdrawn {
-            self.inventory.nodes.iter_mut().filter(|n| n.node == gone).for_each(|n| n.fence = None);
-        }
-        if let Some(notes) = proposal.manager_notes {
-            self.inventory.manager_notes = notes;
-        }
-        for (lost, _) in proposal.lost_watchers {
-            self.told.push(Told::WatcherLost { at: self.now, watcher: lost });
-            for w in &mut self.inventory.watchers {
-                if w.watcher == lost {
-                    w.life = WatcherLife::Lost;
-                }
-            }
-        }
-        for entry in &mut self.inventory.vms {
-            entry.proven = self.proven.get(&entry.vm).cloned().unwrap_or_default();
-        }
-        let (index, inventory) = (self.inventory.index, self.inventory.clone());
-        // The inventory may be seen before or after the proposer hears of its success: both happen.
-        let soon = self.now + STEP;
-        self.pending.push((soon, Event::ProposalSettled(Settlement::Committed(index))));
-        self.pending.push((soon, Event::InventoryChanged(inventory)));
     }
 
     /// Notes as recorded, for tests of what managers cannot hear.

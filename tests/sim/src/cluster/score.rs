@@ -131,10 +131,12 @@ pub fn numbers(scores: &[RowScore]) -> Vec<String> {
     let trials = sum(&all, &|_| 1);
     let right = |mark: &dyn Fn(&Score) -> Mark| sum(&all, &|t| usize::from(mark(t) == Mark::Right));
     let incidents = |rows: &[&RowScore]| rows.iter().flat_map(|s| &s.trials).map(|t| t.incidents).max().unwrap_or(0);
-    let mut backs: Vec<Duration> = all.iter().flat_map(|s| s.hand_backs()).collect();
+    // Where one path heals and nothing has to start first: an agent, a node or a network takes its own time.
+    let paths = of(&["1", "31a", "31b", "39", "41"]);
+    let mut backs: Vec<Duration> = paths.iter().flat_map(|s| s.hand_backs()).collect();
     backs.sort();
-    let once = sum(&all, &|t| usize::from(t.recoveries == Some(1)));
-    let healed = sum(&all, &|t| usize::from(t.recoveries.is_some()));
+    let once = sum(&paths, &|t| usize::from(t.recoveries == Some(1)));
+    let healed = sum(&paths, &|t| usize::from(t.recoveries.is_some()));
     let (one, off, proved, guests) = (of(&["1"]), of(&["18a"]), of(&["18b"]), of(&["7a", "7b", "8a", "8b"]));
     let (quiet, services, killed) = (of(&["10a", "10b", "10c", "11"]), of(&["14", "15"]), of(&["28"]));
     vec![
@@ -165,7 +167,7 @@ pub fn numbers(scores: &[RowScore]) -> Vec<String> {
             percent(right(&|t| t.top3), trials)
         ),
         format!(
-            "N7 (hand-back 1 s, one recovery): p99 {} ms, worst {} ms; exactly one in {once} of {healed}",
+            "N7 (one path heals: hand-back 1 s, one recovery): p99 {} ms, worst {} ms; exactly one in {once} of {healed}",
             millis(quantile(&backs, 990)),
             millis(backs.last().copied())
         ),
