@@ -66,13 +66,14 @@ impl Detector {
             let reach = self.reach(now, node);
             let needed = failures_needed(reach.worst_loss).max(POOLED_FAILURES_MIN);
             let silent = !reach.remote_alive && reach.remote_failures > 0;
-            let own_reaches = node.local_watchers.iter().any(|w| self.reaches_beyond(now, *w));
+            // Last, because it looks at every VM of the watcher: most nodes are reached, and it is not asked.
+            let own_reaches = || node.local_watchers.iter().any(|w| self.reaches_beyond(now, *w));
             let is_cut = may_judge
                 && silent
                 && reach.remote_failures >= needed
                 && reach.local_alive
                 && !node.local_watchers.is_empty()
-                && !own_reaches;
+                && !own_reaches();
             if silent && !is_cut && look.len() < SAMPLE_NODES_MAX {
                 look.push((id.clone(), reach.failing));
             }
