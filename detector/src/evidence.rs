@@ -41,7 +41,8 @@ impl Detector {
         vm.entry.policy.probe_interval_ms.map_or(self.timing.probe_interval, Duration::from_millis)
     }
 
-    fn probe_timeout(&self, vm: &VmTrack) -> Duration {
+    /// Returns how long one run of a probe of this VM may take.
+    pub(crate) fn probe_timeout(&self, vm: &VmTrack) -> Duration {
         vm.entry.policy.probe_timeout_ms.map_or(self.timing.probe_timeout, Duration::from_millis)
     }
 

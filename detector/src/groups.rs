@@ -140,7 +140,7 @@ impl Detector {
     fn reach(&self, now: Moment, node: &NodeTrack) -> Reach {
         let mut reach = Reach::default();
         for vm in node.vms.iter().take(REACH_VMS_MAX).filter_map(|id| self.vms.get(id)) {
-            let oldest = now - (self.probe_interval(vm) * 2 + self.timing.probe_timeout);
+            let oldest = now - (self.probe_interval(vm) * 2 + self.probe_timeout(vm));
             for check in vm.checks.iter().filter(|c| c.network == Network::Service && class(&c.probe) != Class::Agent) {
                 let observer = self.watchers.get(&check.watcher);
                 let Some(observer) = observer.filter(|_| vm.is_proven(check.network, &check.probe)) else { continue };
@@ -181,7 +181,7 @@ impl Detector {
     /// Returns the shared fault that cuts a VM's users off, and whose incident tells it.
     pub(crate) fn service_cut_of(&self, now: Moment, vm: &VmTrack, node: &NodeTrack) -> Option<(IncidentScope, Fault)> {
         // The other nodes are looked at for a moment longer, so that what they share is not told as one node's.
-        let lasted = node.service_cut.is_some_and(|since| now.since(since) >= self.timing.tick_interval * 4);
+        let lasted = node.service_cut.is_some_and(|since| now.since(since) >= self.group_wait());
         let uses = vm.entry.proven.iter().any(|p| p.network == Network::Service && class(&p.probe) != Class::Agent);
         if !lasted || !uses {
             return None;

@@ -3,25 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vouch_types::incident::INCIDENT_NODES_MAX;
-use vouch_types::{Cause, Fault, IncidentChange, IncidentScope, IncidentWord, Moment, Network, NodeId, RankedCause};
+use vouch_types::{Cause, Fault, IncidentChange, IncidentScope, IncidentWord, Moment, Network, NodeId};
 
 use crate::Detector;
-use crate::judge::path::{NodeLife, judge_path};
+use crate::judge::path::NodeLife;
 use crate::node_track::{NodeTrack, Phase};
 use crate::path_changes::loss_detail;
 
-/// An incident that would be said otherwise than it is recorded, and has not lasted yet.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct PendingIncident {
-    /// What would be said; `None`: that it is over.
-    pub word: Option<IncidentWord>,
-    /// Since when.
-    pub since: Moment,
-}
-
-fn ranked(causes: &[(Cause, u8)], detail: &str) -> Fault {
-    let causes = causes.iter().map(|(cause, score)| RankedCause { cause: cause.clone(), score: *score });
-    Fault::ranked(causes.collect()).with_detail(detail)
+/// An incident that would be said otherwise than it is recorded, and has not lasted yet: since when.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PendingIncident {
+    /// It would be said, or said otherwise.
+    Said(Moment),
+    /// It would be over.
+    Over(Moment),
 }
 
 impl Detector {
@@ -43,12 +38,13 @@ impl Detector {
                 (Some(_), None) => self.settle_time(),
                 (Some(_) | None, _) => self.timing.window,
             };
-            let pending = self.pending_incidents.get(&scope);
-            let since = match pending {
-                Some(pending) if pending.word.is_some() == word.is_some() => pending.since,
-                Some(_) | None => now,
+            let (since, pending) = match (&word, self.pending_incidents.get(&scope)) {
+                (Some(_), Some(PendingIncident::Said(at))) => (*at, PendingIncident::Said(*at)),
+                (None, Some(PendingIncident::Over(at))) => (*at, PendingIncident::Over(*at)),
+                (Some(_), _) => (now, PendingIncident::Said(now)),
+                (None, _) => (now, PendingIncident::Over(now)),
             };
-            self.pending_incidents.insert(scope.clone(), PendingIncident { word: word.clone(), since });
+            self.pending_incidents.insert(scope.clone(), pending);
             // Followers keep count as well: what has lasted when one of them leads is told at once.
             if now.since(since) >= wait && self.leads.is_some() {
                 self.pending_incidents.remove(&scope);
@@ -97,7 +93,8 @@ impl Detector {
                 .filter(|n| n.entry.rack.as_ref() == Some(rack))
                 .map(|n| n.entry.node.clone())
                 .collect();
-            let fault = ranked(&[(Cause::Rack, 70), (Cause::Node, 15), (Cause::NodeIsolated, 15)], "silent");
+            let fault = Fault::weighed(&[(Cause::Rack, 70), (Cause::Node, 15), (Cause::NodeIsolated, 15)])
+                .with_detail("silent");
             let reason = format!("every node of rack {rack} is silent, and nodes of other racks are heard");
             let vms = vms_of(&nodes);
             add(IncidentScope::Rack(rack.clone()), fault, nodes, vms, reason);
@@ -131,18 +128,14 @@ impl Detector {
     /// Returns what is broken of one node alone, where that touches its VMs.
     fn node_incident(&self, now: Moment, node: &NodeTrack) -> Option<(Fault, String)> {
         let in_silent_rack = node.entry.rack.as_ref().is_some_and(|rack| self.groups.racks_silent.contains(rack));
-        if let Phase::Cut { floor, .. } = node.phase
+        if let Phase::Cut { .. } = node.phase
             && !in_silent_rack
         {
-            let judged = judge_path(
-                &node.entry.node,
-                &self.witnesses(now, node, floor),
-                self.groups.cause_of(node.entry.rack.as_deref()),
-            );
+            let (_, judged) = self.path_judgement(now, node)?;
             let fault = judged.faults.into_iter().next()?;
             return (judged.life == NodeLife::Silent).then_some((fault, judged.reason));
         }
-        let cut = node.service_cut.is_some_and(|since| now.since(since) >= self.timing.tick_interval * 4);
+        let cut = node.service_cut.is_some_and(|since| now.since(since) >= self.group_wait());
         let shared = self.groups.networks_down.contains(&Network::Service);
         (cut && !shared).then(|| {
             let reason = "nothing of the node is reached over the service network from elsewhere".to_owned();

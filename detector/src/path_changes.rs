@@ -14,15 +14,14 @@ const HEARD_AGAIN: &str = "a manager hears the node again";
 const LOSS_STEP_PER_CENT: u16 = 5;
 
 impl Detector {
-    fn path_judgement(&self, now: Moment, node: &NodeTrack) -> Option<(Source, PathJudgement)> {
+    /// Returns what is to be said of the paths to a node; `None` while that is not clear.
+    pub(crate) fn path_judgement(&self, now: Moment, node: &NodeTrack) -> Option<(Source, PathJudgement)> {
         match &node.phase {
             Phase::Direct if node.is_direct(now, &self.timing) && node.report.is_some() => {
                 Some((Source::Direct, self.direct_judgement(now, node)))
             }
             Phase::Direct | Phase::Suspect { .. } => None,
             Phase::Cut { floor, .. } => {
-                let shared = self.groups.cause_of(node.entry.rack.as_deref());
-                let witnesses = self.witnesses(now, node, *floor);
                 // Its heartbeats come, and it has none of theirs: its words stall for want of a way to acknowledge them.
                 if !node.deaf_to(now).is_empty() {
                     let cause = Cause::OneWay { from: "managers".to_owned(), to: node.entry.node.to_string() };
@@ -30,6 +29,8 @@ impl Detector {
                     let faults = vec![Fault::sure(cause)];
                     return Some((Source::Watcher, PathJudgement { faults, reason, life: NodeLife::Lives }));
                 }
+                let shared = self.groups.cause_of(node.entry.rack.as_deref());
+                let witnesses = self.witnesses(now, node, *floor);
                 Some((Source::Watcher, judge_path(&node.entry.node, &witnesses, shared)))
             }
         }

@@ -9,6 +9,7 @@ use crate::asks::OpenAsk;
 use crate::judge::guest::{Class, class};
 use crate::judge::path::PathWitness;
 use crate::node_track::{NodeTrack, Phase};
+use crate::watcher_track::WatcherTrack;
 use crate::{Ask, Detector, Effect, Weight};
 
 /// The most VMs that one ask names.
@@ -24,6 +25,14 @@ impl Detector {
         }
         self.asks.forget_before(now - self.timing.window * 4);
         for id in self.restless.clone() {
+            self.mark(id);
+        }
+        // What a silent watcher saw grows old, and hides nothing any more.
+        let silent_since = now - self.timing.window;
+        let silent =
+            |w: &&WatcherTrack| w.entry.life == WatcherLife::Live && w.last_heard().is_none_or(|at| at < silent_since);
+        let hidden: Vec<VmId> = self.watchers.values().filter(silent).flat_map(|w| w.entry.vms.clone()).collect();
+        for id in hidden {
             self.mark(id);
         }
     }

@@ -47,6 +47,12 @@ impl Detector {
         (heard && both && settled && operation.is_none()).then_some(&claim.node)
     }
 
+    /// Returns whether another node said last that it executes the VM, however long ago, and is not proved to be off.
+    pub(crate) fn may_execute_elsewhere(&self, vm: &VmTrack) -> bool {
+        let off = |node: &NodeId| self.nodes.get(node).is_some_and(|node| node.entry.fence.is_some());
+        vm.claims.iter().any(|claim| executes(&claim.word) && !off(&claim.node))
+    }
+
     /// Returns the VMs that have moved: their owner does not execute them any more, and another node does.
     pub(crate) fn placement_changes(&self, now: Moment) -> Vec<PlacementChange> {
         let mut changes = Vec::new();

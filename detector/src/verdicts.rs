@@ -21,7 +21,7 @@ const REASON_MAX: usize = 256;
 
 impl Detector {
     /// Returns whether nothing about a VM that is recorded as well can have changed: the common case, and a cheap one.
-    fn is_quiet(&self, vm: &VmTrack, node: &NodeTrack) -> bool {
+    fn is_quiet(&self, now: Moment, vm: &VmTrack, node: &NodeTrack) -> bool {
         let verdict = &vm.entry.verdict;
         let said_well = verdict.state == VmState::Up
             && verdict.faults.is_empty()
@@ -41,13 +41,16 @@ impl Detector {
         {
             return false;
         }
-        // A failure counts only where no other observer sees the same probe work; what works must be known to work.
+        // A failure counts only where no other observer sees the same probe work, and not long ago; what works must be
+        // known to work.
+        let oldest = now - self.check_age_max(vm);
         vm.checks.iter().all(|check| match vm.counted(check) {
             (Outcome::Up, _) => vm.is_proven(check.network, &check.probe) && self.is_pinned(vm, check),
             (Outcome::Down, false) => vm.checks.iter().any(|other| {
                 other.network == check.network
                     && other.probe == check.probe
-                    && other.outcome == Outcome::Up
+                    && vm.counted(other).0 == Outcome::Up
+                    && self.begun_now(other) >= oldest
                     && other.watcher != check.watcher
                     && self.watchers.get(&other.watcher).is_some_and(|w| {
                         w.entry.life == vouch_types::WatcherLife::Live && vm.observers.contains(&other.watcher)
@@ -93,8 +96,9 @@ impl Detector {
             datastore: vm.entry.datastore.as_deref(),
             fence: node.entry.fence.as_ref().filter(|_| matches!(node.phase, Phase::Cut { .. })),
             rival: self.rival_of(now, vm, node),
+            executes_elsewhere: self.may_execute_elsewhere(vm),
             hung_for: vm.hung_since.map(|since| now.since(since)),
-            hung_confirmed_after: self.timing.window * 3 / 4,
+            hung_confirmed_after: self.hang_confirmed_after(),
         }
     }
 
@@ -107,7 +111,7 @@ impl Detector {
             self.restless.remove(&id);
             let Some(vm) = self.vms.get(&id) else { continue };
             let Some(node) = self.nodes.get(&vm.entry.node) else { continue };
-            if self.is_quiet(vm, node) {
+            if self.is_quiet(now, vm, node) {
                 continue;
             }
             self.proven(vm, proposal);
@@ -194,6 +198,16 @@ impl Detector {
             self.proposed.count += 1;
             self.effects.push(Effect::Propose(proposal));
         }
+    }
+
+    /// How long a hang has to last before a restart is advised: longer than a host stalls for a moment.
+    fn hang_confirmed_after(&self) -> Duration {
+        self.timing.window * 3 / 4
+    }
+
+    /// How long a node is looked at alone before what is wrong with it is told: others may follow, and share it.
+    pub(crate) fn group_wait(&self) -> Duration {
+        self.timing.tick_interval * 4
     }
 
     /// How long something that is shared has to last before it is told, where it need not be told at once.

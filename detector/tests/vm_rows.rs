@@ -169,6 +169,16 @@ fn row_11_a_reboot_from_inside_and_one_that_never_ends() {
 }
 
 #[test]
+fn row_14_is_told_though_a_silent_watcher_last_saw_the_service_work() {
+    let mut w = settled();
+    w.truth[1].watcher_heard = false;
+    w.run(Duration::from_millis(200));
+    w.truth[0].rdp = false;
+    w.run(SECOND * 8);
+    assert_eq!((w.state(0), w.top_causes(0)), (VmState::Degraded, vec!["service(rdp)".to_owned()]));
+}
+
+#[test]
 fn row_15_a_service_that_accepts_and_stays_silent() {
     let mut w = settled();
     w.truth[0].wedged = true;

@@ -13,13 +13,13 @@ pub mod api;
 pub mod config;
 pub mod counters;
 pub mod data_folder;
+pub mod detect;
 pub mod raft;
 pub mod run;
 pub mod seams;
 pub mod store;
 
 mod background;
-mod detect;
 mod enroll;
 mod fleet;
 mod live_view;

@@ -107,6 +107,15 @@ impl Fault {
         Self { causes: vec![RankedCause { cause, score: 100 }], detail: String::new() }
     }
 
+    /// Returns the fault with these causes and scores.
+    ///
+    /// # Panics
+    /// When `causes` is empty: a fault without a cause says nothing.
+    pub fn weighed(causes: &[(Cause, u8)]) -> Self {
+        let causes = causes.iter().map(|(cause, score)| RankedCause { cause: cause.clone(), score: *score });
+        Self::ranked(causes.collect())
+    }
+
     /// Returns the fault with these causes, ordered by score and, among equals, by cause.
     ///
     /// # Panics

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vouch_types::{Cause, Fault, Network, NodeId, Outcome, ProbeName, Progress, RankedCause, WatcherId};
+use vouch_types::{Cause, Fault, Network, NodeId, Outcome, ProbeName, Progress, WatcherId};
 
 /// Refusals in a row that a single observer is believed about, where there is no second one: a refusal is an answer of
 /// the guest itself, whatever path it came by.
@@ -153,11 +153,6 @@ fn standing(checks: &[&Check<'_>]) -> Standing {
     Standing::Failing
 }
 
-fn ranked(causes: &[(Cause, u8)], detail: &str) -> Fault {
-    let causes = causes.iter().map(|(cause, score)| RankedCause { cause: cause.clone(), score: *score });
-    Fault::ranked(causes.collect()).with_detail(detail)
-}
-
 /// What the guest agent shows, where it was ever heard.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Agent {
@@ -208,7 +203,9 @@ fn hang(counted: &[&Check<'_>], agent: Agent, inputs: &GuestInputs<'_>) -> Optio
         return None;
     }
     if inputs.monitor_silent {
-        return Some(ranked(&[(Cause::VmProcess, 60), (Cause::GuestOs, 40)], "monitor and guest silent"));
+        return Some(
+            Fault::weighed(&[(Cause::VmProcess, 60), (Cause::GuestOs, 40)]).with_detail("monitor and guest silent"),
+        );
     }
     if inputs.boot_overdue {
         return Some(Fault::sure(Cause::GuestOs).with_detail("boot overdue"));
@@ -289,7 +286,7 @@ pub(crate) fn judge_guest(inputs: &GuestInputs<'_>) -> GuestJudgement {
                 out.suspicious = true;
             }
         } else if ping_alone && silent.iter().any(|(_, _, class, _)| *class == Class::Ping) {
-            out.notes.push(ranked(&[(Cause::VmNic, 50), (Cause::GuestOs, 50)], "ping silent"));
+            out.notes.push(Fault::weighed(&[(Cause::VmNic, 50), (Cause::GuestOs, 50)]).with_detail("ping silent"));
         }
     }
     for (probe, reason) in broken {
@@ -322,7 +319,7 @@ fn nic_or_guest(inputs: &GuestInputs<'_>, agent: Agent) -> Fault {
         (_, Progress::Still | Progress::Spinning) => [(Cause::GuestOs, 60), (Cause::VmNic, 40)],
         (_, Progress::Unknown) => [(Cause::GuestOs, 50), (Cause::VmNic, 50)],
     };
-    ranked(&scores, "silent")
+    Fault::weighed(&scores).with_detail("silent")
 }
 
 #[cfg(test)]

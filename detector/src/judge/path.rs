@@ -1,6 +1,6 @@
 //! Judges what is broken between the managers and a node that none of them hears.
 
-use vouch_types::{Cause, Fault, ManagerId, Network, NodeId, RankedCause, RelayOutcome, WatcherId};
+use vouch_types::{Cause, Fault, ManagerId, Network, NodeId, RelayOutcome, WatcherId};
 
 /// What one watcher's evidence since the cut says of a node.
 #[derive(Clone, Debug)]
@@ -53,8 +53,7 @@ pub(crate) struct PathJudgement {
 }
 
 fn told(causes: Vec<(Cause, u8)>, detail: &str, life: NodeLife, reason: String) -> PathJudgement {
-    let causes = causes.into_iter().map(|(cause, score)| RankedCause { cause, score }).collect();
-    PathJudgement { faults: vec![Fault::ranked(causes).with_detail(detail)], reason, life }
+    PathJudgement { faults: vec![Fault::weighed(&causes).with_detail(detail)], reason, life }
 }
 
 /// Returns whether anything of a node is heard by these witnesses.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use vouch_types::advice::SAFE_VALID_FOR;
 use vouch_types::{
     Advice, Cause, ExitReason, Fault, FenceKind, FenceProof, Generation, HypervisorState, IncidentScope, Moment,
-    NodeId, Operation, PauseReason, Progress, Proof, RankedCause, Verdict, VmState, WatcherId,
+    NodeId, Operation, PauseReason, Progress, Proof, Verdict, VmState, WatcherId,
 };
 
 use super::guest::{Check, GuestInputs, GuestJudgement, GuestState, judge_guest};
@@ -86,6 +86,8 @@ pub(crate) struct VmInputs<'a> {
     pub fence: Option<&'a FenceProof>,
     /// Another node executes it as well.
     pub rival: Option<&'a NodeId>,
+    /// Some other node said last that it executes it, and is not proved to be off itself.
+    pub executes_elsewhere: bool,
     /// For how long it has been judged to hang.
     pub hung_for: Option<Duration>,
     /// How long a hang has to last before a restart is advised.
@@ -411,11 +413,12 @@ fn fenced(inputs: &VmInputs<'_>, proof: &FenceProof, life: Life) -> VmJudgement 
         VmState::Down,
         format!("its node does not run ({detail}), as log index {} proves", proof.index),
     )
-    .with_fault(Fault::ranked(vec![RankedCause { cause: Cause::Node, score: 100 }]).with_detail(detail))
+    .with_fault(Fault::sure(Cause::Node).with_detail(detail))
     .shared_with(inputs.silent_with.clone());
     match life {
-        // A lone answer is no veto: it may be another machine on its address, or the VM started elsewhere. But while
-        // anybody may be it, nothing is safe.
+        // While anybody may be it, nothing is safe.
+        Life::Silent | Life::SilentForLong if inputs.executes_elsewhere => down.with_advice(Advice::Blocked),
+        // A lone answer is no veto: it may be another machine on its address, or the VM started elsewhere.
         Life::Seen(_) | Life::NodeLives(_) => {
             let mut down = down.with_advice(Advice::Blocked);
             down.notes.push(Fault::sure(Cause::Node).with_detail("answers after its proof"));

@@ -74,7 +74,7 @@ fn open_incidents(state: &State) -> Vec<OpenIncident> {
 }
 
 /// Returns the inventory of this state.
-pub(super) fn inventory_of(state: &State, index: LogIndex, managers: Vec<ManagerId>) -> Inventory {
+pub fn inventory_of(state: &State, index: LogIndex, managers: Vec<ManagerId>) -> Inventory {
     let wide = Wide::of(state);
     Inventory {
         index,
@@ -88,7 +88,7 @@ pub(super) fn inventory_of(state: &State, index: LogIndex, managers: Vec<Manager
 }
 
 /// Returns the records that these changes touched, as they are in this state.
-pub(super) fn records_of(state: &State, index: LogIndex, managers: Vec<ManagerId>, changes: &Changes) -> Records {
+pub fn records_of(state: &State, index: LogIndex, managers: Vec<ManagerId>, changes: &Changes) -> Records {
     let wide = Wide::of(state);
     let mut records = Records { index, managers: Some(managers), ..Records::default() };
     for id in &changes.nodes {

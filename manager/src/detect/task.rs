@@ -13,13 +13,13 @@ use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use vouch_detector::{Ask, Detector, Effect, Event, Proposal, Settlement};
-use vouch_types::command::CHANGES_MAX;
 use vouch_types::{
     Applied, AssignmentGeneration, Command, LogIndex, ManagerId, Moment, NodeId, Term, Timing, VmId, WatcherId,
     WatcherLife,
 };
 
 use super::checks::{Check, Checks};
+use super::commands::commands_of;
 use super::inventory::{WideRules, inventory_of, is_relevant, records_of};
 use crate::api::CheckError;
 use crate::api::view::{CheckView, EvidenceView};
@@ -399,7 +399,7 @@ impl Running {
     fn propose(&mut self, proposal: Proposal) {
         self.proposal += 1;
         let number = self.proposal;
-        let commands = commands_of(proposal, &*self.task.wall_clock);
+        let commands = commands_of(proposal, self.task.wall_clock.now());
         let (consensus, settled) = (self.task.consensus.clone(), self.settled.clone());
         let within = self.task.timing.raft_election_max * PROPOSAL_LEASES;
         tokio::spawn(async move {
@@ -410,57 +410,6 @@ impl Running {
             let _ = settled.send((number, settlement)).await;
         });
     }
-}
-
-/// Returns the commands of a proposal, each within its limit.
-fn commands_of(proposal: Proposal, wall_clock: &dyn WallClock) -> Vec<Command> {
-    let at = wall_clock.now();
-    let mut commands = Vec::new();
-    let Proposal {
-        mut verdicts,
-        mut paths,
-        mut manager_notes,
-        proven,
-        pins,
-        mut incidents,
-        mut placements,
-        withdrawn,
-        lost_watchers,
-    } = proposal;
-    if !proven.is_empty() || !pins.is_empty() {
-        commands.push(Command::RecordProven { proven, pins });
-    }
-    for (node, reason) in withdrawn {
-        commands.push(Command::WithdrawFenceProof { node, reason, at });
-    }
-    for (watcher, reason) in lost_watchers {
-        commands.push(Command::LoseWatcher { watcher, reason, at });
-    }
-    while !(paths.is_empty() && verdicts.is_empty() && incidents.is_empty() && placements.is_empty())
-        || manager_notes.is_some()
-    {
-        let mut room = CHANGES_MAX;
-        let some_incidents = take(&mut incidents, &mut room);
-        let some_paths = take(&mut paths, &mut room);
-        let some_placements = take(&mut placements, &mut room);
-        let some_verdicts = take(&mut verdicts, &mut room);
-        commands.push(Command::RecordVerdicts {
-            verdicts: some_verdicts,
-            paths: some_paths,
-            manager_notes: manager_notes.take(),
-            incidents: some_incidents,
-            placements: some_placements,
-            at,
-        });
-    }
-    commands
-}
-
-/// Takes as many as there is room for, from the first.
-fn take<T>(from: &mut Vec<T>, room: &mut usize) -> Vec<T> {
-    let some: Vec<_> = from.drain(..from.len().min(*room)).collect();
-    *room -= some.len();
-    some
 }
 
 /// Proposes commands one after the other; returns the index of the last one, or `None` when one was not applied.

@@ -1,3 +1,5 @@
+//! What probes say together, case by case.
+
 use super::*;
 
 fn node(watcher: u64) -> &'static NodeId {

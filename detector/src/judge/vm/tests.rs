@@ -1,3 +1,5 @@
+//! One VM, state by state and base by base.
+
 use super::*;
 use vouch_types::{BootId, LogIndex, WallTime};
 
@@ -26,6 +28,7 @@ fn inputs(recorded: &Verdict, base: Base) -> VmInputs<'_> {
         datastore: Some("ssd"),
         fence: None,
         rival: None,
+        executes_elsewhere: false,
         hung_for: None,
         hung_confirmed_after: Duration::from_secs(3),
     }
@@ -111,6 +114,9 @@ fn a_fence_proof_makes_it_down_and_safe_and_an_answer_takes_the_safety_away() {
     assert!(matches!(silent.advice, Advice::SafeToRestart { index, .. } if index == LogIndex::new(7)));
     let seen = with(Life::Seen(WatcherId::new(1)));
     assert_eq!((seen.state, seen.advice), (VmState::Down, Advice::Blocked));
+    let silent_here = inputs(&lost, Base::None(Life::SilentForLong));
+    let elsewhere = judge_vm(&VmInputs { fence: Some(&proof), executes_elsewhere: true, ..silent_here });
+    assert_eq!(elsewhere.advice, Advice::Blocked, "nothing is safe while another node may execute it");
     let stopped = recorded(VmState::Stopped);
     let kept = judge_vm(&VmInputs { fence: Some(&proof), ..inputs(&stopped, Base::None(Life::SilentForLong)) });
     assert_eq!(kept.state, VmState::Stopped, "what was stopped on purpose is not to be started");

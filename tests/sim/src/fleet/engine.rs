@@ -164,8 +164,8 @@ impl SimFleet {
             self.by_id.insert(id, node);
             self.watchers.push(watcher);
         }
-        let inventory = self.records.inventory();
-        self.tell(Fact::InventoryChanged(inventory));
+        let news = self.records.news();
+        self.tell(news);
         self.tell(Fact::LeadershipChanged { leads: Some(Term::new(1)) });
         self.queue.put(now, Happening::ManagerTicks);
         for node in 0..nodes {
@@ -201,8 +201,8 @@ impl SimFleet {
             }
             Happening::Settled(index) => {
                 self.tell(Fact::ProposalSettled(Settlement::Committed(index)));
-                let inventory = self.records.inventory();
-                self.tell(Fact::InventoryChanged(inventory));
+                let news = self.records.news();
+                self.tell(news);
             }
             Happening::WatcherWoken { slot } => {
                 if self.watchers[slot].wake.take_if(|wake| *wake <= now).is_some() {
@@ -466,8 +466,8 @@ impl SimFleet {
         self.records.retire_watcher(old, self.now);
         self.ear.forget(old);
         self.by_id.insert(watcher, slot);
-        let inventory = self.records.inventory();
-        self.tell(Fact::InventoryChanged(inventory));
+        let news = self.records.news();
+        self.tell(news);
         for network in Network::ALL {
             self.watcher_dials(slot, network);
         }

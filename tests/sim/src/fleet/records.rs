@@ -1,16 +1,17 @@
 //! The replicated records: the manager's real state, which applies what the detector proposes; without Raft.
 //!
-//! Everything that is proposed commits, after [`COMMIT`]. The inventory is what the manager's own detector task would
-//! make of the state; only what a command touched is made anew.
+//! Everything that is proposed commits, after [`COMMIT`]. Commands and records are made of proposals and of the state by
+//! the very functions of the manager's detector task.
 
 use std::time::Duration;
 
-use vouch_detector::{Inventory, NodeEntry, OpenIncident, Proposal, VmEntry, WatcherEntry};
+use vouch_detector::{Event as Fact, Proposal};
+use vouch_manager::detect::{commands_of, records_of};
 use vouch_manager::store::{Changes, State};
-use vouch_types::command::{CHANGES_MAX, ClusterSecrets};
+use vouch_types::command::ClusterSecrets;
 use vouch_types::{
     Applied, AssignmentGeneration, BootId, ClusterId, Command, Incarnation, LogIndex, ManagerId, Moment, NodeId,
-    NodePath, NodeRecord, Source, VmId, VmRecord, VmSpec, WallTime, WatcherId, WatcherRecord,
+    NodePath, NodeRecord, Source, VmId, VmRecord, VmSpec, WallTime, WatcherId,
 };
 
 use super::Score;
@@ -22,9 +23,10 @@ const SECRET_HASH: [u8; 32] = [7; 32];
 
 /// The replicated records.
 pub(crate) struct Records {
+    own: ManagerId,
     state: State,
     index: LogIndex,
-    inventory: Inventory,
+    untold: Changes,
 }
 
 fn wall(now: Moment) -> WallTime {
@@ -34,8 +36,7 @@ fn wall(now: Moment) -> WallTime {
 impl Records {
     /// Returns the records of a cluster of one manager.
     pub(crate) fn new(own: ManagerId) -> Self {
-        let inventory = Inventory { managers: vec![own], ..Inventory::default() };
-        let mut records = Self { state: State::default(), index: LogIndex::default(), inventory };
+        let mut records = Self { own, state: State::default(), index: LogIndex::default(), untold: Changes::default() };
         let secrets = ClusterSecrets {
             ca_certificate: String::new(),
             ca_key: String::new(),
@@ -54,38 +55,14 @@ impl Records {
         if let Applied::Denied(reason) = &applied {
             tracing::warn!(command = name, %reason, "refused");
         }
-        self.show(&changes);
+        self.untold.merge(changes);
         applied
     }
 
-    /// Brings the inventory up to the state.
-    fn show(&mut self, changes: &Changes) {
-        let Self { state, index, inventory } = self;
-        inventory.index = *index;
-        if changes.head {
-            inventory.manager_notes = state.manager_notes().to_vec();
-        }
-        for id in &changes.nodes {
-            let entry = state.nodes().get(id).map(|n| node_entry(n));
-            put(&mut inventory.nodes, entry, |known| known.node.cmp(id));
-        }
-        for id in &changes.vms {
-            let entry = state.vms().get(id).map(|vm| vm_entry(state, vm));
-            put(&mut inventory.vms, entry, |known| known.vm.cmp(id));
-        }
-        for id in &changes.watchers {
-            let entry = state.watchers().get(id).map(|w| watcher_entry(w));
-            put(&mut inventory.watchers, entry, |known| known.watcher.cmp(id));
-        }
-        if !changes.incidents.is_empty() {
-            let open = state.open_incidents();
-            inventory.incidents = open.map(|i| OpenIncident { scope: i.scope.clone(), word: i.word.clone() }).collect();
-        }
-    }
-
-    /// Returns the records as the detector is told of them.
-    pub(crate) fn inventory(&self) -> Inventory {
-        self.inventory.clone()
+    /// Returns what changed of the records since this was last asked, as the detector is told of it.
+    pub(crate) fn news(&mut self) -> Fact {
+        let changes = std::mem::take(&mut self.untold);
+        Fact::RecordsChanged(records_of(&self.state, self.index, vec![self.own], &changes))
     }
 
     pub(crate) fn record_node(&mut self, id: NodeId, boot: BootId) {
@@ -152,53 +129,23 @@ impl Records {
 
     /// Applies a proposal, in the commands that the manager makes of one; returns the watchers that it calls lost.
     pub(crate) fn record(&mut self, now: Moment, proposal: Proposal, score: &mut Score) -> Vec<WatcherId> {
-        let at = wall(now);
-        let Proposal {
-            mut verdicts,
-            mut paths,
-            mut manager_notes,
-            proven,
-            pins,
-            mut incidents,
-            mut placements,
-            withdrawn,
-            lost_watchers,
-        } = proposal;
         score.proposals += 1;
-        if !proven.is_empty() || !pins.is_empty() {
-            self.apply(Command::RecordProven { proven, pins });
-        }
-        for (node, reason) in withdrawn {
-            self.apply(Command::WithdrawFenceProof { node, reason, at });
-        }
-        let lost: Vec<_> = lost_watchers.iter().map(|(watcher, _)| *watcher).collect();
+        let lost: Vec<_> = proposal.lost_watchers.iter().map(|(watcher, _)| *watcher).collect();
         score.false_lost_watchers += lost.len() as u64;
-        for (watcher, reason) in lost_watchers {
+        for (watcher, reason) in &proposal.lost_watchers {
             tracing::info!(watcher_id = %watcher, %reason, now = ?now, "a watcher that lives is called lost");
-            self.apply(Command::LoseWatcher { watcher, reason, at });
         }
-        for change in &verdicts {
+        for change in &proposal.verdicts {
             let from = self.vm(change.vm).map(|vm| vm.verdict.state).unwrap_or(change.verdict.state);
             score.verdict(&format!("{now:?}"), change.vm, from, change.verdict.state, &change.verdict.reason);
         }
-        for change in &paths {
+        for change in &proposal.paths {
             let known = self.state.nodes().get(&change.node).map(|n| n.path.source);
             if known != Some(change.source) {
                 score.path(change.source);
             }
         }
-        while !(paths.is_empty() && verdicts.is_empty() && incidents.is_empty() && placements.is_empty())
-            || manager_notes.is_some()
-        {
-            let mut room = CHANGES_MAX;
-            let command = Command::RecordVerdicts {
-                incidents: take(&mut incidents, &mut room),
-                paths: take(&mut paths, &mut room),
-                placements: take(&mut placements, &mut room),
-                verdicts: take(&mut verdicts, &mut room),
-                manager_notes: manager_notes.take(),
-                at,
-            };
+        for command in commands_of(proposal, wall(now)) {
             self.apply(command);
         }
         lost
@@ -207,53 +154,5 @@ impl Records {
     /// Returns how many nodes are recorded as heard through watchers alone now.
     pub(crate) fn cut_nodes(&self) -> usize {
         self.state.nodes().values().filter(|n| n.path.source == Source::Watcher).count()
-    }
-}
-
-/// Takes as many as there is room for, from the first.
-fn take<T>(from: &mut Vec<T>, room: &mut usize) -> Vec<T> {
-    let some: Vec<_> = from.drain(..from.len().min(*room)).collect();
-    *room -= some.len();
-    some
-}
-
-/// Puts an entry into its place in the order, or removes it.
-fn put<T>(list: &mut Vec<T>, entry: Option<T>, order: impl FnMut(&T) -> std::cmp::Ordering) {
-    match (list.binary_search_by(order), entry) {
-        (Ok(i), Some(entry)) => list[i] = entry,
-        (Err(i), Some(entry)) => list.insert(i, entry),
-        (Ok(i), None) => drop(list.remove(i)),
-        (Err(_), None) => {}
-    }
-}
-
-fn node_entry(n: &NodeRecord) -> NodeEntry {
-    NodeEntry { node: n.id.clone(), boot: n.boot, rack: n.rack.clone(), fence: n.fence.clone(), path: n.path.clone() }
-}
-
-fn vm_entry(state: &State, vm: &VmRecord) -> VmEntry {
-    VmEntry {
-        vm: vm.spec.id,
-        node: vm.node.clone(),
-        generation: vm.generation,
-        addresses: vm.spec.addresses.values().flatten().copied().collect(),
-        datastore: vm.spec.datastore.clone(),
-        maintenance: state.maintenance_of(vm),
-        policy: state.policy_of(vm),
-        probes: vm.spec.probes.clone(),
-        pins: vm.pins.clone(),
-        proven: vm.proven.clone(),
-        verdict: vm.verdict.clone(),
-    }
-}
-
-fn watcher_entry(w: &WatcherRecord) -> WatcherEntry {
-    WatcherEntry {
-        watcher: w.id,
-        node: w.node.clone(),
-        life: w.life,
-        incarnation: w.incarnation,
-        vms: w.vms.clone(),
-        assignment: w.assignment,
     }
 }
