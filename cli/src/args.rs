@@ -266,6 +266,36 @@ pub enum ClusterCommand {
     Init,
     /// Show members, leader, term and what is not right.
     Status,
+    /// Add a manager without a vote; start it, and promote it once it has caught up.
+    Add {
+        /// Its id, as m4.
+        id: String,
+        /// Its mutually authenticated port on the management network, as 10.1.0.4:7001.
+        #[arg(long, value_name = "ADDRESS")]
+        management: String,
+        /// The same on the service network.
+        #[arg(long, value_name = "ADDRESS")]
+        service: Option<String>,
+        /// Base URL of its API, for people.
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+    },
+    /// Give a manager a vote.
+    Promote {
+        /// Its id.
+        id: String,
+    },
+    /// Remove a manager; refused when that would lose the quorum.
+    Remove {
+        /// Its id.
+        id: String,
+    },
+    /// Hand the leadership to another manager.
+    Transfer {
+        /// To this one; the best prepared one when left out.
+        #[arg(long, value_name = "ID")]
+        to: Option<String>,
+    },
 }
 
 /// VMs.

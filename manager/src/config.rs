@@ -9,7 +9,7 @@ use thiserror::Error;
 use vouch_types::timing::TimingError;
 use vouch_types::{ManagerId, ManagerNode, Network, Timing};
 
-/// The most members that a control cluster may have.
+/// The most members that a control cluster may have, those without a vote included.
 pub const MEMBERS_MAX: usize = 5;
 
 /// The greatest number of a manager: nonces have one byte for it.

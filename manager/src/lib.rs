@@ -24,6 +24,7 @@ mod enroll;
 mod fleet;
 mod live_view;
 mod manager;
+mod members;
 mod secrets;
 mod service;
 

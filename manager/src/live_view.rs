@@ -4,10 +4,15 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 use vouch_types::{ClusterId, Network, VmId};
 
+use crate::api::live::MemberChange;
 use crate::api::view::{CheckView, EvidenceView, HearingView, ReasonView};
 use crate::api::{CheckError, InitError, LiveView, Metric, MetricKind, Readiness};
 use crate::detect::DetectorInput;
 use crate::manager::ManagerHandle;
+use crate::raft::MembershipError;
+
+/// How long a hand-over of the leadership may take, in greatest election timeouts.
+const TRANSFER_ELECTIONS: u32 = 6;
 
 /// The running manager as the API sees it.
 pub(crate) struct Live(pub(crate) ManagerHandle);
@@ -55,14 +60,15 @@ impl LiveView for Live {
         if now.since(inner.started) < window {
             reasons.push(ReasonView::new("warming_up", format!("started less than one window ({window:?}) ago")));
         }
-        let others = inner.members.len() - 1;
+        let members = inner.members.now();
+        let others = members.keys().filter(|id| **id != inner.manager).count();
         let heard = inner.fleet.managers_heard(now - window);
-        if (heard + 1) * 2 <= inner.members.len() {
+        if (heard + 1) * 2 <= members.len() {
             let message = format!("{heard} of {others} other managers are heard");
             reasons.push(ReasonView::new("no_quorum", message));
         }
         let mut notes = Vec::new();
-        if !inner.members.values().any(|m| m.address_on(Network::Service).is_some()) {
+        if !members.values().any(|m| m.address_on(Network::Service).is_some()) {
             let message = "managers have no address on the service network: a dead management network cannot be told";
             notes.push(ReasonView::new("one_network", message));
         }
@@ -99,5 +105,18 @@ impl LiveView for Live {
 
     async fn init_cluster(&self) -> Result<ClusterId, InitError> {
         self.0.init_cluster().await
+    }
+
+    async fn change_members(&self, change: MemberChange) -> Result<(), MembershipError> {
+        let consensus = &self.0.0.consensus;
+        match change {
+            MemberChange::Add(manager, node) => consensus.add_member(manager, node).await,
+            MemberChange::Promote(manager) => consensus.promote_member(manager).await,
+            MemberChange::Remove(manager) => consensus.remove_member(manager).await,
+            MemberChange::Transfer(to) => {
+                let within = self.0.0.timing.raft_election_max * TRANSFER_ELECTIONS;
+                consensus.hand_over(to, within).await
+            }
+        }
     }
 }

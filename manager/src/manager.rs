@@ -23,6 +23,7 @@ use crate::detect::{DETECTOR_QUEUE, DetectorInput, DetectorTask};
 use crate::enroll::ENROLMENTS_MAX;
 use crate::fleet::{FORWARD_WITHIN, Fleet, FleetParts};
 use crate::live_view::Live;
+use crate::members::Members;
 use crate::raft::{Consensus, ConsensusConfig, InitializeError, ProposeError, StartError};
 use crate::seams::{BlobError, BlobStore, Clock, Follower, Rng, WallClock};
 use crate::secrets::new_grant_key;
@@ -34,6 +35,9 @@ use crate::store::{LogStore, Stores};
 const INIT_ELECTIONS: u32 = 40;
 /// How long a command may take that a caller waits for, in greatest election timeouts.
 const SUBMIT_ELECTIONS: u32 = 20;
+
+/// How long a stop waits for another manager to take the leadership, in greatest election timeouts.
+const STEP_DOWN_ELECTIONS: u32 = 6;
 
 /// A probe that comes with vouch.
 #[derive(Clone, Debug)]
@@ -120,7 +124,8 @@ pub enum SubmitError {
 pub(crate) struct Inner {
     pub(crate) manager: ManagerId,
     pub(crate) timing: Timing,
-    pub(crate) members: BTreeMap<ManagerId, ManagerNode>,
+    pub(crate) configured: BTreeMap<ManagerId, ManagerNode>,
+    pub(crate) members: Members,
     pub(crate) clock: Clock,
     pub(crate) started: vouch_types::Moment,
     pub(crate) consensus: Consensus,
@@ -168,12 +173,13 @@ impl Manager {
         let consensus =
             Consensus::start(parts.manager, &ConsensusConfig::from(&parts.timing), parts.stores, parts.raft_link)
                 .await?;
+        let members = Members::new(consensus.clone(), parts.members.clone());
         let (detector, inputs) = mpsc::channel(DETECTOR_QUEUE);
         let fleet = Fleet::new(FleetParts {
             own: parts.manager,
             incarnation: parts.incarnation,
             timing: parts.timing.clone(),
-            others: parts.members.keys().copied().filter(|m| *m != parts.manager).collect(),
+            members: members.clone(),
             clock,
             rng: Arc::clone(&parts.rng),
             consensus: consensus.clone(),
@@ -214,7 +220,8 @@ impl Manager {
         Ok(ManagerHandle(Arc::new(Inner {
             manager: parts.manager,
             timing: parts.timing,
-            members: parts.members,
+            configured: parts.members,
+            members,
             started: clock.now(),
             clock,
             consensus,
@@ -249,8 +256,7 @@ impl ManagerHandle {
 
     /// Returns what other managers' Raft calls.
     pub fn raft_service(&self) -> Arc<dyn RaftService> {
-        let members = self.0.members.keys().copied().collect();
-        Arc::new(MembersRaft { members, raft: self.0.consensus.service() })
+        Arc::new(MembersRaft { members: self.0.members.clone(), raft: self.0.consensus.service() })
     }
 
     /// Returns what nodes, watchers and other managers call.
@@ -261,6 +267,19 @@ impl ManagerHandle {
     /// Returns what the API asks the running manager for.
     pub fn live_view(&self) -> Arc<dyn LiveView> {
         Arc::new(Live(self.clone()))
+    }
+
+    /// Calls `each` with all managers now, and whenever they change, until consensus is gone.
+    pub async fn follow_members(&self, each: impl FnMut(BTreeMap<ManagerId, ManagerNode>)) {
+        self.0.members.follow(each).await;
+    }
+
+    /// Hands the leadership over, if this manager has it, and waits a little for another one to take it.
+    pub async fn step_down(&self) {
+        let within = self.0.timing.raft_election_max * STEP_DOWN_ELECTIONS;
+        if !self.0.consensus.step_down(within).await {
+            tracing::warn!(manager_id = %self.0.manager, "leadership not handed over: nobody took it in time");
+        }
     }
 
     /// Returns the way to the other managers.
@@ -355,7 +374,7 @@ impl ManagerHandle {
             grant_key: grants.pkcs8().to_vec(),
             grant_public_key: grants.public_key().to_vec(),
         };
-        match self.0.consensus.initialize(self.0.members.clone()).await {
+        match self.0.consensus.initialize(self.0.configured.clone()).await {
             // An earlier attempt may have come this far.
             Ok(()) | Err(InitializeError::AlreadyInitialised(_)) => {}
             Err(error) => return Err(InitError::Keys(error.to_string())),

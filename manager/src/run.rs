@@ -1,6 +1,6 @@
 //! The real process: files, sockets, TLS and the operating system's clock around a [`Manager`](crate::Manager).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::api::component::read_component;
 use crate::api::{Api, ApiParts, ApiToken, ListenError, Listener, OwnHosts, TokenError};
 use crate::config::Config;
 use crate::data_folder::{self, DataFolderError};
-use crate::manager::{CaKeys, Manager, ManagerError, Parts, ShippedProbe};
+use crate::manager::{CaKeys, Manager, ManagerError, ManagerHandle, Parts, ShippedProbe};
 use crate::raft::Consensus;
 use crate::seams::{BlobError, FileBlobs, SystemRng, SystemWallClock, WallClock};
 use crate::store::{OpenError, Stores};
@@ -202,8 +202,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let server = server_config(&identity, clock.clone()).map_err(mismatch)?;
     let client = client_config(&identity, clock.clone()).map_err(mismatch)?;
     let links = GrpcPeerLinks::new(Dialler::new(client, DialOptions::default()));
-    for (manager, addresses) in config.dial_addresses() {
-        links.set_addresses(manager, addresses);
+    let mut dialled = config.dial_addresses();
+    for (manager, addresses) in &dialled {
+        links.set_addresses(*manager, addresses.clone());
     }
     let api_tls = if config.api.listen.ip().is_loopback() {
         None
@@ -234,7 +235,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         members: config.members(),
         stores: Stores::open(&config.data_dir)?,
         raft_link: Arc::new(links.clone()),
-        peer_link: Arc::new(links),
+        peer_link: Arc::new(links.clone()),
         datagrams,
         wall_clock: Arc::new(SystemWallClock),
         rng: Arc::new(SystemRng),
@@ -244,6 +245,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     })
     .await?;
     let fatal = manager.fatal();
+    // What the configuration says of where to dial a manager stands; the log says the rest.
+    dialled.retain(|id, _| config.dial.contains_key(id));
+    tokio::spawn(dial_members(config.id, manager.clone(), links, dialled));
     if manager.consensus().is_initialized().await {
         tokio::spawn(tell_recovery(config.id, manager.consensus().clone()));
     }
@@ -263,7 +267,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let serving = CancellationToken::new();
     let outcome = tokio::select! {
         biased;
-        () = stop.cancelled() => Ok(()),
+        () = stop_in_order(&stop, &manager) => Ok(()),
         reason = fatal => Err(RunError::Fatal(reason)),
         served = serve_manager(listeners, server, manager.service(), manager.raft_service(), serving.clone()) => {
             served.map_err(RunError::from)
@@ -273,6 +277,35 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     serving.cancel();
     manager.shutdown().await;
     outcome
+}
+
+/// Keeps the addresses at which other managers are dialled as the membership says, but for those that are `fixed`.
+async fn dial_members(
+    own: ManagerId,
+    manager: ManagerHandle,
+    links: GrpcPeerLinks,
+    fixed: BTreeMap<ManagerId, Vec<(Network, std::net::SocketAddr)>>,
+) {
+    let mut known = BTreeSet::new();
+    manager
+        .follow_members(|members| {
+            for gone in known.iter().filter(|id| !members.contains_key(id)) {
+                links.set_addresses(*gone, Vec::new());
+            }
+            known = members.keys().copied().filter(|id| *id != own).collect();
+            for (id, node) in members {
+                if id != own && !fixed.contains_key(&id) {
+                    links.set_addresses(id, node.addresses);
+                }
+            }
+        })
+        .await;
+}
+
+/// Waits until this manager is to stop, and hands the leadership over first: the others need not miss it.
+async fn stop_in_order(stop: &CancellationToken, manager: &ManagerHandle) {
+    stop.cancelled().await;
+    manager.step_down().await;
 }
 
 /// Tells whether what was acknowledged before the start is applied again. It serves meanwhile: the others need its vote

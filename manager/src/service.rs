@@ -1,19 +1,19 @@
 //! What a manager does with the streams and requests of others: each goes to the part that owns it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use vouch_types::{Command, Digest, ManagerId, NodeId, WatcherId};
 use vouch_wire::convert;
-use vouch_wire::links::{LinkError, ManagerService, RaftCall, RaftService, Session};
+use vouch_wire::links::{LinkError, ManagerService, RaftCall, RaftCallKind, RaftService, Session};
 use vouch_wire::proto;
 use vouch_wire::proto::forward_request::Request;
 use vouch_wire::proto::forward_response::Response;
 
 use crate::enroll::EnrollError;
 use crate::manager::ManagerHandle;
+use crate::members::{Members, Standing};
 use crate::raft::ProposeError;
 use crate::store::codec::{decode, encode};
 
@@ -71,26 +71,30 @@ impl Service {
     }
 }
 
-/// Raft, for members alone: a certificate of a manager that was never configured here opens nothing.
+/// Raft, for members; a manager that was never heard of here may bring the log, and one that was removed nothing.
 pub(crate) struct MembersRaft {
-    pub(crate) members: BTreeSet<ManagerId>,
+    pub(crate) members: Members,
     pub(crate) raft: Arc<dyn RaftService>,
 }
 
 impl MembersRaft {
-    fn admit(&self, from: ManagerId) -> Result<(), LinkError> {
-        if self.members.contains(&from) {
-            return Ok(());
-        }
-        tracing::warn!(manager_id = %from, "raft call refused: no member");
-        Err(LinkError::Refused(format!("{from} is no member")))
+    fn admit(&self, from: ManagerId, call: RaftCallKind) -> Result<(), LinkError> {
+        admitted(from, self.members.standing(from), call)
     }
+}
+
+fn admitted(from: ManagerId, standing: Standing, call: RaftCallKind) -> Result<(), LinkError> {
+    if standing.may(call) {
+        return Ok(());
+    }
+    tracing::warn!(manager_id = %from, ?standing, ?call, "raft call refused: no member");
+    Err(LinkError::Refused(format!("{from} is no member")))
 }
 
 #[async_trait]
 impl RaftService for MembersRaft {
     async fn call(&self, from: ManagerId, request: RaftCall) -> Result<Vec<u8>, LinkError> {
-        self.admit(from)?;
+        self.admit(from, request.kind)?;
         self.raft.call(from, request).await
     }
 
@@ -99,7 +103,7 @@ impl RaftService for MembersRaft {
         from: ManagerId,
         requests: BoxStream<'static, Vec<u8>>,
     ) -> BoxStream<'static, Result<Vec<u8>, LinkError>> {
-        match self.admit(from) {
+        match self.admit(from, RaftCallKind::Append) {
             Ok(()) => self.raft.append_stream(from, requests).await,
             Err(refused) => Box::pin(futures::stream::iter([Err(refused)])),
         }
@@ -117,7 +121,7 @@ impl ManagerService for Service {
     }
 
     async fn evidence_session(&self, manager: ManagerId, session: Session<proto::EvidenceFrame, proto::EvidenceFrame>) {
-        if self.0.0.members.contains_key(&manager) {
+        if self.0.0.members.contains(manager) {
             self.0.0.fleet.accept_evidence(manager, session);
         } else {
             tracing::warn!(manager_id = %manager, "evidence stream refused: no member");
@@ -126,7 +130,7 @@ impl ManagerService for Service {
 
     async fn forward(&self, manager: ManagerId, request: proto::ForwardRequest) -> proto::ForwardResponse {
         let response = match request.request {
-            Some(request) if self.0.0.members.contains_key(&manager) => self.serve(request).await,
+            Some(request) if self.0.0.members.contains(manager) => self.serve(request).await,
             Some(_) => failed(format!("{manager} is no member")),
             None => failed("no request"),
         };
@@ -151,38 +155,12 @@ impl ManagerService for Service {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::StreamExt;
-    use vouch_wire::links::RaftCallKind;
 
-    struct Echo;
-
-    #[async_trait]
-    impl RaftService for Echo {
-        async fn call(&self, _from: ManagerId, request: RaftCall) -> Result<Vec<u8>, LinkError> {
-            Ok(request.body)
-        }
-
-        async fn append_stream(
-            &self,
-            _from: ManagerId,
-            requests: BoxStream<'static, Vec<u8>>,
-        ) -> BoxStream<'static, Result<Vec<u8>, LinkError>> {
-            Box::pin(requests.map(Ok))
-        }
-    }
-
-    #[tokio::test]
-    async fn raft_answers_members_alone() {
-        let members = BTreeSet::from([ManagerId::new(1), ManagerId::new(2)]);
-        let raft = MembersRaft { members, raft: Arc::new(Echo) };
-        let call = || RaftCall { kind: RaftCallKind::Vote, body: b"x".to_vec() };
-        assert_eq!(raft.call(ManagerId::new(2), call()).await.unwrap(), b"x");
-        let refused = raft.call(ManagerId::new(3), call()).await.expect_err("refused");
+    #[test]
+    fn one_that_was_removed_is_refused_by_name() {
+        let m3 = ManagerId::new(3);
+        assert!(admitted(m3, Standing::Member, RaftCallKind::Vote).is_ok());
+        let refused = admitted(m3, Standing::Removed, RaftCallKind::Append).expect_err("refused");
         assert!(matches!(refused, LinkError::Refused(why) if why.contains("m3")));
-        let requests = || futures::stream::iter([b"x".to_vec()]).boxed();
-        let answers: Vec<_> = raft.append_stream(ManagerId::new(2), requests()).await.collect().await;
-        assert!(matches!(answers.as_slice(), [Ok(body)] if body == b"x"));
-        let answers: Vec<_> = raft.append_stream(ManagerId::new(3), requests()).await.collect().await;
-        assert!(matches!(answers.as_slice(), [Err(LinkError::Refused(_))]));
     }
 }

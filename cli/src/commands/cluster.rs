@@ -1,6 +1,7 @@
 //! `vouch cluster`.
 
-use vouch_manager::api::view::ClusterView;
+use anyhow::Context;
+use vouch_manager::api::view::{ClusterView, MemberRequest, TransferRequest};
 
 use crate::args::{ClusterCommand, Global};
 use crate::client::Client;
@@ -16,6 +17,21 @@ pub fn run(global: &Global, command: &ClusterCommand) -> Result<(), CliError> {
     let cluster: ClusterView = match command {
         ClusterCommand::Init => client.post("/v1/cluster/init", Vec::new())?,
         ClusterCommand::Status => client.get("/v1/cluster")?,
+        ClusterCommand::Add { id, management, service, url } => {
+            let request = MemberRequest {
+                id: id.clone(),
+                management: management.clone(),
+                service: service.clone(),
+                api: url.clone(),
+            };
+            client.post("/v1/cluster/members", serde_json::to_vec(&request).context("the request")?)?
+        }
+        ClusterCommand::Promote { id } => client.post(&format!("/v1/cluster/members/{}/promote", id), Vec::new())?,
+        ClusterCommand::Remove { id } => client.delete(&format!("/v1/cluster/members/{}", id))?,
+        ClusterCommand::Transfer { to } => {
+            let request = TransferRequest { to: to.clone() };
+            client.post("/v1/cluster/transfer", serde_json::to_vec(&request).context("the request")?)?
+        }
     };
     Output::new(global).show(&cluster, |paint| tell(&cluster, paint))
 }
@@ -35,7 +51,11 @@ pub fn tell(cluster: &ClusterView, paint: Paint) -> String {
         cluster.applied
     ));
     let rows = cluster.members.iter().map(|m| {
-        let role = if Some(&m.id) == cluster.leader.as_ref() { "leader" } else { "follower" };
+        let role = match (Some(&m.id) == cluster.leader.as_ref(), m.voter) {
+            (true, _) => "leader",
+            (false, true) => "follower",
+            (false, false) => "learner",
+        };
         let on = |network: &str| m.addresses.get(network).cloned().unwrap_or_default();
         vec![m.id.clone(), paint.state(role), on("management"), on("service"), m.api.clone().unwrap_or_default()]
     });

@@ -209,11 +209,11 @@ pub fn cluster_view(state: &State, status: &ConsensusStatus) -> ClusterView {
         term: status.term.get(),
         applied: status.applied.get(),
         members: status
-            .voters
+            .members()
             .iter()
             .map(|(id, node)| MemberView {
                 id: id.to_string(),
-                voter: true,
+                voter: status.voters.contains_key(id),
                 addresses: node.addresses.iter().map(|(n, a)| (n.to_string(), a.to_string())).collect(),
                 api: Some(node.api.clone()).filter(|api| !api.is_empty()),
             })

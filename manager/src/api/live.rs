@@ -5,7 +5,9 @@
 
 use async_trait::async_trait;
 use thiserror::Error;
-use vouch_types::{ClusterId, VmId};
+use vouch_types::{ClusterId, ManagerId, ManagerNode, VmId};
+
+use crate::raft::MembershipError;
 
 use super::view::{CheckView, EvidenceView, HearingView, ReasonView};
 
@@ -37,6 +39,25 @@ pub trait LiveView: Send + Sync + 'static {
     /// # Errors
     /// [`InitError`] when there is a cluster, when this manager has no CA key, or when no quorum answers in time.
     async fn init_cluster(&self) -> Result<ClusterId, InitError>;
+
+    /// Changes who the managers are, or who leads. Only the leader can.
+    ///
+    /// # Errors
+    /// [`MembershipError`]; nothing is changed but after [`MembershipError::Unknown`].
+    async fn change_members(&self, change: MemberChange) -> Result<(), MembershipError>;
+}
+
+/// A change of the managers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MemberChange {
+    /// Add one without a vote.
+    Add(ManagerId, ManagerNode),
+    /// Give one a vote.
+    Promote(ManagerId),
+    /// Remove one.
+    Remove(ManagerId),
+    /// Hand the leadership over: to this one, or to the one that is best prepared.
+    Transfer(Option<ManagerId>),
 }
 
 /// Why a cluster was not made.

@@ -35,6 +35,10 @@ pub enum ProblemKind {
     VmNameAmbiguous,
     /// There is no such node.
     NodeNotFound,
+    /// There is no such manager in the cluster.
+    MemberNotFound,
+    /// The managers cannot be changed so now.
+    MembersUnchanged,
     /// There is no such incident.
     IncidentNotFound,
     /// This scope has no policy.
@@ -88,6 +92,8 @@ impl ProblemKind {
             Self::VmNotFound => ("vm-not-found", StatusCode::NOT_FOUND, "There is no such VM"),
             Self::VmNameAmbiguous => ("vm-name-ambiguous", StatusCode::CONFLICT, "More than one VM has this name"),
             Self::NodeNotFound => ("node-not-found", StatusCode::NOT_FOUND, "There is no such node"),
+            Self::MemberNotFound => ("member-not-found", StatusCode::NOT_FOUND, "There is no such manager"),
+            Self::MembersUnchanged => ("members-unchanged", StatusCode::CONFLICT, "The managers are not changed"),
             Self::IncidentNotFound => ("incident-not-found", StatusCode::NOT_FOUND, "There is no such incident"),
             Self::PolicyNotFound => ("policy-not-found", StatusCode::NOT_FOUND, "This scope has no policy"),
             Self::MaintenanceNotFound => {

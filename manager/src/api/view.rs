@@ -428,6 +428,33 @@ pub struct MemberView {
     pub api: Option<String>,
 }
 
+/// A manager to add.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MemberRequest {
+    /// Its id.
+    #[schema(example = "m4")]
+    pub id: String,
+    /// Its mutually authenticated port on the management network.
+    #[schema(example = "10.1.0.4:7001")]
+    pub management: String,
+    /// The same on the service network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Base URL of its admin API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
+}
+
+/// Who is to lead.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TransferRequest {
+    /// The manager; the best prepared one when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
 /// Whether a manager may be sent requests.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ReadyView {

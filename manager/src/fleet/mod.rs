@@ -36,6 +36,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -46,6 +47,7 @@ use vouch_wire::proto;
 
 use crate::counters::Counters;
 use crate::detect::DetectorInput;
+use crate::members::Members;
 use crate::raft::Consensus;
 use crate::seams::{Clock, Followed, Follower, Rng};
 
@@ -66,7 +68,7 @@ pub(crate) struct FleetParts {
     pub(crate) own: ManagerId,
     pub(crate) incarnation: Incarnation,
     pub(crate) timing: Timing,
-    pub(crate) others: Vec<ManagerId>,
+    pub(crate) members: Members,
     pub(crate) clock: Clock,
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) consensus: Consensus,
@@ -102,9 +104,7 @@ impl Fleet {
         self.spawn(Self::run_ticks(self.clone()));
         self.spawn(Self::run_applied(self.clone()));
         self.start_heartbeats();
-        for manager in self.0.parts.others.clone() {
-            self.spawn(Self::run_peer(self.clone(), manager));
-        }
+        self.spawn(Self::run_peers(self.clone()));
     }
 
     fn parts(&self) -> &FleetParts {
@@ -117,15 +117,16 @@ impl Fleet {
     }
 
     /// Runs a task until it ends or the manager stops.
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         let stop = self.parts().stop.clone();
-        self.parts().tasks.spawn(async move {
+        let task = self.parts().tasks.spawn(async move {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
                 () = task => {}
             }
         });
+        task.abort_handle()
     }
 
     /// Returns a follower that is told whenever a stream, an introduction, a full report or an applied command may call
@@ -168,14 +169,15 @@ impl Fleet {
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             interval.tick().await;
+            let others = self.parts().members.others();
             let now = self.parts().clock.now();
             let mut measured: BTreeMap<_, _> = {
                 let mut heartbeats = self.heartbeats();
-                self.parts().others.iter().map(|manager| (*manager, heartbeats.news_for(*manager))).collect()
+                others.iter().map(|manager| (*manager, heartbeats.news_for(*manager))).collect()
             };
             let mut book = self.book();
             book.tick(now, now - SILENT_MAX);
-            for manager in &self.parts().others {
+            for manager in &others {
                 let mut frame = book.frame(*manager, now);
                 if let Some(peer) = book.peers.get_mut(manager) {
                     frame.links = links::told(peer, measured.remove(manager).unwrap_or_default());

@@ -1,7 +1,9 @@
 //! The evidence streams between managers: each dials every other, and talks over whichever stream is there.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::task::AbortHandle;
 use vouch_types::ManagerId;
 use vouch_wire::links::{LinkError, Session};
 use vouch_wire::proto;
@@ -24,6 +26,30 @@ enum Opener {
 }
 
 impl Fleet {
+    /// Keeps evidence streams to all other managers, whoever they are.
+    pub(super) async fn run_peers(self) {
+        let mut running: BTreeMap<ManagerId, AbortHandle> = BTreeMap::new();
+        let members = self.parts().members.clone();
+        let own = self.parts().own;
+        let fleet = self.clone();
+        members
+            .follow(|now| {
+                running.retain(|manager, task| {
+                    let stays = now.contains_key(manager);
+                    if !stays {
+                        task.abort();
+                        fleet.book().peers.remove(manager);
+                    }
+                    stays
+                });
+                for manager in now.into_keys().filter(|manager| *manager != own) {
+                    let start = || fleet.spawn(Self::run_peer(fleet.clone(), manager));
+                    running.entry(manager).or_insert_with(start);
+                }
+            })
+            .await;
+    }
+
     /// Keeps an evidence stream to another manager.
     pub(super) async fn run_peer(self, to: ManagerId) {
         let mut retry = RETRY_FIRST;

@@ -23,7 +23,7 @@ use super::status::ConsensusStatus;
 use super::types::{Types, manager_id};
 use crate::store::{LogStore, State, StateStore, StateStoreError, Stores};
 
-type Raft = openraft::Raft<Types, StateMachine>;
+pub(super) type Raft = openraft::Raft<Types, StateMachine>;
 
 /// Why consensus cannot start.
 #[derive(Debug, Error)]
@@ -109,7 +109,7 @@ fn leads(leader: &Option<ManagerId>) -> String {
     leader.map_or_else(|| ": no leader with a quorum is known".to_owned(), |leader| format!(": {leader} leads"))
 }
 
-fn leader_of(forward: &ForwardToLeader<Types>) -> Option<ManagerId> {
+pub(super) fn leader_of(forward: &ForwardToLeader<Types>) -> Option<ManagerId> {
     forward.leader_id.map(manager_id)
 }
 
@@ -128,6 +128,7 @@ struct Inner {
     applied: Arc<AppliedState>,
     status: watch::Receiver<ConsensusStatus>,
     state_store: Arc<dyn StateStore>,
+    election_max: std::time::Duration,
     flush_log: Box<dyn Fn() -> BoxFuture<'static, std::io::Result<()>> + Send + Sync>,
 }
 
@@ -156,6 +157,7 @@ impl Consensus {
         let applied = machine.applied();
         let network = Network { this: manager, link, stalled_after: config.stalled_after() };
         let log = stores.log.clone();
+        let election_max = config.election_max;
         let config = Arc::new(config.to_openraft()?);
         let raft = Raft::new(manager.get(), config, network, stores.log, machine)
             .await
@@ -167,6 +169,7 @@ impl Consensus {
             applied,
             status,
             state_store: stores.state,
+            election_max,
             flush_log: Box::new(move || Box::pin(log.flush())),
         })))
     }
@@ -174,6 +177,15 @@ impl Consensus {
     /// Returns what other managers' Raft calls.
     pub fn service(&self) -> Arc<dyn RaftService> {
         Arc::new(Server(self.0.raft.clone()))
+    }
+
+    pub(super) fn raft(&self) -> &Raft {
+        &self.0.raft
+    }
+
+    /// Returns so many greatest election timeouts.
+    pub(super) fn answer_limit(&self, elections: u32) -> std::time::Duration {
+        self.0.election_max * elections
     }
 
     /// Returns this manager's id.

@@ -7,6 +7,7 @@
 mod applied;
 mod config;
 mod consensus;
+mod membership;
 mod network;
 mod runtime;
 mod service;
@@ -17,6 +18,7 @@ mod types;
 pub use applied::{NOTICES_MAX, Notice, NoticeStream};
 pub use config::{ConsensusConfig, LOG_KEPT, SNAPSHOT_AFTER};
 pub use consensus::{Consensus, Consistency, InitializeError, ProposeError, ReadError, StartError, TransferError};
+pub use membership::{MembershipError, PROMOTE_LAG_MAX};
 pub use runtime::SeededRuntime;
 pub use state_machine::StateMachine;
 pub use status::{ConsensusStatus, Role};

@@ -59,6 +59,8 @@ pub struct ConsensusStatus {
     pub snapshot: LogIndex,
     /// The managers with a vote, and where they are reached.
     pub voters: BTreeMap<ManagerId, ManagerNode>,
+    /// The managers without a vote.
+    pub learners: BTreeMap<ManagerId, ManagerNode>,
     /// For a leader, how far each other manager's log agrees with its own.
     pub replicated: BTreeMap<ManagerId, LogIndex>,
 }
@@ -67,7 +69,11 @@ impl ConsensusStatus {
     pub(super) fn of(metrics: &RaftMetrics<Types>) -> Self {
         let index = |id: &Option<super::types::LogId>| LogIndex::new(id.as_ref().map_or(0, |id| id.index));
         let membership = metrics.membership_config.membership();
-        let voters: Vec<u64> = membership.voter_ids().collect();
+        let votes: Vec<u64> = membership.voter_ids().collect();
+        let (voters, learners) = membership
+            .nodes()
+            .map(|(id, node)| (manager_id(*id), node.clone()))
+            .partition(|(id, _)| votes.contains(&id.get()));
         Self {
             manager: manager_id(metrics.id),
             role: match metrics.state {
@@ -84,13 +90,15 @@ impl ConsensusStatus {
             committed: index(&metrics.local_committed),
             applied: index(&metrics.last_applied),
             snapshot: index(&metrics.snapshot),
-            voters: membership
-                .nodes()
-                .filter(|(id, _)| voters.contains(id))
-                .map(|(id, node)| (manager_id(*id), node.clone()))
-                .collect(),
+            voters,
+            learners,
             replicated: metrics.replication.iter().flatten().map(|(id, at)| (manager_id(*id), index(at))).collect(),
         }
+    }
+
+    /// Returns all managers, with a vote or without.
+    pub fn members(&self) -> BTreeMap<ManagerId, ManagerNode> {
+        self.voters.iter().chain(&self.learners).map(|(id, node)| (*id, node.clone())).collect()
     }
 
     /// Returns whether this manager leads.

@@ -7,6 +7,7 @@ pub mod fencing;
 pub mod health;
 pub mod incidents;
 pub mod maintenances;
+pub mod members;
 pub mod metrics;
 pub mod nodes;
 pub mod policies;
@@ -46,6 +47,10 @@ pub(super) fn public_routes() -> OpenApiRouter<Api> {
         .routes(routes!(events::list))
         .routes(routes!(cluster::show))
         .routes(routes!(cluster::init))
+        .routes(routes!(members::add))
+        .routes(routes!(members::promote))
+        .routes(routes!(members::remove))
+        .routes(routes!(members::transfer))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::metrics))

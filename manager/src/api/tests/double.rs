@@ -19,11 +19,12 @@ use vouch_types::{
 use vouch_wire::links::{LinkError, PeerLink, Session};
 use vouch_wire::proto;
 
+use crate::api::live::MemberChange;
 use crate::api::view::{CheckView, EvidenceView, HearingView, ReasonView};
 use crate::api::{
     Api, ApiParts, ApiToken, CheckError, InitError, LiveView, Metric, MetricKind, OwnHosts, Published, Readiness,
 };
-use crate::raft::{ConsensusStatus, Consistency, ProposeError, ReadError, Role};
+use crate::raft::{ConsensusStatus, Consistency, MembershipError, ProposeError, ReadError, Role};
 use crate::seams::{MemoryBlobs, WallClock};
 use crate::store::State;
 
@@ -87,6 +88,7 @@ impl Published for SimPublished {
             committed: applied,
             applied,
             snapshot: LogIndex::new(0),
+            learners: BTreeMap::new(),
             voters: (1..=3).map(|i| (ManagerId::new(i), node(6000 + u16::try_from(i).unwrap()))).collect(),
             replicated: BTreeMap::new(),
         }
@@ -157,6 +159,15 @@ impl LiveView for SimLive {
 
     async fn init_cluster(&self) -> Result<ClusterId, InitError> {
         Err(InitError::AlreadyInitialised)
+    }
+
+    async fn change_members(&self, change: MemberChange) -> Result<(), MembershipError> {
+        match change {
+            MemberChange::Add(manager, _) => Err(MembershipError::AlreadyMember(manager)),
+            MemberChange::Promote(manager) => Err(MembershipError::Behind { manager, behind: 5_000 }),
+            MemberChange::Remove(manager) if manager.get() > 3 => Err(MembershipError::NotMember(manager)),
+            MemberChange::Remove(_) | MemberChange::Transfer(_) => Ok(()),
+        }
     }
 }
 

@@ -394,3 +394,27 @@ async fn an_event_of_a_node_or_a_vm_is_found_by_it() {
     assert_eq!(kinds("node=n1".to_owned()).await, ["incident_opened", "maintenance_begun"]);
     assert_eq!(kinds(format!("vm={}", vm_id(1))).await, ["policy_changed"]);
 }
+
+#[tokio::test]
+async fn members_are_changed_by_the_leader_and_a_refusal_says_why() {
+    let manager = farm();
+    let add = |id: &str, management: &str| json!({"id": id, "management": management});
+    for (method, path, body, status, problem, word) in [
+        ("POST", "/v1/cluster/members", add("m4", "10.1.0.4:7001"), 409, "members-unchanged", "m4"),
+        ("POST", "/v1/cluster/members", add("four", "10.1.0.4:7001"), 400, "bad-parameter", "four"),
+        ("POST", "/v1/cluster/members", add("m4", "10.1.0.4"), 400, "bad-parameter", "10.1.0.4"),
+        ("POST", "/v1/cluster/members/m4/promote", json!({}), 409, "members-unchanged", "5000 entries behind"),
+        ("DELETE", "/v1/cluster/members/m9", json!({}), 404, "member-not-found", "m9"),
+        ("DELETE", "/v1/cluster/members/9", json!({}), 400, "bad-parameter", "9"),
+        ("POST", "/v1/cluster/transfer", json!({"to": "9"}), 400, "bad-parameter", "9"),
+    ] {
+        let (code, answer) = tell(&manager, method, path, &body).await;
+        assert_eq!(code.as_u16(), status, "{method} {path}: {answer}");
+        assert_eq!(answer["type"], format!("/problems/{problem}"), "{method} {path}");
+        assert!(answer.to_string().contains(word), "{method} {path}: {answer}");
+    }
+    let (code, cluster) = tell(&manager, "DELETE", "/v1/cluster/members/m3", &json!({})).await;
+    assert_eq!((code.as_u16(), cluster["manager"].as_str()), (200, Some("m1")), "{cluster}");
+    let (code, _) = tell(&manager, "POST", "/v1/cluster/transfer", &json!({})).await;
+    assert_eq!(code.as_u16(), 200);
+}

@@ -38,6 +38,10 @@ impl SimLinks {
         }
     }
 
+    pub(super) fn isolate_from(&self, one: ManagerId, other: ManagerId) {
+        self.cut.lock().unwrap().extend([(one, other), (other, one)]);
+    }
+
     pub(super) fn heal(&self) {
         self.cut.lock().unwrap().clear();
     }

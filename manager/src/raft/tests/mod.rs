@@ -3,5 +3,6 @@
 mod cluster;
 mod determinism;
 mod elections;
+mod membership;
 mod restart;
 mod snapshots;
