@@ -41,6 +41,14 @@ impl Reply {
     }
 }
 
+/// What is asked for.
+#[derive(Clone, Copy)]
+enum Method<'a> {
+    Get,
+    Post(&'a Value),
+    Put(&'a Value),
+}
+
 /// A client of one manager's API.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -88,7 +96,7 @@ impl Client {
     /// # Errors
     /// Fails if there is no answer.
     pub fn get(&self, path: &str) -> Result<Reply> {
-        self.call(path, None)
+        self.call(Method::Get, path)
     }
 
     /// Calls GET and returns the body of a good answer.
@@ -104,7 +112,15 @@ impl Client {
     /// # Errors
     /// Fails if there is no answer.
     pub fn post(&self, path: &str, body: &Value) -> Result<Reply> {
-        self.call(path, Some(body))
+        self.call(Method::Post(body), path)
+    }
+
+    /// Calls PUT with a JSON body.
+    ///
+    /// # Errors
+    /// Fails if there is no answer.
+    pub fn put(&self, path: &str, body: &Value) -> Result<Reply> {
+        self.call(Method::Put(body), path)
     }
 
     /// Reads server-sent events and gives the data of each to `take`, until it returns false or the limit is over.
@@ -138,14 +154,15 @@ impl Client {
         })
     }
 
-    fn call(&self, path: &str, body: Option<&Value>) -> Result<Reply> {
+    fn call(&self, method: Method<'_>, path: &str) -> Result<Reply> {
         self.inside(|| {
             let url = format!("{}{path}", self.base);
             let token = format!("Bearer {}", self.token);
             let agent = self.agent(LIMIT);
-            let response = match body {
-                None => agent.get(&url).header("Authorization", token).call(),
-                Some(body) => agent.post(&url).header("Authorization", token).send_json(body),
+            let response = match method {
+                Method::Get => agent.get(&url).header("Authorization", token).call(),
+                Method::Post(body) => agent.post(&url).header("Authorization", token).send_json(body),
+                Method::Put(body) => agent.put(&url).header("Authorization", token).send_json(body),
             };
             let mut response = response.with_context(|| format!("no answer from {url}"))?;
             let status = response.status().as_u16();

@@ -151,6 +151,16 @@ pub fn kill_by_pid(number: u32) -> Result<()> {
     Ok(())
 }
 
+/// Asks a process that is not a child of the test to end (SIGTERM) and waits until it is gone.
+///
+/// # Errors
+/// Fails if it can't be asked or stays longer than the limit.
+pub fn stop_by_pid(number: u32, limit: Duration) -> Result<()> {
+    kill_process(pid(number)?, Signal::TERM).with_context(|| format!("can't stop process {number}"))?;
+    wait::until(format!("process {number} is gone"), limit, || is_gone(number).then_some(()))?;
+    Ok(())
+}
+
 /// Stops a process that is not a child of the test from running without ending it (SIGSTOP): a hung process.
 ///
 /// # Errors

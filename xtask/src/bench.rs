@@ -1,15 +1,19 @@
 //! `cargo xtask bench`: the benchmarks, optimised; they print figures and judge nothing.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use crate::shell;
+use crate::{prerequisites, shell};
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum What {
     /// The detector: single operations, then cost and memory from 1,000 to 1,000,000 VMs, with a plot
     Detector,
+    /// Durable replicated writes, side by side with etcd from Debian
+    Writes,
+    /// How long the next verdict takes after the leader is killed: 300 kills
+    Failover,
 }
 
 /// Builds and runs the benchmarks.
@@ -20,6 +24,20 @@ pub(crate) fn run(what: What) -> Result<()> {
             shell::run(shell::cargo().args(bench))?;
             let curve = ["run", "--locked", "-p", "vouch-bench", "--profile", "sim", "--bin", "vouch-bench-curve"];
             shell::run(shell::cargo().args(curve))
+        }
+        What::Writes => {
+            prerequisites::ensure(prerequisites::PEERS)?;
+            let build = ["build", "--locked", "-p", "vouch-bench", "--profile", "sim", "--bins"];
+            shell::run(shell::cargo().args(build))?;
+            let target = shell::workspace().join("target");
+            let mut writes = std::process::Command::new(target.join("sim/vouch-bench-writes"));
+            let etcd = shell::find_program("etcd").context("etcd was there a moment ago")?;
+            shell::run(writes.arg("--etcd").arg(etcd).arg("--folder").arg(target))
+        }
+        What::Failover => {
+            shell::run(shell::cargo().args(["build", "--locked"]))?;
+            let kills = ["run", "--locked", "--quiet", "-p", "vouch-tests", "--bin", "vouch-failovers"];
+            shell::run(shell::cargo().args(kills))
         }
     }
 }

@@ -32,6 +32,9 @@ pub(crate) const SYSTEM: &[Tool] = &[
     tool("ping", "iputils-ping"),
 ];
 
+/// What the benchmarks measure vouch beside.
+pub(crate) const PEERS: &[Tool] = &[tool("etcd", "etcd-server")];
+
 const RUST_TARGETS: &[&str] = &["wasm32-wasip2", "x86_64-unknown-linux-musl"];
 
 /// Makes sure that the tools are there: installs their packages as root, else says what to run.

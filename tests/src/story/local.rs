@@ -19,6 +19,8 @@ use crate::{paths, wait};
 
 /// How long the whole cluster may take until it is well.
 const SERVE: Duration = Duration::from_secs(60);
+/// How long a manager may take to end in good order.
+const STOP: Duration = Duration::from_secs(30);
 const MANAGERS: [&str; 3] = ["m1", "m2", "m3"];
 
 /// A cluster on loopback. Dropping it ends everything that it started.
@@ -153,6 +155,70 @@ impl LocalStage {
             }
         }
         bail!("no process runs with {config}")
+    }
+
+    /// Ends a manager in good order, as an operator does who restarts it.
+    ///
+    /// # Errors
+    /// Fails if it doesn't run, or stays.
+    pub fn stop_manager(&mut self, name: &str) -> Result<()> {
+        process::stop_by_pid(self.daemon_pid(name)?, STOP)?;
+        self.restarted.remove(name);
+        self.killed.push(name.to_owned());
+        Ok(())
+    }
+
+    /// Makes certificate and configuration of a fourth manager, and starts it; it waits to be added. Returns its address.
+    ///
+    /// # Errors
+    /// Fails if they can't be made.
+    pub fn start_newcomer(&mut self, name: &str) -> Result<String> {
+        let pki = self.folder.path().join("pki");
+        let mut issue = Command::new(&self.vouch);
+        issue.args(["pki", "issue"]).arg(&pki).args(["--role", "manager", "--id", name]);
+        let issued = issue.output()?;
+        ensure!(issued.status.success(), "pki issue: {}", String::from_utf8_lossy(&issued.stderr));
+        let free = || -> Result<std::net::SocketAddr> {
+            Ok(std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr())?)
+        };
+        let (management, api) = (free()?, free()?);
+        let text = fs::read_to_string(self.folder.path().join("m1.toml"))?;
+        let mut config: toml::Table = toml::from_str(&text)?;
+        let value = |text: String| toml::Value::String(text);
+        config.insert("id".to_owned(), value(name.to_owned()));
+        config.insert("data_dir".to_owned(), value(self.folder.path().join(name).display().to_string()));
+        config.remove("dial");
+        let mut table = |key: &str, name: &str, to: Option<String>| {
+            let Some(toml::Value::Table(table)) = config.get_mut(key) else { return };
+            match to {
+                Some(to) => table.insert(name.to_owned(), toml::Value::String(to)),
+                None => table.remove(name),
+            };
+        };
+        table("listen", "management", Some(management.to_string()));
+        table("listen", "service", None);
+        table("api", "listen", Some(api.to_string()));
+        table("tls", "certificate", Some(pki.join(format!("{name}.pem")).display().to_string()));
+        table("tls", "key", Some(pki.join(format!("{name}.key")).display().to_string()));
+        let mut own = toml::Table::new();
+        own.insert("id".to_owned(), value(name.to_owned()));
+        own.insert("management".to_owned(), value(management.to_string()));
+        own.insert("api".to_owned(), value(format!("http://{api}")));
+        if let Some(toml::Value::Array(managers)) = config.get_mut("manager") {
+            managers.push(toml::Value::Table(own));
+        }
+        fs::write(self.folder.path().join(format!("{name}.toml")), toml::to_string(&config)?)?;
+        self.start_daemon("manager", name)?;
+        Ok(management.to_string())
+    }
+
+    /// Returns a client of one manager's API, whether it runs or not.
+    ///
+    /// # Errors
+    /// Fails if it has no configuration.
+    pub fn client_of(&self, name: &str) -> Result<Client> {
+        let token = fs::read_to_string(self.folder.path().join("api.token"))?;
+        Ok(Client::new(self.api_of(name)?, token.trim().to_owned()))
     }
 
     /// Kills a node's agent as a crash would.
