@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -50,12 +52,12 @@ impl Vouch {
         let now = SystemWallClock.now();
         let ca = CertificateAuthority::generate("benchmark", now)?;
         fs::write(folder.join("ca.pem"), ca.certificate_pem())?;
-        fs::write(folder.join("ca.key"), ca.key_pem())?;
+        write_private(&folder.join("ca.key"), &ca.key_pem())?;
         let (mut members, mut folders, mut links) = (Vec::new(), Vec::new(), Vec::new());
         for (i, id) in (1..=MEMBERS).map(ManagerId::new).enumerate() {
             let issued = ca.issue(&PeerIdentity::Manager(id), now, VALIDITY)?;
             fs::write(folder.join(format!("{id}.pem")), &issued.certificate_pem)?;
-            fs::write(folder.join(format!("{id}.key")), &issued.key_pem)?;
+            write_private(&folder.join(format!("{id}.key")), &issued.key_pem)?;
             let config = folder.join(format!("{id}.toml"));
             fs::write(&config, configuration(folder, id, ports, apis, i)?)?;
             let log = folder.join(format!("{id}.log"));
@@ -120,6 +122,12 @@ impl Vouch {
         let resident = self.members.iter().filter_map(Running::resident_kib).max().unwrap_or(0);
         (resident, self.folders.iter().map(|folder| size_of_folder(folder)).max().unwrap_or(0))
     }
+}
+
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    Ok(file.write_all(text.as_bytes())?)
 }
 
 fn size_of_folder(folder: &Path) -> u64 {
