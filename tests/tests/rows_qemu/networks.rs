@@ -71,10 +71,9 @@ fn loses(stage: &QemuStage, number: &'static str, network: Network) -> Result<()
     }
     let row = Row::begin(stage, number, &format!("the {network} network loses {LOSS} % each way"))?;
     stage.carry(network, Carriage::Lossy { percent: LOSS })?;
-    let causes = &["lossy_path"];
-    let up = Claim { vm: VM_ONE, state: "up", source: None, causes, advice: "none" };
-    let of = network.as_str();
-    row.expect(stage, &all(up), Some(Shared { kind: "network", of, causes }))?;
+    // What all nodes share is said once, by the incident, and not of each VM.
+    let up = Claim { vm: VM_ONE, state: "up", source: None, causes: &[], advice: "none" };
+    row.expect(stage, &all(up), Some(Shared { kind: "network", of: network.as_str(), causes: &["lossy_path"] }))?;
     let near = || -> Result<()> {
         let told = told_loss(stage)?;
         ensure!(told.abs_diff(LOSS) <= LOSS_POINTS, "{told} % are told");

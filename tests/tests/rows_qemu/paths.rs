@@ -10,6 +10,9 @@ use crate::NOT_WELL;
 /// How long a flapping path is cut, and how long it works: in the tests' slower timing it takes this long to be missed.
 const FLAP: [Duration; 2] = [Duration::from_secs(7), Duration::from_secs(5)];
 const FLAPS: usize = 5;
+/// How long a direction stays cut after it was told. A gap of fewer than ten heartbeats, half a second apart in the tests'
+/// timing, is counted as loss, and told as such for as long as those heartbeats count.
+const OUTAGE: Duration = Duration::from_secs(4);
 
 pub fn a_node_is_not_heard_and_hears(stage: &mut QemuStage) -> Result<()> {
     calm_of(stage, "n1")?;
@@ -30,6 +33,7 @@ pub fn a_node_hears_nobody_and_is_heard(stage: &mut QemuStage) -> Result<()> {
     stage.cut(&cut)?;
     let up = Claim { vm: VM_THREE, state: "up", source: None, causes: &["one_way(managers, n2)"], advice: "none" };
     row.expect(stage, &[up, well(VM_ONE), well(VM_TWO)], None)?;
+    std::thread::sleep(OUTAGE);
     stage.heal(&cut)?;
     row.end(stage, NOT_WELL).map(drop)
 }
