@@ -119,12 +119,15 @@ impl Detector {
         }
     }
 
-    /// Returns whether every path to a node over `network` loses much; one that was lossy is so until it is well again.
+    /// Returns whether the paths to a node over `network` lose much, and none of them little: one manager's own bad link is
+    /// not the node's. One that was lossy is so until it is well again.
+    ///
+    /// The mean is taken over all managers and both ways, so it moves long before the worst of them is sure.
     pub(crate) fn is_lossy(&self, now: Moment, node: &NodeTrack, network: Network) -> bool {
         let told = self.recorded_incidents.contains_key(&IncidentScope::Network(network))
             || node.entry.path.faults.iter().any(|fault| *fault.top() == Cause::LossyPath);
         let from = if told { LOSSY_UNTIL_PER_MILLE } else { LOSSY_FROM_PER_MILLE };
-        self.loss_of(now, node, network).is_some_and(|loss| loss.least >= from)
+        self.loss_of(now, node, network).is_some_and(|loss| loss.mean >= from && loss.least >= from / 2)
     }
 
     /// Returns what the paths to a node lose over `network`, as heartbeats say; where none come over it, as its own

@@ -16,8 +16,9 @@ use super::{Check, Ended};
 
 /// How many of a target's last runs count.
 pub const RUNS_COUNTED: usize = 64;
-/// How long a run counts.
-pub const COUNTED_FOR: Duration = Duration::from_secs(30);
+/// How long a run counts: short, so that a loss that has just begun is told soon; longer than runs that nobody has
+/// answered yet, which are not counted, would weigh.
+pub const COUNTED_FOR: Duration = Duration::from_secs(15);
 /// How many runs in a row may be unanswered to count as loss; more are an outage. At a loss of 51 % of all round trips
 /// that many in a row come once in 50,000.
 pub const SILENT_MAX: usize = 16;

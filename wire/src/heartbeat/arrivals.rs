@@ -5,8 +5,11 @@
 
 use super::HeartbeatError;
 
-/// How many of the newest sequences are remembered: older ones count as replayed, and loss is counted over these.
+/// How many of the newest sequences are remembered: older ones count as replayed.
 pub const WINDOW: u8 = 64;
+/// Over how many of the newest sequences loss is counted: 10 s of heartbeats by default, in which a loss that has just
+/// begun has to be told.
+pub const LOSS_WINDOW: u8 = 48;
 /// How many heartbeats in a row have to be missing to count as an outage: under 30 % loss that is one gap in 170,000.
 pub const OUTAGE_GAP: u64 = 10;
 /// How many heartbeats have to be expected before their loss is told: fewer say nothing.
@@ -17,7 +20,7 @@ pub const LOSS_EXPECTED_MIN: u8 = 16;
 pub struct LossCount {
     /// How many arrived.
     pub arrived: u8,
-    /// How many were expected, at most [`WINDOW`].
+    /// How many were expected, at most [`LOSS_WINDOW`].
     pub expected: u8,
 }
 
@@ -72,7 +75,7 @@ impl Arrivals {
             1
         } else {
             // At most the gap of an outage is added, so it fits.
-            u8::try_from((u64::from(self.expected) + step).min(u64::from(WINDOW))).unwrap_or(WINDOW)
+            u8::try_from((u64::from(self.expected) + step).min(u64::from(LOSS_WINDOW))).unwrap_or(LOSS_WINDOW)
         };
         self.highest = sequence;
         Ok(Arrival::Newest)
@@ -85,9 +88,9 @@ impl Arrivals {
 
     /// Returns how many arrived of those that were expected lately.
     pub fn count(&self) -> LossCount {
-        let mask = if self.expected >= WINDOW { u64::MAX } else { (1 << self.expected) - 1 };
-        // At most 64 bits are set.
-        let arrived = u8::try_from((self.seen & mask).count_ones()).unwrap_or(WINDOW);
+        let mask = (1_u64 << self.expected) - 1;
+        // At most as many bits are set as the mask has.
+        let arrived = u8::try_from((self.seen & mask).count_ones()).unwrap_or(LOSS_WINDOW);
         LossCount { arrived, expected: self.expected }
     }
 }
@@ -122,7 +125,7 @@ mod tests {
         let mut arrivals = Arrivals::default();
         (1..=64).for_each(|n| assert!(arrivals.note(n).is_ok()));
         assert!(arrivals.note(64 + OUTAGE_GAP).is_ok());
-        assert_eq!(arrivals.count().per_mille(), 141, "9 of 64");
+        assert_eq!(arrivals.count().per_mille(), 188, "9 of 48");
         let next = 64 + OUTAGE_GAP;
         assert!(arrivals.note(next + OUTAGE_GAP + 1).is_ok());
         assert_eq!(arrivals.count(), LossCount { arrived: 1, expected: 1 });
@@ -147,7 +150,7 @@ mod tests {
                     prop_assert!(taken.insert(sequence), "{sequence} was taken twice");
                 }
                 let count = arrivals.count();
-                prop_assert!(count.arrived >= 1 && count.arrived <= count.expected && count.expected <= WINDOW);
+                prop_assert!(count.arrived >= 1 && count.arrived <= count.expected && count.expected <= LOSS_WINDOW);
                 prop_assert_eq!(arrivals.highest(), taken.last().copied().unwrap_or(0));
             }
         }
