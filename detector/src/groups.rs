@@ -32,6 +32,8 @@ const SAMPLE_NODES_MAX: usize = 16;
 struct Reach {
     remote_alive: bool,
     remote_failures: u32,
+    /// Somebody elsewhere looks at all, whatever it comes to.
+    remote_looks: bool,
     local_alive: bool,
     worst_loss: u16,
     /// VMs that fail from elsewhere, with who looks there.
@@ -66,14 +68,17 @@ impl Detector {
             let reach = self.reach(now, node);
             let needed = failures_needed(reach.worst_loss).max(POOLED_FAILURES_MIN);
             let silent = !reach.remote_alive && reach.remote_failures > 0;
+            // What was found cut stays so until something of it is reached, or its own watcher reaches beyond it: a check
+            // that overstays, here or elsewhere, is no sign that users are back.
+            let stays = node.service_cut.is_some()
+                && reach.remote_looks
+                && !reach.remote_alive
+                && node.local_watchers.iter().any(|w| self.is_heard_lately(now, *w));
             // Last, because it looks at every VM of the watcher: most nodes are reached, and it is not asked.
             let own_reaches = || node.local_watchers.iter().any(|w| self.reaches_beyond(now, *w));
-            let is_cut = may_judge
-                && silent
-                && reach.remote_failures >= needed
-                && reach.local_alive
-                && !node.local_watchers.is_empty()
-                && !own_reaches();
+            let shows =
+                silent && reach.remote_failures >= needed && reach.local_alive && !node.local_watchers.is_empty();
+            let is_cut = may_judge && (shows || stays) && !own_reaches();
             if silent && !is_cut && look.len() < SAMPLE_NODES_MAX {
                 look.push((id.clone(), reach.failing));
             }
@@ -140,6 +145,11 @@ impl Detector {
         })
     }
 
+    fn is_heard_lately(&self, now: Moment, watcher: WatcherId) -> bool {
+        let heard = self.watchers.get(&watcher).and_then(|track| track.last_heard());
+        heard.is_some_and(|at| at >= now - self.timing.window)
+    }
+
     fn reach(&self, now: Moment, node: &NodeTrack) -> Reach {
         let mut reach = Reach::default();
         for vm in node.vms.iter().take(REACH_VMS_MAX).filter_map(|id| self.vms.get(id)) {
@@ -149,6 +159,7 @@ impl Detector {
                 let Some(observer) = observer.filter(|_| vm.is_proven(check.network, &check.probe)) else { continue };
                 let alive = vm.counted(check).0.is_sign_of_life() && self.begun_now(check) >= oldest;
                 let local = observer.entry.node == node.entry.node;
+                reach.remote_looks |= !local;
                 if local {
                     reach.local_alive |= alive;
                 } else if alive {

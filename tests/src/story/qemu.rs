@@ -162,6 +162,15 @@ impl QemuStage {
         &self.logs
     }
 
+    /// Returns what a manager that runs has logged so far.
+    ///
+    /// # Errors
+    /// Fails if it doesn't run.
+    pub fn manager_log(&self, name: &str) -> Result<String> {
+        let machine = &self.managers[self.manager_number(name)?];
+        machine.process.as_ref().with_context(|| format!("{name} runs"))?.log()
+    }
+
     /// Returns a command that runs `vouch` on the machine of a manager that runs, with its API and token.
     ///
     /// # Errors

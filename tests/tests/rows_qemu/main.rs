@@ -29,21 +29,20 @@ type Play = fn(&mut QemuStage) -> Result<()>;
 
 const ROWS: &[(&str, Play)] = &[
     ("15", guests::rdp_accepts_and_is_silent),
-    ("17", guests::ping_is_dropped),
     ("2", managers::the_leader_is_deaf_to_a_node),
     ("31a", paths::a_node_is_not_heard_and_hears),
     ("31b", paths::a_node_hears_nobody_and_is_heard),
+    ("17", guests::ping_is_dropped),
     ("30", managers::a_follower_is_cut_off),
     ("29", managers::the_leader_is_cut_off),
-    ("33", networks::latency_comes_in_bursts),
-    ("32a", networks::the_management_network_loses_much),
-    ("32b", networks::the_service_network_loses_much),
-    ("23", networks::the_service_network_is_down),
     ("22", networks::the_management_network_is_down),
+    ("23", networks::the_service_network_is_down),
+    ("33", networks::latency_comes_in_bursts),
     ("34", managers::the_wall_clock_of_the_leader_jumps),
     ("19", nodes::a_node_is_cut_from_both_networks),
-    ("37", paths::a_path_flaps),
+    ("32", networks::the_management_network_loses_much),
     ("18", nodes::a_node_loses_its_power),
+    ("37", paths::a_path_flaps),
     ("26", nodes::a_watchers_node_loses_its_power),
 ];
 

@@ -9,7 +9,7 @@ use crate::NOT_WELL;
 
 /// How long a flapping path is cut, and how long it works: in the tests' slower timing it takes this long to be missed.
 const FLAP: [Duration; 2] = [Duration::from_secs(7), Duration::from_secs(5)];
-const FLAPS: usize = 5;
+const FLAPS: usize = 4;
 /// How long a direction stays cut after it was told. A gap of fewer than ten heartbeats, half a second apart in the tests'
 /// timing, is counted as loss, and told as such for as long as those heartbeats count.
 const OUTAGE: Duration = Duration::from_secs(4);
