@@ -63,6 +63,7 @@ impl Detector {
     pub(crate) fn regroup(&mut self, now: Moment) {
         let may_judge = self.listening.covers(now, self.timing.window);
         let mut cut: Vec<(NodeId, bool)> = Vec::new();
+        let mut doubtful: BTreeSet<NodeId> = BTreeSet::new();
         let mut look: Vec<(NodeId, Vec<(VmId, WatcherId)>)> = Vec::new();
         for (id, node) in &self.nodes {
             let reach = self.reach(now, node);
@@ -74,11 +75,15 @@ impl Detector {
                 && reach.remote_looks
                 && !reach.remote_alive
                 && node.local_watchers.iter().any(|w| self.is_heard_lately(now, *w));
+            let shows = silent && reach.remote_failures >= needed && reach.local_alive;
             // Last, because it looks at every VM of the watcher: most nodes are reached, and it is not asked.
-            let own_reaches = || node.local_watchers.iter().any(|w| self.reaches_beyond(now, *w));
-            let shows =
-                silent && reach.remote_failures >= needed && reach.local_alive && !node.local_watchers.is_empty();
-            let is_cut = may_judge && (shows || stays) && !own_reaches();
+            let alone = (silent || stays)
+                && !node.local_watchers.is_empty()
+                && !node.local_watchers.iter().any(|w| self.reaches_beyond(now, *w));
+            let is_cut = may_judge && alone && (shows || stays);
+            if alone && !is_cut {
+                doubtful.insert(id.clone());
+            }
             if silent && !is_cut && look.len() < SAMPLE_NODES_MAX {
                 look.push((id.clone(), reach.failing));
             }
@@ -97,11 +102,11 @@ impl Detector {
         for (id, failing) in look {
             self.sample(now, &id, failing);
         }
-        let views: Vec<NodeView<'_>> = self.nodes.values().map(|node| self.view(now, node)).collect();
+        let views: Vec<NodeView<'_>> = self.nodes.values().map(|node| self.view(now, node, &doubtful)).collect();
         self.groups = group(&views);
     }
 
-    fn view<'a>(&'a self, now: Moment, node: &'a NodeTrack) -> NodeView<'a> {
+    fn view<'a>(&'a self, now: Moment, node: &'a NodeTrack, doubtful: &BTreeSet<NodeId>) -> NodeView<'a> {
         let witnesses = self.witnesses_of(now, node);
         let missed = !matches!(node.phase, Phase::Direct);
         let reached = |w: &PathWitness| {
@@ -119,7 +124,11 @@ impl Detector {
             life: if missed { node_life(&witnesses) } else { NodeLife::Lives },
             over_management: !missed || witnesses.iter().any(reached),
             over_service: node.local_watchers.iter().any(over_service),
-            service: if node.service_cut.is_some() { ServiceReach::CutOff } else { ServiceReach::Fine },
+            service: match node.service_cut {
+                Some(_) => ServiceReach::CutOff,
+                None if doubtful.contains(&node.entry.node) => ServiceReach::Doubtful,
+                None => ServiceReach::Fine,
+            },
             lossy: Network::ALL.into_iter().filter(|network| self.is_lossy(now, node, *network)).collect(),
         }
     }
