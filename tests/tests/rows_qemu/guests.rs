@@ -9,7 +9,7 @@ use vouch_tests::wait;
 use crate::NOT_WELL;
 
 /// For how long a guest is silent to one probe: longer than any silence is taken for a fault.
-const SILENCE: Duration = Duration::from_secs(15);
+const SILENCE: Duration = Duration::from_secs(13);
 
 pub fn rdp_accepts_and_is_silent(stage: &mut QemuStage) -> Result<()> {
     let row = Row::begin(stage, "15", "desk-1 accepts RDP connections and never says a word")?;

@@ -11,7 +11,7 @@ use crate::NOT_WELL;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// For how long a manager stays cut off: longer than a silence that would be told.
-const WHILE: Duration = Duration::from_secs(10);
+const WHILE: Duration = Duration::from_secs(7);
 /// For how long a clock stays wrong: longer than it takes until a silence is told.
 const JUMPED_FOR: Duration = Duration::from_secs(6);
 /// An hour, in seconds.

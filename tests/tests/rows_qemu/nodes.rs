@@ -36,13 +36,15 @@ pub fn a_node_loses_its_power(stage: &mut QemuStage) -> Result<()> {
     row.events(stage)?.never(&["down", "hung", "conflict"])?;
     stage.tell("           row 18: somebody says that its power is off");
     stage.write("/v1/nodes/n1/fence-proof", &json!({ "kind": "power_off", "note": "the rack controller says so" }))?;
-    let down = |vm| Claim { state: "down", advice: "safe_to_restart", ..lost(vm) };
+    let down = |vm| Claim { state: "down", advice: "safe_to_restart", causes: &["node power off"], ..lost(vm) };
     row.expect(stage, &[down(VM_ONE), down(VM_TWO), well(VM_THREE)], silent("n1"))?;
     stage.tell("           row 18: it has power again, and boots");
     stage.power_on("n1")?;
     let events = row.end(stage, &["hung", "conflict", "paused"])?;
     ensure!(events.of_kind("incident_opened") == 1, "more than one incident:\n{}", events.lines());
-    ensure!(events.of_kind("fence_proof_withdrawn") == 1, "its sign of life ends the proof:\n{}", events.lines());
+    let nodes = stage.read("/v1/nodes")?;
+    ensure!(nodes.pointer("/items/0/id") == Some(&json!("n1")), "n1 is the first node: {nodes}");
+    ensure!(nodes.pointer("/items/0/fence").is_none(), "the proof of its last boot stands: {nodes}");
     Ok(())
 }
 

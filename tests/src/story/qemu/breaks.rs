@@ -118,17 +118,22 @@ impl QemuStage {
         Network::ALL.iter().try_for_each(|&network| self.lab.pace(network, pace))
     }
 
-    /// Ends everything that was done to networks, clocks and services, whatever it was: after a row that failed halfway.
+    /// Ends everything that was done to networks, power, clocks and services, whatever it was: after a row that failed
+    /// halfway.
     ///
     /// # Errors
     /// Fails if the kernel refuses.
-    pub fn mend(&self) -> Result<()> {
+    pub fn mend(&mut self) -> Result<()> {
         self.lab.heal_all()?;
         self.pace(Pace::AtOnce)?;
         Network::ALL.iter().try_for_each(|&network| self.carry(network, Carriage::Whole))?;
         self.nodes.iter().try_for_each(|node| self.carriers(&node.host.name, Carrier::Up))?;
+        let dark: Vec<String> =
+            self.nodes.iter().filter(|node| node.process.is_none()).map(|node| node.host.name.clone()).collect();
+        dark.iter().try_for_each(|node| self.power_on(node))?;
         self.managers.iter().try_for_each(|m| write_clock(&clock_file(self.folder.path(), &m.host.name), 0))?;
-        self.vms().iter().try_for_each(|vm| self.unwedge_rdp(vm).and_then(|()| self.ignore_ping(vm, false)))
+        let mended = |vm: &String| self.unwedge_rdp(vm).and_then(|()| self.ignore_ping(vm, false));
+        self.vms().iter().filter(|_| dark.is_empty()).try_for_each(mended)
     }
 
     /// Takes both uplinks of a node away, or gives them back.
