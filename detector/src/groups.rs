@@ -32,6 +32,8 @@ const SAMPLE_NODES_MAX: usize = 16;
 struct Reach {
     remote_alive: bool,
     remote_failures: u32,
+    /// Somebody elsewhere looks at all, whatever it comes to.
+    remote_looks: bool,
     local_alive: bool,
     worst_loss: u16,
     /// VMs that fail from elsewhere, with who looks there.
@@ -61,19 +63,27 @@ impl Detector {
     pub(crate) fn regroup(&mut self, now: Moment) {
         let may_judge = self.listening.covers(now, self.timing.window);
         let mut cut: Vec<(NodeId, bool)> = Vec::new();
+        let mut doubtful: BTreeSet<NodeId> = BTreeSet::new();
         let mut look: Vec<(NodeId, Vec<(VmId, WatcherId)>)> = Vec::new();
         for (id, node) in &self.nodes {
             let reach = self.reach(now, node);
             let needed = failures_needed(reach.worst_loss).max(POOLED_FAILURES_MIN);
             let silent = !reach.remote_alive && reach.remote_failures > 0;
+            // What was found cut stays so until something of it is reached, or its own watcher reaches beyond it: a check
+            // that overstays, here or elsewhere, is no sign that users are back.
+            let stays = node.service_cut.is_some()
+                && reach.remote_looks
+                && !reach.remote_alive
+                && node.local_watchers.iter().any(|w| self.is_heard_lately(now, *w));
+            let shows = silent && reach.remote_failures >= needed && reach.local_alive;
             // Last, because it looks at every VM of the watcher: most nodes are reached, and it is not asked.
-            let own_reaches = || node.local_watchers.iter().any(|w| self.reaches_beyond(now, *w));
-            let is_cut = may_judge
-                && silent
-                && reach.remote_failures >= needed
-                && reach.local_alive
+            let alone = (silent || stays)
                 && !node.local_watchers.is_empty()
-                && !own_reaches();
+                && !node.local_watchers.iter().any(|w| self.reaches_beyond(now, *w));
+            let is_cut = may_judge && alone && (shows || stays);
+            if alone && !is_cut {
+                doubtful.insert(id.clone());
+            }
             if silent && !is_cut && look.len() < SAMPLE_NODES_MAX {
                 look.push((id.clone(), reach.failing));
             }
@@ -92,11 +102,11 @@ impl Detector {
         for (id, failing) in look {
             self.sample(now, &id, failing);
         }
-        let views: Vec<NodeView<'_>> = self.nodes.values().map(|node| self.view(now, node)).collect();
+        let views: Vec<NodeView<'_>> = self.nodes.values().map(|node| self.view(now, node, &doubtful)).collect();
         self.groups = group(&views);
     }
 
-    fn view<'a>(&'a self, now: Moment, node: &'a NodeTrack) -> NodeView<'a> {
+    fn view<'a>(&'a self, now: Moment, node: &'a NodeTrack, doubtful: &BTreeSet<NodeId>) -> NodeView<'a> {
         let witnesses = self.witnesses_of(now, node);
         let missed = !matches!(node.phase, Phase::Direct);
         let reached = |w: &PathWitness| {
@@ -114,7 +124,11 @@ impl Detector {
             life: if missed { node_life(&witnesses) } else { NodeLife::Lives },
             over_management: !missed || witnesses.iter().any(reached),
             over_service: node.local_watchers.iter().any(over_service),
-            service: if node.service_cut.is_some() { ServiceReach::CutOff } else { ServiceReach::Fine },
+            service: match node.service_cut {
+                Some(_) => ServiceReach::CutOff,
+                None if doubtful.contains(&node.entry.node) => ServiceReach::Doubtful,
+                None => ServiceReach::Fine,
+            },
             lossy: Network::ALL.into_iter().filter(|network| self.is_lossy(now, node, *network)).collect(),
         }
     }
@@ -140,6 +154,11 @@ impl Detector {
         })
     }
 
+    fn is_heard_lately(&self, now: Moment, watcher: WatcherId) -> bool {
+        let heard = self.watchers.get(&watcher).and_then(|track| track.last_heard());
+        heard.is_some_and(|at| at >= now - self.timing.window)
+    }
+
     fn reach(&self, now: Moment, node: &NodeTrack) -> Reach {
         let mut reach = Reach::default();
         for vm in node.vms.iter().take(REACH_VMS_MAX).filter_map(|id| self.vms.get(id)) {
@@ -149,6 +168,7 @@ impl Detector {
                 let Some(observer) = observer.filter(|_| vm.is_proven(check.network, &check.probe)) else { continue };
                 let alive = vm.counted(check).0.is_sign_of_life() && self.begun_now(check) >= oldest;
                 let local = observer.entry.node == node.entry.node;
+                reach.remote_looks |= !local;
                 if local {
                     reach.local_alive |= alive;
                 } else if alive {

@@ -253,6 +253,25 @@ fn row_23_a_dead_service_network_cuts_the_users_off() {
 }
 
 #[test]
+fn users_that_are_cut_off_are_not_back_because_probes_overstay() {
+    let mut w = settled();
+    w.truth[0].service_uplink = false;
+    w.truth[1].service_uplink = false;
+    w.run(SECOND * 5);
+    w.told.clear();
+    w.truth[0].overstays = true;
+    w.run(SECOND * 10);
+    assert!(w.told.is_empty(), "{:?}", w.told);
+    w.truth[0].overstays = false;
+    w.run(SECOND * 5);
+    assert_eq!([w.state(0), w.state(1)], [VmState::Degraded; 2]);
+    assert!(w.told.is_empty(), "{:?}", w.told);
+    w.truth = [NodeTruth::WELL; 2];
+    w.run(SECOND * 5);
+    assert_eq!([w.state(0), w.state(1)], [VmState::Up; 2]);
+}
+
+#[test]
 fn one_dead_service_uplink_is_its_nodes_and_not_the_networks() {
     let mut w = settled();
     w.truth[0].service_uplink = false;

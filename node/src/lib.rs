@@ -21,6 +21,7 @@ pub mod relay;
 pub mod run;
 pub mod store;
 pub mod vm_file;
+mod wall_clock;
 
 pub use agent::{AgentConfig, AgentTask};
 pub use config::{Config, ConfigError};

@@ -29,6 +29,7 @@ use crate::process::boot_id;
 use crate::relay::Relay;
 use crate::store::{NodeStore, StoreError, statement_key};
 use crate::vm_file::{VmFileError, VmFolder};
+use crate::wall_clock::watch_wall_clock;
 
 /// How often the folder of VM files is read.
 pub const VM_FOLDER_INTERVAL: Duration = Duration::from_secs(2);
@@ -165,6 +166,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> Result<(), No
     let hypervisor: Arc<dyn Hypervisor> = processes.clone();
     hypervisor.set_vms(files.files.into_values().collect()).await;
     let scan = tokio::spawn(scan_folder(config.clone(), Arc::clone(&processes), stop.clone()));
+    let wall_clock = tokio::spawn(watch_wall_clock(config.id.clone()));
 
     let sequence = SequenceCounter::default();
     let agent_config = AgentConfig {
@@ -194,6 +196,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> Result<(), No
     };
     stop.cancel();
     scan.abort();
+    wall_clock.abort();
     processes.let_go().await;
     info!(node_id = %config.id, "node stopped; guests and watchers run on");
     result

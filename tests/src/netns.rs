@@ -19,7 +19,7 @@ mod host;
 mod lab;
 mod run;
 
-pub use fault::{Carrier, Cut};
+pub use fault::{Carriage, Carrier, Cut, Pace};
 pub use host::{Addresses, Host, Role};
 pub use lab::Lab;
 
@@ -40,7 +40,7 @@ fn unavailable() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("network namespaces need root".to_owned());
     }
-    ["ip", "nft", "ping"]
+    ["ip", "tc", "nft", "ping"]
         .into_iter()
         .find(|name| run::find(name).is_none())
         .map(|name| format!("`{name}` is not installed"))

@@ -5,13 +5,15 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::TcpListener,
     path::Path,
+    process::Stdio,
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use vouch_tests::{
     api::Client,
-    netns::{Addresses, Carrier, Cut, Host, Lab, Role, must_skip},
+    netns::{Addresses, Carriage, Carrier, Cut, Host, Lab, Pace, Role, must_skip},
+    paths,
     process::{Process, is_gone},
     wait,
 };
@@ -91,6 +93,50 @@ fn a_node_without_carrier_is_silent_on_that_network_only_and_its_local_bridge_wo
     ensure!(vm.reaches(n1.addresses.management), "the bridge in the node has gone too");
     lab.carrier(&n1, Network::Management, Carrier::Up)?;
     reached(&m1, n1.addresses.management)
+}
+
+#[test]
+fn a_switch_that_carries_nothing_stops_all_on_its_network_and_nothing_within_a_node() -> Result<()> {
+    if must_skip("a_switch_that_carries_nothing_stops_all_on_its_network_and_nothing_within_a_node") {
+        return Ok(());
+    }
+    let (mut lab, [m1, m2, n1]) = lab()?;
+    let vm = lab.add_behind(&n1, "w1", Addresses::ending_with(201))?;
+    reached(&vm, m1.addresses.management)?;
+    reached(&vm, n1.addresses.management)?;
+    lab.carry(Network::Management, Carriage::Nothing)?;
+    for to in [m2.addresses, n1.addresses, vm.addresses] {
+        ensure!(!m1.reaches(to.management), "the dead network carries packets to {}", to.management);
+        ensure!(m1.reaches(to.service), "the other network is dead as well");
+    }
+    ensure!(vm.reaches(n1.addresses.management), "what stays within the node does not go through the switch");
+    lab.carry(Network::Management, Carriage::Whole)?;
+    reached(&m1, m2.addresses.management)?;
+    Ok(())
+}
+
+#[test]
+fn a_held_pace_makes_packets_late_and_loses_none() -> Result<()> {
+    if must_skip("a_held_pace_makes_packets_late_and_loses_none") {
+        return Ok(());
+    }
+    let (lab, [m1, m2, _]) = lab()?;
+    lab.pace(Network::Management, Pace::Held)?;
+    // Three echoes of full size: the bucket holds one packet of that size, and the pace is 250 bytes a second.
+    let mut ping = m1.command("ping");
+    ping.args(["-n", "-q", "-c", "3", "-i", "0.1", "-s", "1400", "-w", "20"]).arg(m2.addresses.management.to_string());
+    let mut late = Process::start("ping", ping.stdin(Stdio::null()), &paths::logs("held-pace")?)?;
+    wait::while_for(Duration::from_secs(2), || match late.ended()? {
+        None => Ok(()),
+        Some(status) => Err(anyhow::anyhow!("the echoes were not held: {status}; {}", late.log()?)),
+    })?;
+    lab.pace(Network::Management, Pace::AtOnce)?;
+    // Anything that is sent makes the switch hand out what it held.
+    reached(&m1, m2.addresses.management)?;
+    reached(&m2, m1.addresses.management)?;
+    wait::until_ok("the echoes are answered", LIMIT, || late.ended()?.context("it still waits"))?;
+    ensure!(late.log()?.contains(" 0% packet loss"), "echoes were lost: {}", late.log()?);
+    Ok(())
 }
 
 #[test]

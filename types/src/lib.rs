@@ -26,6 +26,7 @@ pub mod time;
 pub mod timing;
 pub mod verdict;
 pub mod vm;
+pub mod wall_clock_watch;
 pub mod watcher;
 
 pub use advice::{Advice, Proof};

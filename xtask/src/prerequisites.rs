@@ -28,8 +28,11 @@ pub(crate) const IMAGE: &[Tool] = &[tool("readelf", "binutils")];
 pub(crate) const SYSTEM: &[Tool] = &[
     tool("qemu-system-x86_64", "qemu-system-x86"),
     tool("ip", "iproute2"),
+    tool("tc", "iproute2"),
     tool("nft", "nftables"),
     tool("ping", "iputils-ping"),
+    // Brings the library that gives one manager a wall clock of its own.
+    tool("faketime", "faketime"),
 ];
 
 /// What the benchmarks measure vouch beside.

@@ -22,8 +22,11 @@ pub(crate) enum Heard {
 /// What users beyond a node's own can reach of it over the service network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ServiceReach {
-    /// Nothing speaks against it.
+    /// Nothing speaks against it, or something of it is reached.
     Fine,
+    /// Nothing of it is reached from elsewhere and its own watcher reaches nothing beyond it, not yet for long enough to
+    /// be sure.
+    Doubtful,
     /// Nothing of it is reached from elsewhere, while its own watcher sees VMs of it, and its own watcher reaches
     /// nothing beyond it.
     CutOff,
@@ -75,7 +78,10 @@ pub(crate) fn group(nodes: &[NodeView<'_>]) -> Groups {
     if enough && all_missed && none_over_management && nodes.iter().any(|n| n.over_service) {
         groups.networks_down.insert(Network::Management);
     }
-    if enough && nodes.iter().all(|n| n.service == ServiceReach::CutOff) {
+    // One node that is surely cut off, and none that is reached: where only its own uplink is dead, the watchers of other
+    // nodes are still heard over the network. To wait until each is sure by itself would name one node first.
+    let is_cut = nodes.iter().any(|n| n.service == ServiceReach::CutOff);
+    if enough && is_cut && nodes.iter().all(|n| n.service != ServiceReach::Fine) {
         groups.networks_down.insert(Network::Service);
     }
     for network in Network::ALL {
@@ -133,6 +139,15 @@ mod tests {
         let cut = NodeView { service: ServiceReach::CutOff, ..well() };
         assert!(group(&[cut.clone(), cut.clone()]).networks_down.contains(&Network::Service));
         assert_eq!(group(&[cut, well()]), Groups::default());
+    }
+
+    #[test]
+    fn one_node_that_is_surely_cut_off_speaks_for_those_that_are_not_reached_either() {
+        let cut = NodeView { service: ServiceReach::CutOff, ..well() };
+        let doubtful = NodeView { service: ServiceReach::Doubtful, ..well() };
+        assert!(group(&[cut.clone(), doubtful.clone()]).networks_down.contains(&Network::Service));
+        assert_eq!(group(&[cut, doubtful.clone(), well()]), Groups::default(), "one is reached");
+        assert_eq!(group(&[doubtful.clone(), doubtful]), Groups::default(), "none is sure");
     }
 
     #[test]

@@ -189,6 +189,9 @@ impl SimWorld {
 
     fn rdp(&self, from: usize, to: usize) -> (Outcome, &'static str) {
         let t = &self.truth[to];
+        if t.overstays {
+            return (Outcome::Unknown, "overstayed");
+        }
         let route = from == to || (t.service_uplink && self.truth[from].service_uplink);
         match (route && t.power && t.vm && t.cable && t.guest, t.rdp, t.wedged) {
             (false, ..) => (Outcome::Down, "timeout"),

@@ -40,6 +40,8 @@ pub struct NodeTruth {
     pub guest_agent: bool,
     /// The service accepts connections and stays silent.
     pub wedged: bool,
+    /// Probes of its VM do not come to an end in time: the machines of the watchers are overloaded.
+    pub overstays: bool,
     /// The node also says this of the other node's VM.
     pub claims: Option<HypervisorState>,
 }
@@ -63,6 +65,7 @@ impl NodeTruth {
         guest: true,
         guest_agent: true,
         wedged: false,
+        overstays: false,
         claims: None,
     };
 }

@@ -11,6 +11,7 @@ mod ownership;
 mod placement;
 mod placement_plan;
 mod probes;
+mod wall_clock;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -189,6 +190,10 @@ impl Background {
             let stop = stop.clone();
             tasks.spawn(async move { stop.run_until_cancelled_owned(run.run()).await });
         }
+        let task =
+            wall_clock::WallClockTask { own: parts.own, clock: desk.clock, wall_clock: Arc::clone(&parts.wall_clock) };
+        let watched = stop.clone();
+        tasks.spawn(async move { watched.run_until_cancelled_owned(task.run()).await });
         let task = leadership::LeadershipTask {
             own: parts.own,
             timing: parts.timing,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use vouch_tests::story::{
-    LocalStage, Profile, QemuStage, Stage, Took, VM_ONE, step_a, step_b, step_c, step_d_cable, step_d_process,
+    LocalStage, Profile, QemuStage, Scene, Stage, Took, VM_ONE, step_a, step_b, step_c, step_d_cable, step_d_process,
     step_e_rdp, step_e_watcher,
 };
 
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
 fn play_on_guests(once: bool) -> Result<()> {
     println!("Three managers, two compute nodes, two networks; guests with xrdp and qemu-ga; a watcher VM per node.");
     println!("Booting the guests and the watchers in software emulation ...");
-    let (mut stage, boot) = QemuStage::start("demo", Profile::Default, tell)?;
+    let (mut stage, boot) = QemuStage::start("demo", Profile::Default, Scene::Story, tell)?;
     println!("Everything is up and proven after {:.1} s.", boot.as_secs_f64());
     play(&mut stage)?;
     let logs = stage.logs().to_owned();

@@ -11,6 +11,51 @@ pub enum Carrier {
     Down,
 }
 
+/// What becomes of everything that a switch would carry from one machine to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carriage {
+    /// It arrives.
+    Whole,
+    /// Of a hundred packets so many are dropped, at random, each way.
+    Lossy {
+        /// How many, up to 99.
+        percent: u8,
+    },
+    /// Nothing arrives, and carrier stays.
+    Nothing,
+}
+
+impl Carriage {
+    /// Returns the rule of nft for it, if it takes one.
+    pub(super) fn rule(self) -> Option<String> {
+        match self {
+            Self::Whole => None,
+            Self::Lossy { percent } => Some(format!("numgen random mod 100 < {percent} drop")),
+            Self::Nothing => Some("drop".to_owned()),
+        }
+    }
+}
+
+/// How fast a switch hands out what it carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// At once.
+    AtOnce,
+    /// Nearly not at all: packets wait in the switch until the pace is another one, and none is lost. What waits is
+    /// late by as long as this lasts, which makes a burst of latency without a kernel that can delay packets.
+    Held,
+}
+
+impl Pace {
+    /// Returns the settings of a token bucket for it: a full-sized packet must fit into a burst, or it is dropped.
+    pub(super) const fn bucket(self) -> &'static str {
+        match self {
+            Self::AtOnce => "rate 1gbit burst 1mb limit 64mb",
+            Self::Held => "rate 2kbit burst 1600 limit 64mb",
+        }
+    }
+}
+
 /// Packets that the switches drop without anybody noticing: carrier stays, and so does everything else on the port.
 ///
 /// By IP address, so that a cut between a node's own agent and the managers leaves alone the VMs on the node's bridge.
@@ -53,6 +98,14 @@ impl Cut {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_switch_that_carries_everything_takes_no_rule() {
+        assert_eq!(Carriage::Whole.rule(), None);
+        assert_eq!(Carriage::Nothing.rule().as_deref(), Some("drop"));
+        let lossy = Carriage::Lossy { percent: 30 }.rule();
+        assert_eq!(lossy.as_deref(), Some("numgen random mod 100 < 30 drop"));
+    }
 
     #[test]
     fn a_cut_between_two_groups_names_each_pair_both_ways() {

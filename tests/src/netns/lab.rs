@@ -1,7 +1,7 @@
 //! A lab: two switches and the machines on them, made and taken away.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     process,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -12,9 +12,9 @@ use rustix::process::{Signal, kill_process};
 use vouch_types::Network;
 
 use super::{
-    fault::{Carrier, Cut},
+    fault::{Carriage, Carrier, Cut, Pace},
     host::{self, Addresses, Host, Role},
-    run::{ip, ip_batch, nft},
+    run::{ip, ip_batch, nft, tc_batch},
 };
 use crate::{process as processes, wait};
 
@@ -28,6 +28,8 @@ const NAME_LIMIT: usize = 13;
 pub struct Lab {
     prefix: String,
     hosts: BTreeMap<String, Host>,
+    /// Those that are plugged into a compute node and not into a switch.
+    behind: BTreeSet<String>,
     namespaces: Vec<String>,
 }
 
@@ -39,8 +41,12 @@ impl Lab {
     pub fn new() -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let mut lab =
-            Self { prefix: format!("vt{}-{number}", process::id()), hosts: BTreeMap::new(), namespaces: Vec::new() };
+        let mut lab = Self {
+            prefix: format!("vt{}-{number}", process::id()),
+            hosts: BTreeMap::new(),
+            behind: BTreeSet::new(),
+            namespaces: Vec::new(),
+        };
         for network in Network::ALL {
             let switch = lab.switch(network);
             lab.add_namespace(&switch)?;
@@ -49,7 +55,8 @@ impl Lab {
                 &switch,
                 "table bridge vouch {\n\
                  set cuts { type ipv4_addr . ipv4_addr; }\n\
-                 chain cut { type filter hook forward priority 0; ip saddr . ip daddr @cuts drop; }\n}\n",
+                 chain cut { type filter hook forward priority 0; ip saddr . ip daddr @cuts drop; }\n\
+                 chain carriage { type filter hook forward priority 1; }\n}\n",
             )?;
         }
         Ok(lab)
@@ -94,6 +101,7 @@ impl Lab {
             self.cable(&host, network, &node.namespace, bridge)?;
             address(&host, network, host::interface(network))?;
         }
+        self.behind.insert(name.to_owned());
         self.hosts.insert(name.to_owned(), host.clone());
         Ok(host)
     }
@@ -134,12 +142,34 @@ impl Lab {
         self.change("delete", cut)
     }
 
-    /// Heals every cut, whoever made it.
+    /// Heals every cut, whoever made it; what the switches do with everything that they carry stays.
     ///
     /// # Errors
     /// Fails if the kernel refuses.
     pub fn heal_all(&self) -> Result<()> {
         Network::ALL.iter().try_for_each(|&network| nft(&self.switch(network), "flush set bridge vouch cuts\n"))
+    }
+
+    /// Changes what becomes of all that goes through the switch of a network. What passes between machines of one node
+    /// does not go through it.
+    ///
+    /// # Errors
+    /// Fails if the kernel refuses.
+    pub fn carry(&self, network: Network, carriage: Carriage) -> Result<()> {
+        let rule = carriage.rule().map(|rule| format!("add rule bridge vouch carriage {rule}\n")).unwrap_or_default();
+        nft(&self.switch(network), &format!("flush chain bridge vouch carriage\n{rule}"))
+    }
+
+    /// Changes how fast the switch of a network hands out what it carries to the machines that are plugged in.
+    ///
+    /// # Errors
+    /// Fails if the kernel refuses.
+    pub fn pace(&self, network: Network, pace: Pace) -> Result<()> {
+        let plugged = self.hosts.values().filter(|host| !self.behind.contains(&host.name));
+        let bucket = pace.bucket();
+        let lines: String =
+            plugged.map(|host| format!("qdisc replace dev {} root tbf {bucket}\n", host.port(network))).collect();
+        tc_batch(&self.switch(network), &lines)
     }
 
     /// Kills every process on a machine at once: agent, hypervisors and all, as a power cut would.

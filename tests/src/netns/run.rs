@@ -1,4 +1,4 @@
-//! Running `ip` and `nft`: a failure names the command and what it said.
+//! Running `ip`, `tc` and `nft`: a failure names the command and what it said.
 
 use std::{
     env,
@@ -25,6 +25,11 @@ pub(super) fn ip(words: &str) -> Result<String> {
 /// Runs several commands of `ip` in one namespace at once, one per line: much faster than one process for each.
 pub(super) fn ip_batch(namespace: &str, lines: &str) -> Result<()> {
     feed(Command::new("ip").args(["-n", namespace, "-batch", "-"]), lines)
+}
+
+/// Runs commands of `tc` in a namespace, one per line.
+pub(super) fn tc_batch(namespace: &str, lines: &str) -> Result<()> {
+    feed(Command::new("tc").args(["-n", namespace, "-batch", "-"]), lines)
 }
 
 /// Runs commands of `nft` in a namespace, all or none of them.

@@ -62,6 +62,18 @@ impl Events {
         self.0.iter().filter(|e| text(e, "kind") == kind).count()
     }
 
+    /// Returns the texts of those events that somebody is woken by.
+    pub fn notifications(&self) -> Vec<String> {
+        let notified = self.0.iter().filter(|e| e.get("notify") == Some(&Value::Bool(true)));
+        notified.map(|e| text(e, "text").to_owned()).collect()
+    }
+
+    /// Returns those events that are about this VM, by its UUID.
+    #[must_use]
+    pub fn of_vm(&self, vm: &str) -> Self {
+        Self(self.0.iter().filter(|e| text(e, "vm") == vm).cloned().collect())
+    }
+
     /// Returns the VMs whose state changed, once per change.
     pub fn changed_vms(&self) -> Vec<String> {
         self.0.iter().filter(|e| text(e, "kind") == "vm_state_changed").map(|e| text(e, "vm").to_owned()).collect()
@@ -91,7 +103,8 @@ impl Events {
 
     /// Returns a line per event, for people.
     pub fn lines(&self) -> String {
-        self.0.iter().map(|e| format!("  {} {}\n", text(e, "id"), text(e, "text"))).collect()
+        let at = |e: &Value| e.pointer("/at/rfc3339").and_then(Value::as_str).unwrap_or_default().to_owned();
+        self.0.iter().map(|e| format!("  {} {} {}\n", text(e, "id"), at(e), text(e, "text"))).collect()
     }
 
     /// Fails if an event stands twice, or out of order.

@@ -1,22 +1,30 @@
 //! The stage of real machines: managers and nodes in network namespaces, guests and watchers as QEMU VMs.
 
+mod breaks;
+mod files;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use vouch_types::Network;
 
 use super::local::machine_pid;
-use super::stage::{Profile, Stage, VM_ONE, VM_TWO};
+use super::stage::{Profile, Stage};
 use super::steps::until_well;
 use crate::api::Client;
 use crate::netns::{Addresses, Carrier, Cut, Host, Lab, Role};
 use crate::process::{self, Process};
 use crate::{paths, wait};
+
+pub use breaks::{OneWay, clock_library};
 
 const MANAGERS: usize = 3;
 const NODES: usize = 2;
@@ -31,9 +39,40 @@ const BOOT: Duration = Duration::from_secs(180);
 /// How long a command in a guest may take.
 const GUEST_COMMAND: Duration = Duration::from_secs(30);
 
+/// A guest of the stage: `desk-NUMBER`, and the index of the node that it is on.
+#[derive(Debug, Clone, Copy)]
+struct Guest {
+    number: usize,
+    node: usize,
+}
+
+/// What is to be played, which decides what is on the stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scene {
+    /// The story: two guests, both on node n1.
+    Story,
+    /// Rows of the fault table: a third guest on node n2, since what all nodes share shows only where each has something
+    /// to lose; and managers with wall clocks of their own, where the library for that is installed.
+    Rows,
+}
+
+impl Scene {
+    const GUESTS: &'static [Guest] =
+        &[Guest { number: 1, node: 0 }, Guest { number: 2, node: 0 }, Guest { number: 3, node: 1 }];
+
+    fn guests(self) -> &'static [Guest] {
+        match self {
+            Self::Story => &Self::GUESTS[..2],
+            Self::Rows => Self::GUESTS,
+        }
+    }
+}
+
 struct Machine {
     host: Host,
     config: PathBuf,
+    /// The file that stands in for the kernel's boot id since the machine was given power again.
+    boot: Option<PathBuf>,
     process: Option<Process>,
 }
 
@@ -41,6 +80,11 @@ struct Machine {
 pub struct QemuStage {
     managers: Vec<Machine>,
     nodes: Vec<Machine>,
+    scene: Scene,
+    /// How often a node was given power again.
+    boots: u32,
+    /// The guests' ports for commands, as far as they were used.
+    ports: Mutex<BTreeMap<usize, BufReader<UnixStream>>>,
     lab: Lab,
     folder: tempfile::TempDir,
     logs: PathBuf,
@@ -66,20 +110,12 @@ fn vm_id(number: usize) -> String {
     format!("6f1c2a9e-0000-4000-8000-{number:012}")
 }
 
-fn vm_number(name: &str) -> Result<usize> {
-    match name {
-        VM_ONE => Ok(1),
-        VM_TWO => Ok(2),
-        other => bail!("there is no vm {other}"),
-    }
-}
-
 impl QemuStage {
     /// Starts the whole of it and waits until it is well; returns how long the guests took.
     ///
     /// # Errors
     /// Fails with the logs' place if something doesn't come up.
-    pub fn start(test: &str, profile: Profile, told: fn(&str)) -> Result<(Self, Duration)> {
+    pub fn start(test: &str, profile: Profile, scene: Scene, told: fn(&str)) -> Result<(Self, Duration)> {
         let folder = tempfile::Builder::new().prefix("vouch-").tempdir().context("a folder")?;
         let logs = paths::logs(test)?;
         let vouch = paths::vouch()?;
@@ -89,15 +125,16 @@ impl QemuStage {
         for i in 0..MANAGERS {
             let host = lab.add(&format!("m{}", i + 1), Role::Plain, manager_addresses(i))?;
             let config = folder.path().join(format!("m{}.toml", i + 1));
-            managers.push(Machine { host, config, process: None });
+            managers.push(Machine { host, config, boot: None, process: None });
         }
         for i in 0..NODES {
             let host = lab.add(&format!("n{}", i + 1), Role::Compute, node_addresses(i))?;
             let config = folder.path().join(format!("n{}.toml", i + 1));
-            nodes.push(Machine { host, config, process: None });
+            nodes.push(Machine { host, config, boot: None, process: None });
         }
         let token = "the-token-of-this-test-cluster-0123456789".to_owned();
-        let mut stage = Self { managers, nodes, lab, folder, logs, token, vouch, told };
+        let mut stage =
+            Self { managers, nodes, scene, boots: 0, ports: Mutex::default(), lab, folder, logs, token, vouch, told };
         stage.write_files(profile)?;
         for i in 0..MANAGERS {
             stage.start_manager_number(i)?;
@@ -106,8 +143,7 @@ impl QemuStage {
         for i in 0..NODES {
             stage.start_node(i)?;
         }
-        let took = until_well(&stage, &[VM_ONE, VM_TWO], BOOT)
-            .with_context(|| format!("the logs are in {}", stage.logs.display()))?;
+        let took = stage.until_well(BOOT).with_context(|| format!("the logs are in {}", stage.logs.display()))?;
         Ok((stage, took))
     }
 
@@ -126,6 +162,15 @@ impl QemuStage {
         &self.logs
     }
 
+    /// Returns what a manager that runs has logged so far.
+    ///
+    /// # Errors
+    /// Fails if it doesn't run.
+    pub fn manager_log(&self, name: &str) -> Result<String> {
+        let machine = &self.managers[self.manager_number(name)?];
+        machine.process.as_ref().with_context(|| format!("{name} runs"))?.log()
+    }
+
     /// Returns a command that runs `vouch` on the machine of a manager that runs, with its API and token.
     ///
     /// # Errors
@@ -137,141 +182,15 @@ impl QemuStage {
         Ok(command)
     }
 
-    fn run(&self, arguments: &[&str]) -> Result<()> {
-        let done = Command::new(&self.vouch).args(arguments).output().context("vouch can't be started")?;
-        ensure!(done.status.success(), "vouch {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
-        Ok(())
-    }
-
-    fn write_files(&self, profile: Profile) -> Result<()> {
-        let at = self.folder.path();
-        let pki = ca(at);
-        let pki_text = pki.to_str().context("the folder's name is UTF-8")?;
-        self.run(&["pki", "init", pki_text])?;
-        let token = self.token_file();
-        fs::write(&token, &self.token)?;
-        fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-        for (i, machine) in self.managers.iter().enumerate() {
-            let id = format!("m{}", i + 1);
-            self.run(&["pki", "issue", pki_text, "--role", "manager", "--id", &id])?;
-            fs::write(&machine.config, self.manager_config(&id, i, profile))?;
-        }
-        for (i, machine) in self.nodes.iter().enumerate() {
-            let id = format!("n{}", i + 1);
-            self.run(&["pki", "issue", pki_text, "--role", "node", "--id", &id])?;
-            let vms = at.join(format!("vms-{id}"));
-            fs::create_dir(&vms)?;
-            fs::write(&machine.config, self.node_config(&id, i)?)?;
-        }
-        for number in [1, 2] {
-            fs::write(at.join(format!("vms-n1/desk-{number}.toml")), self.vm_file(number)?)?;
-        }
-        Ok(())
-    }
-
-    fn tls(&self, id: &str) -> String {
-        let pki = ca(self.folder.path());
-        let pki = pki.display();
-        format!(
-            "[tls]\nca_certificate = \"{pki}/ca.pem\"\ncertificate = \"{pki}/{id}.pem\"\nkey = \"{pki}/{id}.key\"\n"
-        )
-    }
-
-    fn manager_config(&self, id: &str, i: usize, profile: Profile) -> String {
-        let (at, own) = (self.folder.path().display(), manager_addresses(i));
-        let mut members = String::new();
-        for m in 0..MANAGERS {
-            let a = manager_addresses(m);
-            members.push_str(&format!(
-                "[[manager]]\nid = \"m{}\"\nmanagement = \"{}:{PORT}\"\nservice = \"{}:{PORT}\"\n",
-                m + 1,
-                a.management,
-                a.service
-            ));
-        }
-        format!(
-            "id = \"{id}\"\ndata_dir = \"{at}/{id}\"\n[listen]\nmanagement = \"{}:{PORT}\"\nservice = \"{}:{PORT}\"\n\
-             [api]\nlisten = \"{API}\"\ntoken_file = \"{at}/api.token\"\n{}ca_key = \"{at}/pki/ca.key\"\n\
-             {members}[timing]\nprofile = \"{}\"\n",
-            own.management,
-            own.service,
-            self.tls(id),
-            profile.name()
-        )
-    }
-
-    fn node_config(&self, id: &str, i: usize) -> Result<String> {
-        let (at, own) = (self.folder.path().display(), node_addresses(i));
-        let image = paths::image("watcher")?;
-        let image = image.canonicalize()?;
-        let mut managers = String::new();
-        let mut dial = String::new();
-        for m in 0..MANAGERS {
-            let (a, number) = (manager_addresses(m), m + 1);
-            managers.push_str(&format!("[[manager]]\nid = \"m{number}\"\nmanagement = \"{}:{PORT}\"\n", a.management));
-            dial.push_str(&format!(
-                "[watchers.dial.m{number}]\nmanagement = \"{}:{PORT}\"\nservice = \"{}:{PORT}\"\n",
-                a.management, a.service
-            ));
-        }
-        // Two addresses more than one watcher needs: a lost one keeps its own until its node has destroyed it.
-        let pool = |third: u8| {
-            let first = 200 + 10 * i;
-            (first..first + 4).map(|n| format!("\"10.{third}.0.{n}\"")).collect::<Vec<_>>().join(", ")
-        };
-        Ok(format!(
-            "id = \"{id}\"\nrack = \"r{}\"\ndata_dir = \"{at}/{id}\"\nrelay = \"{}:{RELAY_PORT}\"\n{}{managers}\
-             [hypervisor]\ndriver = \"qemu\"\nvm_dir = \"{at}/vms-{id}\"\nrun_dir = \"{at}/run-{id}\"\n\
-             [watchers]\nenabled = true\nimage_dir = \"{}\"\n\
-             [watchers.management]\nbridge = \"brmgmt\"\naddresses = [{}]\nprefix_len = 24\n\
-             [watchers.service]\nbridge = \"brsvc\"\naddresses = [{}]\nprefix_len = 24\n{dial}",
-            i + 1,
-            own.management,
-            self.tls(id),
-            image.display(),
-            pool(1),
-            pool(2),
-        ))
-    }
-
-    fn vm_file(&self, number: usize) -> Result<String> {
-        let image = paths::image("guest")?.canonicalize()?;
-        let (image, socket) = (image.display(), self.guest_socket(number));
-        let (management, service) = (format!("10.1.0.{}", 100 + number), format!("10.2.0.{}", 100 + number));
-        let probe = |probe: &str, network: Network, settings: &str| {
-            format!(
-                "[[probe]]
-probe = \"{probe}\"
-network = \"{network}\"
-{settings}"
-            )
-        };
-        Ok(format!(
-            "id = \"{}\"\nname = \"desk-{number}\"\nmemory_mib = 128\n\
-             kernel = \"{image}/vmlinux\"\ninitrd = \"{image}/initramfs.cpio\"\n\
-             append = \"vouch.eth0={management}/24 vouch.eth1={service}/24\"\n\
-             extra_args = [\"-chardev\", \"socket,id=tc,path={},server=on,wait=off\", \
-             \"-device\", \"virtserialport,chardev=tc,name=vouch.test.0\"]\n\
-             [[nic]]\nnetwork = \"management\"\nbridge = \"brmgmt\"\nmac = \"52:54:00:01:00:{number:02}\"\n\
-             addresses = [\"{management}\"]\n\
-             [[nic]]\nnetwork = \"service\"\nbridge = \"brsvc\"\nmac = \"52:54:00:02:00:{number:02}\"\n\
-             addresses = [\"{service}\"]\n{}{}{}",
-            vm_id(number),
-            socket.display(),
-            probe("rdp", Network::Service, "settings = { port = 3389 }\n"),
-            probe("ping", Network::Service, ""),
-            probe("guest-agent", Network::Management, ""),
-        ))
-    }
-
     fn guest_socket(&self, number: usize) -> PathBuf {
         self.folder.path().join(format!("guest-{number}.sock"))
     }
 
     fn start_manager_number(&mut self, i: usize) -> Result<()> {
+        let clock = self.clock_of(&self.managers[i].host.name)?;
         let machine = &mut self.managers[i];
         let mut command = machine.host.command(&self.vouch);
-        command.args(["manager", "--config"]).arg(&machine.config);
+        command.args(["manager", "--config"]).arg(&machine.config).envs(clock);
         machine.process = Some(Process::start(&machine.host.name, &mut command, &self.logs)?);
         Ok(())
     }
@@ -282,7 +201,20 @@ network = \"{network}\"
     /// Fails if it can't be started.
     pub fn start_node(&mut self, i: usize) -> Result<()> {
         let machine = &mut self.nodes[i];
-        let mut command = machine.host.command(&self.vouch);
+        let mut command = match &machine.boot {
+            None => machine.host.command(&self.vouch),
+            Some(boot) => {
+                // Each command in a namespace has mounts of its own, so nobody else sees this boot id.
+                let mut command = machine.host.command("sh");
+                command.args([
+                    "-c",
+                    "mount --bind \"$1\" /proc/sys/kernel/random/boot_id && shift && exec \"$@\"",
+                    "sh",
+                ]);
+                command.arg(boot).arg(&self.vouch);
+                command
+            }
+        };
         command.args(["node", "--config"]).arg(&machine.config);
         machine.process = Some(Process::start(&machine.host.name, &mut command, &self.logs)?);
         Ok(())
@@ -313,8 +245,28 @@ network = \"{network}\"
         self.folder.path().join(format!("run-n{}", node + 1)).join(machine)
     }
 
+    fn guest(&self, name: &str) -> Result<Guest> {
+        let found = self.scene.guests().iter().find(|guest| name == format!("desk-{}", guest.number));
+        found.copied().with_context(|| format!("there is no vm {name}"))
+    }
+
+    /// Returns the names of all guests.
+    pub fn vms(&self) -> Vec<String> {
+        self.scene.guests().iter().map(|guest| format!("desk-{}", guest.number)).collect()
+    }
+
+    /// Waits until every guest is up and proven, and watched by all who should.
+    ///
+    /// # Errors
+    /// Fails if that takes longer.
+    pub fn until_well(&self, limit: Duration) -> Result<Duration> {
+        let vms = self.vms();
+        until_well(self, &vms.iter().map(String::as_str).collect::<Vec<_>>(), limit)
+    }
+
     fn vm_run_dir(&self, name: &str) -> Result<PathBuf> {
-        Ok(self.run_dir(0, &vm_id(vm_number(name)?).replace('-', "")))
+        let guest = self.guest(name)?;
+        Ok(self.run_dir(guest.node, &vm_id(guest.number).replace('-', "")))
     }
 
     /// Returns the process id of a VM's QEMU.
@@ -327,7 +279,7 @@ network = \"{network}\"
 
     /// Returns the name of the tap that a VM has on the service bridge.
     fn service_tap(&self, name: &str) -> Result<String> {
-        let number = vm_number(name)?;
+        let number = self.guest(name)?.number;
         let pid = self.vm_pid(name)?;
         let raw = fs::read(format!("/proc/{pid}/cmdline"))?;
         let arguments: Vec<_> = raw.split(|b| *b == 0).map(|a| String::from_utf8_lossy(a).into_owned()).collect();
@@ -344,28 +296,27 @@ network = \"{network}\"
 
     fn set_tap(&self, name: &str, word: &str) -> Result<()> {
         let tap = self.service_tap(name)?;
-        let mut command = self.nodes[0].host.command("ip");
+        let mut command = self.nodes[self.guest(name)?.node].host.command("ip");
         let status = command.args(["link", "set", "dev", &tap, word]).status()?;
         ensure!(status.success(), "ip link set dev {tap} {word}: {status}");
         Ok(())
     }
 
     /// Runs a command in a guest and returns what it printed.
+    ///
+    /// The connection is kept: a guest that finds its port closed in the middle of an answer may lose the next line.
     fn in_guest(&self, name: &str, line: &str) -> Result<String> {
-        let socket = self.guest_socket(vm_number(name)?);
-        let mut stream = UnixStream::connect(&socket).with_context(|| format!("can't reach {}", socket.display()))?;
-        stream.set_read_timeout(Some(GUEST_COMMAND))?;
-        stream.write_all(format!("{line}\n").as_bytes())?;
-        let mut printed = String::new();
-        for answer in BufReader::new(stream).lines() {
-            let answer = answer.with_context(|| format!("the guest said nothing to {line:?}"))?;
-            match answer.trim_end().strip_prefix("exit ") {
-                Some("0") => return Ok(printed),
-                Some(code) => bail!("{line:?} ended with {code} in the guest: {printed}"),
-                None => printed.push_str(&answer),
-            }
+        let number = self.guest(name)?.number;
+        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        let port = match ports.entry(number) {
+            Entry::Occupied(kept) => kept.into_mut(),
+            Entry::Vacant(empty) => empty.insert(connect(&self.guest_socket(number))?),
+        };
+        let done = run_line(port, line);
+        if done.is_err() {
+            ports.remove(&number);
         }
-        bail!("the guest closed its port")
+        done.with_context(|| format!("{line:?} in {name}"))
     }
 
     fn agent_cut(&self) -> Cut {
@@ -376,6 +327,27 @@ network = \"{network}\"
 
     fn manager_number(&self, name: &str) -> Result<usize> {
         self.managers.iter().position(|m| m.host.name == name).with_context(|| format!("there is no manager {name}"))
+    }
+}
+
+fn connect(socket: &Path) -> Result<BufReader<UnixStream>> {
+    let stream = UnixStream::connect(socket).with_context(|| format!("can't reach {}", socket.display()))?;
+    stream.set_read_timeout(Some(GUEST_COMMAND))?;
+    Ok(BufReader::new(stream))
+}
+
+fn run_line(port: &mut BufReader<UnixStream>, line: &str) -> Result<String> {
+    port.get_mut().write_all(format!("{line}\n").as_bytes())?;
+    let mut printed = String::new();
+    loop {
+        let mut answer = String::new();
+        let read = port.read_line(&mut answer).context("the guest said nothing")?;
+        ensure!(read > 0, "the guest closed its port");
+        match answer.trim_end().strip_prefix("exit ") {
+            Some("0") => return Ok(printed),
+            Some(code) => bail!("it ended with {code}: {printed}"),
+            None => printed.push_str(&answer),
+        }
     }
 }
 

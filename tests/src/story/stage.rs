@@ -11,6 +11,8 @@ use crate::{api::Client, wait};
 pub const VM_ONE: &str = "desk-1";
 /// Name of the second VM, on node n1: the one whose process dies.
 pub const VM_TWO: &str = "desk-2";
+/// Name of the third VM, on node n2, where there is one.
+pub const VM_THREE: &str = "desk-3";
 
 /// The timing that a cluster runs with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +88,18 @@ pub trait Stage {
         let mut last = None;
         for (name, client) in self.clients() {
             match client.read(path).with_context(|| format!("manager {name}")) {
+                Ok(value) => return Ok(value),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| anyhow::anyhow!("no manager runs")))
+    }
+
+    /// Calls POST at one manager after the other until one does it.
+    fn write(&self, path: &str, body: &Value) -> Result<Value> {
+        let mut last = None;
+        for (name, client) in self.clients() {
+            match client.post(path, body).and_then(crate::api::Reply::ok).with_context(|| format!("manager {name}")) {
                 Ok(value) => return Ok(value),
                 Err(error) => last = Some(error),
             }

@@ -25,8 +25,16 @@ pub type Took = Vec<(&'static str, Duration)>;
 /// # Errors
 /// Fails if no manager tells the events.
 pub fn calm(stage: &mut dyn Stage) -> Result<()> {
+    calm_of(stage, "n1")
+}
+
+/// As [`calm`], for a node by its name.
+///
+/// # Errors
+/// As [`calm`].
+pub fn calm_of(stage: &dyn Stage, node: &str) -> Result<()> {
     const WINDOW: Duration = Duration::from_secs(61);
-    let told = Events::after(stage, &Cursor("0.0".to_owned()))?.recoveries("n1");
+    let told = Events::after(stage, &Cursor("0.0".to_owned()))?.recoveries(node);
     let Some(second_last) = told.len().checked_sub(2).and_then(|i| told.get(i)) else { return Ok(()) };
     let free = UNIX_EPOCH + Duration::from_millis(*second_last) + WINDOW;
     if let Ok(left) = free.duration_since(SystemTime::now()) {

@@ -1,0 +1,90 @@
+//! A wall clock held against the monotonic clock of the same machine: whether somebody has set it.
+//!
+//! Nothing is decided by a wall clock, so that a jump changes nothing; but times that people read are wrong by it, and a
+//! log that doesn't say so leads them astray. Pure: the caller reads both clocks and logs what comes of it.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::{Moment, WallTime};
+
+/// How far the two clocks may come apart between two looks: a clock that is slewed, and a process that is not run
+/// between the two reads, stay below it.
+pub const WALL_CLOCK_STEP_MIN: Duration = Duration::from_secs(2);
+/// How often the clocks are to be looked at.
+pub const WALL_CLOCK_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// By how much, and which way, a wall clock was set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WallClockStep {
+    /// To a later time.
+    Forward(Duration),
+    /// To an earlier time.
+    Back(Duration),
+}
+
+impl fmt::Display for WallClockStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forward(by) => write!(f, "forward by {} s", by.as_secs()),
+            Self::Back(by) => write!(f, "back by {} s", by.as_secs()),
+        }
+    }
+}
+
+/// Both clocks as they were when they were last looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WallClockWatch {
+    last: Option<(Moment, WallTime)>,
+}
+
+impl WallClockWatch {
+    /// Takes both clocks as they are now, and returns by how much the wall clock was set since the last look.
+    pub fn look(&mut self, now: Moment, wall: WallTime) -> Option<WallClockStep> {
+        let (then, told) = self.last.replace((now, wall))?;
+        let passed = u64::try_from(now.since(then).as_millis()).unwrap_or(u64::MAX);
+        let expected = told.as_unix_millis().saturating_add(passed);
+        let by = Duration::from_millis(wall.as_unix_millis().abs_diff(expected));
+        if by < WALL_CLOCK_STEP_MIN {
+            return None;
+        }
+        Some(if wall.as_unix_millis() > expected { WallClockStep::Forward(by) } else { WallClockStep::Back(by) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(watch: &mut WallClockWatch, monotonic_ms: u64, wall_ms: u64) -> Option<WallClockStep> {
+        watch.look(Moment::from_micros(monotonic_ms * 1000), WallTime::from_unix_millis(wall_ms))
+    }
+
+    #[test]
+    fn a_clock_that_goes_with_the_monotonic_one_was_not_set_however_long_nobody_looked() {
+        let mut watch = WallClockWatch::default();
+        assert_eq!(at(&mut watch, 0, 1_000_000), None, "the first look has nothing to compare");
+        assert_eq!(at(&mut watch, 1_000, 1_001_000), None);
+        assert_eq!(at(&mut watch, 60_000, 1_060_500), None, "slewed");
+    }
+
+    #[test]
+    fn a_step_of_an_hour_is_told_once_with_its_direction() {
+        let mut watch = WallClockWatch::default();
+        assert_eq!(at(&mut watch, 0, 10_000_000), None);
+        let hour = Duration::from_secs(3600);
+        assert_eq!(at(&mut watch, 1_000, 13_601_000), Some(WallClockStep::Forward(hour)));
+        assert_eq!(at(&mut watch, 2_000, 13_602_000), None);
+        let back = at(&mut watch, 3_000, 10_003_000).expect("it was set back");
+        assert_eq!((back, back.to_string().as_str()), (WallClockStep::Back(hour), "back by 3600 s"));
+    }
+
+    #[test]
+    fn the_least_step_that_is_told_is_the_limit() {
+        let limit = u64::try_from(WALL_CLOCK_STEP_MIN.as_millis()).expect("it fits");
+        let mut watch = WallClockWatch::default();
+        assert_eq!(at(&mut watch, 0, 10_000), None);
+        assert_eq!(at(&mut watch, 0, 10_000 + limit - 1), None);
+        assert_eq!(at(&mut watch, 0, 10_000 + 2 * limit - 1), Some(WallClockStep::Forward(WALL_CLOCK_STEP_MIN)));
+    }
+}
