@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::netns::Host;
 
-/// How long one call may take.
+/// How long one call may take, unless told otherwise.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// An answer of the API.
@@ -47,6 +47,7 @@ enum Method<'a> {
     Get,
     Post(&'a Value),
     Put(&'a Value),
+    Delete,
 }
 
 /// A client of one manager's API.
@@ -55,6 +56,7 @@ pub struct Client {
     base: String,
     token: String,
     namespace: Option<PathBuf>,
+    limit: Duration,
 }
 
 impl Client {
@@ -64,6 +66,7 @@ impl Client {
             base: base.into().trim_end_matches('/').to_owned(),
             token: token.into().trim().to_owned(),
             namespace: None,
+            limit: LIMIT,
         }
     }
 
@@ -71,6 +74,13 @@ impl Client {
     #[must_use]
     pub fn on(mut self, host: &Host) -> Self {
         self.namespace = Some(Path::new("/run/netns").join(&host.namespace));
+        self
+    }
+
+    /// Returns the same client, each of whose calls may take so long.
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
         self
     }
 
@@ -123,6 +133,14 @@ impl Client {
         self.call(Method::Put(body), path)
     }
 
+    /// Calls DELETE.
+    ///
+    /// # Errors
+    /// Fails if there is no answer.
+    pub fn delete(&self, path: &str) -> Result<Reply> {
+        self.call(Method::Delete, path)
+    }
+
     /// Reads server-sent events and gives the data of each to `take`, until it returns false or the limit is over.
     ///
     /// # Errors
@@ -158,10 +176,11 @@ impl Client {
         self.inside(|| {
             let url = format!("{}{path}", self.base);
             let token = format!("Bearer {}", self.token);
-            let agent = self.agent(LIMIT);
+            let agent = self.agent(self.limit);
             let response = match method {
                 Method::Get => agent.get(&url).header("Authorization", token).call(),
                 Method::Post(body) => agent.post(&url).header("Authorization", token).send_json(body),
+                Method::Delete => agent.delete(&url).header("Authorization", token).call(),
                 Method::Put(body) => agent.put(&url).header("Authorization", token).send_json(body),
             };
             let mut response = response.with_context(|| format!("no answer from {url}"))?;

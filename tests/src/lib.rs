@@ -5,6 +5,7 @@
 //! prints. What it makes on the machine it takes away again, whether a test ends well or in a panic.
 
 pub mod api;
+pub mod chaos;
 pub mod machine;
 pub mod netns;
 pub mod paths;

@@ -10,6 +10,7 @@
 )]
 
 mod bench;
+mod chaos;
 mod demo;
 mod deps;
 mod gate;
@@ -65,6 +66,11 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Plays real managers against a nemesis and checks the history: `chaos --seed N --minutes M`; needs root
+    Chaos {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -77,6 +83,7 @@ fn main() -> ExitCode {
         Command::Bench { what } => bench::run(what),
         Command::Image { which } => image::build(which),
         Command::Sim { arguments } => sim::run(&arguments),
+        Command::Chaos { arguments } => chaos::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
