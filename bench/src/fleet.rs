@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use vouch_detector::{
-    Detector, Effect, Event, Inventory, NodeEntry, NodeReport, ServiceWord, Settlement, VmEntry, VmWord, WatcherEntry,
+    Detector, Effect, Event, Inventory, NodeEntry, NodeReport, Records, ServiceWord, VmEntry, VmWord, WatcherEntry,
 };
 use vouch_types::{
     AssignmentGeneration, BootId, Generation, HypervisorState, Incarnation, LogIndex, ManagerId, Moment, Network,
@@ -29,6 +29,7 @@ pub struct Fleet {
     inventory: Inventory,
     probes: Vec<ProbeAssignment>,
     sequence: u64,
+    term: Term,
 }
 
 /// Returns the VM of this number, from 0.
@@ -115,10 +116,11 @@ impl Fleet {
             inventory: inventory_of(vms, &probes),
             probes,
             sequence: 0,
+            term: Term::new(1),
         };
         let inventory = fleet.inventory.clone();
         fleet.handle(Event::InventoryChanged(inventory));
-        fleet.handle(Event::LeadershipChanged { leads: Some(Term::new(1)) });
+        fleet.handle(Event::LeadershipChanged { leads: Some(fleet.term) });
         let end = fleet.now + FED;
         let mut full = true;
         while fleet.now < end {
@@ -223,17 +225,18 @@ impl Fleet {
         self.observation(number / VMS_PER_NODE, vm(number), probe, outcome)
     }
 
-    /// Has every VM judged anew: what a failed proposal does.
+    /// Has every VM judged at once, and all that they share: the first pass of a leader's new term.
     pub fn judge_all(&mut self) -> usize {
-        self.handle(Event::ProposalSettled(Settlement::Failed))
+        self.term = self.term.next();
+        self.handle(Event::LeadershipChanged { leads: Some(self.term) })
     }
 
-    /// Tells the detector that the record of one VM changed, as it can be told today: with the whole of the records.
-    pub fn touch_record(&mut self, number: usize) -> Inventory {
-        let version = &mut self.inventory.vms[number].verdict.version;
-        *version = version.next();
+    /// Returns the change of one VM's record, as the manager tells of a commit: that record, and no other.
+    pub fn touch_record(&mut self, number: usize) -> Records {
+        let entry = &mut self.inventory.vms[number];
+        entry.verdict.version = entry.verdict.version.next();
         self.inventory.index = self.inventory.index.next();
-        self.inventory.clone()
+        Records { index: self.inventory.index, vms: vec![entry.clone()], ..Records::default() }
     }
 
     /// Hands the detector an event; returns how many effects came of it. A quiet fleet proposes nothing.

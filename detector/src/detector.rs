@@ -12,6 +12,7 @@ use crate::incidents::PendingIncident;
 use crate::judge::group::Groups;
 use crate::node_track::{NodeTrack, Phase};
 use crate::silence::Listening;
+use crate::suspicion::Suspects;
 use crate::vm_table::VmTable;
 use crate::watcher_track::WatcherTrack;
 use crate::{Effect, Event, Settlement};
@@ -60,6 +61,8 @@ pub struct Detector {
     pub(crate) dirty: Vec<VmId>,
     /// VMs whose judgement time alone can change.
     pub(crate) restless: BTreeSet<VmId>,
+    /// Those of them that are suspicious.
+    pub(crate) suspects: Suspects,
     /// VMs that their nodes say are paused by an I/O error.
     pub(crate) io_paused: BTreeSet<VmId>,
     /// VMs that a node claims which does not own them.
@@ -94,6 +97,7 @@ impl Detector {
             proposed: Proposed::default(),
             dirty: Vec::new(),
             restless: BTreeSet::new(),
+            suspects: Suspects::default(),
             io_paused: BTreeSet::new(),
             claimed: BTreeSet::new(),
             touched: BTreeSet::new(),

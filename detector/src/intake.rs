@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use vouch_types::{HypervisorState, Moment, NodeId, Observation, PauseReason, Statement, VmId, WatcherId};
 
 use crate::node_track::ReportKey;
+use crate::suspicion::Look;
 use crate::watcher_track::WatcherProcess;
 use crate::{Detector, NodeReport, VmWord};
 
@@ -109,6 +110,10 @@ impl Detector {
             self.io_paused.remove(&id);
         }
         let unchanged = vm.word.as_ref().is_some_and(|(known, _)| *known == word);
+        if vm.suspicion.rounds > 0 {
+            // Its word may excuse it, and leave its place to another one.
+            self.suspects.look = Look::Now;
+        }
         vm.hear(word, begun, now);
         if !unchanged {
             self.mark(id);
@@ -132,6 +137,9 @@ impl Detector {
             return;
         }
         let id = statement.vm;
+        if vm.suspicion.rounds > 0 {
+            self.suspects.look = Look::Now;
+        }
         if vm.state(statement, begun, watcher) {
             self.mark(id);
         }

@@ -125,6 +125,7 @@ impl Detector {
 
     fn remove_vm(&mut self, id: &VmId) {
         self.restless.remove(id);
+        self.suspects.forget(id);
         self.io_paused.remove(id);
         self.claimed.remove(id);
         if let Some(gone) = self.vms.remove(id)

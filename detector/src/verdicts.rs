@@ -110,10 +110,11 @@ impl Detector {
             vm.is_dirty = false;
             self.restless.remove(&id);
             let Some(vm) = self.vms.get(&id) else { continue };
-            let Some(node) = self.nodes.get(&vm.entry.node) else { continue };
-            if self.is_quiet(now, vm, node) {
+            let node = self.nodes.get(&vm.entry.node);
+            let Some(node) = node.filter(|node| !self.is_quiet(now, vm, node)) else {
+                self.suspects.forget(&id);
                 continue;
-            }
+            };
             self.proven(vm, proposal);
             let inputs = self.inputs(now, vm, node);
             let mut judged = judge_vm(&inputs);

@@ -242,7 +242,7 @@ impl VmTrack {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use vouch_types::{Generation, Progress, StartId, VmId};
 
@@ -273,7 +273,8 @@ mod tests {
         }
     }
 
-    fn track() -> VmTrack {
+    /// Returns a VM of which nothing has been heard.
+    pub(crate) fn track() -> VmTrack {
         VmTrack::new(VmEntry {
             vm: VmId::new(uuid::Uuid::from_u128(1)),
             node: NodeId::new("n1").expect("a valid name"),

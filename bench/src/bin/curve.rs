@@ -79,7 +79,7 @@ struct Cost {
     tick: Duration,
     /// Every VM judged once.
     pass: Duration,
-    /// One changed record, told with the whole of the records.
+    /// One changed record, told alone, as the manager does after a commit.
     record: Duration,
     bytes_per_vm: usize,
 }
@@ -125,9 +125,9 @@ fn measure(vms: usize) -> Cost {
         })
     });
     let record = best(|| {
-        let inventory = fleet.touch_record(vms / 2);
+        let records = fleet.touch_record(vms / 2);
         timed(|| {
-            fleet.handle(Event::InventoryChanged(inventory));
+            fleet.handle(Event::RecordsChanged(records));
         })
     });
     let detector = fleet.into_detector();
