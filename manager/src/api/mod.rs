@@ -20,10 +20,12 @@ pub mod listen;
 pub mod live;
 pub mod openapi;
 pub mod params;
+pub mod passed;
 pub mod policies;
 pub mod problem;
 pub mod propose;
 pub mod published;
+pub mod rounds;
 pub mod routes;
 pub mod story;
 pub mod token;
@@ -47,6 +49,9 @@ pub use problem::{Problem, ProblemKind};
 pub use published::Published;
 pub use token::{ApiToken, TokenError};
 
+use rounds::Rounds;
+
+use crate::raft::Consistency;
 use crate::seams::{BlobStore, WallClock};
 
 /// What the API is made of.
@@ -76,6 +81,8 @@ struct Inner {
     requests: Semaphore,
     streams: Arc<Semaphore>,
     proved: Mutex<Option<Instant>>,
+    by_lease: Rounds<Result<(), Problem>>,
+    by_quorum: Rounds<Result<(), Problem>>,
 }
 
 /// The admin API of one manager. Cheap to clone.
@@ -96,6 +103,8 @@ impl Api {
             requests: Semaphore::new(limits::REQUESTS_MAX),
             streams: Arc::new(Semaphore::new(limits::STREAMS_MAX)),
             proved: Mutex::new(None),
+            by_lease: Rounds::default(),
+            by_quorum: Rounds::default(),
         }))
     }
 
@@ -166,6 +175,14 @@ impl Api {
 
     fn streams(&self) -> &Arc<Semaphore> {
         &self.0.streams
+    }
+
+    /// Returns the rounds that reads of this consistency share.
+    fn rounds(&self, consistency: Consistency) -> &Rounds<Result<(), Problem>> {
+        match consistency {
+            Consistency::Lease => &self.0.by_lease,
+            Consistency::Linearizable => &self.0.by_quorum,
+        }
     }
 
     /// Remembers that the applied state was current at a moment.

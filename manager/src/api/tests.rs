@@ -2,6 +2,7 @@
 
 mod double;
 mod operating;
+mod reads;
 
 use std::time::Duration;
 

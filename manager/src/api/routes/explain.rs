@@ -48,7 +48,7 @@ pub async fn explain(
     let mut live = None;
     if wanted != Wanted::Stale {
         let path = uri.path_and_query().map_or_else(|| uri.path(), |p| p.as_str());
-        if let Some(answer) = forward::to_leader(&api, hop, &Method::GET, path, Bytes::new()).await? {
+        if let Some(answer) = forward::to_leader(&api, &hop, &Method::GET, path, Bytes::new()).await? {
             return Ok(answer);
         }
         live = api.live().evidence(id).await;

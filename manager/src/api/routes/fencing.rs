@@ -77,7 +77,7 @@ pub async fn prove(
     let rule = "must be the boot id of the node, a UUID";
     let wrong = |text: &String| Problem::field(ProblemKind::BadParameter, "boot", text, rule);
     let told: Option<BootId> = request.boot.as_ref().map(|text| text.parse().map_err(|_| wrong(text))).transpose()?;
-    if let Some(answer) = forward::to_leader(&api, hop, &Method::POST, uri.path(), body.0).await? {
+    if let Some(answer) = forward::to_leader(&api, &hop, &Method::POST, uri.path(), body.0).await? {
         return Ok(answer);
     }
     make_current(&api, Wanted::Default).await?;
@@ -105,7 +105,7 @@ pub async fn withdraw(
     params: Params,
 ) -> Result<Response, Problem> {
     params.finish(&[])?;
-    if let Some(answer) = forward::to_leader(&api, hop, &Method::DELETE, uri.path(), Bytes::new()).await? {
+    if let Some(answer) = forward::to_leader(&api, &hop, &Method::DELETE, uri.path(), Bytes::new()).await? {
         return Ok(answer);
     }
     make_current(&api, Wanted::Default).await?;
@@ -132,7 +132,7 @@ pub async fn forget_pins(
     params: Params,
 ) -> Result<Response, Problem> {
     params.finish(&[])?;
-    if let Some(answer) = forward::to_leader(&api, hop, &Method::DELETE, uri.path(), Bytes::new()).await? {
+    if let Some(answer) = forward::to_leader(&api, &hop, &Method::DELETE, uri.path(), Bytes::new()).await? {
         return Ok(answer);
     }
     make_current(&api, Wanted::Default).await?;

@@ -96,7 +96,7 @@ pub async fn begin(
     params.finish(&[])?;
     let MaintenanceRequest { scope, lasts_ms, reason } = body.parse()?;
     let scope = policies::scope(&scope)?;
-    if let Some(answer) = forward::to_leader(&api, hop, &Method::POST, uri.path(), body.0).await? {
+    if let Some(answer) = forward::to_leader(&api, &hop, &Method::POST, uri.path(), body.0).await? {
         return Ok(answer);
     }
     make_current(&api, Wanted::Default).await?;
@@ -127,7 +127,7 @@ pub async fn end(
     params: Params,
 ) -> Result<Response, Problem> {
     params.finish(&[])?;
-    if let Some(answer) = forward::to_leader(&api, hop, &Method::DELETE, uri.path(), Bytes::new()).await? {
+    if let Some(answer) = forward::to_leader(&api, &hop, &Method::DELETE, uri.path(), Bytes::new()).await? {
         return Ok(answer);
     }
     make_current(&api, Wanted::Default).await?;

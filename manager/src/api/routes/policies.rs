@@ -90,7 +90,7 @@ pub async fn set(
     params.finish(&[])?;
     let scope = policies::scope(&scope)?;
     let policy = policies::policy_of(&body.parse::<PolicySettings>()?, api.timing())?;
-    if let Some(answer) = forward::to_leader(&api, hop, &Method::PUT, uri.path(), body.0).await? {
+    if let Some(answer) = forward::to_leader(&api, &hop, &Method::PUT, uri.path(), body.0).await? {
         return Ok(answer);
     }
     make_current(&api, Wanted::Default).await?;
@@ -118,7 +118,7 @@ pub async fn remove(
 ) -> Result<Response, Problem> {
     params.finish(&[])?;
     let scope = policies::scope(&scope)?;
-    if let Some(answer) = forward::to_leader(&api, hop, &Method::DELETE, uri.path(), Bytes::new()).await? {
+    if let Some(answer) = forward::to_leader(&api, &hop, &Method::DELETE, uri.path(), Bytes::new()).await? {
         return Ok(answer);
     }
     make_current(&api, Wanted::Default).await?;

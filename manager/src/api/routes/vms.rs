@@ -162,7 +162,7 @@ pub async fn evidence(
         return Ok((headers, Json(recorded)).into_response());
     }
     let path = uri.path_and_query().map_or_else(|| uri.path(), |p| p.as_str());
-    if let Some(answer) = forward::to_leader(&api, hop, &Method::GET, path, Bytes::new()).await? {
+    if let Some(answer) = forward::to_leader(&api, &hop, &Method::GET, path, Bytes::new()).await? {
         return Ok(answer);
     }
     let live = api.live().evidence(id).await.unwrap_or(recorded);
@@ -218,7 +218,7 @@ pub async fn history(
 pub async fn check(State(api): State<Api>, hop: Hop, uri: Uri, Path(id): Path<String>) -> Result<Response, Problem> {
     let headers = make_current(&api, Wanted::Default).await?;
     let (id, _) = published::read(api.published(), |state| find(state, &id))?;
-    if let Some(answer) = forward::to_leader(&api, hop, &Method::POST, uri.path(), Bytes::new()).await? {
+    if let Some(answer) = forward::to_leader(&api, &hop, &Method::POST, uri.path(), Bytes::new()).await? {
         return Ok(answer);
     }
     let check = api.live().check(id).await.map_err(|e| match e {

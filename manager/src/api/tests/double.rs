@@ -1,7 +1,9 @@
 //! A manager for the API's tests: a state in memory that commands are really applied to, and a made-up process.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Body;
@@ -47,6 +49,8 @@ pub struct SimPublished {
     state: Mutex<State>,
     standing: Mutex<Standing>,
     applied: watch::Sender<LogIndex>,
+    rounds: AtomicUsize,
+    round_takes: Mutex<Duration>,
 }
 
 impl SimPublished {
@@ -56,6 +60,16 @@ impl SimPublished {
         let (applied, _) = self.state.lock().unwrap().apply(index, command);
         self.applied.send_replace(index);
         applied
+    }
+
+    /// Returns how often somebody asked whether the state is current.
+    pub fn rounds(&self) -> usize {
+        self.rounds.load(Ordering::SeqCst)
+    }
+
+    /// Changes how long such a question takes.
+    pub fn slow_rounds(&self, takes: Duration) {
+        *self.round_takes.lock().unwrap() = takes;
     }
 
     /// Changes how it stands in the cluster.
@@ -97,6 +111,11 @@ impl Published for SimPublished {
     }
 
     async fn ensure_current(&self, _: Consistency) -> Result<(), ReadError> {
+        self.rounds.fetch_add(1, Ordering::SeqCst);
+        let takes = *self.round_takes.lock().unwrap();
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
         match *self.standing.lock().unwrap() {
             Standing::Leads => Ok(()),
             Standing::LeadsAlone => Err(ReadError::NoQuorum),
@@ -216,6 +235,8 @@ fn manager(id: u64, standing: Standing) -> SimManager {
         state: Mutex::default(),
         standing: Mutex::new(standing),
         applied: watch::Sender::new(LogIndex::new(0)),
+        rounds: AtomicUsize::new(0),
+        round_takes: Mutex::default(),
     });
     let blobs = Arc::new(MemoryBlobs::default());
     let peers = Arc::new(SimPeers::default());
