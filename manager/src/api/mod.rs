@@ -11,6 +11,7 @@
 
 pub mod component;
 pub mod compose;
+pub mod etag;
 pub mod forward;
 pub mod freshness;
 pub mod guard;

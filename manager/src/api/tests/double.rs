@@ -298,6 +298,7 @@ pub fn populate(published: &SimPublished, node: &str, vms: &[(u128, &str)]) {
     }
     let record = NodeRecord {
         fence: None,
+        modified: LogIndex::default(),
         id: node_id(node),
         rack: None,
         relay: "127.0.0.1:7002".parse().unwrap(),
