@@ -44,7 +44,8 @@ impl Conditions {
     /// # Errors
     /// A problem that names the header and its rule.
     pub fn of(headers: &HeaderMap) -> Result<Self, Problem> {
-        let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default().trim().to_owned());
+        let text =
+            |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or_default().trim().to_owned());
         let expects = text(&header::IF_MATCH).map(|value| expected(&value)).transpose()?;
         let key = text(&IDEMPOTENCY_KEY);
         if let Some(key) = &key
@@ -58,8 +59,10 @@ impl Conditions {
 
     /// Returns the command with what must hold for it. `method`, `path` and `body` are what was asked for: with another
     /// one, the same key is a mistake.
-    pub fn guard(self, command: Command, method: &str, path: &str, body: &[u8], at: WallTime) -> Command {
+    pub fn guard(self, command: Command, (method, path, body): (&str, &str, &[u8]), at: WallTime) -> Command {
         let Self { expects, key } = self;
+        // What is deleted twice is gone as well; there is nothing to happen once.
+        let key = key.filter(|_| method != "DELETE");
         if expects.is_none() && key.is_none() {
             return command;
         }

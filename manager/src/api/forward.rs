@@ -16,11 +16,15 @@ use tower::ServiceExt;
 use vouch_types::{Command, Digest, LogIndex, ManagerId, ProbeRecord};
 use vouch_wire::proto;
 
+use super::etag::Conditions;
 use super::limits::{COMPONENT_MAX, FORWARD_TIMEOUT};
 use super::problem::{Problem, ProblemKind};
 use super::propose::propose;
 use super::{Api, freshness, passed};
 use crate::raft::Consistency;
+
+/// Where the leader is told of a probe whose component is kept.
+const PROBES: &str = "/internal/probes";
 
 /// Whether a request came from a client or from another manager.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,8 +131,9 @@ async fn ask<T: serde::de::DeserializeOwned>(
     method: &Method,
     path: &str,
     body: Bytes,
+    headers: &[proto::ApiHeader],
 ) -> Result<T, Problem> {
-    let answer = call(api, to, method, path, body, &[]).await?;
+    let answer = call(api, to, method, path, body, headers).await?;
     if answer.status == u32::from(StatusCode::OK.as_u16()) {
         return serde_json::from_slice(&answer.body)
             .map_err(|e| Problem::new(ProblemKind::Internal, format!("{to} gave an answer that cannot be read: {e}")));
@@ -151,7 +156,7 @@ pub async fn read_index(api: &Api, leader: ManagerId, consistency: Consistency) 
         Consistency::Lease => "/internal/read-index/lease",
         Consistency::Linearizable => "/internal/read-index/quorum",
     };
-    ask(api, leader, &Method::POST, path, Bytes::new()).await.map(|ReadIndex { index }| index)
+    ask(api, leader, &Method::POST, path, Bytes::new(), &[]).await.map(|ReadIndex { index }| index)
 }
 
 /// Has another manager keep a component.
@@ -159,7 +164,7 @@ pub async fn read_index(api: &Api, leader: ManagerId, consistency: Consistency) 
 /// # Errors
 /// A problem when it does not.
 pub async fn put_blob(api: &Api, to: ManagerId, digest: Digest, component: Bytes) -> Result<(), Problem> {
-    ask::<Kept>(api, to, &Method::PUT, &format!("/internal/blobs/{digest}"), component).await.map(drop)
+    ask::<Kept>(api, to, &Method::PUT, &format!("/internal/blobs/{digest}"), component, &[]).await.map(drop)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -171,20 +176,27 @@ struct Kept {
 ///
 /// # Errors
 /// A problem when it was not.
-pub async fn record_probe(api: &Api, probe: ProbeRecord) -> Result<(), Problem> {
+pub async fn record_probe(api: &Api, hop: &Hop, probe: ProbeRecord) -> Result<(), Problem> {
     let status = api.published().status();
+    let conditions = Conditions::of(&passed::request_headers(&hop.headers))?;
     match status.leader {
-        _ if status.leads() => propose_probe(api, probe).await,
+        _ if status.leads() => propose_probe(api, probe, conditions).await,
         Some(leader) => {
-            let body = serde_json::to_vec(&probe).map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))?;
-            ask::<Kept>(api, leader, &Method::POST, "/internal/probes", body.into()).await.map(drop)
+            let body = probe_body(&probe)?;
+            ask::<Kept>(api, leader, &Method::POST, PROBES, body.into(), &hop.headers).await.map(drop)
         }
         None => Err(Problem::new(ProblemKind::NoLeader, "no leader is known")),
     }
 }
 
-async fn propose_probe(api: &Api, probe: ProbeRecord) -> Result<(), Problem> {
-    propose(api, Command::RecordProbe { probe, at: api.wall().now() }).await.map(drop)
+async fn propose_probe(api: &Api, probe: ProbeRecord, conditions: Conditions) -> Result<(), Problem> {
+    let (body, at) = (probe_body(&probe)?, api.wall().now());
+    propose(api, conditions.guard(Command::RecordProbe { probe, at }, ("POST", PROBES, &body), at)).await.map(drop)
+}
+
+/// Returns the record as the leader is sent it, and as an `Idempotency-Key` stands for it.
+fn probe_body(probe: &ProbeRecord) -> Result<Vec<u8>, Problem> {
+    serde_json::to_vec(probe).map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))
 }
 
 /// Routes that only other managers reach.
@@ -192,7 +204,7 @@ pub(super) fn internal_routes() -> Router<Api> {
     Router::new()
         .route("/internal/read-index/lease", post(read_index_by_lease))
         .route("/internal/read-index/quorum", post(read_index_by_quorum))
-        .route("/internal/probes", post(record_probe_here))
+        .route(PROBES, post(record_probe_here))
         .route("/internal/blobs/{digest}", put(keep_blob).layer(DefaultBodyLimit::max(COMPONENT_MAX)))
 }
 
@@ -210,9 +222,9 @@ async fn read_index_here(api: &Api, consistency: Consistency) -> Result<Json<Rea
     Ok(Json(ReadIndex { index }))
 }
 
-async fn record_probe_here(State(api): State<Api>, body: Bytes) -> Result<Json<Kept>, Problem> {
+async fn record_probe_here(State(api): State<Api>, conditions: Conditions, body: Bytes) -> Result<Json<Kept>, Problem> {
     let probe = serde_json::from_slice(&body).map_err(|e| Problem::new(ProblemKind::BadParameter, e.to_string()))?;
-    propose_probe(&api, probe).await?;
+    propose_probe(&api, probe, conditions).await?;
     Ok(Json(Kept { kept: true }))
 }
 

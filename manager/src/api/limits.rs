@@ -14,6 +14,14 @@ pub const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(8);
 /// How many requests are worked on at once.
 pub const REQUESTS_MAX: usize = 128;
+/// How long a blocking read waits when it does not say.
+pub const WAIT_DEFAULT: Duration = Duration::from_secs(60);
+/// The longest that a blocking read waits, beside its jitter; a longer wait is cut to it.
+pub const WAIT_MAX: Duration = Duration::from_secs(600);
+/// A wait lasts longer by a random part of itself, at most one in so many.
+pub const WAIT_JITTER: u32 = 16;
+/// How many blocking reads are open at once.
+pub const WAITING_MAX: usize = 256;
 /// How many event streams are open at once.
 pub const STREAMS_MAX: usize = 64;
 /// Time between two keep-alives of an event stream.

@@ -9,6 +9,7 @@
 //!  manager -- Forward (mutually authenticated) ----/
 //! ```
 
+pub mod blocking;
 pub mod component;
 pub mod compose;
 pub mod etag;
@@ -53,7 +54,7 @@ pub use token::{ApiToken, TokenError};
 use rounds::Rounds;
 
 use crate::raft::Consistency;
-use crate::seams::{BlobStore, WallClock};
+use crate::seams::{BlobStore, Rng, WallClock};
 
 /// What the API is made of.
 pub struct ApiParts {
@@ -69,6 +70,8 @@ pub struct ApiParts {
     pub blobs: Arc<dyn BlobStore>,
     /// The time of day.
     pub wall: Arc<dyn WallClock>,
+    /// Random numbers.
+    pub rng: Arc<dyn Rng>,
     /// The timing of the cluster, for what is checked against it.
     pub timing: Timing,
     /// The bearer token.
@@ -80,6 +83,7 @@ pub struct ApiParts {
 struct Inner {
     parts: ApiParts,
     requests: Semaphore,
+    waiting: Semaphore,
     streams: Arc<Semaphore>,
     proved: Mutex<Option<Instant>>,
     by_lease: Rounds<Result<(), Problem>>,
@@ -102,6 +106,7 @@ impl Api {
         Self(Arc::new(Inner {
             parts,
             requests: Semaphore::new(limits::REQUESTS_MAX),
+            waiting: Semaphore::new(limits::WAITING_MAX),
             streams: Arc::new(Semaphore::new(limits::STREAMS_MAX)),
             proved: Mutex::new(None),
             by_lease: Rounds::default(),
@@ -158,6 +163,10 @@ impl Api {
         self.0.parts.wall.as_ref()
     }
 
+    fn rng(&self) -> &dyn Rng {
+        self.0.parts.rng.as_ref()
+    }
+
     fn timing(&self) -> &Timing {
         &self.0.parts.timing
     }
@@ -172,6 +181,10 @@ impl Api {
 
     fn requests(&self) -> &Semaphore {
         &self.0.requests
+    }
+
+    fn waiting(&self) -> &Semaphore {
+        &self.0.waiting
     }
 
     fn streams(&self) -> &Arc<Semaphore> {

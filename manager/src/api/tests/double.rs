@@ -26,7 +26,7 @@ use crate::api::{
     Api, ApiParts, ApiToken, CheckError, InitError, LiveView, Metric, MetricKind, OwnHosts, Published, Readiness,
 };
 use crate::raft::{ConsensusStatus, Consistency, ProposeError, ReadError, Role};
-use crate::seams::{MemoryBlobs, WallClock};
+use crate::seams::{MemoryBlobs, SeededRng, WallClock};
 use crate::store::State;
 
 /// The token of every manager here.
@@ -240,18 +240,29 @@ fn manager(id: u64, standing: Standing) -> SimManager {
     });
     let blobs = Arc::new(MemoryBlobs::default());
     let peers = Arc::new(SimPeers::default());
-    let api = Api::new(ApiParts {
+    let api = api_of(id, published.clone(), blobs.clone(), peers.clone());
+    SimManager { published, blobs, api, peers }
+}
+
+/// Returns the API of a manager whose state is elsewhere.
+pub fn api_of(id: ManagerId, published: Arc<dyn Published>, blobs: Arc<MemoryBlobs>, peers: Arc<SimPeers>) -> Api {
+    Api::new(ApiParts {
         manager: id,
-        published: published.clone(),
+        published,
         live: Arc::new(SimLive(id)),
-        peers: peers.clone(),
-        blobs: blobs.clone(),
+        peers,
+        blobs,
         wall: Arc::new(StoppedClock),
+        rng: Arc::new(SeededRng::new(id.get())),
         timing: Timing::default(),
         token: ApiToken::new(TOKEN),
         hosts: OwnHosts::new(["m1.manager.vouch".to_owned()]),
-    });
-    SimManager { published, blobs, api, peers }
+    })
+}
+
+/// Lets APIs that share these peers reach one another.
+pub fn connect(peers: &SimPeers, apis: BTreeMap<ManagerId, Api>) {
+    assert!(peers.0.set(apis).is_ok());
 }
 
 /// Returns a leader that knows nobody else.
@@ -264,7 +275,7 @@ pub fn three() -> [SimManager; 3] {
     let all = [manager(1, Standing::Leads), manager(2, Standing::Follows), manager(3, Standing::Follows)];
     let apis: BTreeMap<ManagerId, Api> = (1..).map(ManagerId::new).zip(all.iter().map(|m| m.api.clone())).collect();
     for manager in &all {
-        assert!(manager.peers.0.set(apis.clone()).is_ok());
+        connect(&manager.peers, apis.clone());
     }
     all
 }
