@@ -28,6 +28,10 @@ pub const STREAMS_MAX: usize = 64;
 pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How many events a stream takes from the state at once.
 pub const STREAM_BATCH: usize = 256;
+/// How many events wait for a connection that takes them slowly.
+pub const STREAM_BUFFER: usize = 1_024;
+/// How long a stream may take no event while some wait for it; then it is cut.
+pub const STREAM_SLOW: Duration = Duration::from_secs(30);
 /// Items on a page when the request does not say.
 pub const PAGE_DEFAULT: usize = 100;
 /// The most items on a page.

@@ -30,6 +30,7 @@ pub mod published;
 pub mod rounds;
 pub mod routes;
 pub mod story;
+pub mod tail;
 pub mod token;
 pub mod trace;
 pub mod view;

@@ -69,6 +69,8 @@ pub enum ProblemKind {
     Refused,
     /// Events after this position are no longer kept.
     EventsGone,
+    /// A reader of a stream took no event for too long.
+    TooSlow,
     /// Too many requests or streams at once.
     Busy,
     /// The request took too long.
@@ -121,6 +123,7 @@ impl ProblemKind {
             ),
             Self::Refused => ("refused", StatusCode::CONFLICT, "The cluster refused the command"),
             Self::EventsGone => ("events-gone", StatusCode::GONE, "These events are no longer kept"),
+            Self::TooSlow => ("too-slow", StatusCode::REQUEST_TIMEOUT, "The reader takes events too slowly"),
             Self::Busy => ("busy", StatusCode::SERVICE_UNAVAILABLE, "Too many requests at once"),
             Self::Timeout => ("timeout", StatusCode::GATEWAY_TIMEOUT, "The request took too long"),
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "The manager failed"),

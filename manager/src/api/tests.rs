@@ -3,6 +3,7 @@
 mod blocking;
 mod cluster;
 mod double;
+mod events;
 mod operating;
 mod reads;
 mod writes;
