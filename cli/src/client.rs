@@ -32,6 +32,8 @@ use crate::exit::{CliError, Exit};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an answer may take to begin; a manager gives up before that.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// What the last event of a stream says that was cut because its reader was slow; it comes back for the rest.
+const TOO_SLOW: &str = "/problems/too-slow";
 /// The largest answer that is read, in bytes.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
 
@@ -217,6 +219,9 @@ impl Client {
                     let Some(data) = frame.data_ref() else { continue };
                     for event in parser.feed(data) {
                         if event.kind == "problem" {
+                            if event.data.contains(TOO_SLOW) {
+                                continue;
+                            }
                             return Err(problem_error(event.data.as_bytes(), StatusCode::GONE));
                         }
                         each(&event.data)?;

@@ -258,6 +258,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         peers: manager.peer_link(),
         blobs: manager.blobs(),
         wall: manager.wall_clock(),
+        rng: Arc::new(SystemRng),
         timing: config.timing.clone(),
         token,
         hosts: OwnHosts::new(own_hosts(&config)),

@@ -7,9 +7,9 @@ use thiserror::Error;
 
 use crate::event::ManagerNote;
 use crate::{
-    AssignmentGeneration, BootId, ClusterId, Fault, FenceKind, Generation, Incarnation, IncidentChange, IncidentScope,
-    LogIndex, MaintenanceId, ManagerId, NodeId, NodeRecord, Pin, Policy, PolicyError, PolicyScope, ProbeAssignment,
-    ProbeRecord, Source, Verdict, VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
+    AssignmentGeneration, BootId, ClusterId, Fault, FenceKind, Generation, Guard, Incarnation, IncidentChange,
+    IncidentScope, LogIndex, MaintenanceId, ManagerId, NodeId, NodeRecord, Pin, Policy, PolicyError, PolicyScope,
+    ProbeAssignment, ProbeRecord, Source, Verdict, VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
 };
 
 /// The most changes that one `RecordVerdicts` may carry.
@@ -244,6 +244,13 @@ pub enum Command {
         /// When.
         at: WallTime,
     },
+    /// Do what an operator asked for, if what it says of its guard holds.
+    Guarded {
+        /// What; never guarded itself.
+        command: Box<Command>,
+        /// What must hold.
+        guard: Guard,
+    },
     /// Record who leads, once per term.
     RecordLeader {
         /// The leader.
@@ -257,7 +264,7 @@ pub enum Command {
 
 impl Command {
     /// Returns its name, for logs and metrics.
-    pub const fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Self::InitCluster { .. } => "init_cluster",
             Self::RecordNode { .. } => "record_node",
@@ -278,6 +285,8 @@ impl Command {
             Self::RecordFenceProof { .. } => "record_fence_proof",
             Self::WithdrawFenceProof { .. } => "withdraw_fence_proof",
             Self::ForgetPins { .. } => "forget_pins",
+            // What is done counts, not how it is guarded.
+            Self::Guarded { command, .. } => command.name(),
             Self::RecordLeader { .. } => "record_leader",
         }
     }
@@ -349,6 +358,15 @@ pub enum DenyReason {
         /// As the proof says.
         told: BootId,
     },
+    /// What is written is not what its writer has seen.
+    #[error("what is to be written has another version{}", .current.map_or_else(String::new, |index| format!(": {index}")))]
+    VersionMoved {
+        /// The version that it has; `None` when it is not there.
+        current: Option<LogIndex>,
+    },
+    /// The key was used for another write.
+    #[error("idempotency key {0:?} was used for another request")]
+    KeyReused(String),
     /// The VM belongs to another node.
     #[error("vm {vm} belongs to node {owner}")]
     NotOwner {
@@ -398,6 +416,13 @@ pub enum Applied {
         stale_vms: Vec<VmId>,
         /// Paths whose version had moved on.
         stale_nodes: Vec<NodeId>,
+    },
+    /// It was done before, under the same key: nothing was changed now.
+    Repeated {
+        /// When it was done.
+        at: WallTime,
+        /// What came of it then.
+        first: Box<Applied>,
     },
     /// Nothing was changed.
     Denied(DenyReason),

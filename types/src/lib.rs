@@ -9,6 +9,7 @@ pub mod duration;
 pub mod event;
 pub mod fault;
 pub mod grant;
+pub mod guard;
 pub mod id;
 pub mod incident;
 pub mod manager;
@@ -34,6 +35,7 @@ pub use command::{Applied, Command, DenyReason, PlacementChange, VerdictChange};
 pub use event::{EventKind, EventRecord};
 pub use fault::{Cause, Fault, RankedCause};
 pub use grant::Grant;
+pub use guard::{Expected, Guard, Once};
 pub use id::{
     AssignmentGeneration, BootId, ClusterId, Digest, Generation, IdError, Incarnation, IncidentId, LogIndex,
     MaintenanceId, ManagerId, NodeId, Nonce, ProbeName, Sequence, StartId, Term, TickSequence, VerdictVersion, VmId,

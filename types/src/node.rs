@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BootId, FenceProof, Incarnation, NodeId, NodePath};
+use crate::{BootId, FenceProof, Incarnation, LogIndex, NodeId, NodePath};
 
 /// A compute node as the cluster records it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -30,4 +30,7 @@ pub struct NodeRecord {
     /// The proof that it does not run, if there is one.
     #[serde(default)]
     pub fence: Option<FenceProof>,
+    /// The index at which any of this last changed; the cluster sets it.
+    #[serde(default)]
+    pub modified: LogIndex,
 }

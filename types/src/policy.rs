@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{MaintenanceId, NodeId, ProbeName, Timing, VmId, VmSpec, WallTime};
+use crate::{LogIndex, MaintenanceId, NodeId, ProbeName, Timing, VmId, VmSpec, WallTime};
 
 /// The most policies of a cluster.
 pub const POLICIES_MAX: usize = 1_000;
@@ -215,6 +215,9 @@ pub struct MaintenanceRecord {
     pub remaining: Duration,
     /// When it was begun, for people.
     pub begun: WallTime,
+    /// The index at which it was begun.
+    #[serde(default)]
+    pub index: LogIndex,
 }
 
 #[cfg(test)]

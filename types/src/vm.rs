@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Generation, Network, NodeId, ProbeName, Verdict, VmId};
+use crate::{Generation, LogIndex, Network, NodeId, ProbeName, Verdict, VmId};
 
 /// The most probes that one VM may have.
 pub const PROBES_PER_VM_MAX: usize = 8;
@@ -92,4 +92,7 @@ pub struct VmRecord {
     /// Whom its probes found behind its addresses the first time; another one's answer is not its own.
     #[serde(default)]
     pub pins: Vec<Pin>,
+    /// The index at which any of this last changed.
+    #[serde(default)]
+    pub modified: LogIndex,
 }

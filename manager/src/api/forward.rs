@@ -7,7 +7,7 @@
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, State};
 use axum::http::request::Parts;
-use axum::http::{Method, Request, StatusCode, header};
+use axum::http::{HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{post, put};
 use axum::{Json, Router};
@@ -16,26 +16,39 @@ use tower::ServiceExt;
 use vouch_types::{Command, Digest, LogIndex, ManagerId, ProbeRecord};
 use vouch_wire::proto;
 
+use super::etag::Conditions;
 use super::limits::{COMPONENT_MAX, FORWARD_TIMEOUT};
 use super::problem::{Problem, ProblemKind};
 use super::propose::propose;
-use super::{Api, freshness};
+use super::{Api, freshness, passed};
 use crate::raft::Consistency;
+
+/// Where the leader is told of a probe whose component is kept.
+const PROBES: &str = "/internal/probes";
 
 /// Whether a request came from a client or from another manager.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Hop {
+pub enum Origin {
     /// From a client.
-    First,
+    Client,
     /// From another manager.
-    Forwarded,
+    Manager,
+}
+
+/// Where a request came from, and what of its headers goes on with it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Hop {
+    /// Where it came from.
+    pub from: Origin,
+    headers: Vec<proto::ApiHeader>,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Hop {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(parts.extensions.get::<Self>().copied().unwrap_or(Self::First))
+        let from = parts.extensions.get::<Origin>().copied().unwrap_or(Origin::Client);
+        Ok(Self { from, headers: passed::of_request(&parts.headers) })
     }
 }
 
@@ -45,7 +58,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Hop {
 /// A problem when no leader is known or answers, or when the request has been handed over before.
 pub async fn to_leader(
     api: &Api,
-    hop: Hop,
+    hop: &Hop,
     method: &Method,
     path: &str,
     body: Bytes,
@@ -55,8 +68,8 @@ pub async fn to_leader(
         return Ok(None);
     }
     match status.leader {
-        Some(leader) if hop == Hop::First && leader != api.manager() => {
-            send(api, leader, method, path, body).await.map(Some)
+        Some(leader) if hop.from == Origin::Client && leader != api.manager() => {
+            send(api, leader, method, path, body, &hop.headers).await.map(Some)
         }
         _ if status.voters.is_empty() => Err(Problem::new(ProblemKind::NotInitialised, "there is no cluster yet")),
         _ => Err(Problem::new(ProblemKind::NoLeader, "no leader is known")),
@@ -69,9 +82,11 @@ async fn call(
     method: &Method,
     path: &str,
     body: Bytes,
+    headers: &[proto::ApiHeader],
 ) -> Result<proto::ForwardedApi, Problem> {
     use proto::{forward_request::Request, forward_response::Response};
-    let request = proto::ForwardApi { method: method.to_string(), path: path.to_owned(), body: body.to_vec() };
+    let (method, path, headers) = (method.to_string(), path.to_owned(), headers.to_vec());
+    let request = proto::ForwardApi { method, path, body: body.to_vec(), headers };
     let request = proto::ForwardRequest { request: Some(Request::Api(request)) };
     let unavailable = |why: String| Problem::new(ProblemKind::NoLeader, format!("{to} did not serve it: {why}"));
     let answer = tokio::time::timeout(FORWARD_TIMEOUT, api.peers().forward(to, request))
@@ -89,12 +104,25 @@ async fn call(
     }
 }
 
-async fn send(api: &Api, to: ManagerId, method: &Method, path: &str, body: Bytes) -> Result<Response, Problem> {
-    let answer = call(api, to, method, path, body).await?;
+async fn send(
+    api: &Api,
+    to: ManagerId,
+    method: &Method,
+    path: &str,
+    body: Bytes,
+    headers: &[proto::ApiHeader],
+) -> Result<Response, Problem> {
+    let answer = call(api, to, method, path, body, headers).await?;
     let status = u16::try_from(answer.status).ok().and_then(|s| StatusCode::from_u16(s).ok());
     let status = status.ok_or_else(|| Problem::new(ProblemKind::Internal, format!("{to} answered no status")))?;
-    let headers = [(header::CONTENT_TYPE, answer.content_type), (freshness::LEADER, to.to_string())];
-    Ok((status, headers, answer.body).into_response())
+    let content_type = [(header::CONTENT_TYPE, answer.content_type)];
+    let mut headers = passed::answer_headers(&answer.headers);
+    if !headers.contains_key(freshness::LEADER)
+        && let Ok(leader) = HeaderValue::from_str(&to.to_string())
+    {
+        headers.insert(freshness::LEADER, leader);
+    }
+    Ok((status, content_type, headers, answer.body).into_response())
 }
 
 async fn ask<T: serde::de::DeserializeOwned>(
@@ -103,8 +131,9 @@ async fn ask<T: serde::de::DeserializeOwned>(
     method: &Method,
     path: &str,
     body: Bytes,
+    headers: &[proto::ApiHeader],
 ) -> Result<T, Problem> {
-    let answer = call(api, to, method, path, body).await?;
+    let answer = call(api, to, method, path, body, headers).await?;
     if answer.status == u32::from(StatusCode::OK.as_u16()) {
         return serde_json::from_slice(&answer.body)
             .map_err(|e| Problem::new(ProblemKind::Internal, format!("{to} gave an answer that cannot be read: {e}")));
@@ -127,7 +156,7 @@ pub async fn read_index(api: &Api, leader: ManagerId, consistency: Consistency) 
         Consistency::Lease => "/internal/read-index/lease",
         Consistency::Linearizable => "/internal/read-index/quorum",
     };
-    ask(api, leader, &Method::POST, path, Bytes::new()).await.map(|ReadIndex { index }| index)
+    ask(api, leader, &Method::POST, path, Bytes::new(), &[]).await.map(|ReadIndex { index }| index)
 }
 
 /// Has another manager keep a component.
@@ -135,7 +164,7 @@ pub async fn read_index(api: &Api, leader: ManagerId, consistency: Consistency) 
 /// # Errors
 /// A problem when it does not.
 pub async fn put_blob(api: &Api, to: ManagerId, digest: Digest, component: Bytes) -> Result<(), Problem> {
-    ask::<Kept>(api, to, &Method::PUT, &format!("/internal/blobs/{digest}"), component).await.map(drop)
+    ask::<Kept>(api, to, &Method::PUT, &format!("/internal/blobs/{digest}"), component, &[]).await.map(drop)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -147,20 +176,27 @@ struct Kept {
 ///
 /// # Errors
 /// A problem when it was not.
-pub async fn record_probe(api: &Api, probe: ProbeRecord) -> Result<(), Problem> {
+pub async fn record_probe(api: &Api, hop: &Hop, probe: ProbeRecord) -> Result<(), Problem> {
     let status = api.published().status();
+    let conditions = Conditions::of(&passed::request_headers(&hop.headers))?;
     match status.leader {
-        _ if status.leads() => propose_probe(api, probe).await,
+        _ if status.leads() => propose_probe(api, probe, conditions).await,
         Some(leader) => {
-            let body = serde_json::to_vec(&probe).map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))?;
-            ask::<Kept>(api, leader, &Method::POST, "/internal/probes", body.into()).await.map(drop)
+            let body = probe_body(&probe)?;
+            ask::<Kept>(api, leader, &Method::POST, PROBES, body.into(), &hop.headers).await.map(drop)
         }
         None => Err(Problem::new(ProblemKind::NoLeader, "no leader is known")),
     }
 }
 
-async fn propose_probe(api: &Api, probe: ProbeRecord) -> Result<(), Problem> {
-    propose(api, Command::RecordProbe { probe, at: api.wall().now() }).await.map(drop)
+async fn propose_probe(api: &Api, probe: ProbeRecord, conditions: Conditions) -> Result<(), Problem> {
+    let (body, at) = (probe_body(&probe)?, api.wall().now());
+    propose(api, conditions.guard(Command::RecordProbe { probe, at }, ("POST", PROBES, &body), at)).await.map(drop)
+}
+
+/// Returns the record as the leader is sent it, and as an `Idempotency-Key` stands for it.
+fn probe_body(probe: &ProbeRecord) -> Result<Vec<u8>, Problem> {
+    serde_json::to_vec(probe).map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))
 }
 
 /// Routes that only other managers reach.
@@ -168,7 +204,7 @@ pub(super) fn internal_routes() -> Router<Api> {
     Router::new()
         .route("/internal/read-index/lease", post(read_index_by_lease))
         .route("/internal/read-index/quorum", post(read_index_by_quorum))
-        .route("/internal/probes", post(record_probe_here))
+        .route(PROBES, post(record_probe_here))
         .route("/internal/blobs/{digest}", put(keep_blob).layer(DefaultBodyLimit::max(COMPONENT_MAX)))
 }
 
@@ -186,9 +222,9 @@ async fn read_index_here(api: &Api, consistency: Consistency) -> Result<Json<Rea
     Ok(Json(ReadIndex { index }))
 }
 
-async fn record_probe_here(State(api): State<Api>, body: Bytes) -> Result<Json<Kept>, Problem> {
+async fn record_probe_here(State(api): State<Api>, conditions: Conditions, body: Bytes) -> Result<Json<Kept>, Problem> {
     let probe = serde_json::from_slice(&body).map_err(|e| Problem::new(ProblemKind::BadParameter, e.to_string()))?;
-    propose_probe(&api, probe).await?;
+    propose_probe(&api, probe, conditions).await?;
     Ok(Json(Kept { kept: true }))
 }
 
@@ -228,6 +264,7 @@ impl Api {
             status: u32::from(parts.status.as_u16()),
             content_type: content_type.to_owned(),
             body: body.to_vec(),
+            headers: passed::of_answer(&parts.headers),
         }
     }
 }
@@ -237,9 +274,10 @@ fn build(request: proto::ForwardApi) -> Result<Request<Body>, Problem> {
     let method = Method::from_bytes(request.method.as_bytes()).map_err(|e| bad(e.to_string()))?;
     let mut built = Request::builder()
         .method(method)
-        .uri(request.path)
+        .uri(&request.path)
         .body(request.body.into())
         .map_err(|e| bad(e.to_string()))?;
-    built.extensions_mut().insert(Hop::Forwarded);
+    built.headers_mut().extend(passed::request_headers(&request.headers));
+    built.extensions_mut().insert(Origin::Manager);
     Ok(built)
 }

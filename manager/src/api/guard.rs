@@ -6,13 +6,14 @@
 use std::net::IpAddr;
 
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
+use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Api;
-use super::limits::REQUEST_TIMEOUT;
+use super::blocking;
+use super::limits::{REQUEST_TIMEOUT, WAIT_JITTER, WAIT_MAX};
 use super::problem::{Problem, ProblemKind};
 use super::token::ApiToken;
 
@@ -93,12 +94,20 @@ pub async fn guard(State(api): State<Api>, request: Request, next: Next) -> Resp
         tracing::debug!(problem = problem.problem_type, "request refused");
         return problem.into_response();
     }
-    let Ok(_permit) = api.requests().try_acquire() else {
-        return Problem::new(ProblemKind::Busy, "too many requests are under way on this manager").into_response();
+    // Those that wait do nothing meanwhile: they take no room from those that are worked on.
+    let waits = request.method() == Method::GET && blocking::waits(request.uri().query());
+    let (room, limit) = if waits {
+        (api.waiting(), REQUEST_TIMEOUT + WAIT_MAX + WAIT_MAX / WAIT_JITTER)
+    } else {
+        (api.requests(), REQUEST_TIMEOUT)
     };
-    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+    let Ok(_permit) = room.try_acquire() else {
+        let detail = if waits { "too many blocking reads wait" } else { "too many requests are under way" };
+        return Problem::new(ProblemKind::Busy, format!("{detail} on this manager")).into_response();
+    };
+    match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => Problem::new(ProblemKind::Timeout, format!("no answer within {REQUEST_TIMEOUT:?}")).into_response(),
+        Err(_) => Problem::new(ProblemKind::Timeout, format!("no answer within {limit:?}")).into_response(),
     }
 }
 

@@ -14,12 +14,24 @@ pub const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(8);
 /// How many requests are worked on at once.
 pub const REQUESTS_MAX: usize = 128;
+/// How long a blocking read waits when it does not say.
+pub const WAIT_DEFAULT: Duration = Duration::from_secs(60);
+/// The longest that a blocking read waits, beside its jitter; a longer wait is cut to it.
+pub const WAIT_MAX: Duration = Duration::from_secs(600);
+/// A wait lasts longer by a random part of itself, at most one in so many.
+pub const WAIT_JITTER: u32 = 16;
+/// How many blocking reads are open at once.
+pub const WAITING_MAX: usize = 256;
 /// How many event streams are open at once.
 pub const STREAMS_MAX: usize = 64;
 /// Time between two keep-alives of an event stream.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How many events a stream takes from the state at once.
 pub const STREAM_BATCH: usize = 256;
+/// How many events wait for a connection that takes them slowly.
+pub const STREAM_BUFFER: usize = 1_024;
+/// How long a stream may take no event while some wait for it; then it is cut.
+pub const STREAM_SLOW: Duration = Duration::from_secs(30);
 /// Items on a page when the request does not say.
 pub const PAGE_DEFAULT: usize = 100;
 /// The most items on a page.

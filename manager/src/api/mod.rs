@@ -9,8 +9,10 @@
 //!  manager -- Forward (mutually authenticated) ----/
 //! ```
 
+pub mod blocking;
 pub mod component;
 pub mod compose;
+pub mod etag;
 pub mod forward;
 pub mod freshness;
 pub mod guard;
@@ -20,12 +22,15 @@ pub mod listen;
 pub mod live;
 pub mod openapi;
 pub mod params;
+pub mod passed;
 pub mod policies;
 pub mod problem;
 pub mod propose;
 pub mod published;
+pub mod rounds;
 pub mod routes;
 pub mod story;
+pub mod tail;
 pub mod token;
 pub mod trace;
 pub mod view;
@@ -47,7 +52,10 @@ pub use problem::{Problem, ProblemKind};
 pub use published::Published;
 pub use token::{ApiToken, TokenError};
 
-use crate::seams::{BlobStore, WallClock};
+use rounds::Rounds;
+
+use crate::raft::Consistency;
+use crate::seams::{BlobStore, Rng, WallClock};
 
 /// What the API is made of.
 pub struct ApiParts {
@@ -63,6 +71,8 @@ pub struct ApiParts {
     pub blobs: Arc<dyn BlobStore>,
     /// The time of day.
     pub wall: Arc<dyn WallClock>,
+    /// Random numbers.
+    pub rng: Arc<dyn Rng>,
     /// The timing of the cluster, for what is checked against it.
     pub timing: Timing,
     /// The bearer token.
@@ -74,8 +84,11 @@ pub struct ApiParts {
 struct Inner {
     parts: ApiParts,
     requests: Semaphore,
+    waiting: Semaphore,
     streams: Arc<Semaphore>,
     proved: Mutex<Option<Instant>>,
+    by_lease: Rounds<Result<(), Problem>>,
+    by_quorum: Rounds<Result<(), Problem>>,
 }
 
 /// The admin API of one manager. Cheap to clone.
@@ -94,8 +107,11 @@ impl Api {
         Self(Arc::new(Inner {
             parts,
             requests: Semaphore::new(limits::REQUESTS_MAX),
+            waiting: Semaphore::new(limits::WAITING_MAX),
             streams: Arc::new(Semaphore::new(limits::STREAMS_MAX)),
             proved: Mutex::new(None),
+            by_lease: Rounds::default(),
+            by_quorum: Rounds::default(),
         }))
     }
 
@@ -148,6 +164,10 @@ impl Api {
         self.0.parts.wall.as_ref()
     }
 
+    fn rng(&self) -> &dyn Rng {
+        self.0.parts.rng.as_ref()
+    }
+
     fn timing(&self) -> &Timing {
         &self.0.parts.timing
     }
@@ -164,8 +184,20 @@ impl Api {
         &self.0.requests
     }
 
+    fn waiting(&self) -> &Semaphore {
+        &self.0.waiting
+    }
+
     fn streams(&self) -> &Arc<Semaphore> {
         &self.0.streams
+    }
+
+    /// Returns the rounds that reads of this consistency share.
+    fn rounds(&self, consistency: Consistency) -> &Rounds<Result<(), Problem>> {
+        match consistency {
+            Consistency::Lease => &self.0.by_lease,
+            Consistency::Linearizable => &self.0.by_quorum,
+        }
     }
 
     /// Remembers that the applied state was current at a moment.

@@ -65,10 +65,16 @@ pub enum ProblemKind {
     ComponentRefused,
     /// The body is too large.
     TooLarge,
+    /// What is to be written is not what `If-Match` says.
+    PreconditionFailed,
+    /// The `Idempotency-Key` was used for another request.
+    KeyReused,
     /// A command was refused by the replicated state.
     Refused,
     /// Events after this position are no longer kept.
     EventsGone,
+    /// A reader of a stream took no event for too long.
+    TooSlow,
     /// Too many requests or streams at once.
     Busy,
     /// The request took too long.
@@ -113,8 +119,17 @@ impl ProblemKind {
                 ("component-refused", StatusCode::UNPROCESSABLE_ENTITY, "The file is not a probe that may be run")
             }
             Self::TooLarge => ("too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
+            Self::PreconditionFailed => {
+                ("precondition-failed", StatusCode::PRECONDITION_FAILED, "It is not what If-Match says")
+            }
+            Self::KeyReused => (
+                "idempotency-key-reused",
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "The Idempotency-Key was used for another request",
+            ),
             Self::Refused => ("refused", StatusCode::CONFLICT, "The cluster refused the command"),
             Self::EventsGone => ("events-gone", StatusCode::GONE, "These events are no longer kept"),
+            Self::TooSlow => ("too-slow", StatusCode::REQUEST_TIMEOUT, "The reader takes events too slowly"),
             Self::Busy => ("busy", StatusCode::SERVICE_UNAVAILABLE, "Too many requests at once"),
             Self::Timeout => ("timeout", StatusCode::GATEWAY_TIMEOUT, "The request took too long"),
             Self::Internal => ("internal", StatusCode::INTERNAL_SERVER_ERROR, "The manager failed"),
@@ -162,6 +177,12 @@ pub struct ProblemDocument {
     /// The rule that it broke.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// The ETag of what is there now (`precondition-failed`); `none` when nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<String>,
+    /// The position of the oldest event that is kept (`events-gone`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<String>,
     /// What a component imports (`component-refused`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imports: Option<Vec<String>>,
@@ -188,6 +209,8 @@ impl Problem {
             field: None,
             value: None,
             rule: None,
+            current: None,
+            oldest: None,
             imports: None,
             refused_imports: None,
             allowed_imports: None,

@@ -3,7 +3,7 @@
 use vouch_types::{Applied, Command, DenyReason};
 
 use super::problem::{Problem, ProblemKind};
-use super::{Api, policies};
+use super::{Api, etag, policies};
 use crate::raft::ProposeError;
 
 /// Has a command applied by this manager, which leads.
@@ -59,6 +59,17 @@ fn refusal(reason: &DenyReason) -> Problem {
         DenyReason::OtherBoot { node, recorded, told } => {
             let rule = format!("must be the boot in which node {node} was last heard, {recorded}");
             field(ProblemKind::OtherBoot, "boot", told, &rule)
+        }
+        DenyReason::VersionMoved { current } => {
+            let current = current.map_or_else(|| "none".to_owned(), etag::text);
+            let rule = format!("must be the ETag of what is there now, {current}");
+            let mut problem = Problem::new(ProblemKind::PreconditionFailed, format!("If-Match: {rule}"));
+            (problem.field, problem.rule) = (Some("If-Match".to_owned()), Some(rule));
+            problem.current = Some(current);
+            problem
+        }
+        DenyReason::KeyReused(key) => {
+            field(ProblemKind::KeyReused, "Idempotency-Key", key, "must be a new one for another request")
         }
         DenyReason::UnknownWatcher(_) | DenyReason::BadSecret(_) | DenyReason::NotOwner { .. } => {
             Problem::new(ProblemKind::Refused, reason.to_string())

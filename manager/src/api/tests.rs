@@ -1,7 +1,12 @@
 //! The API as its clients see it: whole requests through the whole router, against a state in memory.
 
+mod blocking;
+mod cluster;
 mod double;
+mod events;
 mod operating;
+mod reads;
+mod writes;
 
 use std::time::Duration;
 

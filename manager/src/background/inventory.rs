@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use vouch_types::{Command, Moment, NodeId, NodePath, NodeRecord, Operation, Term, VmId, VmRecord, VmSpec, WallTime};
+use vouch_types::{
+    Command, LogIndex, Moment, NodeId, NodePath, NodeRecord, Operation, Term, VmId, VmRecord, VmSpec, WallTime,
+};
 
 use super::{Desk, Reconciler, ReconcilerReport, RoundError};
 use crate::fleet::NodeWords;
@@ -36,6 +38,7 @@ fn record_of(node: &NodeId, words: &NodeWords, at: WallTime) -> Option<NodeRecor
         hosts_watchers: hello.hosts_watchers,
         path: NodePath::direct(at),
         fence: None,
+        modified: LogIndex::default(),
     })
 }
 
@@ -48,7 +51,8 @@ fn patience(vm: &VmRecord, window: Duration) -> Duration {
 /// Returns whether the recorded node differs from how it introduces itself now.
 fn differs(state: &State, node: &NodeRecord) -> bool {
     state.nodes().get(&node.id).is_none_or(|known| {
-        let same = NodeRecord { path: known.path.clone(), fence: known.fence.clone(), ..node.clone() } == **known;
+        let (path, fence) = (known.path.clone(), known.fence.clone());
+        let same = NodeRecord { path, fence, modified: known.modified, ..node.clone() } == **known;
         !same && node.incarnation >= known.incarnation
     })
 }

@@ -98,6 +98,7 @@ mod tests {
 
     fn window(number: u64, remaining: Duration) -> MaintenanceRecord {
         MaintenanceRecord {
+            index: vouch_types::LogIndex::new(number),
             id: id(number),
             scope: PolicyScope::Cluster,
             reason: "new firmware".to_owned(),

@@ -427,7 +427,8 @@ async fn propose_all(consensus: &Consensus, commands: Vec<Command>) -> Option<Lo
                 Applied::Nothing
                 | Applied::WatcherPlaced { .. }
                 | Applied::WatchersAssigned { .. }
-                | Applied::MaintenanceBegun { .. },
+                | Applied::MaintenanceBegun { .. }
+                | Applied::Repeated { .. },
             ) => {}
             Err(error) => {
                 tracing::warn!(command = name, %error, "proposal failed");

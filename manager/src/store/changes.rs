@@ -23,6 +23,8 @@ pub struct Changes {
     pub probes: BTreeSet<ProbeName>,
     /// Incidents that were put or removed.
     pub incidents: BTreeSet<IncidentId>,
+    /// Writes that are remembered by their keys from now on, or no longer.
+    pub once: BTreeSet<LogIndex>,
     /// Events that were made, in order.
     pub events: Vec<Arc<EventRecord>>,
     /// Events that the ring let go of to make room.
@@ -43,6 +45,7 @@ impl Changes {
         self.watchers.extend(later.watchers);
         self.probes.extend(later.probes);
         self.incidents.extend(later.incidents);
+        self.once.extend(later.once);
         self.events.extend(later.events);
         self.evicted.extend(later.evicted);
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use vouch_types::{EventRecord, IncidentRecord, NodeRecord, ProbeRecord, VmRecord, WatcherRecord};
 
 use super::State;
-use super::state::Head;
+use super::state::{Head, Marks, OnceRecord};
 
 /// The whole state as one value. Records carry their ids, so lists suffice.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -19,6 +19,10 @@ pub struct Image {
     #[serde(default)]
     incidents: Vec<Arc<IncidentRecord>>,
     events: Vec<Arc<EventRecord>>,
+    #[serde(default)]
+    once: Vec<Arc<OnceRecord>>,
+    #[serde(default)]
+    marks: Marks,
 }
 
 impl From<&State> for Image {
@@ -31,6 +35,8 @@ impl From<&State> for Image {
             probes: state.probes.values().cloned().collect(),
             incidents: state.incidents.values().cloned().collect(),
             events: state.events.iter().cloned().collect(),
+            once: state.once.iter().cloned().collect(),
+            marks: state.marks.clone(),
         }
     }
 }
@@ -45,6 +51,8 @@ impl From<Image> for State {
             probes: image.probes.into_iter().map(|r| (r.name.clone(), r)).collect(),
             incidents: image.incidents.into_iter().map(|r| (r.id, r)).collect(),
             events: image.events.into(),
+            once: image.once.into(),
+            marks: image.marks,
         }
     }
 }

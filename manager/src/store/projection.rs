@@ -3,7 +3,8 @@
 //! ```text
 //! a                   position: last applied entry and membership
 //! h                   head: cluster, leader, manager notes, watcher counter
-//! n NAME  v UUID  w NUMBER  p NAME  i NUMBER  e INDEX ORDINAL
+//! m                   marks: where each kind last changed
+//! n NAME  v UUID  w NUMBER  p NAME  i NUMBER  e INDEX ORDINAL  o INDEX
 //! ```
 //!
 //! Numbers are big-endian, so that the order of keys is the order of numbers.
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use vouch_types::{IncidentId, NodeId, ProbeName, VmId, WatcherId};
+use vouch_types::{IncidentId, LogIndex, NodeId, ProbeName, VmId, WatcherId};
 
 use super::changes::EventPosition;
 use super::codec::{CodecError, decode, encode};
@@ -42,12 +43,14 @@ pub(super) type Write = (Vec<u8>, Option<Vec<u8>>);
 
 const POSITION: u8 = b'a';
 const HEAD: u8 = b'h';
+const MARKS: u8 = b'm';
 const NODE: u8 = b'n';
 const VM: u8 = b'v';
 const WATCHER: u8 = b'w';
 const PROBE: u8 = b'p';
 const INCIDENT: u8 = b'i';
 const EVENT: u8 = b'e';
+const ONCE: u8 = b'o';
 
 fn key(kind: u8, rest: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(1 + rest.len());
@@ -76,6 +79,10 @@ fn incident_key(id: IncidentId) -> Vec<u8> {
     key(INCIDENT, &id.get().to_be_bytes())
 }
 
+fn once_key(index: LogIndex) -> Vec<u8> {
+    key(ONCE, &index.get().to_be_bytes())
+}
+
 fn event_key((index, ordinal): EventPosition) -> Vec<u8> {
     let mut rest = [0; 12];
     rest[..8].copy_from_slice(&index.get().to_be_bytes());
@@ -101,6 +108,9 @@ pub(super) fn changed(state: &State, changes: &Changes, position: &Position) -> 
     if changes.head {
         writes.push(head_write(state)?);
     }
+    if !changes.is_empty() {
+        writes.push((vec![MARKS], Some(encode("marks", &state.marks)?)));
+    }
     for id in &changes.nodes {
         writes.push(put(node_key(id), "node", state.nodes.get(id))?);
     }
@@ -115,6 +125,10 @@ pub(super) fn changed(state: &State, changes: &Changes, position: &Position) -> 
     }
     for id in &changes.incidents {
         writes.push(put(incident_key(*id), "incident", state.incidents.get(id))?);
+    }
+    for index in &changes.once {
+        let record = state.once.iter().find(|record| record.index == *index);
+        writes.push(put(once_key(*index), "once", record)?);
     }
     for event in &changes.events {
         writes.push(put(event_key((event.index, event.ordinal)), "event", Some(event))?);
@@ -133,6 +147,7 @@ pub(super) fn whole(state: &State, position: &Position) -> Result<Vec<Write>, Co
         watchers: state.watchers.keys().copied().collect(),
         probes: state.probes.keys().cloned().collect(),
         incidents: state.incidents.keys().copied().collect(),
+        once: state.once.iter().map(|record| record.index).collect(),
         events: state.events.iter().cloned().collect(),
         evicted: Vec::new(),
     };
@@ -170,6 +185,8 @@ impl Projection {
                 state.incidents.insert(incident.id, incident);
             }
             Some(EVENT) => state.events.push_back(record("event", value)?),
+            Some(ONCE) => state.once.push_back(record("once", value)?),
+            Some(MARKS) => state.marks = decode("marks", value)?,
             // Written by a later version, and of no meaning to this one.
             Some(_) | None => {}
         }

@@ -10,17 +10,19 @@ use crate::api::problem::{Problem, ProblemKind};
 use crate::api::view::ClusterView;
 use crate::api::{Api, InitError, compose, published};
 
-/// The control cluster as this manager sees it. Always answered, quorum or not.
+/// The control cluster as this manager sees it. Answered quorum or not, unless a consistency is asked for that needs one.
 #[utoipa::path(
     get, path = "/v1/cluster", tag = "cluster",
+    params(("consistency" = Option<String>, Query, description = "`stale` (when absent), `default` or `consistent`")),
     responses(
         (status = 200, description = "The cluster", body = ClusterView),
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     ),
 )]
-pub async fn show(State(api): State<Api>, params: Params) -> Result<(HeaderMap, Json<ClusterView>), Problem> {
-    params.finish(&[])?;
-    let headers = freshness::make_current(&api, Wanted::Stale).await?;
+pub async fn show(State(api): State<Api>, mut params: Params) -> Result<(HeaderMap, Json<ClusterView>), Problem> {
+    let wanted = Wanted::take_or(&mut params, Wanted::Stale)?;
+    params.finish(&["consistency"])?;
+    let headers = freshness::make_current(&api, wanted).await?;
     let status = api.published().status();
     Ok((headers, Json(published::read(api.published(), |state| compose::cluster_view(state, &status)))))
 }

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, Method, Uri};
 use axum::response::{IntoResponse, Response};
 use vouch_types::{LogIndex, VmId};
 
-use super::events::{check_kept, take_after};
+use super::events::take_after;
 use super::page;
 use super::vms::find;
 use crate::api::forward::{self, Hop};
@@ -15,6 +15,7 @@ use crate::api::freshness::{Wanted, make_current};
 use crate::api::incidents::{incident_view, incidents_of};
 use crate::api::params::Params;
 use crate::api::problem::{Problem, ProblemKind};
+use crate::api::tail::check_kept;
 use crate::api::trace::{When, trace};
 use crate::api::view::{EventView, EvidenceView, ExplainView, Page};
 use crate::api::{Api, compose, published, story};
@@ -48,7 +49,7 @@ pub async fn explain(
     let mut live = None;
     if wanted != Wanted::Stale {
         let path = uri.path_and_query().map_or_else(|| uri.path(), |p| p.as_str());
-        if let Some(answer) = forward::to_leader(&api, hop, &Method::GET, path, Bytes::new()).await? {
+        if let Some(answer) = forward::to_leader(&api, &hop, &Method::GET, path, Bytes::new()).await? {
             return Ok(answer);
         }
         live = api.live().evidence(id).await;

@@ -6,9 +6,10 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Response};
-use vouch_types::{BootId, Command, FenceKind, NodeId};
+use vouch_types::{BootId, Command, FenceKind, LogIndex, NodeId};
 
 use super::vms::find;
+use crate::api::etag::{self, Conditions};
 use crate::api::forward::{self, Hop};
 use crate::api::freshness::{Wanted, headers, make_current};
 use crate::api::params::{JsonBody, Params};
@@ -43,23 +44,34 @@ async fn node_now(api: &Api, id: &str) -> Result<Response, Problem> {
     let hearing = api.live().hearing().await;
     let view = published::read(api.published(), |state| {
         let node = state.nodes().get(&NodeId::new(id).ok()?)?;
-        Some(compose::node_view(state, node, &hearing))
+        Some((node.modified, compose::node_view(state, node, &hearing)))
     });
-    let view: NodeView = view.ok_or_else(|| Problem::new(ProblemKind::Internal, "the node has gone meanwhile"))?;
-    Ok((headers(api, Wanted::Default), Json(view)).into_response())
+    let gone = || Problem::new(ProblemKind::Internal, "the node has gone meanwhile");
+    let (version, view): (LogIndex, NodeView) = view.ok_or_else(gone)?;
+    let mut headers = headers(api, Wanted::Default);
+    headers.extend([etag::header(version)]);
+    Ok((headers, Json(view)).into_response())
 }
 
 /// Records that a boot of a node does not run. Whoever says so answers for it: its VMs may be started elsewhere after
 /// that. Refused while any manager hears the node; withdrawn by any later sign of life.
 #[utoipa::path(
     post, path = "/v1/nodes/{id}/fence-proof", tag = "nodes",
-    params(("id" = String, Path, description = "Name of the node")),
+    params(
+        ("id" = String, Path, description = "Name of the node"),
+        ("If-Match" = Option<String>, Header, description = "Only if what is there has this ETag; `*`: if anything is"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Do it once, however often this request is sent"),
+    ),
     request_body = FenceProofRequest,
     responses(
         (status = 200, description = "The node with its proof", body = NodeView),
         (status = 404, description = "No such node", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The node is heard (`node-is-heard`), or was last heard in another boot \
             (`other-boot`)", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "It is not what If-Match says: with the current ETag",
+            body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The key was used for another request",
+            body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -69,6 +81,7 @@ pub async fn prove(
     uri: Uri,
     Path(id): Path<String>,
     params: Params,
+    conditions: Conditions,
     body: JsonBody,
 ) -> Result<Response, Problem> {
     params.finish(&[])?;
@@ -77,23 +90,29 @@ pub async fn prove(
     let rule = "must be the boot id of the node, a UUID";
     let wrong = |text: &String| Problem::field(ProblemKind::BadParameter, "boot", text, rule);
     let told: Option<BootId> = request.boot.as_ref().map(|text| text.parse().map_err(|_| wrong(text))).transpose()?;
-    if let Some(answer) = forward::to_leader(&api, hop, &Method::POST, uri.path(), body.0).await? {
+    if let Some(answer) = forward::to_leader(&api, &hop, &Method::POST, uri.path(), body.0.clone()).await? {
         return Ok(answer);
     }
     make_current(&api, Wanted::Default).await?;
     let (node, recorded) = node_of(&api, &id)?;
     let (boot, at) = (told.unwrap_or(recorded), api.wall().now());
-    propose(&api, Command::RecordFenceProof { node, boot, kind, note: request.note, at }).await?;
+    let command = Command::RecordFenceProof { node, boot, kind, note: request.note, at };
+    propose(&api, conditions.guard(command, ("POST", uri.path(), &body.0), at)).await?;
     node_now(&api, &id).await
 }
 
 /// Withdraws the proof that a node does not run.
 #[utoipa::path(
     delete, path = "/v1/nodes/{id}/fence-proof", tag = "nodes",
-    params(("id" = String, Path, description = "Name of the node")),
+    params(
+        ("id" = String, Path, description = "Name of the node"),
+        ("If-Match" = Option<String>, Header, description = "Only if what is there has this ETag; `*`: if anything is"),
+    ),
     responses(
         (status = 200, description = "The node without a proof", body = NodeView),
         (status = 404, description = "No such node", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "It is not what If-Match says: with the current ETag",
+            body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -103,24 +122,32 @@ pub async fn withdraw(
     uri: Uri,
     Path(id): Path<String>,
     params: Params,
+    conditions: Conditions,
 ) -> Result<Response, Problem> {
     params.finish(&[])?;
-    if let Some(answer) = forward::to_leader(&api, hop, &Method::DELETE, uri.path(), Bytes::new()).await? {
+    if let Some(answer) = forward::to_leader(&api, &hop, &Method::DELETE, uri.path(), Bytes::new()).await? {
         return Ok(answer);
     }
     make_current(&api, Wanted::Default).await?;
     let (node, _) = node_of(&api, &id)?;
-    propose(&api, Command::WithdrawFenceProof { node, reason: WITHDRAWN.to_owned(), at: api.wall().now() }).await?;
+    let at = api.wall().now();
+    let command = Command::WithdrawFenceProof { node, reason: WITHDRAWN.to_owned(), at };
+    propose(&api, conditions.guard(command, ("DELETE", uri.path(), &[]), at)).await?;
     node_now(&api, &id).await
 }
 
 /// Forgets whom the probes of a VM are to find behind its addresses: after a new certificate, say.
 #[utoipa::path(
     delete, path = "/v1/vms/{id}/pins", tag = "vms",
-    params(("id" = String, Path, description = "UUID, or a name that only one VM has")),
+    params(
+        ("id" = String, Path, description = "UUID, or a name that only one VM has"),
+        ("If-Match" = Option<String>, Header, description = "Only if what is there has this ETag; `*`: if anything is"),
+    ),
     responses(
         (status = 200, description = "The VM without pins", body = VmView),
         (status = 404, description = "No such VM", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "It is not what If-Match says: with the current ETag",
+            body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     ),
 )]
@@ -130,16 +157,20 @@ pub async fn forget_pins(
     uri: Uri,
     Path(id): Path<String>,
     params: Params,
+    conditions: Conditions,
 ) -> Result<Response, Problem> {
     params.finish(&[])?;
-    if let Some(answer) = forward::to_leader(&api, hop, &Method::DELETE, uri.path(), Bytes::new()).await? {
+    if let Some(answer) = forward::to_leader(&api, &hop, &Method::DELETE, uri.path(), Bytes::new()).await? {
         return Ok(answer);
     }
     make_current(&api, Wanted::Default).await?;
     let (vm, _) = published::read(api.published(), |state| find(state, &id))?;
-    propose(&api, Command::ForgetPins { vm, at: api.wall().now() }).await?;
-    let view = published::read(api.published(), |state| {
-        find(state, &vm.to_string()).map(|(id, vm)| compose::vm_view(state, id, &vm))
+    let at = api.wall().now();
+    propose(&api, conditions.guard(Command::ForgetPins { vm, at }, ("DELETE", uri.path(), &[]), at)).await?;
+    let (version, view) = published::read(api.published(), |state| {
+        find(state, &vm.to_string()).map(|(id, vm)| (vm.modified, compose::vm_view(state, id, &vm)))
     })?;
-    Ok((headers(&api, Wanted::Default), Json(view)).into_response())
+    let mut headers = headers(&api, Wanted::Default);
+    headers.extend([etag::header(version)]);
+    Ok((headers, Json(view)).into_response())
 }

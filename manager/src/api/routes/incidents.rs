@@ -6,11 +6,12 @@ use axum::http::HeaderMap;
 use vouch_types::{IncidentId, IncidentRecord};
 
 use super::page;
-use crate::api::freshness::{Wanted, make_current};
+use crate::api::blocking::Reading;
 use crate::api::params::Params;
 use crate::api::problem::{Problem, ProblemKind};
 use crate::api::view::{IncidentDetailView, IncidentView, Page};
 use crate::api::{Api, incidents, published};
+use crate::store::state::Subject;
 
 /// Which incidents a reader wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +50,8 @@ impl Which {
         ("limit" = Option<usize>, Query, description = "Items on the page, 1 to 1000; 100 when absent"),
         ("after" = Option<String>, Query, description = "`next` of the page before"),
         ("consistency" = Option<String>, Query, description = "`default`, `consistent` or `stale`"),
+        ("index" = Option<u64>, Query, description = "Answer once it has changed after this `X-Vouch-Index`"),
+        ("wait" = Option<String>, Query, description = "How long at most, as 30s; 60s when absent, 10m at most"),
     ),
     responses(
         (status = 200, description = "A page of incidents", body = Page<IncidentView>),
@@ -59,12 +62,12 @@ pub async fn list(
     State(api): State<Api>,
     mut params: Params,
 ) -> Result<(HeaderMap, Json<Page<IncidentView>>), Problem> {
-    let wanted = Wanted::take(&mut params)?;
+    let reading = Reading::take(&mut params)?;
     let which = Which::take(&mut params)?;
     let limit = params.limit()?;
     let after: Option<IncidentId> = params.parse("after", "must be `next` of the page before, as i3")?;
-    params.finish(&["state", "limit", "after", "consistency"])?;
-    let headers = make_current(&api, wanted).await?;
+    params.finish(&["state", "limit", "after", "consistency", "index", "wait"])?;
+    let headers = reading.make_current(&api, |_| Some(Subject::Incidents)).await?;
     let page = published::read(api.published(), |state| {
         let older = |id: &IncidentId| after.is_none_or(|after| *id < after);
         let incidents = state.incidents().iter().rev().filter(|(id, incident)| older(id) && which.wants(incident));
@@ -79,6 +82,8 @@ pub async fn list(
     params(
         ("id" = String, Path, description = "Its id, as i3"),
         ("consistency" = Option<String>, Query, description = "`default`, `consistent` or `stale`"),
+        ("index" = Option<u64>, Query, description = "Answer once it has changed after this `X-Vouch-Index`"),
+        ("wait" = Option<String>, Query, description = "How long at most, as 30s; 60s when absent, 10m at most"),
     ),
     responses(
         (status = 200, description = "The incident", body = IncidentDetailView),
@@ -91,9 +96,9 @@ pub async fn show(
     Path(id): Path<String>,
     mut params: Params,
 ) -> Result<(HeaderMap, Json<IncidentDetailView>), Problem> {
-    let wanted = Wanted::take(&mut params)?;
-    params.finish(&["consistency"])?;
-    let headers = make_current(&api, wanted).await?;
+    let reading = Reading::take(&mut params)?;
+    params.finish(&["consistency", "index", "wait"])?;
+    let headers = reading.make_current(&api, |_| Some(Subject::Incidents)).await?;
     let view = published::read(api.published(), |state| {
         let incident = id.parse::<IncidentId>().ok().and_then(|id| state.incidents().get(&id));
         incident.map(|incident| incidents::incident_detail(state, incident))

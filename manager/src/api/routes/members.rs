@@ -76,7 +76,7 @@ pub async fn add(
     if let Some(service) = &request.service {
         addresses.push((Network::Service, address("service", service)?));
     }
-    if let Some(answer) = forward::to_leader(&api, hop, &Method::POST, uri.path(), body.0).await? {
+    if let Some(answer) = forward::to_leader(&api, &hop, &Method::POST, uri.path(), body.0).await? {
         return Ok(answer);
     }
     change(&api, MemberChange::Add(id, ManagerNode { addresses, api: request.api.unwrap_or_default() })).await
@@ -102,7 +102,7 @@ pub async fn promote(
 ) -> Result<Response, Problem> {
     params.finish(&[])?;
     let id = manager_of("id", &id)?;
-    if let Some(answer) = forward::to_leader(&api, hop, &Method::POST, uri.path(), Bytes::new()).await? {
+    if let Some(answer) = forward::to_leader(&api, &hop, &Method::POST, uri.path(), Bytes::new()).await? {
         return Ok(answer);
     }
     change(&api, MemberChange::Promote(id)).await
@@ -128,7 +128,7 @@ pub async fn remove(
 ) -> Result<Response, Problem> {
     params.finish(&[])?;
     let id = manager_of("id", &id)?;
-    if let Some(answer) = forward::to_leader(&api, hop, &Method::DELETE, uri.path(), Bytes::new()).await? {
+    if let Some(answer) = forward::to_leader(&api, &hop, &Method::DELETE, uri.path(), Bytes::new()).await? {
         return Ok(answer);
     }
     change(&api, MemberChange::Remove(id)).await
@@ -155,7 +155,7 @@ pub async fn transfer(
     params.finish(&[])?;
     let request: TransferRequest = body.parse()?;
     let to = request.to.as_deref().map(|to| manager_of("to", to)).transpose()?;
-    if let Some(answer) = forward::to_leader(&api, hop, &Method::POST, uri.path(), body.0).await? {
+    if let Some(answer) = forward::to_leader(&api, &hop, &Method::POST, uri.path(), body.0).await? {
         return Ok(answer);
     }
     change(&api, MemberChange::Transfer(to)).await

@@ -8,11 +8,12 @@ use axum::http::HeaderMap;
 use vouch_types::NodeId;
 
 use super::page;
-use crate::api::freshness::{Wanted, make_current};
+use crate::api::blocking::Reading;
 use crate::api::params::Params;
 use crate::api::problem::{Problem, ProblemKind};
 use crate::api::view::{NodeView, Page};
-use crate::api::{Api, compose, published};
+use crate::api::{Api, compose, etag, published};
+use crate::store::state::Subject;
 
 /// All compute nodes, by name.
 #[utoipa::path(
@@ -21,6 +22,8 @@ use crate::api::{Api, compose, published};
         ("limit" = Option<usize>, Query, description = "Items on the page, 1 to 1000; 100 when absent"),
         ("after" = Option<String>, Query, description = "`next` of the page before"),
         ("consistency" = Option<String>, Query, description = "`default`, `consistent` or `stale`"),
+        ("index" = Option<u64>, Query, description = "Answer once it has changed after this `X-Vouch-Index`"),
+        ("wait" = Option<String>, Query, description = "How long at most, as 30s; 60s when absent, 10m at most"),
     ),
     responses(
         (status = 200, description = "A page of nodes", body = Page<NodeView>),
@@ -28,11 +31,11 @@ use crate::api::{Api, compose, published};
     ),
 )]
 pub async fn list(State(api): State<Api>, mut params: Params) -> Result<(HeaderMap, Json<Page<NodeView>>), Problem> {
-    let wanted = Wanted::take(&mut params)?;
+    let reading = Reading::take(&mut params)?;
     let limit = params.limit()?;
     let after: Option<NodeId> = params.parse("after", "must be `next` of the page before, the name of a node")?;
-    params.finish(&["limit", "after", "consistency"])?;
-    let headers = make_current(&api, wanted).await?;
+    params.finish(&["limit", "after", "consistency", "index", "wait"])?;
+    let headers = reading.make_current(&api, |_| Some(Subject::Nodes)).await?;
     let hearing = api.live().hearing().await;
     let from = after.map_or(Bound::Unbounded, Bound::Excluded);
     let page = published::read(api.published(), |state| {
@@ -48,6 +51,8 @@ pub async fn list(State(api): State<Api>, mut params: Params) -> Result<(HeaderM
     params(
         ("id" = String, Path, description = "Name of the node"),
         ("consistency" = Option<String>, Query, description = "`default`, `consistent` or `stale`"),
+        ("index" = Option<u64>, Query, description = "Answer once it has changed after this `X-Vouch-Index`"),
+        ("wait" = Option<String>, Query, description = "How long at most, as 30s; 60s when absent, 10m at most"),
     ),
     responses(
         (status = 200, description = "The node", body = NodeView),
@@ -60,14 +65,16 @@ pub async fn show(
     Path(id): Path<String>,
     mut params: Params,
 ) -> Result<(HeaderMap, Json<NodeView>), Problem> {
-    let wanted = Wanted::take(&mut params)?;
-    params.finish(&["consistency"])?;
-    let headers = make_current(&api, wanted).await?;
+    let reading = Reading::take(&mut params)?;
+    params.finish(&["consistency", "index", "wait"])?;
+    let mut headers = reading.make_current(&api, |_| Some(Subject::Nodes)).await?;
     let hearing = api.live().hearing().await;
     let view = published::read(api.published(), |state| {
         let node = NodeId::new(&id).ok().and_then(|node| state.nodes().get(&node));
-        node.map(|node| compose::node_view(state, node, &hearing))
+        node.map(|node| (node.modified, compose::node_view(state, node, &hearing)))
     });
     let rule = "must be the name of a node that a manager has heard";
-    view.map(|view| (headers, Json(view))).ok_or_else(|| Problem::field(ProblemKind::NodeNotFound, "id", &id, rule))
+    let (version, view) = view.ok_or_else(|| Problem::field(ProblemKind::NodeNotFound, "id", &id, rule))?;
+    headers.extend([etag::header(version)]);
+    Ok((headers, Json(view)))
 }

@@ -10,13 +10,16 @@ use axum::http::{HeaderMap, StatusCode};
 use sha2::{Digest as _, Sha256};
 use vouch_types::{Digest, ProbeName, ProbeRecord};
 
+use crate::api::blocking::Reading;
 use crate::api::component::{ALLOWED_IMPORTS, ComponentError, read_component};
+use crate::api::forward::Hop;
 use crate::api::freshness::{Wanted, make_current};
 use crate::api::limits::COMPONENT_MAX;
 use crate::api::params::Params;
 use crate::api::problem::{Problem, ProblemKind};
 use crate::api::view::{Page, ProbeView};
 use crate::api::{Api, compose, forward, published};
+use crate::store::state::Subject;
 
 /// The longest version of a probe, in characters.
 const VERSION_MAX: usize = 32;
@@ -24,16 +27,20 @@ const VERSION_MAX: usize = 32;
 /// All probes, by name.
 #[utoipa::path(
     get, path = "/v1/probes", tag = "probes",
-    params(("consistency" = Option<String>, Query, description = "`default`, `consistent` or `stale`")),
+    params(
+        ("consistency" = Option<String>, Query, description = "`default`, `consistent` or `stale`"),
+        ("index" = Option<u64>, Query, description = "Answer once it has changed after this `X-Vouch-Index`"),
+        ("wait" = Option<String>, Query, description = "How long at most, as 30s; 60s when absent, 10m at most"),
+    ),
     responses(
         (status = 200, description = "All probes", body = Page<ProbeView>),
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     ),
 )]
 pub async fn list(State(api): State<Api>, mut params: Params) -> Result<(HeaderMap, Json<Page<ProbeView>>), Problem> {
-    let wanted = Wanted::take(&mut params)?;
-    params.finish(&["consistency"])?;
-    let headers = make_current(&api, wanted).await?;
+    let reading = Reading::take(&mut params)?;
+    params.finish(&["consistency", "index", "wait"])?;
+    let headers = reading.make_current(&api, |_| Some(Subject::Probes)).await?;
     let items =
         published::read(api.published(), |state| state.probes().values().map(|p| compose::probe_view(p)).collect());
     Ok((headers, Json(Page { items, next: None })))
@@ -45,6 +52,7 @@ pub async fn list(State(api): State<Api>, mut params: Params) -> Result<(HeaderM
     params(
         ("name" = String, Query, description = "Its name: a DNS label"),
         ("version" = Option<String>, Query, description = "Its version; 0.0.0 when absent"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Do it once, however often this request is sent"),
     ),
     request_body(content = Vec<u8>, content_type = "application/wasm", description = "The component, at most 3 MiB"),
     responses(
@@ -57,6 +65,7 @@ pub async fn list(State(api): State<Api>, mut params: Params) -> Result<(HeaderM
 )]
 pub async fn upload(
     State(api): State<Api>,
+    hop: Hop,
     mut params: Params,
     body: Body,
 ) -> Result<(StatusCode, Json<ProbeView>), Problem> {
@@ -90,7 +99,7 @@ pub async fn upload(
         shipped: false,
     };
     keep_on_most(&api, record.digest, component).await?;
-    forward::record_probe(&api, record.clone()).await?;
+    forward::record_probe(&api, &hop, record.clone()).await?;
     Ok((StatusCode::CREATED, Json(compose::probe_view(&record))))
 }
 

@@ -11,13 +11,15 @@ use axum::response::{IntoResponse, Response};
 use vouch_types::{LogIndex, NodeId, VmId, VmRecord, VmState};
 
 use super::page;
+use crate::api::blocking::Reading;
 use crate::api::forward::{self, Hop};
 use crate::api::freshness::{Wanted, make_current};
 use crate::api::params::Params;
 use crate::api::problem::{Problem, ProblemKind};
 use crate::api::view::{CheckedView, EventView, EvidenceView, Page, VmView};
-use crate::api::{Api, CheckError, compose, published, story};
+use crate::api::{Api, CheckError, compose, etag, published, story};
 use crate::store;
+use crate::store::state::Subject;
 
 const STATES: [VmState; 10] = [
     VmState::Up,
@@ -74,6 +76,8 @@ pub(super) fn find(state: &store::State, text: &str) -> Result<(VmId, Arc<VmReco
         ("limit" = Option<usize>, Query, description = "Items on the page, 1 to 1000; 100 when absent"),
         ("after" = Option<String>, Query, description = "`next` of the page before"),
         ("consistency" = Option<String>, Query, description = "`default`, `consistent` or `stale`"),
+        ("index" = Option<u64>, Query, description = "Answer once it has changed after this `X-Vouch-Index`"),
+        ("wait" = Option<String>, Query, description = "How long at most, as 30s; 60s when absent, 10m at most"),
     ),
     responses(
         (status = 200, description = "A page of VMs", body = Page<VmView>),
@@ -81,13 +85,13 @@ pub(super) fn find(state: &store::State, text: &str) -> Result<(VmId, Arc<VmReco
     ),
 )]
 pub async fn list(State(api): State<Api>, mut params: Params) -> Result<(HeaderMap, Json<Page<VmView>>), Problem> {
-    let wanted = Wanted::take(&mut params)?;
+    let reading = Reading::take(&mut params)?;
     let limit = params.limit()?;
     let after: Option<VmId> = params.parse("after", "must be `next` of the page before, a UUID")?;
     let state = params.take("state").map(|text| parse_state(&text)).transpose()?;
     let node: Option<NodeId> = params.parse("node", "must be the name of a node")?;
-    params.finish(&["state", "node", "limit", "after", "consistency"])?;
-    let headers = make_current(&api, wanted).await?;
+    params.finish(&["state", "node", "limit", "after", "consistency", "index", "wait"])?;
+    let headers = reading.make_current(&api, |_| Some(Subject::Vms)).await?;
     let from = after.map_or(Bound::Unbounded, Bound::Excluded);
     let page = published::read(api.published(), |all| {
         let vms = all
@@ -107,6 +111,8 @@ pub async fn list(State(api): State<Api>, mut params: Params) -> Result<(HeaderM
     params(
         ("id" = String, Path, description = "UUID, or a name that only one VM has"),
         ("consistency" = Option<String>, Query, description = "`default`, `consistent` or `stale`"),
+        ("index" = Option<u64>, Query, description = "Answer once it has changed after this `X-Vouch-Index`"),
+        ("wait" = Option<String>, Query, description = "How long at most, as 30s; 60s when absent, 10m at most"),
     ),
     responses(
         (status = 200, description = "The VM", body = VmView),
@@ -119,11 +125,13 @@ pub async fn show(
     Path(id): Path<String>,
     mut params: Params,
 ) -> Result<(HeaderMap, Json<VmView>), Problem> {
-    let wanted = Wanted::take(&mut params)?;
-    params.finish(&["consistency"])?;
-    let headers = make_current(&api, wanted).await?;
-    let view =
-        published::read(api.published(), |state| find(state, &id).map(|(id, vm)| compose::vm_view(state, id, &vm)))?;
+    let reading = Reading::take(&mut params)?;
+    params.finish(&["consistency", "index", "wait"])?;
+    let mut headers = reading.make_current(&api, |state| find(state, &id).ok().map(|(id, _)| Subject::Vm(id))).await?;
+    let (version, view) = published::read(api.published(), |state| {
+        find(state, &id).map(|(id, vm)| (vm.modified, compose::vm_view(state, id, &vm)))
+    })?;
+    headers.extend([etag::header(version)]);
     Ok((headers, Json(view)))
 }
 
@@ -162,7 +170,7 @@ pub async fn evidence(
         return Ok((headers, Json(recorded)).into_response());
     }
     let path = uri.path_and_query().map_or_else(|| uri.path(), |p| p.as_str());
-    if let Some(answer) = forward::to_leader(&api, hop, &Method::GET, path, Bytes::new()).await? {
+    if let Some(answer) = forward::to_leader(&api, &hop, &Method::GET, path, Bytes::new()).await? {
         return Ok(answer);
     }
     let live = api.live().evidence(id).await.unwrap_or(recorded);
@@ -218,7 +226,7 @@ pub async fn history(
 pub async fn check(State(api): State<Api>, hop: Hop, uri: Uri, Path(id): Path<String>) -> Result<Response, Problem> {
     let headers = make_current(&api, Wanted::Default).await?;
     let (id, _) = published::read(api.published(), |state| find(state, &id))?;
-    if let Some(answer) = forward::to_leader(&api, hop, &Method::POST, uri.path(), Bytes::new()).await? {
+    if let Some(answer) = forward::to_leader(&api, &hop, &Method::POST, uri.path(), Bytes::new()).await? {
         return Ok(answer);
     }
     let check = api.live().check(id).await.map_err(|e| match e {

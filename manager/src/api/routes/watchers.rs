@@ -8,11 +8,12 @@ use axum::http::HeaderMap;
 use vouch_types::WatcherId;
 
 use super::page;
-use crate::api::freshness::{Wanted, make_current};
+use crate::api::blocking::Reading;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
 use crate::api::view::{Page, WatcherView};
 use crate::api::{Api, compose, published};
+use crate::store::state::Subject;
 
 /// All watchers, by number.
 #[utoipa::path(
@@ -21,6 +22,8 @@ use crate::api::{Api, compose, published};
         ("limit" = Option<usize>, Query, description = "Items on the page, 1 to 1000; 100 when absent"),
         ("after" = Option<String>, Query, description = "`next` of the page before"),
         ("consistency" = Option<String>, Query, description = "`default`, `consistent` or `stale`"),
+        ("index" = Option<u64>, Query, description = "Answer once it has changed after this `X-Vouch-Index`"),
+        ("wait" = Option<String>, Query, description = "How long at most, as 30s; 60s when absent, 10m at most"),
     ),
     responses(
         (status = 200, description = "A page of watchers", body = Page<WatcherView>),
@@ -28,11 +31,11 @@ use crate::api::{Api, compose, published};
     ),
 )]
 pub async fn list(State(api): State<Api>, mut params: Params) -> Result<(HeaderMap, Json<Page<WatcherView>>), Problem> {
-    let wanted = Wanted::take(&mut params)?;
+    let reading = Reading::take(&mut params)?;
     let limit = params.limit()?;
     let after: Option<WatcherId> = params.parse("after", "must be `next` of the page before, as w1")?;
-    params.finish(&["limit", "after", "consistency"])?;
-    let headers = make_current(&api, wanted).await?;
+    params.finish(&["limit", "after", "consistency", "index", "wait"])?;
+    let headers = reading.make_current(&api, |_| Some(Subject::Watchers)).await?;
     let hearing = api.live().hearing().await;
     let from = after.map_or(Bound::Unbounded, Bound::Excluded);
     let page = published::read(api.published(), |state| {

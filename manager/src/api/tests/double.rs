@@ -1,7 +1,9 @@
 //! A manager for the API's tests: a state in memory that commands are really applied to, and a made-up process.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Body;
@@ -25,7 +27,7 @@ use crate::api::{
     Api, ApiParts, ApiToken, CheckError, InitError, LiveView, Metric, MetricKind, OwnHosts, Published, Readiness,
 };
 use crate::raft::{ConsensusStatus, Consistency, MembershipError, ProposeError, ReadError, Role};
-use crate::seams::{MemoryBlobs, WallClock};
+use crate::seams::{MemoryBlobs, SeededRng, WallClock};
 use crate::store::State;
 
 /// The token of every manager here.
@@ -48,6 +50,8 @@ pub struct SimPublished {
     state: Mutex<State>,
     standing: Mutex<Standing>,
     applied: watch::Sender<LogIndex>,
+    rounds: AtomicUsize,
+    round_takes: Mutex<Duration>,
 }
 
 impl SimPublished {
@@ -57,6 +61,16 @@ impl SimPublished {
         let (applied, _) = self.state.lock().unwrap().apply(index, command);
         self.applied.send_replace(index);
         applied
+    }
+
+    /// Returns how often somebody asked whether the state is current.
+    pub fn rounds(&self) -> usize {
+        self.rounds.load(Ordering::SeqCst)
+    }
+
+    /// Changes how long such a question takes.
+    pub fn slow_rounds(&self, takes: Duration) {
+        *self.round_takes.lock().unwrap() = takes;
     }
 
     /// Changes how it stands in the cluster.
@@ -99,6 +113,11 @@ impl Published for SimPublished {
     }
 
     async fn ensure_current(&self, _: Consistency) -> Result<(), ReadError> {
+        self.rounds.fetch_add(1, Ordering::SeqCst);
+        let takes = *self.round_takes.lock().unwrap();
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
         match *self.standing.lock().unwrap() {
             Standing::Leads => Ok(()),
             Standing::LeadsAlone => Err(ReadError::NoQuorum),
@@ -227,21 +246,34 @@ fn manager(id: u64, standing: Standing) -> SimManager {
         state: Mutex::default(),
         standing: Mutex::new(standing),
         applied: watch::Sender::new(LogIndex::new(0)),
+        rounds: AtomicUsize::new(0),
+        round_takes: Mutex::default(),
     });
     let blobs = Arc::new(MemoryBlobs::default());
     let peers = Arc::new(SimPeers::default());
-    let api = Api::new(ApiParts {
+    let api = api_of(id, published.clone(), blobs.clone(), peers.clone());
+    SimManager { published, blobs, api, peers }
+}
+
+/// Returns the API of a manager whose state is elsewhere.
+pub fn api_of(id: ManagerId, published: Arc<dyn Published>, blobs: Arc<MemoryBlobs>, peers: Arc<SimPeers>) -> Api {
+    Api::new(ApiParts {
         manager: id,
-        published: published.clone(),
+        published,
         live: Arc::new(SimLive(id)),
-        peers: peers.clone(),
-        blobs: blobs.clone(),
+        peers,
+        blobs,
         wall: Arc::new(StoppedClock),
+        rng: Arc::new(SeededRng::new(id.get())),
         timing: Timing::default(),
         token: ApiToken::new(TOKEN),
         hosts: OwnHosts::new(["m1.manager.vouch".to_owned()]),
-    });
-    SimManager { published, blobs, api, peers }
+    })
+}
+
+/// Lets APIs that share these peers reach one another.
+pub fn connect(peers: &SimPeers, apis: BTreeMap<ManagerId, Api>) {
+    assert!(peers.0.set(apis).is_ok());
 }
 
 /// Returns a leader that knows nobody else.
@@ -254,7 +286,7 @@ pub fn three() -> [SimManager; 3] {
     let all = [manager(1, Standing::Leads), manager(2, Standing::Follows), manager(3, Standing::Follows)];
     let apis: BTreeMap<ManagerId, Api> = (1..).map(ManagerId::new).zip(all.iter().map(|m| m.api.clone())).collect();
     for manager in &all {
-        assert!(manager.peers.0.set(apis.clone()).is_ok());
+        connect(&manager.peers, apis.clone());
     }
     all
 }
@@ -288,6 +320,7 @@ pub fn populate(published: &SimPublished, node: &str, vms: &[(u128, &str)]) {
     }
     let record = NodeRecord {
         fence: None,
+        modified: LogIndex::default(),
         id: node_id(node),
         rack: None,
         relay: "127.0.0.1:7002".parse().unwrap(),

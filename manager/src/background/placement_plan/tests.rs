@@ -29,6 +29,7 @@ impl World {
         for (number, (name, rack, vms)) in nodes.iter().enumerate() {
             let node = NodeRecord {
                 fence: None,
+                modified: LogIndex::default(),
                 id: id(name),
                 rack: rack.map(str::to_owned),
                 relay: SocketAddr::from(([127, 0, 0, 1], 1)),

@@ -19,19 +19,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a message is on its way.
 const LATENCY: Duration = Duration::from_millis(1);
 
-pub(super) fn m(number: u64) -> ManagerId {
+pub(crate) fn m(number: u64) -> ManagerId {
     ManagerId::new(number)
 }
 
 /// The links between all managers of a test.
 #[derive(Default)]
-pub(super) struct SimLinks {
+pub(crate) struct SimLinks {
     services: Mutex<BTreeMap<ManagerId, Arc<dyn RaftService>>>,
     cut: Mutex<BTreeSet<(ManagerId, ManagerId)>>,
 }
 
 impl SimLinks {
-    pub(super) fn isolate(&self, manager: ManagerId) {
+    pub(crate) fn isolate(&self, manager: ManagerId) {
         let mut cut = self.cut.lock().unwrap();
         for other in (1..=3).map(m).filter(|other| *other != manager) {
             cut.extend([(manager, other), (other, manager)]);
@@ -42,12 +42,12 @@ impl SimLinks {
         self.cut.lock().unwrap().extend([(one, other), (other, one)]);
     }
 
-    pub(super) fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.cut.lock().unwrap().clear();
     }
 
     /// Returns one manager's end of the links.
-    pub(super) fn end_of(self: &Arc<Self>, manager: ManagerId) -> Arc<dyn RaftLink> {
+    pub(crate) fn end_of(self: &Arc<Self>, manager: ManagerId) -> Arc<dyn RaftLink> {
         Arc::new(SimLink { this: manager, links: Arc::clone(self) })
     }
 
@@ -60,7 +60,7 @@ impl SimLinks {
         service.filter(|_| !self.is_cut(from, to)).ok_or_else(|| unreachable(to))
     }
 
-    pub(super) fn plug(&self, manager: ManagerId, service: Option<Arc<dyn RaftService>>) {
+    pub(crate) fn plug(&self, manager: ManagerId, service: Option<Arc<dyn RaftService>>) {
         let mut services = self.services.lock().unwrap();
         match service {
             Some(service) => services.insert(manager, service),
@@ -108,25 +108,25 @@ impl RaftLink for SimLink {
 }
 
 /// One manager of a test, and what it keeps when it is stopped.
-pub(super) struct SimManager<L> {
-    pub(super) stores: Stores<L>,
-    pub(super) consensus: Consensus,
+pub(crate) struct SimManager<L> {
+    pub(crate) stores: Stores<L>,
+    pub(crate) consensus: Consensus,
 }
 
 /// Three managers.
-pub(super) struct SimCluster<L = MemoryLogStore> {
-    pub(super) links: Arc<SimLinks>,
-    pub(super) managers: BTreeMap<ManagerId, SimManager<L>>,
-    pub(super) config: ConsensusConfig,
+pub(crate) struct SimCluster<L = MemoryLogStore> {
+    pub(crate) links: Arc<SimLinks>,
+    pub(crate) managers: BTreeMap<ManagerId, SimManager<L>>,
+    pub(crate) config: ConsensusConfig,
 }
 
 impl SimCluster {
     /// Starts three managers in memory, and makes them a cluster.
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(ConsensusConfig::from(&Timing::default())).await
     }
 
-    pub(super) async fn start_with(config: ConsensusConfig) -> Self {
+    pub(crate) async fn start_with(config: ConsensusConfig) -> Self {
         let stores = (1..=3).map(|n| (m(n), Stores::memory())).collect();
         let cluster = Self::on(config, stores).await;
         let members = cluster.managers.keys().map(|id| (*id, ManagerNode::default())).collect();
@@ -137,7 +137,7 @@ impl SimCluster {
 
 impl<L: LogStore> SimCluster<L> {
     /// Starts managers on what these stores hold.
-    pub(super) async fn on(config: ConsensusConfig, stores: BTreeMap<ManagerId, Stores<L>>) -> Self {
+    pub(crate) async fn on(config: ConsensusConfig, stores: BTreeMap<ManagerId, Stores<L>>) -> Self {
         let mut cluster = Self { links: Arc::default(), managers: BTreeMap::new(), config };
         for (id, stores) in stores {
             cluster.run(id, stores).await;
@@ -145,33 +145,33 @@ impl<L: LogStore> SimCluster<L> {
         cluster
     }
 
-    pub(super) async fn run(&mut self, id: ManagerId, stores: Stores<L>) {
+    pub(crate) async fn run(&mut self, id: ManagerId, stores: Stores<L>) {
         let consensus = Consensus::start(id, &self.config, stores.clone(), self.links.end_of(id)).await.unwrap();
         self.links.plug(id, Some(consensus.service()));
         self.managers.insert(id, SimManager { stores, consensus });
     }
 
     /// Stops a manager in good order and returns its stores.
-    pub(super) async fn stop(&mut self, id: ManagerId) -> Stores<L> {
+    pub(crate) async fn stop(&mut self, id: ManagerId) -> Stores<L> {
         self.links.plug(id, None);
         let manager = self.managers.remove(&id).unwrap();
         manager.consensus.shutdown().await;
         manager.stores
     }
 
-    pub(super) fn consensus(&self, id: ManagerId) -> &Consensus {
+    pub(crate) fn consensus(&self, id: ManagerId) -> &Consensus {
         &self.managers[&id].consensus
     }
 
     /// Waits for a leader that this condition holds for.
-    pub(super) async fn leader(&self, holds: impl Fn(&ConsensusStatus) -> bool) -> ManagerId {
+    pub(crate) async fn leader(&self, holds: impl Fn(&ConsensusStatus) -> bool) -> ManagerId {
         let statuses = || self.managers.values().map(|manager| manager.consensus.status());
         until("a leader", || statuses().find(|status| status.leads() && holds(status)).map(|status| status.manager))
             .await
     }
 
     /// Has the leader propose, whoever that is, until it is applied there.
-    pub(super) async fn propose(&self, command: Command) -> Applied {
+    pub(crate) async fn propose(&self, command: Command) -> Applied {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let leader = self.leader(|_| true).await;
@@ -186,7 +186,7 @@ impl<L: LogStore> SimCluster<L> {
     }
 
     /// Waits until all running managers have applied the same log, and returns the events that they agree on.
-    pub(super) async fn settled_events(&self) -> Vec<Arc<EventRecord>> {
+    pub(crate) async fn settled_events(&self) -> Vec<Arc<EventRecord>> {
         until("all managers to have applied the same", || {
             let mut indexes = self.managers.values().map(|manager| manager.consensus.status());
             let first = indexes.next()?;
@@ -205,12 +205,12 @@ impl<L: LogStore> SimCluster<L> {
     }
 }
 
-pub(super) fn events_of<L>(manager: &SimManager<L>) -> Vec<Arc<EventRecord>> {
+pub(crate) fn events_of<L>(manager: &SimManager<L>) -> Vec<Arc<EventRecord>> {
     manager.consensus.read_state(|state| state.events().cloned().collect())
 }
 
 /// Waits until the condition gives a value; fails after [`PATIENCE`].
-pub(super) async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let waiting = async {
         loop {
             if let Some(value) = condition() {
@@ -223,7 +223,7 @@ pub(super) async fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T
 }
 
 /// Runs a test on one thread, a paused clock, and random numbers that follow from the seed.
-pub(super) fn simulate<T>(seed: u64, test: impl Future<Output = T>) -> T {
+pub(crate) fn simulate<T>(seed: u64, test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(SeededRuntime::scope(seed, test))
 }

@@ -1,6 +1,6 @@
 //! Tests of consensus: three managers over links in memory, on one thread and a paused clock.
 
-mod cluster;
+pub(crate) mod cluster;
 mod determinism;
 mod elections;
 mod membership;

@@ -34,6 +34,7 @@ impl State {
         let mut step = Step { index, changes: Changes::default() };
         match self.dispatch(&mut step, command) {
             Ok(applied) => {
+                self.mark(index, &step.changes);
                 self.keep(&mut step.changes);
                 (applied, step.changes)
             }
@@ -44,7 +45,7 @@ impl State {
         }
     }
 
-    fn dispatch(&mut self, step: &mut Step, command: Command) -> Outcome {
+    pub(super) fn dispatch(&mut self, step: &mut Step, command: Command) -> Outcome {
         // Who leads is known before there is a cluster; all else speaks of one.
         match command {
             Command::InitCluster { cluster, secrets, at } => {
@@ -52,6 +53,7 @@ impl State {
             }
             Command::RecordLeader { manager, term, at } => self.record_leader(step, Leadership { manager, term }, at),
             _ if self.head.cluster.is_none() => Err(DenyReason::NotInitialised),
+            Command::Guarded { command, guard } => self.apply_guarded(step, *command, &guard),
             Command::RecordNode { node, at } => self.record_node(step, node, at),
             Command::RecordVms { node, vms, at } => self.record_vms(step, &node, vms, at),
             Command::RecordProven { proven, pins } => self.record_proven(step, proven, pins),
@@ -108,6 +110,7 @@ impl State {
         while self.events.len() > EVENTS_MAX
             && let Some(oldest) = self.events.pop_front()
         {
+            self.marks.trimmed = Some((oldest.index, oldest.ordinal));
             changes.evicted.push((oldest.index, oldest.ordinal));
         }
     }

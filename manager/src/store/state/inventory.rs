@@ -20,6 +20,7 @@ impl State {
             None => Some(EventKind::NodeJoined { node: id.clone() }),
             Some(known) => {
                 node.path = known.path.clone();
+                node.modified = known.modified;
                 // A new boot is a sign of life: the proof spoke of another one.
                 node.fence = known.fence.clone().filter(|proof| proof.boot == node.boot);
                 if **known == node {
@@ -86,6 +87,7 @@ impl State {
                     verdict: Verdict::unjudged(at),
                     proven: Vec::new(),
                     pins: Vec::new(),
+                    modified: step.index,
                 };
                 self.vms.insert(vm, Arc::new(record));
             }

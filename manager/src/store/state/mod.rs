@@ -7,14 +7,18 @@
 
 mod apply;
 mod fencing;
+mod guarded;
 mod incidents;
 mod inventory;
+mod marks;
 mod policies;
 #[cfg(test)]
 mod tests;
 mod verdicts;
 mod watchers;
 
+pub use guarded::{ONCE_KEPT, ONCE_MAX, OnceRecord};
+pub use marks::{Marks, Subject};
 pub(crate) use watchers::{Redemption, redemption};
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,8 +28,8 @@ use serde::{Deserialize, Serialize};
 use vouch_types::command::ClusterSecrets;
 use vouch_types::event::ManagerNote;
 use vouch_types::{
-    ClusterId, EventRecord, IncidentId, IncidentRecord, MaintenanceRecord, ManagerId, NodeId, NodeRecord, Policy,
-    PolicyScope, ProbeName, ProbeRecord, Term, VmId, VmRecord, WatcherId, WatcherRecord,
+    ClusterId, EventRecord, IncidentId, IncidentRecord, LogIndex, MaintenanceRecord, ManagerId, NodeId, NodeRecord,
+    Policy, PolicyScope, ProbeName, ProbeRecord, Term, VmId, VmRecord, WatcherId, WatcherRecord,
 };
 
 use super::changes::EventPosition;
@@ -75,6 +79,9 @@ pub struct Head {
     /// Policies, the widest scope first.
     #[serde(default)]
     pub policies: Vec<(PolicyScope, Policy)>,
+    /// Where in the log each of them was set.
+    #[serde(default)]
+    pub policies_set: Vec<(PolicyScope, LogIndex)>,
     /// Maintenance windows that hold, oldest first.
     #[serde(default)]
     pub maintenances: Vec<MaintenanceRecord>,
@@ -90,6 +97,8 @@ pub struct State {
     pub(super) probes: BTreeMap<ProbeName, Arc<ProbeRecord>>,
     pub(super) incidents: BTreeMap<IncidentId, Arc<IncidentRecord>>,
     pub(super) events: VecDeque<Arc<EventRecord>>,
+    pub(super) once: VecDeque<Arc<OnceRecord>>,
+    pub(super) marks: Marks,
 }
 
 impl State {

@@ -57,6 +57,11 @@ impl State {
                 self.head.policies.sort_by(|a, b| a.0.cmp(&b.0));
             }
         }
+        self.head.policies_set.retain(|(known, _)| *known != scope);
+        if new != Policy::default() {
+            self.head.policies_set.push((scope.clone(), step.index));
+        }
+        self.marks.policies = step.index;
         step.changes.head = true;
         step.event(at, EventKind::PolicyChanged { scope, policy: new });
         step.done()
@@ -92,10 +97,18 @@ impl State {
         self.known_scope(&scope)?;
         limit("maintenance windows", self.head.maintenances.len() + 1, MAINTENANCES_MAX)?;
         self.head.maintenances_begun += 1;
+        self.marks.maintenances = step.index;
         step.changes.head = true;
         let id = MaintenanceId::new(self.head.maintenances_begun);
         step.event(at, EventKind::MaintenanceBegun { maintenance: id, scope: scope.clone(), reason: reason.clone() });
-        self.head.maintenances.push(MaintenanceRecord { id, scope, reason, remaining: lasts, begun: at });
+        self.head.maintenances.push(MaintenanceRecord {
+            id,
+            scope,
+            reason,
+            remaining: lasts,
+            begun: at,
+            index: step.index,
+        });
         Ok(Applied::MaintenanceBegun { index: step.index, maintenance: id })
     }
 
@@ -116,6 +129,7 @@ impl State {
             return Err(DenyReason::UnknownMaintenance(id));
         };
         let scope = self.head.maintenances.remove(position).scope;
+        self.marks.maintenances = step.index;
         step.changes.head = true;
         step.event(at, EventKind::MaintenanceEnded { maintenance: id, scope });
         step.done()

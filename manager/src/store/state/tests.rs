@@ -1,6 +1,7 @@
 //! Each command: what it does, what it refuses, and that doing it again does nothing.
 
 mod fencing;
+mod guarded;
 mod incidents;
 mod inventory;
 mod policies;
@@ -132,4 +133,5 @@ fn the_ring_of_events_lets_go_of_the_oldest_and_says_so() {
     let before_last = (LogIndex::new(last.index.get() - 1), 0);
     assert_eq!(story.state.events_after(before_last).collect::<Vec<_>>(), [last]);
     assert_eq!(story.state.events_after((LogIndex::default(), 0)).count(), EVENTS_MAX);
+    assert_eq!(story.state.trimmed(), Some((LogIndex::new(3), 0)));
 }

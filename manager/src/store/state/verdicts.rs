@@ -68,6 +68,7 @@ impl State {
                 step.event(at, EventKind::ManagerNotesChanged { notes: notes.clone() });
                 step.changes.head = true;
                 self.head.manager_notes = notes;
+                self.marks.manager_notes = step.index;
             }
         }
         Ok(Applied::Recorded { index: step.index, stale_vms, stale_nodes })

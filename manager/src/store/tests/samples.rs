@@ -6,9 +6,9 @@ use uuid::Uuid;
 use vouch_types::command::{ClusterSecrets, PathChange};
 use vouch_types::event::ManagerNote;
 use vouch_types::{
-    Advice, BootId, Cause, ClusterId, Command, Digest, Fault, FenceKind, Generation, Identity, Incarnation,
+    Advice, BootId, Cause, ClusterId, Command, Digest, Fault, FenceKind, Generation, Guard, Identity, Incarnation,
     IncidentChange, IncidentScope, IncidentWord, LogIndex, MaintenanceId, ManagerId, Network, NodeId, NodePath,
-    NodeRecord, Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment, ProbeImports, ProbeName, ProbeRecord,
+    NodeRecord, Once, Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment, ProbeImports, ProbeName, ProbeRecord,
     RankedCause, Source, Term, Verdict, VerdictChange, VerdictVersion, VmId, VmSpec, VmState, WallTime, WatcherId,
 };
 
@@ -41,6 +41,7 @@ pub(crate) fn init() -> Command {
 pub(crate) fn node(name: &str) -> NodeRecord {
     NodeRecord {
         fence: None,
+        modified: LogIndex::default(),
         id: node_id(name),
         rack: Some("r1".to_owned()),
         relay: "10.0.0.1:7443".parse().unwrap(),
@@ -254,6 +255,15 @@ fn incident() -> IncidentWord {
     }
 }
 
+/// A window that is begun once, whatever version is there.
+fn guarded() -> Command {
+    let scope = PolicyScope::Vm(vm_id(2));
+    let lasts = std::time::Duration::from_secs(60);
+    let command = Command::BeginMaintenance { scope, reason: "new disk".to_owned(), lasts, at: at(67) };
+    let once = Once { key: "a key".to_owned(), request: Digest::new([5; 32]) };
+    Command::Guarded { command: Box::new(command), guard: Guard { expects: None, once: Some(once), at: at(67) } }
+}
+
 /// Policies, windows, proofs and the like; of each kind something stays.
 fn what_operators_set() -> Vec<Command> {
     let policy = Policy {
@@ -302,6 +312,7 @@ fn what_operators_set() -> Vec<Command> {
             at: at(66),
         },
         Command::ForgetPins { vm: vm_id(2), at: at(67) },
+        guarded(),
         record_node("n2"),
         Command::RecordVerdicts {
             verdicts: Vec::new(),

@@ -77,6 +77,7 @@ impl Records {
             hosts_watchers: true,
             path: NodePath::direct(WallTime::default()),
             fence: None,
+            modified: vouch_types::LogIndex::default(),
         };
         self.apply(Command::RecordNode { node, at: WallTime::default() });
     }
@@ -95,6 +96,7 @@ impl Records {
             | Applied::WatchersAssigned { .. }
             | Applied::MaintenanceBegun { .. }
             | Applied::Recorded { .. }
+            | Applied::Repeated { .. }
             | Applied::Denied(_) => None,
         }
     }
