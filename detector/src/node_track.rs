@@ -281,9 +281,9 @@ impl NodeTrack {
     /// Notes that its own word rules again, after a cut that was told at `cut`.
     pub fn note_recovery(&mut self, now: Moment, cut: Moment, timing: &Timing) {
         self.direct_since = now;
+        // It was only late; and yet it was told, so it counts as any other (rule 7).
         if now.since(cut) < timing.window / 2 {
             self.late = Some(now);
-            return;
         }
         let flapping = self.is_flapping(now);
         if !flapping {

@@ -159,7 +159,7 @@ fn page(client: &Client, after: &str, consistency: &str) -> Result<Vec<Value>> {
 
 /// Follows the log of events from manager to manager, always on from where it was.
 fn follow(clients: &[Client], seed: u64, stop: &AtomicBool) -> Result<Vec<String>> {
-    let (mut dice, mut seen) = (Dice::new(seed ^ 0xf011_0e), Vec::<String>::new());
+    let (mut dice, mut seen) = (Dice::new(seed ^ 0xf011), Vec::<String>::new());
     while !stop.load(Ordering::Relaxed) {
         std::thread::sleep(FOLLOW);
         let client = &clients[usize::try_from(dice.below(clients.len() as u64))?];
