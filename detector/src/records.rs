@@ -22,6 +22,7 @@ impl Detector {
         let named_nodes: BTreeSet<&NodeId> = inventory.nodes.iter().map(|n| &n.node).collect();
         let named_vms: BTreeSet<VmId> = inventory.vms.iter().map(|vm| vm.vm).collect();
         let named_watchers: BTreeSet<WatcherId> = inventory.watchers.iter().map(|w| w.watcher).collect();
+        self.vms.make_room(named_vms.len());
         let records = Records {
             removed_nodes: self.nodes.keys().filter(|n| !named_nodes.contains(n)).cloned().collect(),
             removed_vms: self.vms.iter().map(|vm| vm.entry.vm).filter(|vm| !named_vms.contains(vm)).collect(),

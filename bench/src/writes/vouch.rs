@@ -153,6 +153,7 @@ fn record(client: usize, number: u64, padding: usize) -> Result<Intent> {
         hosts_watchers: false,
         path: NodePath::direct(vouch_types::WallTime::default()),
         fence: None,
+        modified: vouch_types::LogIndex::default(),
     };
     Ok(Intent::RecordNode { node, at: SystemWallClock.now() })
 }
