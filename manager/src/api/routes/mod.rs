@@ -1,5 +1,6 @@
 //! One file per group of routes; each says in its `utoipa::path` what it takes and answers.
 
+pub mod backup;
 pub mod cluster;
 pub mod events;
 pub mod explain;
@@ -46,6 +47,7 @@ pub(super) fn public_routes() -> OpenApiRouter<Api> {
         .routes(routes!(events::list))
         .routes(routes!(cluster::show))
         .routes(routes!(cluster::init))
+        .routes(routes!(backup::backup))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::metrics))
