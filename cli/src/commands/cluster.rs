@@ -2,6 +2,7 @@
 
 use vouch_manager::api::view::ClusterView;
 
+use super::backup;
 use crate::args::{ClusterCommand, Global};
 use crate::client::Client;
 use crate::exit::CliError;
@@ -12,10 +13,11 @@ use crate::output::{Output, Paint, table};
 /// # Errors
 /// What the managers said.
 pub fn run(global: &Global, command: &ClusterCommand) -> Result<(), CliError> {
-    let client = Client::new(global)?;
     let cluster: ClusterView = match command {
-        ClusterCommand::Init => client.post("/v1/cluster/init", Vec::new())?,
-        ClusterCommand::Status => client.get("/v1/cluster")?,
+        ClusterCommand::Init => Client::new(global)?.post("/v1/cluster/init", Vec::new())?,
+        ClusterCommand::Status => Client::new(global)?.get("/v1/cluster")?,
+        ClusterCommand::Backup { file } => return backup::backup(global, file),
+        ClusterCommand::Restore { file, config } => return backup::restore(global, file, config),
     };
     Output::new(global).show(&cluster, |paint| tell(&cluster, paint))
 }
