@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use vouch_types::VmId;
 
 pub use operating::{
-    FenceProofArgs, IncidentCommand, MaintenanceCommand, PolicyCommand, PolicySettingsArgs, TraceArgs,
+    DebugCommand, FenceProofArgs, IncidentCommand, MaintenanceCommand, PolicyCommand, PolicySettingsArgs, TraceArgs,
 };
 
 const EXIT_CODES: &str = "\
@@ -112,6 +112,9 @@ pub enum Command {
     /// What happened.
     #[command(subcommand)]
     Event(EventCommand),
+    /// What a person who helps needs to see.
+    #[command(subcommand)]
+    Debug(DebugCommand),
     /// Print completions for a shell.
     Completions {
         /// Which shell.
@@ -295,6 +298,20 @@ pub enum ClusterCommand {
         /// To this one; the best prepared one when left out.
         #[arg(long, value_name = "ID")]
         to: Option<String>,
+    },
+    /// Make a backup: all that is replicated, at one point, with a checksum. It holds the keys of the cluster.
+    Backup {
+        /// Where to; readable by its owner alone. One that is there is replaced once the new one is whole.
+        file: PathBuf,
+    },
+    /// Fill the empty data folder of one manager from a backup. The other members of its configuration then start with
+    /// empty folders. No manager is asked.
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        /// The configuration of the manager (TOML).
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
     },
 }
 

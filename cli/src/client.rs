@@ -34,6 +34,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// What the last event of a stream says that was cut because its reader was slow; it comes back for the rest.
 const TOO_SLOW: &str = "/problems/too-slow";
+/// How long an answer of any length may stand still; the manager makes it meanwhile.
+const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// The largest answer that is read, in bytes.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
 
@@ -180,6 +182,47 @@ impl Client {
                 next => after = next,
             }
         }
+    }
+
+    /// Gets what the first manager answers as a text, whatever its status.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn ask(&self, path: &str) -> Result<String, CliError> {
+        self.runtime.block_on(async {
+            let endpoint = self.endpoints.first().context("no manager is named")?;
+            let response = match self.attempt(endpoint, &Method::GET, path, Bytes::new()).await {
+                Ok(response) => response,
+                Err(Attempt::NotSent(e) | Attempt::Sent(e)) => {
+                    return Err(CliError::new(Exit::Unavailable, e.context(endpoint.url.clone())));
+                }
+            };
+            let limited = http_body_util::Limited::new(response.into_body(), ANSWER_MAX);
+            let collected = tokio::time::timeout(ANSWER_TIMEOUT, limited.collect()).await;
+            let bytes = collected
+                .context("the answer did not end in time")?
+                .map_err(|e| anyhow::anyhow!("the answer was cut off: {e}"))?
+                .to_bytes();
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        })
+    }
+
+    /// Gets bytes of any length.
+    ///
+    /// # Errors
+    /// What the managers said, with the exit code for it, or an answer that is cut off or stands still.
+    pub fn fetch(&self, path: &str) -> Result<Bytes, CliError> {
+        self.runtime.block_on(async {
+            let mut body = self.send(&Method::GET, path, Bytes::new()).await?.into_body();
+            let mut bytes = Vec::new();
+            loop {
+                let frame = tokio::time::timeout(STALL_TIMEOUT, body.frame()).await;
+                let frame = frame.with_context(|| format!("the answer stood still for {STALL_TIMEOUT:?}"))?;
+                let Some(frame) = frame else { return Ok(bytes.into()) };
+                let frame = frame.map_err(|e| anyhow::anyhow!("the answer was cut off: {e}"))?;
+                bytes.extend_from_slice(frame.data_ref().unwrap_or(&Bytes::new()));
+            }
+        })
     }
 
     fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, CliError> {

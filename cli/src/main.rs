@@ -9,6 +9,7 @@ mod commands;
 mod dev;
 mod exit;
 mod output;
+mod private_file;
 mod tell;
 
 use clap::{CommandFactory, Parser};
@@ -43,6 +44,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Watcher(command) => commands::watcher::run(&cli.global, &command),
         Command::Probe(command) => commands::probe::run(&cli.global, &command),
         Command::Event(command) => commands::event::run(&cli.global, &command),
+        Command::Debug(command) => commands::debug::run(&cli.global, &command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "vouch", &mut std::io::stdout());
             Ok(())

@@ -129,7 +129,7 @@ fn the_help_names_every_command_and_exit_code() {
     insta::assert_snapshot!("help", Cli::command().term_width(100).render_long_help());
     let mut command = Cli::command().term_width(100);
     command.build();
-    for group in ["vm", "dev", "pki", "node", "incident", "trace", "policy", "maintenance"] {
+    for group in ["vm", "dev", "pki", "node", "incident", "trace", "policy", "maintenance", "cluster", "debug"] {
         let help = command.find_subcommand_mut(group).unwrap().render_long_help();
         insta::assert_snapshot!(format!("help_{group}"), help);
     }
@@ -163,6 +163,9 @@ fn a_wrong_command_line_is_told_by_its_field_and_ends_with_2() {
         "vouch node fence-proof n1 --kind unplugged",
         "vouch node fence-proof n1 --kind fenced --withdraw",
         "vouch vm forget-pins",
+        "vouch cluster backup",
+        "vouch cluster restore b",
+        "vouch debug bundle",
     ] {
         let e = Cli::try_parse_from(line.split(' ')).expect_err(line);
         assert_eq!(e.exit_code(), 2, "{line}");

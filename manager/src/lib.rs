@@ -10,6 +10,7 @@
 //! [`Manager`] puts the parts together over seams that a simulator can replace; [`run`](run::run) is the real process.
 
 pub mod api;
+pub mod backup;
 pub mod config;
 pub mod counters;
 pub mod data_folder;

@@ -1,5 +1,6 @@
 //! The command line of what operators ask and set: incidents, the story, policies, maintenance, proofs.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -184,4 +185,21 @@ impl IncidentState {
             Self::All => "all",
         }
     }
+}
+
+/// What a person who helps needs to see.
+#[derive(Debug, Subcommand)]
+pub enum DebugCommand {
+    /// Collect status, readiness, metrics, events and incidents of every manager that is named with --api into one tar
+    /// file, without tokens and keys. Works without a quorum.
+    Bundle {
+        /// Where to; readable by its owner alone.
+        file: PathBuf,
+        /// Add this configuration.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Add the end of this log file.
+        #[arg(long, value_name = "FILE")]
+        log: Option<PathBuf>,
+    },
 }

@@ -3,6 +3,7 @@
 use anyhow::Context;
 use vouch_manager::api::view::{ClusterView, MemberRequest, TransferRequest};
 
+use super::backup;
 use crate::args::{ClusterCommand, Global};
 use crate::client::Client;
 use crate::exit::CliError;
@@ -13,10 +14,10 @@ use crate::output::{Output, Paint, table};
 /// # Errors
 /// What the managers said.
 pub fn run(global: &Global, command: &ClusterCommand) -> Result<(), CliError> {
-    let client = Client::new(global)?;
+    let client = || Client::new(global);
     let cluster: ClusterView = match command {
-        ClusterCommand::Init => client.post("/v1/cluster/init", Vec::new())?,
-        ClusterCommand::Status => client.get("/v1/cluster")?,
+        ClusterCommand::Init => client()?.post("/v1/cluster/init", Vec::new())?,
+        ClusterCommand::Status => client()?.get("/v1/cluster")?,
         ClusterCommand::Add { id, management, service, url } => {
             let request = MemberRequest {
                 id: id.clone(),
@@ -24,14 +25,16 @@ pub fn run(global: &Global, command: &ClusterCommand) -> Result<(), CliError> {
                 service: service.clone(),
                 api: url.clone(),
             };
-            client.post("/v1/cluster/members", serde_json::to_vec(&request).context("the request")?)?
+            client()?.post("/v1/cluster/members", serde_json::to_vec(&request).context("the request")?)?
         }
-        ClusterCommand::Promote { id } => client.post(&format!("/v1/cluster/members/{}/promote", id), Vec::new())?,
-        ClusterCommand::Remove { id } => client.delete(&format!("/v1/cluster/members/{}", id))?,
+        ClusterCommand::Promote { id } => client()?.post(&format!("/v1/cluster/members/{}/promote", id), Vec::new())?,
+        ClusterCommand::Remove { id } => client()?.delete(&format!("/v1/cluster/members/{}", id))?,
         ClusterCommand::Transfer { to } => {
             let request = TransferRequest { to: to.clone() };
-            client.post("/v1/cluster/transfer", serde_json::to_vec(&request).context("the request")?)?
+            client()?.post("/v1/cluster/transfer", serde_json::to_vec(&request).context("the request")?)?
         }
+        ClusterCommand::Backup { file } => return backup::backup(global, file),
+        ClusterCommand::Restore { file, config } => return backup::restore(global, file, config),
     };
     Output::new(global).show(&cluster, |paint| tell(&cluster, paint))
 }

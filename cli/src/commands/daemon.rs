@@ -28,7 +28,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
-fn config_error(path: &Path, e: impl std::error::Error + Send + Sync + 'static) -> CliError {
+/// Returns what is wrong with a configuration, with its file.
+pub fn config_error(path: &Path, e: impl std::error::Error + Send + Sync + 'static) -> CliError {
     let error = anyhow::Error::new(e);
     // Most of these errors name the file themselves.
     let named = error.chain().any(|cause| cause.to_string().contains(&*path.to_string_lossy()));

@@ -1,7 +1,9 @@
 //! One file per command group: ask the API, print what it says.
 
+pub mod backup;
 pub mod cluster;
 pub mod daemon;
+pub mod debug;
 pub mod event;
 pub mod incident;
 pub mod maintenance;

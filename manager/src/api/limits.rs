@@ -22,6 +22,8 @@ pub const WAIT_MAX: Duration = Duration::from_secs(600);
 pub const WAIT_JITTER: u32 = 16;
 /// How many blocking reads are open at once.
 pub const WAITING_MAX: usize = 256;
+/// How many backups are made at once: each holds the whole state as bytes.
+pub const BACKUPS_MAX: usize = 1;
 /// How many event streams are open at once.
 pub const STREAMS_MAX: usize = 64;
 /// Time between two keep-alives of an event stream.

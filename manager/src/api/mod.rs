@@ -86,6 +86,7 @@ struct Inner {
     requests: Semaphore,
     waiting: Semaphore,
     streams: Arc<Semaphore>,
+    backups: Arc<Semaphore>,
     proved: Mutex<Option<Instant>>,
     by_lease: Rounds<Result<(), Problem>>,
     by_quorum: Rounds<Result<(), Problem>>,
@@ -109,6 +110,7 @@ impl Api {
             requests: Semaphore::new(limits::REQUESTS_MAX),
             waiting: Semaphore::new(limits::WAITING_MAX),
             streams: Arc::new(Semaphore::new(limits::STREAMS_MAX)),
+            backups: Arc::new(Semaphore::new(limits::BACKUPS_MAX)),
             proved: Mutex::new(None),
             by_lease: Rounds::default(),
             by_quorum: Rounds::default(),
@@ -186,6 +188,10 @@ impl Api {
 
     fn waiting(&self) -> &Semaphore {
         &self.0.waiting
+    }
+
+    fn backups(&self) -> &Arc<Semaphore> {
+        &self.0.backups
     }
 
     fn streams(&self) -> &Arc<Semaphore> {

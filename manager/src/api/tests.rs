@@ -417,6 +417,7 @@ async fn the_description_is_complete_and_as_it_was() {
             "/openapi.json",
             "/readyz",
             "/v1/cluster",
+            "/v1/cluster/backup",
             "/v1/cluster/init",
             "/v1/cluster/members",
             "/v1/cluster/members/{id}",

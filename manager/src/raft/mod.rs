@@ -24,6 +24,7 @@ pub use state_machine::StateMachine;
 pub use status::{ConsensusStatus, Role};
 pub use types::{
     Entry, LogId, LogIdOptionExt, Membership, Payload, SnapshotMeta, StoredMembership, Types, Vote, log_id_term,
+    restored_position,
 };
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! The types that openraft is instantiated with, under names of our own.
 
-use vouch_types::{Applied, Command, ManagerId, ManagerNode, Term};
+use std::collections::{BTreeMap, BTreeSet};
+
+use openraft::vote::leader_id_std::CommittedLeaderId;
+use vouch_types::{Applied, Command, LogIndex, ManagerId, ManagerNode, Term};
 
 use super::runtime::SeededRuntime;
 
@@ -40,4 +43,20 @@ pub fn log_id_term(id: &LogId) -> Term {
 
 pub(super) fn manager_id(number: u64) -> ManagerId {
     ManagerId::new(number)
+}
+
+/// Returns the vote and the snapshot position of a manager that begins a new cluster from a state of this index, in terms
+/// after this one.
+pub fn restored_position(
+    manager: ManagerId,
+    term: Term,
+    index: LogIndex,
+    members: BTreeMap<ManagerId, ManagerNode>,
+) -> (Vote, SnapshotMeta) {
+    let id = LogId::new(CommittedLeaderId::new(term.get()), index.get());
+    let voters: BTreeSet<u64> = members.keys().map(|id| id.get()).collect();
+    let nodes: BTreeMap<u64, ManagerNode> = members.into_iter().map(|(id, node)| (id.get(), node)).collect();
+    let membership = Membership::new(vec![voters], nodes).expect("each voter has its node");
+    let meta = SnapshotMeta { last_log_id: Some(id), last_membership: StoredMembership::new(Some(id), membership) };
+    (Vote::new(term.get(), manager.get()), meta)
 }

@@ -1,5 +1,6 @@
 //! One file per group of routes; each says in its `utoipa::path` what it takes and answers.
 
+pub mod backup;
 pub mod cluster;
 pub mod events;
 pub mod explain;
@@ -51,6 +52,7 @@ pub(super) fn public_routes() -> OpenApiRouter<Api> {
         .routes(routes!(members::promote))
         .routes(routes!(members::remove))
         .routes(routes!(members::transfer))
+        .routes(routes!(backup::backup))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::metrics))

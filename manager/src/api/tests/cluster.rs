@@ -8,15 +8,17 @@ use axum::body::Body;
 use axum::http::Response;
 use serde_json::{Value, json};
 use tower::ServiceExt;
-use vouch_types::{Command, ManagerId, VmState};
+use vouch_types::{Command, ManagerId, ManagerNode, Timing, VmState};
 
 use super::double::{SimPeers, api_of, body, connect, request};
 use super::next_event;
 use crate::api::Api;
-use crate::raft::ProposeError;
+use crate::backup::{Backup, Target, restore};
 use crate::raft::tests::cluster::{SimCluster, m, simulate, until};
+use crate::raft::{ConsensusConfig, ProposeError};
 use crate::seams::MemoryBlobs;
 use crate::store::tests::samples;
+use crate::store::{LogStore, Stores};
 
 fn apis(cluster: &SimCluster) -> BTreeMap<ManagerId, Api> {
     let peers = Arc::new(SimPeers::default());
@@ -37,7 +39,7 @@ async fn begin(cluster: &SimCluster) {
 }
 
 /// Has this manager propose, once it may: one that was just elected has to hear from a quorum first.
-async fn propose(cluster: &SimCluster, leader: ManagerId, command: Command) {
+async fn propose<L: LogStore>(cluster: &SimCluster<L>, leader: ManagerId, command: Command) {
     let proposed = async {
         while let Err(error) = cluster.consensus(leader).propose(command.clone()).await {
             assert!(matches!(error, ProposeError::NotLeader { .. }), "{error}");
@@ -140,4 +142,77 @@ fn a_reader_that_goes_to_another_manager_after_the_leader_was_lost_gets_exactly_
         }
         assert_eq!(ids, all);
     });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_under_writes_is_restored_into_one_of_three_empty_managers_and_all_have_its_state() {
+    let cluster = SimCluster::start().await;
+    begin(&cluster).await;
+    let apis = apis(&cluster);
+    let leader = cluster.leader(|_| true).await;
+    let writing = {
+        let consensus = cluster.consensus(leader).clone();
+        tokio::spawn(async move {
+            for round in 0.. {
+                let state = if round % 2 == 0 { VmState::Up } else { VmState::Degraded };
+                if consensus
+                    .propose(samples::record_verdict(1, round, samples::verdict(state), 50 + round))
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+            }
+        })
+    };
+    let policy = json!({"probe_interval_ms": 5_000});
+    let set = call(&apis[&leader], "PUT", "/v1/policies/cluster", &[], &policy).await;
+    assert_eq!(set.status().as_u16(), 200);
+    let follower = apis.keys().copied().find(|id| *id != leader).unwrap();
+    let answer = call(&apis[&follower], "GET", "/v1/cluster/backup", &[], &Value::Null).await;
+    assert_eq!(answer.status().as_u16(), 200);
+    let bytes = axum::body::to_bytes(answer.into_body(), 1 << 24).await.unwrap();
+    writing.abort();
+    let backup = Backup::parse(&bytes).unwrap();
+    let wanted = backup.state().unwrap();
+    assert!(!wanted.policies().is_empty(), "what was acknowledged before is in it");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("backup");
+    std::fs::write(&file, &bytes).unwrap();
+    let data = |id: u64| folder.path().join(format!("m{id}"));
+    let members: BTreeMap<ManagerId, ManagerNode> = (1..=3).map(|id| (m(id), ManagerNode::default())).collect();
+    let target =
+        Target { data_dir: data(1), token_file: data(1).join("api.token"), manager: m(1), members: members.clone() };
+    let restored = restore(&file, &target).await.unwrap();
+    let stores = (1..=3).map(|id| (m(id), Stores::open(&data(id)).unwrap())).collect();
+    let again = SimCluster::on(ConsensusConfig::from(&Timing::default()), stores).await;
+    let first = again.leader(|_| true).await;
+    assert_eq!(first, m(1), "nobody else has anything to lead with");
+    let status = again.consensus(first).status();
+    assert!(status.term > restored.term && status.voters == members, "{status:?}");
+    // It goes on, and the others get the state from it.
+    propose(&again, first, samples::record_vms("n1", &[1, 2])).await;
+    again.settled_events().await;
+    for id in members.keys() {
+        assert_eq!(again.consensus(*id).read_state(Clone::clone), wanted, "{id}");
+    }
+    propose(&again, first, samples::record_verdict(2, 0, samples::verdict(VmState::Up), 90)).await;
+    let events = again.settled_events().await;
+    let last = events.last().unwrap();
+    assert!(last.index > backup.head.index, "and events go on behind those of the backup");
+}
+
+#[tokio::test]
+async fn one_backup_is_made_at_a_time_and_none_without_a_quorum() {
+    let manager = super::farm();
+    let first = call(&manager.api, "GET", "/v1/cluster/backup", &[], &Value::Null).await;
+    assert_eq!(first.status().as_u16(), 200);
+    let second = call(&manager.api, "GET", "/v1/cluster/backup", &[], &Value::Null).await;
+    assert_eq!(second.status().as_u16(), 503);
+    let bytes = axum::body::to_bytes(first.into_body(), 1 << 24).await.unwrap();
+    assert_eq!(Backup::parse(&bytes).unwrap().state().unwrap().vms().len(), 5);
+    manager.published.stand(super::double::Standing::LeadsAlone);
+    let (status, problem) = body(call(&manager.api, "GET", "/v1/cluster/backup", &[], &Value::Null).await).await;
+    assert_eq!((status.as_u16(), &problem["type"]), (503, &json!("/problems/no-quorum")));
 }
