@@ -4,6 +4,7 @@
 //! while this manager leads with a quorum behind it; a new leader starts them from nothing but the state.
 
 mod assignments;
+mod disk;
 mod inventory;
 mod leadership;
 mod maintenance;
@@ -11,6 +12,8 @@ mod ownership;
 mod placement;
 mod placement_plan;
 mod probes;
+
+pub use disk::{Disk, DiskReport, LOOK_INTERVAL};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -136,6 +139,7 @@ pub(crate) struct BackgroundParts {
     pub(crate) counters: Counters,
     pub(crate) shipped: Vec<ProbeRecord>,
     pub(crate) ca_certificate: String,
+    pub(crate) disk: Disk,
 }
 
 /// Leadership and the reconcilers of one manager, before they start.
@@ -143,11 +147,18 @@ pub(crate) struct Background {
     parts: BackgroundParts,
     leading: Followed<Option<Term>>,
     reports: watch::Sender<BTreeMap<&'static str, ReconcilerReport>>,
+    disk: watch::Sender<DiskReport>,
 }
 
 impl Background {
     pub(crate) fn new(parts: BackgroundParts) -> Self {
-        Self { parts, leading: Followed::new(None), reports: watch::Sender::new(BTreeMap::new()) }
+        let disk = watch::Sender::new(DiskReport::first(&parts.disk));
+        Self { parts, leading: Followed::new(None), reports: watch::Sender::new(BTreeMap::new()), disk }
+    }
+
+    /// Returns a receiver that follows what is known of the disk.
+    pub(crate) fn disk(&self) -> watch::Receiver<DiskReport> {
+        self.disk.subscribe()
     }
 
     /// Returns a follower of the term in which this manager leads with a quorum behind it.
@@ -162,7 +173,7 @@ impl Background {
 
     /// Starts everything.
     pub(crate) fn start(self, tasks: &TaskTracker, stop: &CancellationToken) {
-        let Self { parts, leading, reports } = self;
+        let Self { parts, leading, reports, disk: disk_report } = self;
         let desk = Desk {
             timing: parts.timing.clone(),
             clock: parts.clock,
@@ -189,6 +200,15 @@ impl Background {
             let stop = stop.clone();
             tasks.spawn(async move { stop.run_until_cancelled_owned(run.run()).await });
         }
+        let disk = disk::DiskTask {
+            own: parts.own,
+            disk: parts.disk,
+            consensus: parts.consensus.clone(),
+            fleet: desk.fleet.clone(),
+            report: disk_report,
+        };
+        let disk_stop = stop.clone();
+        tasks.spawn(async move { disk_stop.run_until_cancelled_owned(disk.run()).await });
         let task = leadership::LeadershipTask {
             own: parts.own,
             timing: parts.timing,
