@@ -147,14 +147,19 @@ impl WalLogStore {
         work(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Writes to the log; an error says which log, and what failed first: later ones say no more than that it did.
+    fn write(&self, write: impl FnOnce(&mut RaftLog<WalTypes>) -> io::Result<()>) -> io::Result<()> {
+        self.log(|log| write(log).map_err(|e| log.wait_worker_idle().err().unwrap_or(e)))
+            .map_err(failed(&self.folder, "could not be written"))
+    }
+
     /// Writes, and waits until it is durable; other writers may be waiting for the same fsync.
     async fn write_through(&self, write: impl FnOnce(&mut RaftLog<WalTypes>) -> io::Result<()>) -> io::Result<()> {
         let (flushed, wait) = tokio::sync::oneshot::channel();
-        self.log(|log| {
+        self.write(|log| {
             write(log)?;
             log.flush(true, Some(WalCallback::waiting(&self.folder, flushed)))
-        })
-        .map_err(failed(&self.folder, "could not be written"))?;
+        })?;
         wait.await.map_err(|_| io::Error::other("the log's flusher has stopped"))?
     }
 }
@@ -217,7 +222,7 @@ impl RaftLogStorage<Types> for WalLogStore {
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         // No fsync of its own: it becomes durable with the next append, and what is lost is learnt again.
-        self.log(|log| match committed.map(WalLogId) {
+        self.write(|log| match committed.map(WalLogId) {
             Some(id) if log.log_state().last() >= Some(&id) && log.log_state().committed() < Some(&id) => {
                 log.commit(id).map(drop)
             }
@@ -244,11 +249,10 @@ impl RaftLogStorage<Types> for WalLogStore {
             truncations: self.acknowledged.truncations(),
             file: Arc::clone(&self.acknowledged),
         });
-        self.log(|log| {
+        self.write(|log| {
             log.append(records)?;
             log.flush(true, Some(WalCallback::appended(&self.folder, callback, note)))
         })
-        .map_err(failed(&self.folder, "could not be written"))
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {

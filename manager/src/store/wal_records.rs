@@ -157,7 +157,7 @@ impl raft_log::Callback for WalCallback {
 
 impl Drop for WalCallback {
     fn drop(&mut self) {
-        self.tell(Err(io::Error::other("the log's flusher has stopped")));
+        self.tell(Err(io::Error::other("a write, a flush or the removal of a chunk before it failed")));
     }
 }
 

@@ -2,6 +2,7 @@
 //! again with all that it acknowledged once the disk is put right.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::mpsc;
 
 use rand::SeedableRng;
@@ -67,6 +68,7 @@ fn fails_once_and_starts_again(operation: Operation, path: &'static str, errno: 
     let mounted = Mounted::mount(Disk::default()).unwrap();
     let first = life(&mounted, "consensus", |disk| disk.troubles.push(Trouble { operation, path, errno, times: 0 }));
     let why = first.fatal.unwrap_or_else(|| panic!("{operation:?} of {path}: it did not end: {:?}", first.refused));
+    let _ = writeln!(std::io::stderr(), "{operation:?} of {path}, error {errno}: {why}");
     assert!(why.contains(named), "{operation:?} of {path}: {why}");
     let times = mounted.disk(|disk| disk.troubles.remove(0).times);
     assert!(times >= ONCE, "it failed at all");

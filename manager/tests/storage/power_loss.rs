@@ -15,7 +15,7 @@ use crate::writer;
 
 /// Rounds that the gate plays.
 const GATE_ROUNDS: u64 = 32;
-/// The gate begins no further disk after this time: a busy machine plays fewer rounds, and says how many.
+/// The gate begins no further round after this time: a busy machine plays fewer rounds, and says how many.
 const GATE_TIME: Duration = Duration::from_secs(20);
 /// Rounds on one disk before it begins with an empty one.
 const ROUNDS_PER_DISK: u64 = 4;
@@ -167,6 +167,9 @@ fn play(rounds: u64, first_seed: u64, within: Duration) -> Figures {
         let mut promised = Promised::default();
         let mut disk = Disk::default();
         for number in 0..ROUNDS_PER_DISK {
+            if began.elapsed() > within {
+                break;
+            }
             let seed = first_seed + disk_number * ROUNDS_PER_DISK + number;
             let mut rng = StdRng::seed_from_u64(seed ^ 0xd15c);
             // Early ones fall into the start, where the stores are opened and put right.
