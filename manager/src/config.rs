@@ -15,6 +15,11 @@ pub const MEMBERS_MAX: usize = 5;
 /// The greatest number of a manager: nonces have one byte for it.
 pub const NUMBER_MAX: u64 = 255;
 
+/// The least that `storage.free_min_mib` may be, and its default: two chunks of the log.
+pub const FREE_MIN_MIB: u64 = 128;
+/// The most that `storage.free_min_mib` may be: 1 TiB.
+pub const FREE_MIN_MIB_MAX: u64 = 1024 * 1024;
+
 /// Environment variable that overrides `data_dir`.
 pub const ENV_DATA_DIR: &str = "VOUCH_DATA_DIR";
 /// Environment variable that overrides `api.listen`.
@@ -43,6 +48,9 @@ pub struct Config {
     /// Whether it exchanges heartbeats with nodes: UDP on the addresses and ports of `listen`.
     #[serde(default = "on")]
     pub heartbeats: bool,
+    /// The disk that `data_dir` is on.
+    #[serde(default)]
+    pub storage: Storage,
     /// Timing of the cluster: a profile, and what differs from it.
     #[serde(default, deserialize_with = "timing")]
     pub timing: Timing,
@@ -84,6 +92,20 @@ pub struct Tls {
     pub key: PathBuf,
     /// The CA's key: needed by the manager on which the cluster is initialised.
     pub ca_key: Option<PathBuf>,
+}
+
+/// The disk that `data_dir` is on.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// How much of it has to be free, in MiB: below that this manager hands over its leadership and takes no entries.
+    pub free_min_mib: u64,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { free_min_mib: FREE_MIN_MIB }
+    }
 }
 
 /// A member of the control cluster.
@@ -257,6 +279,11 @@ impl Config {
             if !ids.contains(id) || *id == self.id {
                 return Err(rule(format!("dial.{id}"), id, "must be another member"));
             }
+        }
+        let free = self.storage.free_min_mib;
+        if !(FREE_MIN_MIB..=FREE_MIN_MIB_MAX).contains(&free) {
+            let rule_text = format!("must be {FREE_MIN_MIB} (two chunks of the log) to {FREE_MIN_MIB_MAX}");
+            return Err(rule("storage.free_min_mib", free, rule_text));
         }
         self.validate_listeners()?;
         self.timing.validate()?;

@@ -10,17 +10,18 @@
 //! [`Manager`] puts the parts together over seams that a simulator can replace; [`run`](run::run) is the real process.
 
 pub mod api;
+pub mod background;
 pub mod backup;
 pub mod config;
 pub mod counters;
 pub mod data_folder;
+pub mod data_format;
 pub mod detect;
 pub mod raft;
 pub mod run;
 pub mod seams;
 pub mod store;
 
-mod background;
 mod enroll;
 mod fleet;
 mod live_view;

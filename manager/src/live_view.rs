@@ -9,8 +9,9 @@ use crate::api::view::{CheckView, EvidenceView, HearingView, ReasonView};
 use crate::api::{CheckError, InitError, LiveView, Metric, MetricKind, Readiness};
 use crate::detect::DetectorInput;
 use crate::manager::ManagerHandle;
-use crate::raft::MembershipError;
+use crate::raft::{MembershipError, Room};
 
+const MIB: u64 = 1024 * 1024;
 /// How long a hand-over of the leadership may take, in greatest election timeouts.
 const TRANSFER_ELECTIONS: u32 = 6;
 
@@ -80,6 +81,24 @@ impl LiveView for Live {
                 notes.push(ReasonView::new("reconciler", format!("{name}: {problem}")));
             }
         }
+        let disk = *inner.disk.borrow();
+        if disk.room == Room::Low {
+            let free = disk.free.unwrap_or_default() / MIB;
+            let least = disk.least_free / MIB;
+            let message =
+                format!("{free} MiB are free, less than storage.free_min_mib = {least}: no entries are taken");
+            notes.push(ReasonView::new("disk_low", message));
+        }
+        for manager in inner.fleet.managers_without_room() {
+            notes.push(ReasonView::new("disk_low", format!("the disk of {manager} is below its watermark")));
+        }
+        let divergences = inner.fleet.divergences();
+        // Whoever differs from most of the others is the one that is wrong, as far as can be told.
+        let list = if divergences.len() * 2 > others { &mut reasons } else { &mut notes };
+        for (manager, found) in divergences {
+            let message = format!("its state differs from that of {manager} since log index {}", found.index);
+            list.push(ReasonView::new("state_diverged", message));
+        }
         Readiness { reasons, notes }
     }
 
@@ -90,6 +109,22 @@ impl LiveView for Live {
         metrics.push(gauge("detector_queue", "Events that wait for the detector.", Vec::new(), queued as u64));
         let leads = u64::from(self.0.leads().is_some());
         metrics.push(gauge("leads", "Whether this manager leads with a quorum behind it.", Vec::new(), leads));
+        let disk = *inner.disk.borrow();
+        let low = u64::from(disk.room == Room::Low);
+        metrics.push(gauge("disk_low", "Whether the disk of this manager is below its watermark.", Vec::new(), low));
+        if let Some(free) = disk.free {
+            metrics.push(gauge("disk_free_bytes", "Bytes that are free where the data is kept.", Vec::new(), free));
+        }
+        let diverged = inner.fleet.divergences().len() as u64;
+        let help = "Other managers whose state differs from this one's.";
+        metrics.push(gauge("state_divergences", help, Vec::new(), diverged));
+        metrics.push(Metric {
+            name: "state_checkpoints_compared",
+            help: "Hashes of the state that were compared with those of other managers.",
+            kind: MetricKind::Counter,
+            labels: Vec::new(),
+            value: inner.fleet.checkpoints_compared(),
+        });
         for (name, report) in inner.reports.borrow().iter() {
             let labels = vec![("reconciler", (*name).to_owned())];
             let metric = gauge(

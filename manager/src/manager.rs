@@ -17,7 +17,7 @@ use vouch_wire::links::{DatagramLink, LinkError, ManagerService, PeerLink, RaftL
 use vouch_wire::proto;
 
 use crate::api::{Api, InitError, LiveView};
-use crate::background::{Background, BackgroundParts, ReconcilerReport};
+use crate::background::{Background, BackgroundParts, Disk, DiskReport, ReconcilerReport};
 use crate::counters::Counters;
 use crate::detect::{DETECTOR_QUEUE, DetectorInput, DetectorTask};
 use crate::enroll::ENROLMENTS_MAX;
@@ -91,6 +91,8 @@ pub struct Parts<L> {
     pub shipped: Vec<ShippedProbe>,
     /// The CA of the cluster.
     pub ca: CaKeys,
+    /// The disk that the stores are on.
+    pub disk: Disk,
 }
 
 /// Why a manager does not start.
@@ -134,6 +136,7 @@ pub(crate) struct Inner {
     pub(crate) leading: Follower<Option<Term>>,
     pub(crate) counters: Counters,
     pub(crate) reports: watch::Receiver<BTreeMap<&'static str, ReconcilerReport>>,
+    pub(crate) disk: watch::Receiver<DiskReport>,
     pub(crate) peer_link: Arc<dyn PeerLink>,
     pub(crate) wall_clock: Arc<dyn WallClock>,
     pub(crate) rng: Arc<dyn Rng>,
@@ -200,6 +203,7 @@ impl Manager {
             counters: counters.clone(),
             shipped: parts.shipped.iter().map(|p| p.record.clone()).collect(),
             ca_certificate: parts.ca.certificate.clone(),
+            disk: parts.disk,
         });
         let detecting = DetectorTask {
             own: parts.manager,
@@ -212,7 +216,7 @@ impl Manager {
             leading: background.leading(),
             inputs,
         };
-        let (leading, reports) = (background.leading(), background.reports());
+        let (leading, reports, disk) = (background.leading(), background.reports(), background.disk());
         let cancel = stop.clone();
         tasks.spawn(async move { cancel.run_until_cancelled_owned(detecting.run()).await });
         fleet.start();
@@ -230,6 +234,7 @@ impl Manager {
             leading,
             counters,
             reports,
+            disk,
             peer_link: parts.peer_link,
             wall_clock: parts.wall_clock,
             rng: parts.rng,

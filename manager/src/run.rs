@@ -17,15 +17,19 @@ use vouch_wire::udp::UdpLink;
 
 use crate::api::component::read_component;
 use crate::api::{Api, ApiParts, ApiToken, ListenError, Listener, OwnHosts, TokenError};
+use crate::background::Disk;
 use crate::config::Config;
 use crate::data_folder::{self, DataFolderError};
+use crate::data_format::{FormatError, OwnFolder};
 use crate::manager::{CaKeys, Manager, ManagerError, ManagerHandle, Parts, ShippedProbe};
 use crate::raft::Consensus;
-use crate::seams::{BlobError, FileBlobs, SystemRng, SystemWallClock, WallClock};
+use crate::seams::{BlobError, FileBlobs, FolderSpace, SystemRng, SystemWallClock, WallClock};
 use crate::store::{OpenError, Stores};
 
 /// How long a manager may take to apply again what it had acknowledged before it was started again.
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
+
+const MIB: u64 = 1024 * 1024;
 
 /// Why a manager does not run, or stopped.
 #[derive(Debug, Error)]
@@ -95,6 +99,9 @@ pub enum RunError {
     /// The data folder cannot be used.
     #[error(transparent)]
     DataFolder(#[from] DataFolderError),
+    /// The data folder is another's, or of another format.
+    #[error(transparent)]
+    Format(#[from] FormatError),
     /// What is stored cannot be opened.
     #[error(transparent)]
     Stores(#[from] OpenError),
@@ -130,7 +137,15 @@ impl RunError {
 
     /// Returns whether storage is the reason.
     pub fn is_storage(&self) -> bool {
-        matches!(self, Self::DataFolder(_) | Self::Stores(_) | Self::Blobs(_) | Self::Manager(_) | Self::Fatal(_))
+        matches!(
+            self,
+            Self::DataFolder(_)
+                | Self::Format(_)
+                | Self::Stores(_)
+                | Self::Blobs(_)
+                | Self::Manager(_)
+                | Self::Fatal(_)
+        )
     }
 }
 
@@ -221,6 +236,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let datagrams = if config.heartbeats { bind_heartbeats(&listeners).await? } else { BTreeMap::new() };
     let api_listener = Listener::bind(config.api.listen, api_tls).await?;
     data_folder::prepare(&config.data_dir)?;
+    let own_folder = OwnFolder::claim(&config.data_dir, config.id, &ca.certificate)?;
     let incarnation = data_folder::next_life(&config.data_dir, SystemWallClock.now())?;
     let token = match token {
         Some(token) => token,
@@ -242,6 +258,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         blobs,
         shipped: shipped()?,
         ca,
+        disk: Disk {
+            space: Arc::new(FolderSpace(config.data_dir.clone())),
+            least_free: config.storage.free_min_mib * MIB,
+        },
     })
     .await?;
     let fatal = manager.fatal();
@@ -270,6 +290,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         biased;
         () = stop_in_order(&stop, &manager) => Ok(()),
         reason = fatal => Err(RunError::Fatal(reason)),
+        error = label(own_folder, manager.consensus().clone()) => Err(error.into()),
         served = serve_manager(listeners, server, manager.service(), manager.raft_service(), serving.clone()) => {
             served.map_err(RunError::from)
         }
@@ -307,6 +328,24 @@ async fn dial_members(
 async fn stop_in_order(stop: &CancellationToken, manager: &ManagerHandle) {
     stop.cancelled().await;
     manager.step_down().await;
+}
+
+/// Labels the data folder with the cluster once there is one; returns only if it may not be of that one.
+async fn label(mut folder: OwnFolder, consensus: Consensus) -> FormatError {
+    let mut applied = consensus.applied_index();
+    loop {
+        applied.borrow_and_update();
+        if let Some(cluster) = consensus.read_state(|state| state.cluster().map(|cluster| cluster.id)) {
+            match folder.belongs_to(cluster) {
+                Ok(()) => break,
+                Err(error) => return error,
+            }
+        }
+        if applied.changed().await.is_err() {
+            break;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Tells whether what was acknowledged before the start is applied again. It serves meanwhile: the others need its vote

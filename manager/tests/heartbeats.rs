@@ -10,8 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use tokio::time::{Instant, timeout};
+use vouch_manager::background::Disk;
 use vouch_manager::counters::Count;
-use vouch_manager::seams::{MemoryBlobs, SeededRng, SystemWallClock};
+use vouch_manager::seams::{MemoryBlobs, SeededRng, SimSpace, SystemWallClock};
 use vouch_manager::store::Stores;
 use vouch_manager::{CaKeys, Manager, ManagerHandle, Parts};
 use vouch_types::{BootId, Incarnation, ManagerId, ManagerNode, Moment, Network, NodeId, Timing, WallTime};
@@ -66,6 +67,7 @@ async fn manager(datagrams: BTreeMap<Network, Arc<dyn DatagramLink>>) -> Manager
         timing: Timing { heartbeat_interval: Duration::from_millis(20), ..Timing::default() },
         members: BTreeMap::from([(own, ManagerNode { addresses, api: String::new() })]),
         stores: Stores::memory(),
+        disk: Disk { space: Arc::new(SimSpace::default()), least_free: 0 },
         raft_link: Arc::new(Alone),
         peer_link: Arc::new(Alone),
         datagrams,

@@ -1,7 +1,5 @@
 //! A few minutes of chaos: what clients saw of three real managers that were killed, paused, cut and replaced meanwhile.
 
-#![expect(clippy::print_stdout, reason = "what was played and checked is what this test is also run for")]
-
 use std::time::Duration;
 
 use vouch_tests::chaos::{Plan, play};

@@ -18,6 +18,7 @@ mod image;
 mod licences;
 mod metadata;
 mod phases;
+mod powerloss;
 mod prerequisites;
 mod shell;
 mod sim;
@@ -55,6 +56,15 @@ enum Command {
         #[arg(value_enum)]
         what: bench::What,
     },
+    /// Kills a writing manager, or cuts its power, at random operations; fails if anything that it acknowledged is lost
+    Powerloss {
+        /// How many times
+        #[arg(long, default_value_t = 500)]
+        rounds: u64,
+        /// The first seed; each round has the next one
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Builds the image of the watcher VM, or of another machine, into target/images
     Image {
         #[arg(value_enum, default_value = "watcher")]
@@ -81,6 +91,7 @@ fn main() -> ExitCode {
         Command::Test => tests::run(),
         Command::Demo { once } => demo::run(if once { demo::Stay::Once } else { demo::Stay::Up }),
         Command::Bench { what } => bench::run(what),
+        Command::Powerloss { rounds, seed } => powerloss::run(rounds, seed),
         Command::Image { which } => image::build(which),
         Command::Sim { arguments } => sim::run(&arguments),
         Command::Chaos { arguments } => chaos::run(&arguments),

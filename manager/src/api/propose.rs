@@ -16,7 +16,7 @@ pub async fn propose(api: &Api, command: Command) -> Result<Applied, Problem> {
         Ok(applied) => Ok(applied),
         Err(e) => {
             let kind = match e {
-                ProposeError::NotLeader { .. } => ProblemKind::NoLeader,
+                ProposeError::NotLeader { .. } | ProposeError::NoRoom => ProblemKind::NoLeader,
                 ProposeError::Stopped(_) => ProblemKind::Internal,
                 // It may still be committed later: not a 503, which says that it may be sent again.
                 ProposeError::Unknown { .. } => ProblemKind::Timeout,

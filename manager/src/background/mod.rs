@@ -4,6 +4,7 @@
 //! while this manager leads with a quorum behind it; a new leader starts them from nothing but the state.
 
 mod assignments;
+mod disk;
 mod inventory;
 mod leadership;
 mod maintenance;
@@ -12,6 +13,8 @@ mod placement;
 mod placement_plan;
 mod probes;
 mod wall_clock;
+
+pub use disk::{Disk, DiskReport, LOOK_INTERVAL};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -137,6 +140,7 @@ pub(crate) struct BackgroundParts {
     pub(crate) counters: Counters,
     pub(crate) shipped: Vec<ProbeRecord>,
     pub(crate) ca_certificate: String,
+    pub(crate) disk: Disk,
 }
 
 /// Leadership and the reconcilers of one manager, before they start.
@@ -144,11 +148,18 @@ pub(crate) struct Background {
     parts: BackgroundParts,
     leading: Followed<Option<Term>>,
     reports: watch::Sender<BTreeMap<&'static str, ReconcilerReport>>,
+    disk: watch::Sender<DiskReport>,
 }
 
 impl Background {
     pub(crate) fn new(parts: BackgroundParts) -> Self {
-        Self { parts, leading: Followed::new(None), reports: watch::Sender::new(BTreeMap::new()) }
+        let disk = watch::Sender::new(DiskReport::first(&parts.disk));
+        Self { parts, leading: Followed::new(None), reports: watch::Sender::new(BTreeMap::new()), disk }
+    }
+
+    /// Returns a receiver that follows what is known of the disk.
+    pub(crate) fn disk(&self) -> watch::Receiver<DiskReport> {
+        self.disk.subscribe()
     }
 
     /// Returns a follower of the term in which this manager leads with a quorum behind it.
@@ -163,7 +174,7 @@ impl Background {
 
     /// Starts everything.
     pub(crate) fn start(self, tasks: &TaskTracker, stop: &CancellationToken) {
-        let Self { parts, leading, reports } = self;
+        let Self { parts, leading, reports, disk: disk_report } = self;
         let desk = Desk {
             timing: parts.timing.clone(),
             clock: parts.clock,
@@ -194,6 +205,15 @@ impl Background {
             wall_clock::WallClockTask { own: parts.own, clock: desk.clock, wall_clock: Arc::clone(&parts.wall_clock) };
         let watched = stop.clone();
         tasks.spawn(async move { watched.run_until_cancelled_owned(task.run()).await });
+        let disk = disk::DiskTask {
+            own: parts.own,
+            disk: parts.disk,
+            consensus: parts.consensus.clone(),
+            fleet: desk.fleet.clone(),
+            report: disk_report,
+        };
+        let disk_stop = stop.clone();
+        tasks.spawn(async move { disk_stop.run_until_cancelled_owned(disk.run()).await });
         let task = leadership::LeadershipTask {
             own: parts.own,
             timing: parts.timing,

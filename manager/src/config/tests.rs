@@ -57,6 +57,7 @@ fn a_good_configuration_is_read_with_profile_and_overrides() {
         ]
     );
     assert_eq!(config.members().len(), 2);
+    assert_eq!(config.storage.free_min_mib, FREE_MIN_MIB);
 }
 
 #[test]
@@ -89,6 +90,8 @@ fn values_that_break_a_rule_are_refused_with_value_and_rule() {
         ("window_ms = 5000", "lost_after_ms = 1000", &["lost_after_ms", "1s", "4s"]),
         ("window_ms = 5000", "heartbeat_interval_ms = 0", &["heartbeat_interval_ms", "0ns", "more than"]),
         ("window_ms = 5000", "heartbeat_interval_ms = 3000", &["heartbeat_interval_ms", "3s", "4s", "at least twice"]),
+        ("[timing]", "[storage]\nfree_min_mib = 127\n[timing]", &["storage.free_min_mib", "127", "128"]),
+        ("[timing]", "[storage]\nfree_min_mib = 1048577\n[timing]", &["free_min_mib", "1048577", "1048576"]),
         ("profile = \"slow\"", "profile = \"fast\"", &["profile", "fast", "slow"]),
     ] {
         assert!(GOOD.contains(from), "{from}");

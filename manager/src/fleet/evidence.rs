@@ -34,6 +34,7 @@ impl Book {
             node_reports: Vec::new(),
             watcher_messages: std::mem::take(&mut peer.answers),
             links: Vec::new(),
+            health: None,
         };
         for (node, entry) in &self.nodes {
             let Some(state) = entry.sessions.state() else { continue };

@@ -9,7 +9,7 @@
 //! Everything in here is soft state. It says how fresh a word is and hands it on; what a word means is the detector's
 //! matter, and what is recorded is the reconcilers'.
 //!
-//! The book of heartbeats has a lock of its own, which is held alone. Two other locks meet here: the book's, and the one
+//! The books of heartbeats and of the managers' health have locks of their own, each of which is held alone. Two other locks meet here: the book's, and the one
 //! of the applied state. Their order is **book, then state**: whoever holds the book may read the state, but nothing in
 //! [`Consensus::read_state`] may call the fleet. The other way round, a reader that waits for the book, a holder of the
 //! book that waits to read, and a writer between them would wait for ever.
@@ -18,6 +18,7 @@ mod answers;
 mod asks;
 mod book;
 mod evidence;
+mod health;
 mod hearing;
 mod heartbeat_tasks;
 mod heartbeats;
@@ -52,6 +53,7 @@ use crate::raft::Consensus;
 use crate::seams::{Clock, Followed, Follower, Rng};
 
 use book::Book;
+use health::HealthBook;
 use heartbeats::HeartbeatBook;
 pub(crate) use node_words::NodeWords;
 pub(crate) use orders::Route;
@@ -85,6 +87,7 @@ struct Inner {
     parts: FleetParts,
     book: Mutex<Book>,
     heartbeats: Mutex<HeartbeatBook>,
+    health: Mutex<HealthBook>,
     changed: Followed<u64>,
 }
 
@@ -96,7 +99,13 @@ impl Fleet {
     pub(crate) fn new(parts: FleetParts) -> Self {
         let book = Book::new(parts.own, parts.incarnation, parts.timing.clone(), parts.counters.clone());
         let heartbeats = Mutex::new(HeartbeatBook::new(parts.own, parts.incarnation));
-        Self(Arc::new(Inner { parts, book: Mutex::new(book), heartbeats, changed: Followed::new(0) }))
+        Self(Arc::new(Inner {
+            parts,
+            book: Mutex::new(book),
+            heartbeats,
+            health: Mutex::default(),
+            changed: Followed::new(0),
+        }))
     }
 
     /// Starts the ticks, the heartbeats and the evidence streams to the other managers.
@@ -114,6 +123,11 @@ impl Fleet {
     fn book(&self) -> MutexGuard<'_, Book> {
         // A panic while the book is held could leave half a message in it, and every word is soft: go on.
         self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn health(&self) -> MutexGuard<'_, HealthBook> {
+        // Each of its notes stands alone.
+        self.0.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a task until it ends or the manager stops.
@@ -175,10 +189,12 @@ impl Fleet {
                 let mut heartbeats = self.heartbeats();
                 others.iter().map(|manager| (*manager, heartbeats.news_for(*manager))).collect()
             };
+            let health = self.own_health();
             let mut book = self.book();
             book.tick(now, now - SILENT_MAX);
             for manager in &others {
                 let mut frame = book.frame(*manager, now);
+                frame.health = Some(health.clone());
                 if let Some(peer) = book.peers.get_mut(manager) {
                     frame.links = links::told(peer, measured.remove(manager).unwrap_or_default());
                     peer.send(frame);

@@ -112,10 +112,13 @@ impl Fleet {
         }
     }
 
-    async fn evidence_frame(&self, from: ManagerId, frame: proto::EvidenceFrame) {
+    async fn evidence_frame(&self, from: ManagerId, mut frame: proto::EvidenceFrame) {
         self.parts().counters.add(Count::MessagesReceived, "manager", 1);
         let now = self.parts().clock.now();
         let news = !frame.node_reports.is_empty() || !frame.watcher_messages.is_empty();
+        if let Some(health) = frame.health.take() {
+            self.take_health(from, health);
+        }
         let taken = self.book().take_frame(from, frame, now, &|node| self.statement_key(node));
         match taken {
             Ok(events) => self.tell(self.permitted(events)).await,

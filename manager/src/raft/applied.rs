@@ -1,10 +1,11 @@
 //! The applied state as the rest of the manager sees it: read it, and be told when it changes.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::{broadcast, watch};
 use vouch_types::LogIndex;
 
+use super::checkpoints::Checkpoints;
 use crate::store::{Changes, State};
 
 /// How many notices may wait for a reader before it has to start over from the state itself.
@@ -45,11 +46,21 @@ pub(super) struct AppliedState {
     state: RwLock<State>,
     notices: broadcast::Sender<Notice>,
     index: watch::Sender<LogIndex>,
+    checkpoints: Mutex<Checkpoints>,
 }
 
 impl AppliedState {
     pub(super) fn new(state: State, index: LogIndex) -> Self {
-        Self { state: RwLock::new(state), notices: broadcast::channel(NOTICES_MAX).0, index: watch::Sender::new(index) }
+        Self {
+            state: RwLock::new(state),
+            notices: broadcast::channel(NOTICES_MAX).0,
+            index: watch::Sender::new(index),
+            checkpoints: Mutex::default(),
+        }
+    }
+
+    pub(super) fn checkpoints<T>(&self, work: impl FnOnce(&mut Checkpoints) -> T) -> T {
+        work(&mut self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {

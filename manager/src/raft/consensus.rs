@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError};
+use openraft::storage::{LogState, RaftLogReader};
 use openraft::{AsyncRuntime, ReadPolicy};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -14,14 +15,18 @@ use vouch_types::{Applied, Command, LogIndex, ManagerId, ManagerNode};
 use vouch_wire::links::{RaftLink, RaftService};
 
 use super::applied::{AppliedState, NoticeStream};
+use super::checkpoints::Checkpoint;
 use super::config::ConsensusConfig;
 use super::network::Network;
+use super::room::{Room, RoomNow};
 use super::runtime::SeededRuntime;
 use super::service::Server;
 use super::state_machine::StateMachine;
 use super::status::ConsensusStatus;
-use super::types::{Types, manager_id};
-use crate::store::{LogStore, State, StateStore, StateStoreError, Stores};
+use super::types::{LogId, Types, manager_id};
+use crate::store::{
+    LogStore, Missing, SnapshotError, SnapshotStore, State, StateDigest, StateStore, StateStoreError, Stored, Stores,
+};
 
 pub(super) type Raft = openraft::Raft<Types, StateMachine>;
 
@@ -34,6 +39,26 @@ pub enum StartError {
     /// The projection cannot be read.
     #[error(transparent)]
     State(#[from] StateStoreError),
+    /// The log cannot be read.
+    #[error("manager {manager} cannot read its log")]
+    Log {
+        /// The manager.
+        manager: ManagerId,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The snapshot cannot be read.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// Log, snapshot and projection are not of one life.
+    #[error("manager {manager} may not start from what it has stored: {missing}")]
+    Missing {
+        /// The manager.
+        manager: ManagerId,
+        /// What is missing.
+        missing: Missing,
+    },
     /// Log, snapshot and projection do not add up.
     #[error("manager {manager} cannot start from what it has stored")]
     Storage {
@@ -75,6 +100,11 @@ pub enum ProposeError {
         /// Who leads now, if known.
         leader: Option<ManagerId>,
     },
+    /// This manager leads and its disk is below the watermark. Nothing was proposed.
+    #[error(
+        "the disk of this manager, which leads, is below its watermark: free some space, it then goes on by itself"
+    )]
+    NoRoom,
     /// Consensus has stopped.
     #[error("consensus has stopped: {0}")]
     Stopped(String),
@@ -127,6 +157,7 @@ struct Inner {
     raft: Raft,
     applied: Arc<AppliedState>,
     status: watch::Receiver<ConsensusStatus>,
+    room: RoomNow,
     state_store: Arc<dyn StateStore>,
     election_max: std::time::Duration,
     flush_log: Box<dyn Fn() -> BoxFuture<'static, std::io::Result<()>> + Send + Sync>,
@@ -153,8 +184,10 @@ impl Consensus {
         stores: Stores<L>,
         link: Arc<dyn RaftLink>,
     ) -> Result<Self, StartError> {
-        let machine = StateMachine::open(Arc::clone(&stores.state), stores.snapshots)?;
+        let machine = StateMachine::open(Arc::clone(&stores.state), Arc::clone(&stores.snapshots))?;
         let applied = machine.applied();
+        let stored = stored(manager, stores.log.clone(), &*stores.snapshots, machine.last_applied()).await?;
+        stored.check().map_err(|missing| StartError::Missing { manager, missing })?;
         let network = Network { this: manager, link, stalled_after: config.stalled_after() };
         let log = stores.log.clone();
         let election_max = config.election_max;
@@ -168,6 +201,7 @@ impl Consensus {
             raft,
             applied,
             status,
+            room: RoomNow::default(),
             state_store: stores.state,
             election_max,
             flush_log: Box::new(move || Box::pin(log.flush())),
@@ -176,7 +210,7 @@ impl Consensus {
 
     /// Returns what other managers' Raft calls.
     pub fn service(&self) -> Arc<dyn RaftService> {
-        Arc::new(Server(self.0.raft.clone()))
+        Arc::new(Server { raft: self.0.raft.clone(), room: self.0.room.clone() })
     }
 
     pub(super) fn raft(&self) -> &Raft {
@@ -220,6 +254,9 @@ impl Consensus {
     /// # Errors
     /// [`ProposeError`]; after [`ProposeError::Unknown`] the command may still be applied later.
     pub async fn propose(&self, command: Command) -> Result<Applied, ProposeError> {
+        if self.room() == Room::Low && self.status().leads() {
+            return Err(ProposeError::NoRoom);
+        }
         match self.0.raft.client_write(command).await {
             Ok(written) => Ok(written.data),
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
@@ -233,6 +270,27 @@ impl Consensus {
             )) => Err(ProposeError::Unknown { leader: self.status().leader }),
             Err(RaftError::Fatal(fatal)) => Err(ProposeError::Stopped(fatal.to_string())),
         }
+    }
+
+    /// Says whether there is room for more of the log. While there is not, nothing is proposed here, and entries from the
+    /// leader are refused; votes, heartbeats and reads go on.
+    pub fn set_room(&self, room: Room) {
+        self.0.room.set(room);
+    }
+
+    /// Returns whether there is room for more of the log.
+    pub fn room(&self) -> Room {
+        self.0.room.get()
+    }
+
+    /// Returns the hashes of the state at the newest checkpoints.
+    pub fn newest_checkpoints(&self) -> Vec<Checkpoint> {
+        self.0.applied.checkpoints(|checkpoints| checkpoints.newest())
+    }
+
+    /// Returns the hash of the state at a checkpoint, if that is kept.
+    pub fn checkpoint(&self, index: LogIndex) -> Option<StateDigest> {
+        self.0.applied.checkpoints(|checkpoints| checkpoints.get(index))
     }
 
     /// Returns what this manager now knows of its place in the cluster.
@@ -323,18 +381,40 @@ impl Consensus {
     }
 
     /// Stops, and leaves everything on disk in good order. Errors are told in the log: the next start makes up for them.
+    ///
+    /// After a storage error there is no good order: nothing more is flushed, and the projection is not closed, so that the
+    /// next start makes it again from what is durable.
     pub async fn shutdown(&self) {
+        let failed = self.0.raft.metrics().borrow_watched().running_state.is_err();
         if let Err(error) = self.0.raft.shutdown().await {
             tracing::warn!(%error, "consensus did not stop in good order");
         }
+        if failed {
+            return;
+        }
         if let Err(error) = (self.0.flush_log)().await {
             tracing::warn!(%error, "log could not be flushed");
+            return;
         }
         let store = Arc::clone(&self.0.state_store);
         if let Err(error) = store.close() {
             tracing::warn!(error = &error as &dyn std::error::Error, "state store could not be closed");
         }
     }
+}
+
+/// Reads how far each store has come.
+async fn stored<L: LogStore>(
+    manager: ManagerId,
+    mut log: L,
+    snapshots: &dyn SnapshotStore,
+    applied: Option<LogId>,
+) -> Result<Stored, StartError> {
+    let failed = |source| StartError::Log { manager, source };
+    let LogState { last_purged_log_id: purged, last_log_id: last } = log.get_log_state().await.map_err(failed)?;
+    let vote = log.get_log_reader().await.read_vote().await.map_err(failed)?;
+    let snapshot = snapshots.covers().await?.and_then(|meta| meta.last_log_id);
+    Ok(Stored { vote, last, purged, snapshot, applied })
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -5,10 +5,12 @@
 //! ([`vouch_wire::links::RaftLink`]).
 
 mod applied;
+mod checkpoints;
 mod config;
 mod consensus;
 mod membership;
 mod network;
+mod room;
 mod runtime;
 mod service;
 mod state_machine;
@@ -16,9 +18,11 @@ mod status;
 mod types;
 
 pub use applied::{NOTICES_MAX, Notice, NoticeStream};
+pub use checkpoints::{CHECKPOINT_EVERY, CHECKPOINTS_MAX, CHECKPOINTS_TOLD, Checkpoint};
 pub use config::{ConsensusConfig, LOG_KEPT, SNAPSHOT_AFTER};
 pub use consensus::{Consensus, Consistency, InitializeError, ProposeError, ReadError, StartError, TransferError};
 pub use membership::{MembershipError, PROMOTE_LAG_MAX};
+pub use room::Room;
 pub use runtime::SeededRuntime;
 pub use state_machine::StateMachine;
 pub use status::{ConsensusStatus, Role};

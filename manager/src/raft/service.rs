@@ -11,13 +11,17 @@ use vouch_types::ManagerId;
 use vouch_wire::links::{LinkError, RaftCall, RaftCallKind, RaftService};
 
 use super::network::{SnapshotHead, snapshot_parts};
+use super::room::{Room, RoomNow};
 use super::state_machine::StateMachine;
 use super::types::{Types, Vote};
 use crate::store::codec::{decode, encode};
 
 /// Serves other managers' Raft. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Server(pub(super) openraft::Raft<Types, StateMachine>);
+pub(super) struct Server {
+    pub(super) raft: openraft::Raft<Types, StateMachine>,
+    pub(super) room: RoomNow,
+}
 
 fn read<T: DeserializeOwned>(what: &'static str, body: &[u8]) -> Result<T, LinkError> {
     decode(what, body).map_err(|e| LinkError::Malformed(format!("{e}: {}", source_of(&e))))
@@ -33,6 +37,14 @@ fn source_of(e: &dyn std::error::Error) -> String {
 
 fn stopped(e: impl std::fmt::Display) -> LinkError {
     LinkError::Refused(format!("consensus has stopped: {e}"))
+}
+
+/// Refuses what would need room on the disk while there is none: an error inside a write would be the end.
+fn has_room(room: &RoomNow) -> Result<(), LinkError> {
+    match room.get() {
+        Room::Enough => Ok(()),
+        Room::Low => Err(LinkError::Refused("its disk is below the watermark: no entries are taken".to_owned())),
+    }
 }
 
 /// A manager speaks for itself: its certificate is checked, and its vote must name it.
@@ -51,30 +63,35 @@ impl RaftService for Server {
             RaftCallKind::Append => {
                 let rpc: AppendEntriesRequest<Types> = read("append request", &body)?;
                 speaks_for(&rpc.vote, from)?;
-                write("append answer", &self.0.append_entries(rpc).await.map_err(stopped)?)
+                // Heartbeats carry none.
+                if !rpc.entries.is_empty() {
+                    has_room(&self.room)?;
+                }
+                write("append answer", &self.raft.append_entries(rpc).await.map_err(stopped)?)
             }
             RaftCallKind::Vote => {
                 let rpc: VoteRequest<Types> = read("vote request", &body)?;
                 speaks_for(&rpc.vote, from)?;
-                write("vote answer", &self.0.vote(rpc).await.map_err(stopped)?)
+                write("vote answer", &self.raft.vote(rpc).await.map_err(stopped)?)
             }
             RaftCallKind::PreVote => {
                 let rpc: VoteRequest<Types> = read("pre-vote request", &body)?;
                 speaks_for(&rpc.vote, from)?;
-                write("pre-vote answer", &self.0.pre_vote(rpc).await.map_err(stopped)?)
+                write("pre-vote answer", &self.raft.pre_vote(rpc).await.map_err(stopped)?)
             }
             RaftCallKind::Snapshot => {
                 let (head, image) =
                     snapshot_parts(body).ok_or_else(|| LinkError::Malformed("snapshot cut short".to_owned()))?;
                 let SnapshotHead { vote, meta } = read("snapshot head", &head)?;
                 speaks_for(&vote, from)?;
+                has_room(&self.room)?;
                 let snapshot = openraft::Snapshot { meta, snapshot: image };
-                write("snapshot answer", &self.0.install_full_snapshot(vote, snapshot).await.map_err(stopped)?)
+                write("snapshot answer", &self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?)
             }
             RaftCallKind::TransferLeader => {
                 let rpc: TransferLeaderRequest<Types> = read("transfer request", &body)?;
                 speaks_for(rpc.from_leader(), from)?;
-                write("transfer answer", &self.0.handle_transfer_leader(rpc).await.map_err(stopped)?)
+                write("transfer answer", &self.raft.handle_transfer_leader(rpc).await.map_err(stopped)?)
             }
         }
     }
@@ -85,10 +102,14 @@ impl RaftService for Server {
         requests: BoxStream<'static, Vec<u8>>,
     ) -> BoxStream<'static, Result<Vec<u8>, LinkError>> {
         // What cannot be read ends the stream: the sender sees it end and starts over.
+        let room = self.room.clone();
         let requests = requests
             .map(move |body| {
                 let request: AppendEntriesRequest<Types> = read("append request", &body)?;
                 speaks_for(&request.vote, from)?;
+                if !request.entries.is_empty() {
+                    has_room(&room)?;
+                }
                 Ok(request)
             })
             .take_while(move |request: &Result<_, LinkError>| {
@@ -98,7 +119,7 @@ impl RaftService for Server {
                 std::future::ready(request.is_ok())
             })
             .filter_map(|request| std::future::ready(request.ok()));
-        let answers = self.0.stream_append(requests);
+        let answers = self.raft.stream_append(requests);
         Box::pin(answers.map(|answer| write("append answer", &answer.map_err(stopped)?)))
     }
 }

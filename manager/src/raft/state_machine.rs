@@ -1,7 +1,7 @@
 //! What openraft hands committed entries to: applies them to the state, keeps the projection, makes snapshots.
 //!
-//! openraft runs it in one task, so there is one apply at a time. One call of apply is one batch to the projection and
-//! one notice to the rest of the manager; who proposed a command hears of it only after both.
+//! openraft runs it in one task, so there is one apply at a time. One call of apply is one batch to the projection (two or
+//! more where a checkpoint falls into it) and one notice to the rest of the manager; who proposed a command hears of it only after both.
 
 use std::io;
 use std::sync::Arc;
@@ -13,12 +13,14 @@ use openraft::{EntryPayload, OptionalSend};
 use vouch_types::{Applied, LogIndex};
 
 use super::applied::{AppliedState, Notice};
+use super::checkpoints::CHECKPOINT_EVERY;
 use super::types::{LogId, SnapshotMeta, StoredMembership, Types};
 use crate::store::codec::decode;
 use crate::store::{
-    Batch, Changes, Image, Position, Projection, SnapshotSource, SnapshotStore, StateStore, StateStoreError,
+    Batch, Changes, Image, Position, Projection, SnapshotSource, SnapshotStore, StateHash, StateStore, StateStoreError,
 };
 
+type Responder = openraft::storage::ApplyResponder<Types>;
 type Snapshot = openraft::type_config::alias::SnapshotOf<Types, Bytes>;
 
 /// What openraft hands committed entries to.
@@ -26,6 +28,7 @@ type Snapshot = openraft::type_config::alias::SnapshotOf<Types, Bytes>;
 pub struct StateMachine {
     applied: Arc<AppliedState>,
     position: Position,
+    hash: StateHash,
     store: Arc<dyn StateStore>,
     snapshots: Arc<dyn SnapshotStore>,
 }
@@ -36,13 +39,17 @@ impl StateMachine {
     /// # Errors
     /// [`StateStoreError`] when the projection cannot be read.
     pub fn open(store: Arc<dyn StateStore>, snapshots: Arc<dyn SnapshotStore>) -> Result<Self, StateStoreError> {
-        let Projection { state, position } = store.load()?.unwrap_or_default();
+        let Projection { state, position, hash, digest: _ } = store.load()?.unwrap_or_default();
         let applied = Arc::new(AppliedState::new(state, index_of(&position)));
-        Ok(Self { applied, position, store, snapshots })
+        Ok(Self { applied, position, hash, store, snapshots })
     }
 
     pub(super) fn applied(&self) -> Arc<AppliedState> {
         Arc::clone(&self.applied)
+    }
+
+    pub(super) fn last_applied(&self) -> Option<LogId> {
+        self.position.applied
     }
 
     fn view(&self) -> SnapshotView {
@@ -59,6 +66,22 @@ impl StateMachine {
 
 fn index_of(position: &Position) -> LogIndex {
     LogIndex::new(position.applied.map_or(0, |id| id.index))
+}
+
+impl StateMachine {
+    /// Keeps what was applied, and tells of it.
+    fn publish(&mut self, all: Changes, answers: Vec<(Responder, Applied)>) -> io::Result<()> {
+        let (position, hash) = (&self.position, &mut self.hash);
+        let batch = self.applied.read(|state| Batch::of_changes(state, &all, position, hash))?;
+        self.store.commit(batch).map_err(io::Error::other)?;
+        let index = index_of(&self.position);
+        let notice = (!all.is_empty()).then(|| Notice::Changed { index, changes: Arc::new(all) });
+        self.applied.publish(index, notice);
+        for (responder, applied) in answers {
+            responder.send(applied);
+        }
+        Ok(())
+    }
 }
 
 impl RaftStateMachine<Types> for StateMachine {
@@ -92,17 +115,13 @@ impl RaftStateMachine<Types> for StateMachine {
             };
             self.position.applied = Some(entry.log_id);
             answers.extend(responder.map(|responder| (responder, applied)));
+            if entry.log_id.index.is_multiple_of(CHECKPOINT_EVERY) {
+                self.publish(std::mem::take(&mut all), std::mem::take(&mut answers))?;
+                let index = LogIndex::new(entry.log_id.index);
+                self.applied.checkpoints(|checkpoints| checkpoints.put(index, self.hash.digest()));
+            }
         }
-        let batch = self.applied.read(|state| Batch::of_changes(state, &all, &self.position))?;
-        self.store.commit(batch).map_err(io::Error::other)?;
-
-        let index = index_of(&self.position);
-        let notice = (!all.is_empty()).then(|| Notice::Changed { index, changes: Arc::new(all) });
-        self.applied.publish(index, notice);
-        for (responder, applied) in answers {
-            responder.send(applied);
-        }
-        Ok(())
+        self.publish(all, answers)
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
@@ -115,7 +134,8 @@ impl RaftStateMachine<Types> for StateMachine {
         self.snapshots.save(meta.clone(), SnapshotSource::Received(snapshot)).await?;
         self.position = Position { applied: meta.last_log_id, membership: meta.last_membership.clone() };
         self.applied.write(|state| *state = image.into());
-        let batch = self.applied.read(|state| Batch::of_everything(state, &self.position))?;
+        let (batch, hash) = self.applied.read(|state| Batch::of_everything(state, &self.position))?;
+        self.hash = hash;
         self.store.commit(batch).map_err(io::Error::other)?;
         self.applied.publish(index_of(&self.position), Some(Notice::Replaced));
         Ok(())

@@ -21,6 +21,12 @@ pub enum BlobError {
         /// What they are.
         found: Digest,
     },
+    /// The file is not what was written.
+    #[error("blob {path:?} is damaged: remove it, and push the probe again")]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+    },
     /// The file system refused.
     #[error("blob {path:?}")]
     Io {
@@ -77,8 +83,11 @@ impl BlobStore for FileBlobs {
     fn put(&self, digest: Digest, bytes: &[u8]) -> Result<(), BlobError> {
         checked(digest, bytes)?;
         let path = self.path(digest);
-        if path.exists() {
-            return Ok(());
+        match self.get(digest) {
+            Ok(Some(_)) => return Ok(()),
+            // The right bytes are at hand.
+            Ok(None) | Err(BlobError::Damaged { .. }) => {}
+            Err(error) => return Err(error),
         }
         let temporary = path.with_extension("new");
         let write = || {
@@ -94,7 +103,8 @@ impl BlobStore for FileBlobs {
     fn get(&self, digest: Digest) -> Result<Option<Bytes>, BlobError> {
         let path = self.path(digest);
         match std::fs::read(&path) {
-            Ok(bytes) => checked(digest, &bytes).map(|()| Some(bytes.into())),
+            Ok(bytes) if checked(digest, &bytes).is_err() => Err(BlobError::Damaged { path }),
+            Ok(bytes) => Ok(Some(bytes.into())),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(BlobError::Io { path, source }),
         }
@@ -122,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_blob_comes_back_and_a_damaged_one_is_refused() {
+    fn a_blob_comes_back_and_a_damaged_one_is_refused_until_it_is_stored_again() {
         let folder = std::env::temp_dir().join(format!("vouch-blobs-{}", std::process::id()));
         let blobs = FileBlobs::open(&folder).unwrap();
         let digest = Digest::new(Sha256::digest(b"probe").into());
@@ -130,8 +140,16 @@ mod tests {
         assert_eq!(blobs.get(digest).unwrap(), None);
         blobs.put(digest, b"probe").unwrap();
         assert_eq!(blobs.get(digest).unwrap().as_deref(), Some(&b"probe"[..]));
-        std::fs::write(folder.join(digest.to_string()), b"damage").unwrap();
-        assert!(matches!(blobs.get(digest), Err(BlobError::Mismatch { .. })));
+        let path = folder.join(digest.to_string());
+        for byte in 0..5 {
+            let mut bytes = *b"probe";
+            bytes[byte] ^= 1 << byte;
+            std::fs::write(&path, bytes).unwrap();
+            let refused = blobs.get(digest).expect_err("damaged").to_string();
+            assert!(refused.contains(path.to_str().unwrap()) && refused.contains("push"), "{refused}");
+        }
+        blobs.put(digest, b"probe").unwrap();
+        assert_eq!(blobs.get(digest).unwrap().as_deref(), Some(&b"probe"[..]), "put right by the right bytes");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

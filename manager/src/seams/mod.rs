@@ -4,11 +4,13 @@
 mod blobs;
 mod clock;
 mod followed;
+mod free_space;
 mod rng;
 mod wall_clock;
 
 pub use blobs::{BlobError, BlobStore, FileBlobs, MemoryBlobs};
 pub use clock::Clock;
 pub use followed::{Followed, Follower};
+pub use free_space::{FolderSpace, FreeSpace, SimSpace};
 pub use rng::{Rng, SeededRng, SystemRng};
 pub use wall_clock::{SimWallClock, SystemWallClock, WallClock};

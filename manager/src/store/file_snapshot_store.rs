@@ -7,7 +7,7 @@
 //! Written beside, flushed, renamed, and the folder flushed: there is always one whole snapshot, the old or the new.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::codec::{decode, encode};
+use super::folders::{make_folder, sync_folder};
 use super::snapshot_store::{SnapshotError, SnapshotSource, SnapshotStore, StoredSnapshot};
 use crate::raft::SnapshotMeta;
 
@@ -38,7 +39,7 @@ impl FileSnapshotStore {
     /// # Errors
     /// [`SnapshotError::File`] when it cannot be made.
     pub fn open(folder: &Path) -> Result<Self, SnapshotError> {
-        fs::create_dir_all(folder).map_err(at(folder, "cannot be made"))?;
+        make_folder(folder).map_err(at(folder, "cannot be made"))?;
         Ok(Self { folder: folder.to_owned() })
     }
 }
@@ -54,6 +55,11 @@ impl SnapshotStore for FileSnapshotStore {
         })
         .await
         .unwrap_or(Err(SnapshotError::CutOff))
+    }
+
+    async fn covers(&self) -> Result<Option<SnapshotMeta>, SnapshotError> {
+        let folder = self.folder.clone();
+        tokio::task::spawn_blocking(move || read_meta(&folder)).await.unwrap_or(Err(SnapshotError::CutOff))
     }
 
     async fn load(&self) -> Result<Option<StoredSnapshot>, SnapshotError> {
@@ -84,7 +90,7 @@ fn write(folder: &Path, snapshot: &StoredSnapshot) -> Result<(), SnapshotError> 
     drop(file);
     let path = folder.join(NAME);
     fs::rename(&beside, &path).map_err(at(&path, "cannot be put in place"))?;
-    File::open(folder).and_then(|f| f.sync_all()).map_err(at(folder, "cannot be flushed"))
+    sync_folder(folder).map_err(at(folder, "cannot be flushed"))
 }
 
 fn read(folder: &Path) -> Result<Option<StoredSnapshot>, SnapshotError> {
@@ -95,6 +101,24 @@ fn read(folder: &Path) -> Result<Option<StoredSnapshot>, SnapshotError> {
         Err(e) => return Err(at(&path, "cannot be read")(e)),
     };
     parse(&bytes).map(Some).map_err(|what| SnapshotError::Damaged { path, what })
+}
+
+/// Reads no further than what the snapshot covers: the checksum is left to who reads the whole.
+fn read_meta(folder: &Path) -> Result<Option<SnapshotMeta>, SnapshotError> {
+    let path = folder.join(NAME);
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(at(&path, "cannot be read")(e)),
+    };
+    let damaged = |what| SnapshotError::Damaged { path: path.clone(), what };
+    let mut head = [0; MAGIC.len() + 4];
+    file.read_exact(&mut head).map_err(|_| damaged("too short"))?;
+    let len = head.strip_prefix(MAGIC).and_then(|len| len.first_chunk::<4>());
+    let len = u32::from_le_bytes(*len.ok_or_else(|| damaged("not a snapshot of this version"))?);
+    let mut meta = Vec::new();
+    file.take(u64::from(len)).read_to_end(&mut meta).map_err(at(&path, "cannot be read"))?;
+    decode("snapshot meta", &meta).map(Some).map_err(|_| damaged("its head cannot be read"))
 }
 
 fn parse(bytes: &Bytes) -> Result<StoredSnapshot, &'static str> {

@@ -19,6 +19,10 @@ impl SnapshotStore for MemorySnapshotStore {
         Ok(snapshot)
     }
 
+    async fn covers(&self) -> Result<Option<SnapshotMeta>, SnapshotError> {
+        Ok(self.load().await?.map(|snapshot| snapshot.meta))
+    }
+
     async fn load(&self) -> Result<Option<StoredSnapshot>, SnapshotError> {
         Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }

@@ -26,7 +26,7 @@ impl StateStore for MemoryStateStore {
             for (key, value) in map.iter() {
                 projection.take_in(key, value)?;
             }
-            Ok(Some(projection))
+            Ok(projection.checked()?)
         })
     }
 

@@ -4,9 +4,12 @@
 //! what they add up to, in memory. A [`StateStore`] holds a projection of it, so that a restart need not replay: it is
 //! thrown away whenever it is in doubt, and nothing may depend on it.
 
+mod acknowledged;
+mod agreement;
 pub mod changes;
 pub mod codec;
 mod file_snapshot_store;
+pub(crate) mod folders;
 mod image;
 mod log_store;
 mod memory_log_store;
@@ -16,11 +19,13 @@ mod projection;
 mod sled_state_store;
 mod snapshot_store;
 pub mod state;
+mod state_hash;
 mod state_store;
 mod stores;
 mod wal_log_store;
 mod wal_records;
 
+pub use agreement::{Missing, Stored};
 pub use changes::Changes;
 pub use file_snapshot_store::FileSnapshotStore;
 pub use image::Image;
@@ -33,6 +38,7 @@ pub use sled_state_store::SledStateStore;
 pub use snapshot_store::{SnapshotError, SnapshotSource, SnapshotStore, StoredSnapshot};
 pub use state::{Cluster, State};
 pub(crate) use state::{Redemption, redemption};
+pub use state_hash::{StateDigest, StateHash};
 pub use state_store::{Batch, StateStore, StateStoreError};
 pub use stores::{OpenError, Stores};
 pub use wal_log_store::{WalConfig, WalLogStore, WalOpenError};

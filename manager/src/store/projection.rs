@@ -1,7 +1,7 @@
 //! The state as keys and values: one flat, ordered space, with a letter in front of each kind.
 //!
 //! ```text
-//! a                   position: last applied entry and membership
+//! a                   position: last applied entry, membership, and the digest of all the others
 //! h                   head: cluster, leader, manager notes, watcher counter
 //! m                   marks: where each kind last changed
 //! n NAME  v UUID  w NUMBER  p NAME  i NUMBER  e INDEX ORDINAL  o INDEX
@@ -17,6 +17,7 @@ use vouch_types::{IncidentId, LogIndex, NodeId, ProbeName, VmId, WatcherId};
 
 use super::changes::EventPosition;
 use super::codec::{CodecError, decode, encode};
+use super::state_hash::{StateDigest, StateHash};
 use super::{Changes, State};
 use crate::raft::{LogId, StoredMembership};
 
@@ -36,6 +37,24 @@ pub struct Projection {
     pub state: State,
     /// How far it has come.
     pub position: Position,
+    /// Its hash.
+    pub hash: StateHash,
+    /// The digest that was written down with it; none in a store of before there were any.
+    pub digest: Option<StateDigest>,
+}
+
+/// What is kept under the key of the position.
+#[derive(Serialize)]
+struct PositionWritten<'a> {
+    applied: &'a Option<LogId>,
+    membership: &'a StoredMembership,
+    digest: &'a StateDigest,
+}
+
+#[derive(Deserialize)]
+struct PositionRead {
+    #[serde(default)]
+    digest: Option<StateDigest>,
 }
 
 /// A key and its new value, or `None` to remove it.
@@ -94,17 +113,24 @@ fn put<T: Serialize>(key: Vec<u8>, what: &'static str, value: Option<&Arc<T>>) -
     Ok((key, value.map(|value| encode(what, value.as_ref())).transpose()?))
 }
 
-fn position_write(position: &Position) -> Result<Write, CodecError> {
-    Ok((vec![POSITION], Some(encode("position", position)?)))
+/// Returns whether this is the key of the position, which is no part of the state.
+pub(super) fn is_position(key: &[u8]) -> bool {
+    key.first() == Some(&POSITION)
+}
+
+/// Returns the write that says how far a store has come, and with what state.
+pub(super) fn position_write(position: &Position, digest: &StateDigest) -> Result<Write, CodecError> {
+    let written = PositionWritten { applied: &position.applied, membership: &position.membership, digest };
+    Ok((vec![POSITION], Some(encode("position", &written)?)))
 }
 
 fn head_write(state: &State) -> Result<Write, CodecError> {
     Ok((vec![HEAD], Some(encode("head", &state.head)?)))
 }
 
-/// Returns the writes that bring a store up to `state`, after `changes`.
-pub(super) fn changed(state: &State, changes: &Changes, position: &Position) -> Result<Vec<Write>, CodecError> {
-    let mut writes = vec![position_write(position)?];
+/// Returns the writes that bring a store up to `state`, after `changes`, but for the position.
+pub(super) fn changed(state: &State, changes: &Changes) -> Result<Vec<Write>, CodecError> {
+    let mut writes = Vec::new();
     if changes.head {
         writes.push(head_write(state)?);
     }
@@ -138,8 +164,8 @@ pub(super) fn changed(state: &State, changes: &Changes, position: &Position) -> 
     Ok(writes)
 }
 
-/// Returns the writes that fill an empty store with `state`.
-pub(super) fn whole(state: &State, position: &Position) -> Result<Vec<Write>, CodecError> {
+/// Returns the writes that fill an empty store with `state`, but for the position.
+pub(super) fn whole(state: &State) -> Result<Vec<Write>, CodecError> {
     let everything = Changes {
         head: true,
         nodes: state.nodes.keys().cloned().collect(),
@@ -151,18 +177,39 @@ pub(super) fn whole(state: &State, position: &Position) -> Result<Vec<Write>, Co
         events: state.events.iter().cloned().collect(),
         evicted: Vec::new(),
     };
-    changed(state, &everything, position)
+    changed(state, &everything)
 }
 
 impl Projection {
+    /// Returns it if it is what was written: a record that rotted or is missing shows in the hash. One that another
+    /// version wrote cannot be compared, and its hash is made anew in the words of this one.
+    ///
+    /// # Errors
+    /// [`CodecError`] when a record cannot be written.
+    pub(super) fn checked(mut self) -> Result<Option<Self>, CodecError> {
+        let found = self.hash.digest();
+        match self.digest.as_ref().and_then(|written| written.agrees(&found)) {
+            Some(true) => Ok(Some(self)),
+            Some(false) => Ok(None),
+            None => {
+                self.hash = StateHash::of(&self.state)?;
+                Ok(Some(self))
+            }
+        }
+    }
+
     /// Takes in one pair as the store hands it back, in the order of keys.
     pub(super) fn take_in(&mut self, key: &[u8], value: &[u8]) -> Result<(), CodecError> {
         fn record<T: DeserializeOwned>(what: &'static str, value: &[u8]) -> Result<Arc<T>, CodecError> {
             decode(what, value).map(Arc::new)
         }
+        self.hash.put(key, Some(value));
         let state = &mut self.state;
         match key.first().copied() {
-            Some(POSITION) => self.position = decode("position", value)?,
+            Some(POSITION) => {
+                self.position = decode("position", value)?;
+                self.digest = decode::<PositionRead>("position", value)?.digest;
+            }
             Some(HEAD) => state.head = decode("head", value)?,
             Some(NODE) => {
                 let node: Arc<vouch_types::NodeRecord> = record("node", value)?;

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use super::folders::{make_folder, sync_folder};
 use super::projection::Projection;
 use super::state_store::{Batch, Fresh, StateStore, StateStoreError};
 
@@ -48,12 +49,12 @@ impl SledStateStore {
     /// # Errors
     /// [`StateStoreError`] when the folder cannot be written, or sled cannot begin an empty tree in it.
     pub fn open(folder: &Path) -> Result<Self, StateStoreError> {
-        fs::create_dir_all(folder).map_err(at(folder, "cannot be made"))?;
+        make_folder(folder).map_err(at(folder, "cannot be made"))?;
         let closed = folder.join(CLOSED);
         let kept = match fs::remove_file(&closed) {
             Ok(()) => {
-                sync_folder(folder)?;
-                open_tree(folder).and_then(|db| Ok((read(&db, folder)?, db)))
+                flush_names(folder)?;
+                open_kept(folder)
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => begin(folder).map(|db| (Projection::default(), db)),
             Err(e) => return Err(at(&closed, "cannot be removed")(e)),
@@ -158,10 +159,18 @@ fn write(db: &sled::Db, folder: &Path, orders: &Receiver<Order>) -> Result<(), S
 
 fn close(db: &sled::Db, folder: &Path) -> Result<(), StateStoreError> {
     db.flush().map_err(sled_at(folder, "flush"))?;
+    // sled's flush leaves names and lengths to the system: nothing may say that it was closed before it is all there.
+    flush_all(&folder.join(TREE))?;
     let closed = folder.join(CLOSED);
     let file = File::create(&closed).map_err(at(&closed, "cannot be made"))?;
     file.sync_all().map_err(at(&closed, "cannot be flushed"))?;
-    sync_folder(folder)
+    flush_names(folder)
+}
+
+/// Opens what was closed in good order. sled panics on some damage: that is damage, and no more.
+fn open_kept(folder: &Path) -> Result<(Projection, sled::Db), StateStoreError> {
+    let opened = std::panic::catch_unwind(|| open_tree(folder).and_then(|db| Ok((read(&db, folder)?, db))));
+    opened.unwrap_or_else(|_| Err(StateStoreError::Damaged { path: folder.to_owned() }))
 }
 
 fn open_tree(folder: &Path) -> Result<sled::Db, StateStoreError> {
@@ -184,11 +193,24 @@ fn read(db: &sled::Db, folder: &Path) -> Result<Projection, StateStoreError> {
         let (key, value) = pair.map_err(sled_at(folder, "read"))?;
         projection.take_in(&key, &value)?;
     }
-    Ok(projection)
+    projection.checked()?.ok_or_else(|| StateStoreError::Damaged { path: folder.to_owned() })
 }
 
-fn sync_folder(folder: &Path) -> Result<(), StateStoreError> {
-    File::open(folder).and_then(|f| f.sync_all()).map_err(at(folder, "cannot be flushed"))
+fn flush_names(folder: &Path) -> Result<(), StateStoreError> {
+    sync_folder(folder).map_err(at(folder, "cannot be flushed"))
+}
+
+/// Flushes every file below a folder, and the folders.
+fn flush_all(folder: &Path) -> Result<(), StateStoreError> {
+    for entry in fs::read_dir(folder).map_err(at(folder, "cannot be read"))? {
+        let path = entry.map_err(at(folder, "cannot be read"))?.path();
+        if path.is_dir() {
+            flush_all(&path)?;
+        } else {
+            File::open(&path).and_then(|file| file.sync_all()).map_err(at(&path, "cannot be flushed"))?;
+        }
+    }
+    flush_names(folder)
 }
 
 fn at(path: &Path, step: &'static str) -> impl FnOnce(std::io::Error) -> StateStoreError {

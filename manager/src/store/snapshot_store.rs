@@ -86,6 +86,12 @@ pub trait SnapshotStore: std::fmt::Debug + Send + Sync + 'static {
     /// [`SnapshotError`] when it cannot be kept; the one before is then still there.
     async fn save(&self, meta: SnapshotMeta, source: SnapshotSource) -> Result<StoredSnapshot, SnapshotError>;
 
+    /// Returns what the last snapshot covers, if there is one, without reading the whole of it.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Damaged`] when its head cannot be read.
+    async fn covers(&self) -> Result<Option<SnapshotMeta>, SnapshotError>;
+
     /// Returns the last snapshot, if there is one.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::codec::CodecError;
 use super::projection::{self, Position, Projection, Write};
+use super::state_hash::StateHash;
 use super::{Changes, State};
 
 /// Why the projection could not be kept. The manager stops: what it would tell after that could be wrong.
@@ -24,6 +25,12 @@ pub enum StateStoreError {
         /// What sled says.
         #[source]
         source: sled::Error,
+    },
+    /// What is on disk cannot even be looked at.
+    #[error("state store {path} is damaged")]
+    Damaged {
+        /// Its folder.
+        path: PathBuf,
     },
     /// The folder could not be worked on.
     #[error("state store {path}: {step}")]
@@ -59,20 +66,32 @@ pub(super) enum Fresh {
 }
 
 impl Batch {
-    /// Returns the batch that brings a store up to `state`, after `changes`.
+    /// Returns the batch that brings a store up to `state`, after `changes`, and brings `hash` up to it as well.
     ///
     /// # Errors
     /// [`CodecError`] when a record cannot be written.
-    pub fn of_changes(state: &State, changes: &Changes, position: &Position) -> Result<Self, CodecError> {
-        Ok(Self { writes: projection::changed(state, changes, position)?, fresh: Fresh::Add })
+    pub fn of_changes(
+        state: &State,
+        changes: &Changes,
+        position: &Position,
+        hash: &mut StateHash,
+    ) -> Result<Self, CodecError> {
+        let mut writes = projection::changed(state, changes)?;
+        hash.put_all(&writes);
+        writes.push(projection::position_write(position, &hash.digest())?);
+        Ok(Self { writes, fresh: Fresh::Add })
     }
 
-    /// Returns the batch that replaces all that a store holds by `state`.
+    /// Returns the batch that replaces all that a store holds by `state`, and its hash.
     ///
     /// # Errors
     /// [`CodecError`] when a record cannot be written.
-    pub fn of_everything(state: &State, position: &Position) -> Result<Self, CodecError> {
-        Ok(Self { writes: projection::whole(state, position)?, fresh: Fresh::StartOver })
+    pub fn of_everything(state: &State, position: &Position) -> Result<(Self, StateHash), CodecError> {
+        let mut hash = StateHash::default();
+        let mut writes = projection::whole(state)?;
+        hash.put_all(&writes);
+        writes.push(projection::position_write(position, &hash.digest())?);
+        Ok((Self { writes, fresh: Fresh::StartOver }, hash))
     }
 }
 

@@ -1,7 +1,8 @@
 //! The log on disk: vote, entries and commit position in one ordered, checksummed write-ahead log with group commit.
 //!
 //! raft-log keeps the order of writes and runs the fsyncs on a thread of its own; many appends share one. A torn tail
-//! of the last chunk is cut when it is opened; damage anywhere else is an error that names the folder.
+//! of the last chunk is cut when it is opened; damage anywhere else is an error that names the file, and so is a log that
+//! ends below what was acknowledged ([`acknowledged`](super::acknowledged)).
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -13,23 +14,56 @@ use std::time::Duration;
 
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{LogIdOptionExt, OptionalSend};
-use raft_log::RaftLog;
 use raft_log::api::raft_log_writer::RaftLogWriter;
+use raft_log::{DumpApi, RaftLog};
 use thiserror::Error;
 
 use super::LogStore;
-use super::wal_records::{WalCallback, WalLogId, WalPayload, WalTypes, WalVote};
+use super::acknowledged::{self, Acknowledged, AcknowledgedFile};
+use super::folders::make_folder;
+use super::wal_records::{Note, WalCallback, WalLogId, WalPayload, WalTypes, WalVote, failed};
 use crate::raft::{Entry, LogId, Types, Vote};
 
-/// The log cannot be opened.
+/// The log cannot be opened, or may not be used.
 #[derive(Debug, Error)]
-#[error(
-    "log {path} cannot be opened; to go on without it, remove this manager's data folder and let it join the cluster again"
-)]
-pub struct WalOpenError {
-    path: PathBuf,
-    #[source]
-    source: io::Error,
+pub enum WalOpenError {
+    /// It cannot be opened.
+    #[error(
+        "log {path} cannot be opened; to go on without it, remove this manager's data folder and let it join the \
+         cluster again"
+    )]
+    Open {
+        /// The damaged file, or the folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// What stands beside the log is not there, or not what was written.
+    #[error(
+        "log {path} cannot be trusted: what this manager acknowledged cannot be read from {path}/acknowledged; to go \
+         on without it, remove this manager's data folder and let it join the cluster again"
+    )]
+    Unknown {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It lost its end.
+    #[error(
+        "log {path} ends at {found}, and this manager acknowledged {acknowledged}: it may not vote on less than it \
+         promised; remove its data folder and let it join the cluster again"
+    )]
+    Behind {
+        /// The folder.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+        /// What was there.
+        acknowledged: String,
+    },
 }
 
 /// Limits of the log.
@@ -61,42 +95,70 @@ impl Default for WalConfig {
 
 /// The log on disk. Clones share it.
 #[derive(Clone, Debug)]
-pub struct WalLogStore(Arc<Mutex<RaftLog<WalTypes>>>);
+pub struct WalLogStore {
+    log: Arc<Mutex<RaftLog<WalTypes>>>,
+    acknowledged: Arc<AcknowledgedFile>,
+    folder: Arc<Path>,
+}
 
 impl WalLogStore {
     /// Opens the log in this folder, which is made if it is missing.
     ///
     /// # Errors
-    /// [`WalOpenError`] when it is damaged, in use, or cannot be read.
+    /// [`WalOpenError`] when it is damaged, in use, cannot be read, or ends below what was acknowledged.
     pub fn open(folder: &Path, config: &WalConfig) -> Result<Self, WalOpenError> {
-        let failed = |source| WalOpenError { path: folder.to_owned(), source };
-        let dir = folder.to_str().ok_or_else(|| failed(io::Error::other("its path is not UTF-8")))?;
-        std::fs::create_dir_all(folder).map_err(failed)?;
-        let config = raft_log::Config {
-            wal: raft_log::chunked_wal::Config {
-                read_buffer_size: Some(config.read_buffer_bytes),
-                chunk_max_size: Some(config.chunk_bytes),
-                truncate_incomplete_record: Some(true),
-                flush_batch_wait: Some(config.flush_batch_wait),
-                ..raft_log::chunked_wal::Config::new(dir)
-            },
-            log_cache_max_items: Some(config.cache_entries),
-            log_cache_capacity: Some(config.cache_bytes),
+        let refused = |source| WalOpenError::Open { path: folder.to_owned(), source };
+        let unknown = |source| WalOpenError::Unknown { path: folder.to_owned(), source };
+        make_folder(folder).map_err(refused)?;
+        let acknowledged = match AcknowledgedFile::open(folder).map_err(|e| unknown(io::Error::other(e)))? {
+            Some(file) => file,
+            None if has_chunks(folder).map_err(refused)? => return Err(unknown(io::ErrorKind::NotFound.into())),
+            // Before the first chunk, so that a log is never without it.
+            None => {
+                AcknowledgedFile::create(folder, Acknowledged::default()).map_err(|e| refused(io::Error::other(e)))?
+            }
         };
-        let log = RaftLog::open(Arc::new(config)).map_err(failed)?;
-        Ok(Self(Arc::new(Mutex::new(log))))
+        let log = open_log(folder, config)?;
+        let found = found_in(&log);
+        let promised = acknowledged.get();
+        if found.vote < promised.vote || found.last < promised.last {
+            let (found, acknowledged) = (said(&found), said(&promised));
+            return Err(WalOpenError::Behind { path: folder.to_owned(), found, acknowledged });
+        }
+        Ok(Self { log: Arc::new(Mutex::new(log)), acknowledged: Arc::new(acknowledged), folder: folder.into() })
+    }
+
+    /// Takes a log of format version 1, which has nothing beside it, as it stands: what it holds is what was
+    /// acknowledged. Does nothing where there is no log, or that was done before.
+    ///
+    /// # Errors
+    /// [`WalOpenError`] when it is damaged, in use, or cannot be read.
+    pub fn adopt(folder: &Path) -> Result<(), WalOpenError> {
+        let refused = |source| WalOpenError::Open { path: folder.to_owned(), source };
+        let there = folder.is_dir() && has_chunks(folder).map_err(refused)?;
+        if !there || folder.join(acknowledged::NAME).exists() {
+            return Ok(());
+        }
+        let found = found_in(&open_log(folder, &WalConfig::default())?);
+        AcknowledgedFile::create(folder, found).map(drop).map_err(|e| refused(io::Error::other(e)))
     }
 
     fn log<T>(&self, work: impl FnOnce(&mut RaftLog<WalTypes>) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes to the log; an error says which log, and what failed first: later ones say no more than that it did.
+    fn write(&self, write: impl FnOnce(&mut RaftLog<WalTypes>) -> io::Result<()>) -> io::Result<()> {
+        self.log(|log| write(log).map_err(|e| log.wait_worker_idle().err().unwrap_or(e)))
+            .map_err(failed(&self.folder, "could not be written"))
     }
 
     /// Writes, and waits until it is durable; other writers may be waiting for the same fsync.
     async fn write_through(&self, write: impl FnOnce(&mut RaftLog<WalTypes>) -> io::Result<()>) -> io::Result<()> {
         let (flushed, wait) = tokio::sync::oneshot::channel();
-        self.log(|log| {
+        self.write(|log| {
             write(log)?;
-            log.flush(true, Some(WalCallback::Waiting(flushed)))
+            log.flush(true, Some(WalCallback::waiting(&self.folder, flushed)))
         })?;
         wait.await.map_err(|_| io::Error::other("the log's flusher has stopped"))?
     }
@@ -105,7 +167,10 @@ impl WalLogStore {
 impl LogStore for WalLogStore {
     fn flush(&self) -> impl Future<Output = io::Result<()>> + Send + 'static {
         let log = self.clone();
-        async move { log.write_through(|_| Ok(())).await }
+        async move {
+            log.write_through(|_| Ok(())).await?;
+            log.acknowledged.catch_up()
+        }
     }
 }
 
@@ -151,12 +216,13 @@ impl RaftLogStorage<Types> for WalLogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.write_through(|log| log.save_vote(WalVote(*vote)).map(drop)).await
+        self.write_through(|log| log.save_vote(WalVote(*vote)).map(drop)).await?;
+        self.acknowledged.voted(*vote)
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         // No fsync of its own: it becomes durable with the next append, and what is lost is learnt again.
-        self.log(|log| match committed.map(WalLogId) {
+        self.write(|log| match committed.map(WalLogId) {
             Some(id) if log.log_state().last() >= Some(&id) && log.log_state().committed() < Some(&id) => {
                 log.commit(id).map(drop)
             }
@@ -178,14 +244,20 @@ impl RaftLogStorage<Types> for WalLogStore {
         for entry in entries {
             records.push((WalLogId(entry.log_id), WalPayload::new(entry.payload)?));
         }
-        self.log(|log| {
+        let note = records.last().map(|(id, _)| Note {
+            last: id.0,
+            truncations: self.acknowledged.truncations(),
+            file: Arc::clone(&self.acknowledged),
+        });
+        self.write(|log| {
             log.append(records)?;
-            log.flush(true, Some(WalCallback::Appended(callback)))
+            log.flush(true, Some(WalCallback::appended(&self.folder, callback, note)))
         })
     }
 
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let next = last_log_id.next_index();
+        self.acknowledged.lower(last_log_id)?;
         self.write_through(|log| {
             if log.log_state().last().is_some_and(|last| next <= last.0.index) {
                 log.truncate(next)?;
@@ -199,4 +271,58 @@ impl RaftLogStorage<Types> for WalLogStore {
         // The flush lets raft-log delete the chunks that are no longer needed.
         self.write_through(|log| log.purge(WalLogId(log_id)).map(drop)).await
     }
+}
+
+fn open_log(folder: &Path, config: &WalConfig) -> Result<RaftLog<WalTypes>, WalOpenError> {
+    let refused = |source| WalOpenError::Open { path: folder.to_owned(), source };
+    let dir = folder.to_str().ok_or_else(|| refused(io::Error::other("its path is not UTF-8")))?;
+    let config = raft_log::Config {
+        wal: raft_log::chunked_wal::Config {
+            read_buffer_size: Some(config.read_buffer_bytes),
+            chunk_max_size: Some(config.chunk_bytes),
+            truncate_incomplete_record: Some(true),
+            flush_batch_wait: Some(config.flush_batch_wait),
+            ..raft_log::chunked_wal::Config::new(dir)
+        },
+        log_cache_max_items: Some(config.cache_entries),
+        log_cache_capacity: Some(config.cache_bytes),
+    };
+    let config = Arc::new(config);
+    RaftLog::open(Arc::clone(&config)).map_err(|source| {
+        let path = damaged_chunk(&config).map_or_else(|| folder.to_owned(), PathBuf::from);
+        WalOpenError::Open { path, source }
+    })
+}
+
+/// Returns the first chunk with a record that cannot be read; `None` when the log is in use, or they all can.
+fn damaged_chunk(config: &Arc<raft_log::Config>) -> Option<String> {
+    let mut damaged = None;
+    let dump = raft_log::Dump::<WalTypes>::new(Arc::clone(config)).ok()?;
+    let _ = dump.write_with(|chunk, _, record| {
+        if record.is_err() && damaged.is_none() {
+            damaged = Some(config.wal.chunk_path(chunk));
+        }
+        Ok(())
+    });
+    damaged
+}
+
+fn found_in(log: &RaftLog<WalTypes>) -> Acknowledged {
+    let state = log.log_state();
+    Acknowledged { vote: state.vote().map(|vote| vote.0), last: state.last().map(|id| id.0) }
+}
+
+fn said(of: &Acknowledged) -> String {
+    let vote = of.vote.map_or_else(|| "no vote".to_owned(), |vote| format!("vote {vote}"));
+    let last = of.last.map_or_else(|| "no entry".to_owned(), |id| format!("entry {id}"));
+    format!("{last} and {vote}")
+}
+
+fn has_chunks(folder: &Path) -> io::Result<bool> {
+    for entry in std::fs::read_dir(folder)? {
+        if entry?.path().extension().is_some_and(|extension| extension == "wal") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -1,6 +1,7 @@
 //! How votes, positions and entries are written into the write-ahead log.
 
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use openraft::storage::IOFlushed;
@@ -8,6 +9,7 @@ use openraft::vote::RaftLeaderId;
 use openraft::vote::leader_id_std::CommittedLeaderId;
 use raft_log::codeq::{Decode, Encode};
 
+use super::acknowledged::AcknowledgedFile;
 use super::codec::{CodecError, decode, encode};
 use crate::raft::{LogId, Payload, Types, Vote};
 
@@ -97,21 +99,65 @@ impl Decode for WalPayload {
     }
 }
 
-/// Who is told when a write is durable.
-pub(super) enum WalCallback {
+/// What to note beside the log once an append is durable.
+pub(super) struct Note {
+    pub(super) last: LogId,
+    pub(super) truncations: u64,
+    pub(super) file: Arc<AcknowledgedFile>,
+}
+
+/// Says which log failed: openraft hands on no more than the text.
+pub(super) fn failed(folder: &Path, step: &'static str) -> impl FnOnce(io::Error) -> io::Error {
+    move |e| io::Error::new(e.kind(), format!("log {} {step}: {e}", folder.display()))
+}
+
+/// Who is told when a write is durable. Told in any case: one that is dropped untold says that the flusher has stopped,
+/// or a manager would wait for a write for ever, and go on as if it could.
+pub(super) struct WalCallback {
+    told: Option<Told>,
+    folder: Arc<Path>,
+}
+
+enum Told {
     /// openraft, of appended entries.
-    Appended(IOFlushed<Types>),
+    Appended(IOFlushed<Types>, Option<Note>),
     /// Somebody who waits.
     Waiting(tokio::sync::oneshot::Sender<io::Result<()>>),
 }
 
-impl raft_log::Callback for WalCallback {
-    fn send(self, result: Result<(), io::Error>) {
-        match self {
-            Self::Appended(flushed) => flushed.io_completed(result),
+impl WalCallback {
+    pub(super) fn appended(folder: &Arc<Path>, flushed: IOFlushed<Types>, note: Option<Note>) -> Self {
+        Self { told: Some(Told::Appended(flushed, note)), folder: Arc::clone(folder) }
+    }
+
+    pub(super) fn waiting(folder: &Arc<Path>, waiting: tokio::sync::oneshot::Sender<io::Result<()>>) -> Self {
+        Self { told: Some(Told::Waiting(waiting)), folder: Arc::clone(folder) }
+    }
+
+    fn tell(&mut self, result: io::Result<()>) {
+        let result = result.map_err(failed(&self.folder, "could not be written and flushed"));
+        match self.told.take() {
+            Some(Told::Appended(flushed, note)) => {
+                // Noted first: what is acknowledged stands in both.
+                let noted = result.and_then(|()| note.map_or(Ok(()), |n| n.file.appended(n.last, n.truncations)));
+                flushed.io_completed(noted);
+            }
             // Who no longer waits has stopped, and learns of it there.
-            Self::Waiting(waiting) => drop(waiting.send(result)),
+            Some(Told::Waiting(waiting)) => drop(waiting.send(result)),
+            None => {}
         }
+    }
+}
+
+impl raft_log::Callback for WalCallback {
+    fn send(mut self, result: Result<(), io::Error>) {
+        self.tell(result);
+    }
+}
+
+impl Drop for WalCallback {
+    fn drop(&mut self) {
+        self.tell(Err(io::Error::other("a write, a flush or the removal of a chunk before it failed")));
     }
 }
 

@@ -90,6 +90,62 @@ async fn the_state_is_made_again_from_snapshot_and_log_when_the_log_was_purged()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_projection_from_before_the_purge_is_brought_up_to_date_from_the_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = ConsensusConfig { snapshot_after: 20, log_kept: 5, ..quick() };
+    let mut cluster = begin(folder.path(), config.clone()).await;
+    cluster.settled_events().await;
+    drop(cluster.stop(m(1)).await);
+    drop(cluster);
+    let (state, stale) = (folder.path().join("state"), folder.path().join("stale"));
+    copy(&state, &stale);
+
+    let mut cluster = alone(folder.path(), config.clone()).await;
+    for round in 0..60 {
+        let vms: &[u128] = if round % 2 == 0 { &[1] } else { &[1, 2] };
+        cluster.propose(samples::record_vms("n1", vms)).await;
+    }
+    until("a snapshot", || (cluster.consensus(m(1)).status().snapshot.get() >= 20).then_some(())).await;
+    let events = cluster.settled_events().await;
+    drop(cluster.stop(m(1)).await);
+    drop(cluster);
+    std::fs::remove_dir_all(&state).unwrap();
+    std::fs::rename(&stale, &state).unwrap();
+
+    let cluster = alone(folder.path(), config).await;
+    cluster.leader(|_| true).await;
+    assert_eq!(cluster.settled_events().await, events);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_whose_log_is_gone_may_not_start_on_what_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = begin(folder.path(), quick()).await;
+    cluster.settled_events().await;
+    drop(cluster.stop(m(1)).await);
+    drop(cluster);
+    std::fs::remove_dir_all(folder.path().join("log")).unwrap();
+
+    let links: Arc<super::cluster::SimLinks> = Arc::default();
+    let started = crate::raft::Consensus::start(m(1), &quick(), open(folder.path()), links.end_of(m(1))).await;
+    let error = started.expect_err("must be refused").to_string();
+    assert!(error.contains("m1") && error.contains("lost") && error.contains("join the cluster again"), "{error}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_snapshot_keeps_a_manager_from_starting_and_names_the_file() {
     let folder = tempfile::tempdir().unwrap();
     // One snapshot, asked for: another one under way would be put in place of the damaged one.

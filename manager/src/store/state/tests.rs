@@ -84,7 +84,7 @@ fn survives(state: &State) {
     let bytes = encode("image", &Image::from(state)).unwrap();
     assert_eq!(State::from(decode::<Image>("image", &bytes).unwrap()), *state);
     let store = MemoryStateStore::default();
-    store.commit(Batch::of_everything(state, &Position::default()).unwrap()).unwrap();
+    store.commit(Batch::of_everything(state, &Position::default()).unwrap().0).unwrap();
     assert_eq!(store.load().unwrap().map(|loaded| loaded.state).as_ref(), Some(state));
 }
 

@@ -70,8 +70,12 @@ async fn a_torn_tail_is_cut_and_what_was_acknowledged_before_it_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     {
         let mut log = open(folder.path());
-        log.blocking_append((0..10).map(|index| entry(1, index))).await.unwrap();
+        log.blocking_append((0..9).map(|index| entry(1, index))).await.unwrap();
     }
+    let acknowledged = std::fs::read(folder.path().join("acknowledged")).unwrap();
+    open(folder.path()).blocking_append([entry(1, 9)]).await.unwrap();
+    // As if the power had failed in the middle of that one, before anybody heard that it was kept.
+    std::fs::write(folder.path().join("acknowledged"), acknowledged).unwrap();
     let last_chunk = chunks(folder.path()).pop().unwrap();
     let bytes = std::fs::read(&last_chunk).unwrap();
     std::fs::write(&last_chunk, &bytes[..bytes.len() - 5]).unwrap();

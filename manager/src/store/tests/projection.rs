@@ -5,7 +5,7 @@ use vouch_types::LogIndex;
 
 use super::samples;
 use crate::raft::LogId;
-use crate::store::{Batch, MemoryStateStore, Position, Projection, SledStateStore, State, StateStore};
+use crate::store::{Batch, MemoryStateStore, Position, Projection, SledStateStore, State, StateHash, StateStore};
 
 fn position(index: u64) -> Position {
     Position { applied: Some(LogId::new(CommittedLeaderId::new(1), index)), ..Position::default() }
@@ -14,13 +14,14 @@ fn position(index: u64) -> Position {
 /// Applies every sample to a state and to the store, one batch each.
 fn fill(store: &dyn StateStore) -> Projection {
     let mut state = State::default();
+    let mut hash = StateHash::default();
     let mut last = 0;
     for (index, command) in (1..).zip(samples::every_command()) {
         let (_, changes) = state.apply(LogIndex::new(index), command);
-        store.commit(Batch::of_changes(&state, &changes, &position(index)).unwrap()).unwrap();
+        store.commit(Batch::of_changes(&state, &changes, &position(index), &mut hash).unwrap()).unwrap();
         last = index;
     }
-    Projection { state, position: position(last) }
+    Projection { state, position: position(last), digest: Some(hash.digest()), hash }
 }
 
 #[test]
@@ -77,11 +78,12 @@ fn a_batch_that_starts_over_leaves_nothing_of_before() {
     fill(&store);
     let mut other = State::default();
     other.apply(LogIndex::new(1), samples::init());
-    store.commit(Batch::of_everything(&other, &position(90)).unwrap()).unwrap();
+    let (batch, hash) = Batch::of_everything(&other, &position(90)).unwrap();
+    store.commit(batch).unwrap();
     store.close().unwrap();
     drop(store);
     let loaded = SledStateStore::open(folder.path()).unwrap().load().unwrap();
-    assert_eq!(loaded, Some(Projection { state: other, position: position(90) }));
+    assert_eq!(loaded, Some(Projection { state: other, position: position(90), digest: Some(hash.digest()), hash }));
 }
 
 #[test]
@@ -100,7 +102,7 @@ fn a_store_that_was_closed_keeps_nothing_more() {
     let folder = tempfile::tempdir().unwrap();
     let store = SledStateStore::open(folder.path()).unwrap();
     store.close().unwrap();
-    let batch = Batch::of_everything(&State::default(), &position(1)).unwrap();
+    let (batch, _) = Batch::of_everything(&State::default(), &position(1)).unwrap();
     let error = store.commit(batch).expect_err("must be refused").to_string();
     assert!(error.contains(folder.path().to_str().unwrap()), "{error}");
 }

@@ -9,9 +9,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use vouch_manager::background::Disk;
 use vouch_manager::raft::SeededRuntime;
-use vouch_manager::seams::{MemoryBlobs, SeededRng, SimWallClock, WallClock};
-use vouch_manager::store::{State, Stores};
+use vouch_manager::seams::{MemoryBlobs, SeededRng, SimSpace, SimWallClock, WallClock};
+use vouch_manager::store::{MemoryLogStore, State, Stores};
 use vouch_manager::{CaKeys, Manager, ManagerHandle, Parts};
 use vouch_types::{
     EventRecord, Incarnation, ManagerId, ManagerNode, Network, Timing, VmRecord, VmState, WallTime, WatcherLife,
@@ -31,6 +32,8 @@ use super::world::{Size, World};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// When simulations take place.
 const EPOCH: WallTime = WallTime::from_unix_millis(1_795_383_407_042);
+/// How much of a manager's disk has to be free.
+pub const LEAST_FREE: u64 = 128 * 1024 * 1024;
 /// How often a script looks whether what it waits for has come.
 const LOOK: Duration = Duration::from_millis(10);
 /// The key under which scripts cut links; schedules use others.
@@ -64,6 +67,8 @@ pub struct Sim {
     pub managers: BTreeMap<ManagerId, ManagerHandle>,
     /// The time of day of each manager.
     pub clocks: BTreeMap<ManagerId, Arc<JumpingClock>>,
+    /// The room on the managers' disks, by id.
+    pub disks: BTreeMap<ManagerId, Arc<SimSpace>>,
     /// When it began.
     pub begun: Instant,
 }
@@ -94,14 +99,22 @@ impl Sim {
     /// # Panics
     /// When it does not come up within [`PATIENCE`].
     pub async fn start(seed: u64, size: Size) -> Self {
+        Self::start_on(seed, size, &|_| Stores::memory()).await
+    }
+
+    /// As [`Sim::start`], with each manager on stores of its own making.
+    ///
+    /// # Panics
+    /// When it does not come up within [`PATIENCE`].
+    pub async fn start_on(seed: u64, size: Size, stores: &dyn Fn(ManagerId) -> Stores<MemoryLogStore>) -> Self {
         let timing = Timing::default();
         let world = World::new(seed, size, timing.clone());
-        let (managers, clocks) = start_managers(seed, &world).await;
+        let Started { managers, clocks, disks } = start_managers(seed, &world, stores).await;
         managers[&m(1)].init_cluster().await.expect("a fresh cluster can be made");
         for node in world.nodes.values() {
             agent::start(&world, node);
         }
-        let sim = Self { world, managers, clocks, begun: Instant::now() };
+        let sim = Self { world, managers, clocks, disks, begun: Instant::now() };
         let vms = usize::try_from(size.vms()).unwrap_or(usize::MAX);
         sim.until("every vm is up, proven and watched twice", |state| {
             let live = |id: &vouch_types::VmId| {
@@ -122,7 +135,8 @@ impl Sim {
     /// Returns network and nodes without any manager, agent or watcher.
     pub fn models_only(seed: u64, size: Size) -> Self {
         let world = World::new(seed, size, Timing::default());
-        Self { world, managers: BTreeMap::new(), clocks: BTreeMap::new(), begun: Instant::now() }
+        let (managers, clocks, disks) = Default::default();
+        Self { world, managers, clocks, disks, begun: Instant::now() }
     }
 
     /// Returns the network.
@@ -239,26 +253,37 @@ fn datagrams(world: &Arc<World>, manager: ManagerId, over: Network) -> (Network,
     (over, Arc::new(socket))
 }
 
+#[derive(Default)]
+struct Started {
+    managers: BTreeMap<ManagerId, ManagerHandle>,
+    clocks: BTreeMap<ManagerId, Arc<JumpingClock>>,
+    disks: BTreeMap<ManagerId, Arc<SimSpace>>,
+}
+
 async fn start_managers(
     seed: u64,
     world: &Arc<World>,
-) -> (BTreeMap<ManagerId, ManagerHandle>, BTreeMap<ManagerId, Arc<JumpingClock>>) {
+    stores: &dyn Fn(ManagerId) -> Stores<MemoryLogStore>,
+) -> Started {
     let member = |id: ManagerId| {
         let addresses = Network::ALL.map(|network| (network, heartbeats::manager_address(id, network))).into();
         (id, ManagerNode { addresses, api: String::new() })
     };
     let members: BTreeMap<ManagerId, ManagerNode> = world.size.managers().map(member).collect();
-    let (mut managers, mut clocks) = (BTreeMap::new(), BTreeMap::new());
+    let mut started = Started::default();
     for manager in members.keys().copied() {
         let clock = Arc::new(JumpingClock { clock: SimWallClock::starting_at(EPOCH), ahead_millis: AtomicI64::new(0) });
-        clocks.insert(manager, Arc::clone(&clock));
+        started.clocks.insert(manager, Arc::clone(&clock));
+        let space = Arc::new(SimSpace::default());
+        started.disks.insert(manager, Arc::clone(&space));
         let links = world.network.links_of(manager);
         let handle = Manager::start(Parts {
             manager,
             incarnation: Incarnation::new(1),
             timing: world.timing.clone(),
             members: members.clone(),
-            stores: Stores::memory(),
+            stores: stores(manager),
+            disk: Disk { space, least_free: LEAST_FREE },
             raft_link: links.clone(),
             peer_link: links,
             datagrams: Network::ALL.map(|network| datagrams(world, manager, network)).into(),
@@ -272,7 +297,7 @@ async fn start_managers(
         .expect("a manager over empty memory starts");
         let served = Served { manager: handle.service(), raft: handle.raft_service() };
         world.network.serve(manager, Some(served));
-        managers.insert(manager, handle);
+        started.managers.insert(manager, handle);
     }
-    (managers, clocks)
+    started
 }

@@ -109,10 +109,11 @@ fn a_key_that_was_put_and_forgotten_leaves_the_store_with_it() {
     use crate::store::{Batch, MemoryStateStore, Position, StateStore};
     let mut story = Story::begun();
     let store = MemoryStateStore::default();
-    store.commit(Batch::of_everything(&story.state, &Position::default()).unwrap()).unwrap();
+    let (batch, mut hash) = Batch::of_everything(&story.state, &Position::default()).unwrap();
+    store.commit(batch).unwrap();
     for n in 0..=ONCE_MAX as u64 {
         let (_, changes) = story.apply(guarded(policy(5_000 + n), None, Some((&format!("k{n}"), 1)), 1));
-        store.commit(Batch::of_changes(&story.state, &changes, &Position::default()).unwrap()).unwrap();
+        store.commit(Batch::of_changes(&story.state, &changes, &Position::default(), &mut hash).unwrap()).unwrap();
     }
     assert_eq!(store.load().unwrap().unwrap().state, story.state);
 }

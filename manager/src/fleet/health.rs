@@ -1,0 +1,171 @@
+//! How the managers themselves are, as they tell each other: whether their disks have room, and whether their states are
+//! the same.
+//!
+//! A manager tells the hashes of its state at its newest checkpoints. Whoever has applied the same entry compares: states
+//! that differ there are no lag but damage, or an apply that is not the same everywhere, and one of the two lies to its
+//! readers. It is told in `/readyz`, `/metrics` and the log until later checkpoints agree again.
+//!
+//! Its lock is held alone.
+
+use std::collections::BTreeMap;
+
+use vouch_types::{LogIndex, ManagerId};
+use vouch_wire::proto;
+
+use super::Fleet;
+use crate::raft::{Checkpoint, Room};
+use crate::store::StateDigest;
+
+/// Where the state of another manager is not the same as this one's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Divergence {
+    /// The entry at which it was found.
+    pub(crate) index: LogIndex,
+    /// The hash here.
+    pub(crate) own: StateDigest,
+    /// The hash there.
+    pub(crate) theirs: StateDigest,
+}
+
+/// What is known of the managers' health.
+#[derive(Debug, Default)]
+pub(crate) struct HealthBook {
+    own_room: Option<Room>,
+    rooms: BTreeMap<ManagerId, Room>,
+    diverged: BTreeMap<ManagerId, Divergence>,
+    compared: u64,
+}
+
+/// What became of a comparison.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Verdict {
+    Began(Divergence),
+    Ended,
+    Same,
+}
+
+impl HealthBook {
+    /// Compares a checkpoint of another manager with the one here at the same entry.
+    fn compare(&mut self, other: ManagerId, index: LogIndex, own: &StateDigest, theirs: &StateDigest) -> Verdict {
+        let Some(agrees) = own.agrees(theirs) else { return Verdict::Same };
+        self.compared += 1;
+        match (agrees, self.diverged.get(&other)) {
+            (false, None) => {
+                let divergence = Divergence { index, own: own.clone(), theirs: theirs.clone() };
+                self.diverged.insert(other, divergence.clone());
+                Verdict::Began(divergence)
+            }
+            (true, Some(known)) if index > known.index => {
+                self.diverged.remove(&other);
+                Verdict::Ended
+            }
+            (false | true, _) => Verdict::Same,
+        }
+    }
+}
+
+fn told(checkpoint: Checkpoint) -> proto::StateCheckpoint {
+    proto::StateCheckpoint {
+        log_index: checkpoint.index.get(),
+        encoding: checkpoint.digest.encoding().to_owned(),
+        sum: checkpoint.digest.to_string(),
+    }
+}
+
+impl Fleet {
+    /// Notes whether this manager's disk has room, to tell the others.
+    pub(crate) fn set_room(&self, room: Room) {
+        self.health().own_room = Some(room);
+    }
+
+    /// Returns how this manager is, as it tells the others.
+    pub(super) fn own_health(&self) -> proto::ManagerHealth {
+        let disk_low = self.health().own_room == Some(Room::Low);
+        let checkpoints = self.parts().consensus.newest_checkpoints().into_iter().map(told).collect();
+        proto::ManagerHealth { disk_low, checkpoints }
+    }
+
+    /// Takes in how another manager says it is.
+    pub(super) fn take_health(&self, from: ManagerId, health: proto::ManagerHealth) {
+        let room = if health.disk_low { Room::Low } else { Room::Enough };
+        self.health().rooms.insert(from, room);
+        for checkpoint in health.checkpoints {
+            let index = LogIndex::new(checkpoint.log_index);
+            let theirs = StateDigest::told(checkpoint.encoding, checkpoint.sum);
+            let Some(own) = self.parts().consensus.checkpoint(index) else { continue };
+            let verdict = self.health().compare(from, index, &own, &theirs);
+            match verdict {
+                Verdict::Began(found) => tracing::error!(
+                    manager_id = %self.parts().own,
+                    other = %from,
+                    log_index = %found.index,
+                    own = %found.own,
+                    theirs = %found.theirs,
+                    "managers hold different states"
+                ),
+                Verdict::Ended => {
+                    tracing::info!(manager_id = %self.parts().own, other = %from, "managers hold the same state again");
+                }
+                Verdict::Same => {}
+            }
+        }
+    }
+
+    /// Returns the other managers that are heard and whose disks have room.
+    pub(crate) fn managers_with_room(&self) -> Vec<ManagerId> {
+        let floor = self.parts().clock.now() - self.parts().timing.window;
+        let heard: Vec<ManagerId> = {
+            let book = self.book();
+            let heard = book.peers.iter().filter(|(_, peer)| peer.arrived.is_some_and(|at| at >= floor));
+            heard.map(|(id, _)| *id).collect()
+        };
+        let health = self.health();
+        heard.into_iter().filter(|id| health.rooms.get(id) == Some(&Room::Enough)).collect()
+    }
+
+    /// Returns the other managers that say that their disks are low.
+    pub(crate) fn managers_without_room(&self) -> Vec<ManagerId> {
+        self.health().rooms.iter().filter(|(_, room)| **room == Room::Low).map(|(id, _)| *id).collect()
+    }
+
+    /// Returns where the states of other managers differ from this one's.
+    pub(crate) fn divergences(&self) -> BTreeMap<ManagerId, Divergence> {
+        self.health().diverged.clone()
+    }
+
+    /// Returns how many checkpoints were compared.
+    pub(crate) fn checkpoints_compared(&self) -> u64 {
+        self.health().compared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(sum: &str) -> StateDigest {
+        StateDigest::told("1".to_owned(), sum.to_owned())
+    }
+
+    #[test]
+    fn a_divergence_begins_once_and_ends_only_at_a_later_entry_that_agrees() {
+        let mut book = HealthBook::default();
+        let (other, at) = (ManagerId::new(2), LogIndex::new);
+        assert_eq!(book.compare(other, at(64), &digest("a"), &digest("a")), Verdict::Same);
+        let found = Divergence { index: at(128), own: digest("a"), theirs: digest("b") };
+        assert_eq!(book.compare(other, at(128), &digest("a"), &digest("b")), Verdict::Began(found.clone()));
+        assert_eq!(book.compare(other, at(192), &digest("c"), &digest("d")), Verdict::Same, "told once");
+        assert_eq!(book.compare(other, at(64), &digest("a"), &digest("a")), Verdict::Same, "an earlier one is no news");
+        assert_eq!(book.diverged.get(&other), Some(&found));
+        assert_eq!(book.compare(other, at(256), &digest("e"), &digest("e")), Verdict::Ended);
+        assert!(book.diverged.is_empty());
+    }
+
+    #[test]
+    fn hashes_of_another_encoding_are_passed_over() {
+        let mut book = HealthBook::default();
+        let other = StateDigest::told("2".to_owned(), "b".to_owned());
+        assert_eq!(book.compare(ManagerId::new(2), LogIndex::new(64), &digest("a"), &other), Verdict::Same);
+        assert!(book.diverged.is_empty() && book.compared == 0);
+    }
+}

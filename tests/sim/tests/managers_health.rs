@@ -1,0 +1,147 @@
+//! Managers that are not well: a disk that runs full (row 35), and a state that is not what the log makes of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use vouch_manager::api::Readiness;
+use vouch_manager::raft::{CHECKPOINT_EVERY, Consistency, ProposeError};
+use vouch_manager::store::{Batch, MemoryLogStore, MemoryStateStore, Position, State, StateStore, Stores};
+use vouch_sim::cluster::host::m;
+use vouch_sim::cluster::sim::{LEAST_FREE, Sim, on_paused_clock};
+use vouch_sim::cluster::world::Size;
+use vouch_types::{Command, LogIndex, ManagerId, Policy, PolicyScope, Term, WallTime};
+
+const SMALL: Size = Size { managers: 3, nodes: 2, racks: 1, vms_per_node: 2 };
+/// Row 35: within this time the manager has handed over.
+const ROW_35: Duration = Duration::from_secs(2);
+
+fn codes(readiness: &Readiness) -> (Vec<&str>, Vec<&str>) {
+    (
+        readiness.reasons.iter().map(|reason| reason.code.as_str()).collect(),
+        readiness.notes.iter().map(|note| note.code.as_str()).collect(),
+    )
+}
+
+async fn gauge(sim: &Sim, manager: ManagerId, name: &str) -> u64 {
+    let metrics = sim.managers[&manager].live_view().metrics().await;
+    metrics.iter().find(|metric| metric.name == name).expect("it is there").value
+}
+
+fn command(number: u64) -> Command {
+    let policy = Policy { boot_budget_ms: Some(60_000 + number), ..Policy::default() };
+    Command::SetPolicy { scope: PolicyScope::Cluster, policy, at: WallTime::from_unix_millis(number) }
+}
+
+async fn write(sim: &Sim, commands: u64) {
+    for number in 0..commands {
+        let leader = sim.leader().await;
+        sim.managers[&leader].submit(command(number)).await.expect("applied");
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+}
+
+#[test]
+fn a_leader_whose_disk_runs_full_hands_over_in_time_serves_reads_and_comes_back_by_itself() {
+    on_paused_clock(35, async {
+        let sim = Sim::start(35, SMALL).await;
+        let full = sim.leader().await;
+        let began = Instant::now();
+        sim.disks[&full].set(LEAST_FREE - 1);
+        let next = loop {
+            if let Some(leader) = sim.leads_now().filter(|leader| *leader != full) {
+                break leader;
+            }
+            assert!(began.elapsed() < ROW_35, "it still leads");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        write(&sim, 5).await;
+        assert_eq!(sim.leader().await, next, "it stays so");
+        let applied = |manager| sim.managers[&manager].consensus().status().applied;
+        assert!(applied(full) < applied(next), "no entries are taken");
+        assert!(sim.managers[&full].consensus().read_state(|state| state.vms().len()) == 4, "reads go on");
+        let there = sim.managers[&full].live_view().readiness().await;
+        assert!(codes(&there).1.contains(&"disk_low") && codes(&there).0.is_empty(), "{there:?}");
+        let elsewhere = sim.managers[&next].live_view().readiness().await;
+        assert!(codes(&elsewhere).1.contains(&"disk_low"), "the others tell it as well: {elsewhere:?}");
+        assert_eq!((gauge(&sim, full, "disk_low").await, gauge(&sim, next, "disk_low").await), (1, 0));
+
+        sim.disks[&full].set(LEAST_FREE * 2);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(applied(full), applied(next), "it has caught up");
+        let there = sim.managers[&full].live_view().readiness().await;
+        assert!(!codes(&there).1.contains(&"disk_low"), "{there:?}");
+        sim.stop().await;
+    });
+}
+
+#[test]
+fn where_no_disk_has_room_the_leader_stays_refuses_writes_and_serves_reads() {
+    on_paused_clock(36, async {
+        let sim = Sim::start(36, SMALL).await;
+        let leader = sim.leader().await;
+        // The others first, so that there is nobody to hand over to.
+        for manager in sim.managers.keys().filter(|manager| **manager != leader) {
+            sim.disks[manager].set(0);
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        sim.disks[&leader].set(0);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(sim.leads_now(), Some(leader));
+        let consensus = sim.managers[&leader].consensus();
+        assert_eq!(consensus.propose(command(1)).await, Err(ProposeError::NoRoom));
+        consensus.ensure_current(Consistency::Lease).await.expect("reads go on");
+        for disk in sim.disks.values() {
+            disk.set(u64::MAX);
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        write(&sim, 1).await;
+        sim.stop().await;
+    });
+}
+
+#[test]
+fn managers_that_applied_the_same_compare_and_find_nothing() {
+    on_paused_clock(37, async {
+        let sim = Sim::start(37, SMALL).await;
+        write(&sim, 3 * CHECKPOINT_EVERY).await;
+        for manager in sim.managers.keys() {
+            assert!(gauge(&sim, *manager, "state_checkpoints_compared").await > 0, "{manager} compares");
+            assert_eq!(gauge(&sim, *manager, "state_divergences").await, 0, "{manager}");
+        }
+        sim.stop().await;
+    });
+}
+
+/// Stores whose projection holds something that no log ever said.
+fn bent() -> Stores<MemoryLogStore> {
+    let mut state = State::default();
+    let at = WallTime::from_unix_millis(1);
+    state.apply(LogIndex::new(0), Command::RecordLeader { manager: m(3), term: Term::new(0), at });
+    let projection = MemoryStateStore::default();
+    let (batch, _) = Batch::of_everything(&state, &Position::default()).expect("can be written");
+    projection.commit(batch).expect("memory keeps it");
+    Stores { state: Arc::new(projection), ..Stores::memory() }
+}
+
+#[test]
+fn a_manager_whose_state_was_changed_behind_its_back_is_found_out_and_told_by_all() {
+    on_paused_clock(38, async {
+        let bent_one = m(3);
+        let stores = |manager| if manager == bent_one { bent() } else { Stores::memory() };
+        let sim = Sim::start_on(38, SMALL, &stores).await;
+        write(&sim, 2 * CHECKPOINT_EVERY).await;
+        for manager in sim.managers.keys().copied() {
+            let readiness = sim.managers[&manager].live_view().readiness().await;
+            let (reasons, notes) = codes(&readiness);
+            if manager == bent_one {
+                assert!(reasons.contains(&"state_diverged"), "it is not to be asked: {readiness:?}");
+                assert_eq!(gauge(&sim, manager, "state_divergences").await, 2);
+            } else {
+                assert!(notes.contains(&"state_diverged") && reasons.is_empty(), "{manager}: {readiness:?}");
+                assert_eq!(gauge(&sim, manager, "state_divergences").await, 1);
+            }
+        }
+        sim.stop().await;
+    });
+}
