@@ -77,7 +77,7 @@ impl Records {
             hosts_watchers: true,
             path: NodePath::direct(WallTime::default()),
             fence: None,
-            modified: vouch_types::LogIndex::default(),
+            modified: LogIndex::default(),
         };
         self.apply(Command::RecordNode { node, at: WallTime::default() });
     }
