@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::Response;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -17,8 +17,8 @@ use crate::backup::{Backup, Target, restore};
 use crate::raft::tests::cluster::{SimCluster, m, simulate, until};
 use crate::raft::{ConsensusConfig, ProposeError};
 use crate::seams::MemoryBlobs;
+use crate::store::Stores;
 use crate::store::tests::samples;
-use crate::store::{LogStore, Stores};
 
 fn apis(cluster: &SimCluster) -> BTreeMap<ManagerId, Api> {
     let peers = Arc::new(SimPeers::default());
@@ -39,7 +39,7 @@ async fn begin(cluster: &SimCluster) {
 }
 
 /// Has this manager propose, once it may: one that was just elected has to hear from a quorum first.
-async fn propose<L: LogStore>(cluster: &SimCluster<L>, leader: ManagerId, command: Command) {
+async fn propose(cluster: &SimCluster, leader: ManagerId, command: Command) {
     let proposed = async {
         while let Err(error) = cluster.consensus(leader).propose(command.clone()).await {
             assert!(matches!(error, ProposeError::NotLeader { .. }), "{error}");
@@ -144,35 +144,39 @@ fn a_reader_that_goes_to_another_manager_after_the_leader_was_lost_gets_exactly_
     });
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_under_writes_is_restored_into_one_of_three_empty_managers_and_all_have_its_state() {
-    let cluster = SimCluster::start().await;
-    begin(&cluster).await;
-    let apis = apis(&cluster);
-    let leader = cluster.leader(|_| true).await;
-    let writing = {
+/// Returns a backup that a follower made while the leader wrote, after a policy had been set.
+fn backup_under_writes() -> Bytes {
+    simulate(13, async {
+        let cluster = SimCluster::start().await;
+        begin(&cluster).await;
+        let apis = apis(&cluster);
+        let leader = cluster.leader(|_| true).await;
         let consensus = cluster.consensus(leader).clone();
-        tokio::spawn(async move {
+        let _writing = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
             for round in 0.. {
                 let state = if round % 2 == 0 { VmState::Up } else { VmState::Degraded };
-                if consensus
-                    .propose(samples::record_verdict(1, round, samples::verdict(state), 50 + round))
-                    .await
-                    .is_err()
-                {
-                    return;
-                }
+                let command = samples::record_verdict(1, round, samples::verdict(state), 50 + round);
+                consensus.propose(command).await.unwrap();
             }
-        })
-    };
-    let policy = json!({"probe_interval_ms": 5_000});
-    let set = call(&apis[&leader], "PUT", "/v1/policies/cluster", &[], &policy).await;
-    assert_eq!(set.status().as_u16(), 200);
-    let follower = apis.keys().copied().find(|id| *id != leader).unwrap();
-    let answer = call(&apis[&follower], "GET", "/v1/cluster/backup", &[], &Value::Null).await;
-    assert_eq!(answer.status().as_u16(), 200);
-    let bytes = axum::body::to_bytes(answer.into_body(), 1 << 24).await.unwrap();
-    writing.abort();
+        }));
+        let policy = json!({"probe_interval_ms": 5_000});
+        let set = call(&apis[&leader], "PUT", "/v1/policies/cluster", &[], &policy).await;
+        assert_eq!(set.status().as_u16(), 200);
+        let follower = apis.keys().copied().find(|id| *id != leader).unwrap();
+        let answer = call(&apis[&follower], "GET", "/v1/cluster/backup", &[], &Value::Null).await;
+        assert_eq!(answer.status().as_u16(), 200);
+        axum::body::to_bytes(answer.into_body(), 1 << 24).await.unwrap()
+    })
+}
+
+#[test]
+fn a_backup_under_writes_is_restored_into_one_of_three_empty_managers_and_all_have_its_state() {
+    let bytes = backup_under_writes();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(restored_on_three(bytes));
+}
+
+async fn restored_on_three(bytes: Bytes) {
     let backup = Backup::parse(&bytes).unwrap();
     let wanted = backup.state().unwrap();
     assert!(!wanted.policies().is_empty(), "what was acknowledged before is in it");
@@ -186,18 +190,18 @@ async fn a_backup_under_writes_is_restored_into_one_of_three_empty_managers_and_
         Target { data_dir: data(1), token_file: data(1).join("api.token"), manager: m(1), members: members.clone() };
     let restored = restore(&file, &target).await.unwrap();
     let stores = (1..=3).map(|id| (m(id), Stores::open(&data(id)).unwrap())).collect();
-    let again = SimCluster::on(ConsensusConfig::from(&Timing::default()), stores).await;
+    let again = SimCluster::on(ConsensusConfig::from(&Timing::slow()), stores).await;
     let first = again.leader(|_| true).await;
     assert_eq!(first, m(1), "nobody else has anything to lead with");
     let status = again.consensus(first).status();
     assert!(status.term > restored.term && status.voters == members, "{status:?}");
     // It goes on, and the others get the state from it.
-    propose(&again, first, samples::record_vms("n1", &[1, 2])).await;
+    again.propose(samples::record_vms("n1", &[1, 2])).await;
     again.settled_events().await;
     for id in members.keys() {
         assert_eq!(again.consensus(*id).read_state(Clone::clone), wanted, "{id}");
     }
-    propose(&again, first, samples::record_verdict(2, 0, samples::verdict(VmState::Up), 90)).await;
+    again.propose(samples::record_verdict(2, 0, samples::verdict(VmState::Up), 90)).await;
     let events = again.settled_events().await;
     let last = events.last().unwrap();
     assert!(last.index > backup.head.index, "and events go on behind those of the backup");
