@@ -32,11 +32,10 @@ window_ms = 5000
 "#;
 
 fn load(text: &str) -> Result<Config, ConfigError> {
-    let file = std::env::temp_dir().join(format!("vouch-config-{}-{:p}.toml", std::process::id(), text));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("m1.toml");
     std::fs::write(&file, text).unwrap();
-    let config = Config::load(&file, |_| None);
-    std::fs::remove_file(&file).unwrap();
-    config
+    Config::load(&file, |_| None)
 }
 
 fn refusal(text: &str) -> String {

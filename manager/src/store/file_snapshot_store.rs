@@ -34,12 +34,19 @@ pub struct FileSnapshotStore {
 }
 
 impl FileSnapshotStore {
-    /// Opens the store in this folder, which is made if it is missing.
+    /// Opens the store in this folder, which is made if it is missing. What was left half written is removed: on a full
+    /// disk it may be what fills it.
     ///
     /// # Errors
-    /// [`SnapshotError::File`] when it cannot be made.
+    /// [`SnapshotError::File`] when it cannot be made, or the half-written one not be removed.
     pub fn open(folder: &Path) -> Result<Self, SnapshotError> {
         make_folder(folder).map_err(at(folder, "cannot be made"))?;
+        let beside = folder.join(NAME_BESIDE);
+        match fs::remove_file(&beside) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(at(&beside, "cannot be removed")(e)),
+        }
         Ok(Self { folder: folder.to_owned() })
     }
 }

@@ -2,11 +2,15 @@
 //! again with all that it acknowledged once the disk is put right.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::io::Write;
+use std::path::Path;
 use std::sync::mpsc;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rustix::mount::{MountFlags, UnmountFlags};
+use vouch_manager::seams::{FolderSpace, FreeSpace};
 
 use crate::disk::{Disk, Operation, Trouble};
 use crate::fuse::Mounted;
@@ -26,8 +30,8 @@ struct Life {
 }
 
 /// Plays one life of a writer; `fail` is done once it has acknowledged some commands.
-fn life(mounted: &Mounted, mode: &str, fail: impl FnOnce(&mut Disk)) -> Life {
-    let mut child = writer::start(mounted.path(), mode, 1);
+fn life(folder: &Path, mode: &str, fail: impl FnOnce()) -> Life {
+    let mut child = writer::start(folder, mode, 1);
     let lines = writer::lines(&mut child);
     let mut life = Life { done: BTreeMap::new(), kept: BTreeMap::new(), fatal: None, refused: None };
     let mut fail = Some(fail);
@@ -43,7 +47,7 @@ fn life(mounted: &Mounted, mode: &str, fail: impl FnOnce(&mut Disk)) -> Life {
                     if acknowledged == BEFORE
                         && let Some(fail) = fail.take()
                     {
-                        mounted.disk(fail);
+                        fail();
                     }
                 }
                 Some(("fatal", why)) => life.fatal = Some(why.to_owned()),
@@ -66,7 +70,8 @@ fn fails_once_and_starts_again(operation: Operation, path: &'static str, errno: 
         return;
     }
     let mounted = Mounted::mount(Disk::default()).unwrap();
-    let first = life(&mounted, "consensus", |disk| disk.troubles.push(Trouble { operation, path, errno, times: 0 }));
+    let trouble = Trouble { operation, path, errno, times: 0 };
+    let first = life(mounted.path(), "consensus", || mounted.disk(|disk| disk.troubles.push(trouble)));
     let why = first.fatal.unwrap_or_else(|| panic!("{operation:?} of {path}: it did not end: {:?}", first.refused));
     let _ = writeln!(std::io::stderr(), "{operation:?} of {path}, error {errno}: {why}");
     assert!(why.contains(named), "{operation:?} of {path}: {why}");
@@ -79,12 +84,61 @@ fn fails_once_and_starts_again(operation: Operation, path: &'static str, errno: 
     // Put right, after the machine was started again.
     let mut rng = StdRng::seed_from_u64(3);
     let mounted = Mounted::mount(mounted.unmount().after_power_loss(&mut rng)).unwrap();
-    let second = life(&mounted, "5", |_| {});
-    assert_eq!((second.fatal, second.refused), (None, None), "{operation:?} of {path}");
-    for (name, count) in &first.done {
+    goes_on(mounted.path(), &first.done, &format!("{operation:?} of {path}"));
+}
+
+/// Starts a writer again, which must find all that was acknowledged.
+fn goes_on(folder: &Path, done: &BTreeMap<String, u64>, after: &str) {
+    let second = life(folder, "5", || {});
+    assert_eq!((second.fatal, second.refused), (None, None), "{after}");
+    for (name, count) in done {
         let kept = second.kept.get(name).copied().unwrap_or(0);
-        assert!(kept >= *count, "{operation:?} of {path}: {count} of {name} was acknowledged, {kept} is there");
+        assert!(kept >= *count, "{after}: {count} of {name} was acknowledged, {kept} is there");
     }
+}
+
+/// A small file system of the kernel's own.
+struct Tmpfs(tempfile::TempDir);
+
+impl Tmpfs {
+    const SMALL: &CStr = c"size=2m";
+    const LARGE: &CStr = c"size=64m";
+
+    fn mount() -> Result<Self, String> {
+        let home = tempfile::tempdir().unwrap();
+        rustix::mount::mount("vouch-test", home.path(), "tmpfs", MountFlags::empty(), Self::SMALL)
+            .map_err(|e| format!("no tmpfs can be mounted here ({e}): it takes root"))?;
+        Ok(Self(home))
+    }
+
+    fn enlarge(&self) {
+        rustix::mount::mount_remount(self.0.path(), MountFlags::empty(), Self::LARGE).unwrap();
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0.path(), UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn a_real_file_system_that_runs_full_ends_the_manager_which_goes_on_once_there_is_room() {
+    let tmpfs = match Tmpfs::mount() {
+        Ok(tmpfs) => tmpfs,
+        Err(why) => {
+            let _ = writeln!(std::io::stderr(), "skipped: {why}");
+            return;
+        }
+    };
+    let folder = tmpfs.0.path();
+    let first = life(folder, "consensus", || {});
+    let why = first.fatal.unwrap_or_else(|| panic!("it did not end: {:?}", first.refused));
+    let _ = writeln!(std::io::stderr(), "full: {why}");
+    assert!(why.contains(folder.to_str().unwrap()), "{why}");
+    assert!(FolderSpace(folder.to_owned()).free().unwrap() < 1024 * 1024, "the watermark would have seen it");
+    tmpfs.enlarge();
+    goes_on(folder, &first.done, "a full tmpfs");
 }
 
 #[test]

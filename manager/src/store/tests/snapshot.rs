@@ -52,7 +52,11 @@ async fn a_snapshot_that_was_cut_off_while_written_leaves_the_one_before() {
     let folder = tempfile::tempdir().unwrap();
     let store = FileSnapshotStore::open(folder.path()).unwrap();
     let saved = store.save(SnapshotMeta::default(), SnapshotSource::View(Box::new(state()))).await.unwrap();
-    std::fs::write(folder.path().join("snapshot.new"), b"VOUCHSN1 half of").unwrap();
+    let beside = folder.path().join("snapshot.new");
+    std::fs::write(&beside, b"VOUCHSN1 half of").unwrap();
+    assert_eq!(store.load().await.unwrap().as_ref(), Some(&saved));
+    let store = FileSnapshotStore::open(folder.path()).unwrap();
+    assert!(!beside.exists(), "it takes no room after the next start");
     assert_eq!(store.load().await.unwrap(), Some(saved));
 }
 
@@ -61,9 +65,9 @@ async fn a_snapshot_is_its_owners_alone_even_over_a_half_written_one_that_was_no
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let beside = folder.path().join("snapshot.new");
+    let store = FileSnapshotStore::open(folder.path()).unwrap();
     std::fs::write(&beside, b"half of").unwrap();
     std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let store = FileSnapshotStore::open(folder.path()).unwrap();
     store.save(SnapshotMeta::default(), SnapshotSource::View(Box::new(state()))).await.unwrap();
     let mode = std::fs::metadata(folder.path().join("snapshot")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
