@@ -31,6 +31,9 @@ const RECOVERY_MAX: Duration = Duration::from_secs(60);
 
 const MIB: u64 = 1024 * 1024;
 
+/// How long requests that are under way may take once a manager is to stop.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
+
 /// Why a manager does not run, or stopped.
 #[derive(Debug, Error)]
 pub enum RunError {
@@ -285,16 +288,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     });
     manager.set_api(api.clone());
 
-    let serving = CancellationToken::new();
+    let (serving, api_stop) = (CancellationToken::new(), CancellationToken::new());
     let outcome = tokio::select! {
         biased;
-        () = stop_in_order(&stop, &manager) => Ok(()),
+        () = stop_in_order(&stop, &manager, &api_stop) => Ok(()),
         reason = fatal => Err(RunError::Fatal(reason)),
         error = label(own_folder, manager.consensus().clone()) => Err(error.into()),
         served = serve_manager(listeners, server, manager.service(), manager.raft_service(), serving.clone()) => {
             served.map_err(RunError::from)
         }
-        served = api_listener.serve(api, serving.clone()) => served.map_err(RunError::ApiStopped),
+        served = api_listener.serve(api, api_stop.clone()) => served.map_err(RunError::ApiStopped),
     };
     serving.cancel();
     manager.shutdown().await;
@@ -324,10 +327,14 @@ async fn dial_members(
         .await;
 }
 
-/// Waits until this manager is to stop, and hands the leadership over first: the others need not miss it.
-async fn stop_in_order(stop: &CancellationToken, manager: &ManagerHandle) {
+/// Waits until this manager is to stop, and hands the leadership over first: the others need not miss it. Then the API takes
+/// no more requests, and those that are under way end while everything behind them still works.
+async fn stop_in_order(stop: &CancellationToken, manager: &ManagerHandle, api: &CancellationToken) {
     stop.cancelled().await;
     manager.step_down().await;
+    api.cancel();
+    // The API's own end, when nothing is left, comes before this. A stream of events never ends by itself.
+    tokio::time::sleep(DRAIN_MAX).await;
 }
 
 /// Labels the data folder with the cluster once there is one; returns only if it may not be of that one.

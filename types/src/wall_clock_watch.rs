@@ -25,9 +25,11 @@ pub enum WallClockStep {
 
 impl fmt::Display for WallClockStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The two clocks are not read in one moment: to the nearest second.
+        let seconds = |by: &Duration| (by.as_millis() + 500) / 1000;
         match self {
-            Self::Forward(by) => write!(f, "forward by {} s", by.as_secs()),
-            Self::Back(by) => write!(f, "back by {} s", by.as_secs()),
+            Self::Forward(by) => write!(f, "forward by {} s", seconds(by)),
+            Self::Back(by) => write!(f, "back by {} s", seconds(by)),
         }
     }
 }
@@ -55,6 +57,12 @@ impl WallClockWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_is_told_to_the_nearest_second() {
+        assert_eq!(WallClockStep::Back(Duration::from_millis(3_599_999)).to_string(), "back by 3600 s");
+        assert_eq!(WallClockStep::Forward(Duration::from_millis(3_600_400)).to_string(), "forward by 3600 s");
+    }
 
     fn at(watch: &mut WallClockWatch, monotonic_ms: u64, wall_ms: u64) -> Option<WallClockStep> {
         watch.look(Moment::from_micros(monotonic_ms * 1000), WallTime::from_unix_millis(wall_ms))

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use crate::{
     image::{self, Which},
     phases::{Phases, Went},
-    prerequisites, shell,
+    prerequisites, shell, sim,
 };
 
 /// The crate of the whole-system tests.
@@ -50,6 +50,11 @@ pub(crate) fn phases(phases: &mut Phases) {
                 .args(TARGETS),
         )
     });
+    let _ = phases.run("a fleet of 1,000 VMs for an hour", || {
+        // Each network is the bad one once; any false `down` or `lost` is an error.
+        sim::run(&fleet(&["--loss-management", "1", "--loss-service", "30"]))?;
+        sim::run(&fleet(&["--loss-management", "30", "--loss-service", "1"]))
+    });
     let _ = phases.run("whole-system tests", || {
         shell::run(
             shell::cargo().args(["test", "--locked", "--package", SYSTEM, "--no-fail-fast"]).args(TARGETS).args([
@@ -59,6 +64,12 @@ pub(crate) fn phases(phases: &mut Phases) {
             ]),
         )
     });
+}
+
+/// The arguments of the simulator for a fleet over these networks.
+fn fleet(networks: &[&str]) -> Vec<String> {
+    let size = ["n2", "--vms", "1000", "--nodes", "20", "--hours", "1", "--seed", "1"];
+    size.iter().chain(networks).map(|&text| text.to_owned()).collect()
 }
 
 /// The tools of the whole-system tests. A machine of a developer without root can do without them, as the tests that

@@ -66,7 +66,7 @@ impl Listener {
         self.tcp.local_addr()
     }
 
-    /// Serves the API until `stop`.
+    /// Serves the API until `stop`, and from then on until the requests that are under way have ended.
     ///
     /// # Errors
     /// The operating system's.
@@ -75,18 +75,12 @@ impl Listener {
         let _prover = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(prove_again_and_again(api.clone())));
         let router = api.router();
         tracing::info!(%address, tls = self.tls.is_some(), "api listens");
-        // An open event stream never ends by itself: stop at once instead of draining.
-        let stopped = stop.clone();
-        let serve = async move {
-            match self.tls {
-                None => axum::serve(self.tcp, router).await,
-                Some(config) => axum::serve(TlsListener::new(self.tcp, config)?, router).await,
+        match self.tls {
+            None => axum::serve(self.tcp, router).with_graceful_shutdown(stop.cancelled_owned()).await,
+            Some(config) => {
+                let listener = TlsListener::new(self.tcp, config)?;
+                axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
             }
-        };
-        tokio::select! {
-            biased;
-            () = stopped.cancelled() => Ok(()),
-            served = serve => served,
         }
     }
 }

@@ -270,7 +270,8 @@ async fn operations_are_told_while_they_last() {
         serde_json::json!({ "execute": "migrate-set-parameters", "arguments": { "max-bandwidth": bytes } }).to_string()
     };
     let migrate = r#"{"execute": "migrate", "arguments": {"uri": "exec:cat > /dev/null"}}"#;
-    guest.operator(&speed(1)).await;
+    // QEMU counts in tenths of a second, and takes a limit that is 0 there for none at all.
+    guest.operator(&speed(1_000)).await;
     guest.operator(migrate).await;
     under(Some(Operation::Migration)).await;
     guest.operator(r#"{"execute": "migrate_cancel"}"#).await;
