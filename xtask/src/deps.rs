@@ -48,7 +48,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("vouch-sim", &["vouch-types", "vouch-detector", "vouch-wire", "vouch-manager", "vouch-watcher"]),
-    ("vouch-bench", &["vouch-types", "vouch-detector", "vouch-wire", "vouch-watcher", "vouch-sim"]),
+    ("vouch-bench", &["vouch-types", "vouch-detector", "vouch-wire", "vouch-manager", "vouch-watcher", "vouch-sim"]),
     ("xtask", &[]),
 ];
 
