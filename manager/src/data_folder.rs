@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use vouch_types::{Incarnation, WallTime};
 
+use crate::store::folders::sync_folder;
+
 /// Mode of the data folder.
 const FOLDER_MODE: u32 = 0o700;
 /// Bits of a mode that let others than the owner in.
 const OTHERS: u32 = 0o077;
 /// Holds the number of the last life, in decimal.
 const LIFE: &str = "incarnation";
-const LIFE_BESIDE: &str = "incarnation.new";
 
 /// The data folder cannot be used.
 #[derive(Debug, Error)]
@@ -43,7 +44,7 @@ pub enum DataFolderError {
     },
 }
 
-fn at(path: &Path, step: &'static str) -> impl FnOnce(io::Error) -> DataFolderError {
+pub(crate) fn at(path: &Path, step: &'static str) -> impl FnOnce(io::Error) -> DataFolderError {
     let path = path.to_owned();
     move |source| DataFolderError::File { path, step, source }
 }
@@ -91,12 +92,17 @@ pub fn next_life(folder: &Path, now: WallTime) -> Result<Incarnation, DataFolder
         Err(e) => return Err(at(&path, "cannot be read")(e)),
     };
     let life = last.saturating_add(1).max(now.as_unix_millis());
-    let beside = folder.join(LIFE_BESIDE);
-    let mut file = File::create(&beside).map_err(at(&beside, "cannot be made"))?;
-    writeln!(file, "{life}").and_then(|()| file.sync_all()).map_err(at(&beside, "cannot be written"))?;
-    fs::rename(&beside, &path).map_err(at(&path, "cannot be put in place"))?;
-    File::open(folder).and_then(|f| f.sync_all()).map_err(at(folder, "cannot be flushed"))?;
+    put(folder, LIFE, &format!("{life}\n"))?;
     Ok(Incarnation::new(life))
+}
+
+/// Puts a file of the folder in place of the one of its name, whole and for good.
+pub(crate) fn put(folder: &Path, name: &str, text: &str) -> Result<(), DataFolderError> {
+    let (path, beside) = (folder.join(name), folder.join(format!("{name}.new")));
+    let mut file = File::create(&beside).map_err(at(&beside, "cannot be made"))?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(at(&beside, "cannot be written"))?;
+    fs::rename(&beside, &path).map_err(at(&path, "cannot be put in place"))?;
+    sync_folder(folder).map_err(at(folder, "cannot be flushed"))
 }
 
 #[cfg(test)]

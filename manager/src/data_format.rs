@@ -9,8 +9,8 @@
 //! | 1 | no label; `log`, `snapshot`, `state`, `blobs`, `incarnation` |
 //! | 2 | `format` (this file), and `log/acknowledged` beside the chunks |
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -18,28 +18,20 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use vouch_types::{ClusterId, ManagerId};
 
+use crate::data_folder::{self, DataFolderError};
 use crate::store::{WalLogStore, WalOpenError};
 
 /// The format that this version writes.
 pub const FORMAT: u32 = 2;
 const NAME: &str = "format";
-const NAME_BESIDE: &str = "format.new";
 const HEAD: &str = "# Whose data folder this is, and in which format. Written by vouch: do not edit.\n";
 
 /// The data folder may not be used.
 #[derive(Debug, Error)]
 pub enum FormatError {
-    /// A step failed.
-    #[error("data_dir: {path:?} {step}")]
-    File {
-        /// Which file or folder.
-        path: PathBuf,
-        /// What failed.
-        step: &'static str,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    /// A file of it cannot be read or put in place.
+    #[error(transparent)]
+    File(#[from] DataFolderError),
     /// The label cannot be read.
     #[error(
         "data_dir: {path:?} is damaged ({message}); remove the data folder and let this manager join the cluster again"
@@ -210,12 +202,7 @@ impl OwnFolder {
 
     fn write(&self) -> Result<(), FormatError> {
         let text = toml::to_string(&self.label).expect("a flat table of texts and numbers");
-        let path = self.folder.join(NAME);
-        let beside = self.folder.join(NAME_BESIDE);
-        let mut file = File::create(&beside).map_err(at(&beside, "cannot be made"))?;
-        write!(file, "{HEAD}{text}").and_then(|()| file.sync_all()).map_err(at(&beside, "cannot be written"))?;
-        fs::rename(&beside, &path).map_err(at(&path, "cannot be put in place"))?;
-        File::open(&self.folder).and_then(|f| f.sync_all()).map_err(at(&self.folder, "cannot be flushed"))
+        Ok(data_folder::put(&self.folder, NAME, &format!("{HEAD}{text}"))?)
     }
 }
 
@@ -228,7 +215,7 @@ fn read(folder: &Path) -> Result<Option<Label>, FormatError> {
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(at(&path, "cannot be read")(e)),
+        Err(e) => return Err(data_folder::at(&path, "cannot be read")(e).into()),
     };
     let damaged = |e: toml::de::Error| FormatError::Damaged { path: path.clone(), message: e.message().to_owned() };
     // A later format may have a label of another shape: its number is read first.
@@ -249,11 +236,6 @@ fn digests(pem: &str) -> Vec<String> {
             hex::encode(Sha256::digest(body))
         })
         .collect()
-}
-
-fn at(path: &Path, step: &'static str) -> impl FnOnce(io::Error) -> FormatError {
-    let path = path.to_owned();
-    move |source| FormatError::File { path, step, source }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use tokio::sync::oneshot;
-use vouch_types::{ClusterId, Network, VmId};
+use vouch_types::{ClusterId, ManagerId, Network, VmId};
 
 use crate::api::live::MemberChange;
 use crate::api::view::{CheckView, EvidenceView, HearingView, ReasonView};
@@ -62,12 +62,17 @@ impl LiveView for Live {
             reasons.push(ReasonView::new("warming_up", format!("started less than one window ({window:?}) ago")));
         }
         let members = inner.members.now();
-        let others = members.keys().filter(|id| **id != inner.manager).count();
-        let heard = inner.fleet.managers_heard(now - window);
-        if (heard + 1) * 2 <= members.len() {
-            let message = format!("{heard} of {others} other managers are heard");
+        let mut alive = inner.fleet.managers_heard(now - window);
+        alive.insert(inner.manager);
+        let voting = |id: &ManagerId| status.voters.is_empty() || status.voters.contains_key(id);
+        let voters = members.keys().filter(|id| voting(id)).count();
+        let answering = members.keys().filter(|id| voting(id) && alive.contains(id)).count();
+        if answering * 2 <= voters {
+            let message = format!("{answering} of {voters} managers with a vote are heard, this one included");
             reasons.push(ReasonView::new("no_quorum", message));
         }
+        let others = members.keys().filter(|id| **id != inner.manager).count();
+        let heard = members.keys().filter(|id| **id != inner.manager && alive.contains(id)).count();
         let mut notes = Vec::new();
         if !members.values().any(|m| m.address_on(Network::Service).is_some()) {
             let message = "managers have no address on the service network: a dead management network cannot be told";

@@ -282,7 +282,8 @@ impl ManagerHandle {
     /// Hands the leadership over, if this manager has it, and waits a little for another one to take it.
     pub async fn step_down(&self) {
         let within = self.0.timing.raft_election_max * STEP_DOWN_ELECTIONS;
-        if !self.0.consensus.step_down(within).await {
+        let roomy = self.0.fleet.managers_with_room();
+        if !self.0.consensus.step_down(|id| roomy.contains(&id), within).await {
             tracing::warn!(manager_id = %self.0.manager, "leadership not handed over: nobody took it in time");
         }
     }

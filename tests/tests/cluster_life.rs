@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use vouch_tests::api::Client;
-use vouch_tests::story::{LocalStage, Profile, Stage, VM_ONE};
+use vouch_tests::story::{LocalStage, Stage, VM_ONE};
 use vouch_tests::wait;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -17,13 +17,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(20);
 
 fn on_local(test: &str, play: impl FnOnce(&mut LocalStage) -> Result<()>) {
-    let (mut stage, ready) =
-        LocalStage::start(test, Profile::Slow, |text| println!("{text}")).unwrap_or_else(|e| panic!("{e:#}"));
-    println!("{test}: well after {ready:.1?}");
-    if let Err(error) = play(&mut stage) {
-        let logs = stage.keep_logs().expect("the logs can be kept");
-        panic!("{error:#}\nlogs: {}", logs.display());
-    }
+    LocalStage::play(test, |text| println!("{text}"), play);
 }
 
 /// Asks one manager after the other, the last that answered first, as the command line does: the next one when one cannot

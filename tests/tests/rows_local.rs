@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use vouch_tests::story::{Cursor, Events, Expected, LocalStage, Profile, Stage, VM_ONE, VM_TWO, WELL};
+use vouch_tests::story::{Cursor, Events, Expected, LocalStage, Stage, VM_ONE, VM_TWO, WELL};
 use vouch_tests::wait;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -24,13 +24,7 @@ const OPERATION: Duration = Duration::from_secs(30);
 const BAD: &[&str] = &["down", "lost", "conflict"];
 
 fn on_local(test: &str, play: impl FnOnce(&mut LocalStage) -> Result<()>) {
-    let (mut stage, ready) =
-        LocalStage::start(test, Profile::Slow, |text| println!("{text}")).unwrap_or_else(|e| panic!("{e:#}"));
-    println!("{test}: well after {ready:.1?}");
-    if let Err(error) = play(&mut stage) {
-        let logs = stage.keep_logs().expect("the logs can be kept");
-        panic!("{error:#}\nlogs: {}", logs.display());
-    }
+    LocalStage::play(test, |text| println!("{text}"), play);
 }
 
 /// One fault of the guest `desk-1`, told by its control socket, and what is expected of it.

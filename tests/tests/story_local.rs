@@ -7,19 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
-use vouch_tests::story::{CUT, Cursor, Events, Expected, LocalStage, Profile, Stage, VM_ONE, WELL, calm, whole};
+use vouch_tests::story::{CUT, Cursor, Events, Expected, LocalStage, Stage, VM_ONE, WELL, calm, whole};
 use vouch_tests::wait;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn on_local(test: &str, play: impl FnOnce(&mut LocalStage) -> Result<()>) {
-    let (mut stage, ready) =
-        LocalStage::start(test, Profile::Slow, |text| println!("{text}")).unwrap_or_else(|e| panic!("{e:#}"));
-    println!("{test}: well after {ready:.1?}");
-    if let Err(error) = play(&mut stage) {
-        let logs = stage.keep_logs().expect("the logs can be kept");
-        panic!("{error:#}\nlogs: {}", logs.display());
-    }
+    LocalStage::play(test, |text| println!("{text}"), play);
 }
 
 #[test]

@@ -1,9 +1,8 @@
 //! How current an answer is: `consistency=default|consistent|stale`, and the headers that say so.
 //!
 //! The answer is always made from the state that this manager has applied. At `default` and `consistent` the leader
-//! first says up to which index that must be; without a quorum there is no answer but 503, after the time that an
-//! election takes. At `stale` there always is
-//! one, with the time since this manager last proved to itself that it was current.
+//! first says up to which index that must be; without a quorum there is no answer but 503, after the time that an election
+//! takes. At `stale` there always is one, with the time since this manager last proved to itself that it was current.
 
 use std::time::Duration;
 

@@ -85,7 +85,6 @@ impl DiskTask {
             if before.room != now.room {
                 self.tell(before.room, now);
                 self.consensus.set_room(now.room);
-                self.fleet.set_room(now.room);
             }
             self.report.send_replace(now);
             if now.room == Room::Low && self.consensus.status().leads() {
@@ -109,12 +108,10 @@ impl DiskTask {
 
     /// Hands leadership to the manager that has room and is furthest. Where none has, nobody would do better.
     async fn hand_over(&self) {
-        let status = self.consensus.status();
-        let heard = self.fleet.managers_with_room();
-        let others = status.replicated.iter().filter(|(id, _)| heard.contains(id) && status.voters.contains_key(id));
-        let Some((to, _)) = others.max_by_key(|(_, index)| **index) else { return };
+        let roomy = self.fleet.managers_with_room();
+        let Some(to) = self.consensus.heir(|id| roomy.contains(&id)) else { return };
         tracing::warn!(manager_id = %self.own, to = %to, "leadership is handed over: disk space is low");
-        if let Err(error) = self.consensus.transfer_leader(*to).await {
+        if let Err(error) = self.consensus.transfer_leader(to).await {
             tracing::warn!(manager_id = %self.own, %error, "leadership was not handed over");
         }
     }

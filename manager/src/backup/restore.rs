@@ -4,7 +4,7 @@
 //! snapshot. Nothing of the old cluster may run any more, and nothing is written before everything was checked.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,7 @@ use super::file::{Backup, BackupError};
 use crate::data_folder::{self, DataFolderError};
 use crate::raft::restored_position;
 use crate::seams::{BlobError, BlobStore, FileBlobs};
+use crate::store::folders::sync_folder;
 use crate::store::{
     FileSnapshotStore, LogStore, SnapshotError, SnapshotSource, SnapshotStore, WalConfig, WalLogStore, WalOpenError,
 };
@@ -130,7 +131,7 @@ pub async fn restore(file: &Path, target: &Target) -> Result<Restored, RestoreEr
     // Last, and whole or not at all: without it there is no state to begin from.
     let snapshots = FileSnapshotStore::open(&target.data_dir.join("snapshot"))?;
     snapshots.save(meta, SnapshotSource::Received(backup.image.clone())).await?;
-    File::open(&target.data_dir).and_then(|folder| folder.sync_all()).map_err(write)?;
+    sync_folder(&target.data_dir).map_err(write)?;
     Ok(Restored { cluster: backup.head.cluster, index: backup.head.index, term, vms: state.vms().len() })
 }
 

@@ -7,7 +7,7 @@
 //!
 //! Its lock is held alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vouch_types::{LogIndex, ManagerId};
 use vouch_wire::proto;
@@ -30,7 +30,6 @@ pub(crate) struct Divergence {
 /// What is known of the managers' health.
 #[derive(Debug, Default)]
 pub(crate) struct HealthBook {
-    own_room: Option<Room>,
     rooms: BTreeMap<ManagerId, Room>,
     diverged: BTreeMap<ManagerId, Divergence>,
     compared: u64,
@@ -45,6 +44,11 @@ enum Verdict {
 }
 
 impl HealthBook {
+    fn forget(&mut self, manager: ManagerId) {
+        self.rooms.remove(&manager);
+        self.diverged.remove(&manager);
+    }
+
     /// Compares a checkpoint of another manager with the one here at the same entry.
     fn compare(&mut self, other: ManagerId, index: LogIndex, own: &StateDigest, theirs: &StateDigest) -> Verdict {
         let Some(agrees) = own.agrees(theirs) else { return Verdict::Same };
@@ -73,14 +77,9 @@ fn told(checkpoint: Checkpoint) -> proto::StateCheckpoint {
 }
 
 impl Fleet {
-    /// Notes whether this manager's disk has room, to tell the others.
-    pub(crate) fn set_room(&self, room: Room) {
-        self.health().own_room = Some(room);
-    }
-
     /// Returns how this manager is, as it tells the others.
     pub(super) fn own_health(&self) -> proto::ManagerHealth {
-        let disk_low = self.health().own_room == Some(Room::Low);
+        let disk_low = self.parts().consensus.room() == Room::Low;
         let checkpoints = self.parts().consensus.newest_checkpoints().into_iter().map(told).collect();
         proto::ManagerHealth { disk_low, checkpoints }
     }
@@ -112,15 +111,16 @@ impl Fleet {
     }
 
     /// Returns the other managers that are heard and whose disks have room.
-    pub(crate) fn managers_with_room(&self) -> Vec<ManagerId> {
-        let floor = self.parts().clock.now() - self.parts().timing.window;
-        let heard: Vec<ManagerId> = {
-            let book = self.book();
-            let heard = book.peers.iter().filter(|(_, peer)| peer.arrived.is_some_and(|at| at >= floor));
-            heard.map(|(id, _)| *id).collect()
-        };
+    pub(crate) fn managers_with_room(&self) -> BTreeSet<ManagerId> {
+        let mut heard = self.managers_heard(self.parts().clock.now() - self.parts().timing.window);
         let health = self.health();
-        heard.into_iter().filter(|id| health.rooms.get(id) == Some(&Room::Enough)).collect()
+        heard.retain(|id| health.rooms.get(id) == Some(&Room::Enough));
+        heard
+    }
+
+    /// Forgets how a manager is that is no member any more.
+    pub(super) fn forget_health(&self, manager: ManagerId) {
+        self.health().forget(manager);
     }
 
     /// Returns the other managers that say that their disks are low.
@@ -159,6 +159,15 @@ mod tests {
         assert_eq!(book.diverged.get(&other), Some(&found));
         assert_eq!(book.compare(other, at(256), &digest("e"), &digest("e")), Verdict::Ended);
         assert!(book.diverged.is_empty());
+    }
+
+    #[test]
+    fn one_that_is_no_member_any_more_alarms_nobody() {
+        let (mut book, gone) = (HealthBook::default(), ManagerId::new(2));
+        book.rooms.insert(gone, Room::Low);
+        book.compare(gone, LogIndex::new(64), &digest("a"), &digest("b"));
+        book.forget(gone);
+        assert!(book.rooms.is_empty() && book.diverged.is_empty());
     }
 
     #[test]

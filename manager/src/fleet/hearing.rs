@@ -1,5 +1,7 @@
 //! What the rest of the manager reads from the book: who is heard, and what was last said.
 
+use std::collections::BTreeSet;
+
 use vouch_detector::{Event, StreamChange};
 use vouch_types::{HypervisorState, ManagerId, Moment, Network, NodeId, VmId, WatcherId};
 
@@ -64,8 +66,10 @@ impl Fleet {
     }
 
     /// Returns how many other managers have been heard since `floor`.
-    pub(crate) fn managers_heard(&self, floor: Moment) -> usize {
-        self.book().peers.values().filter(|p| p.arrived.is_some_and(|at| at >= floor)).count()
+    pub(crate) fn managers_heard(&self, floor: Moment) -> BTreeSet<ManagerId> {
+        let book = self.book();
+        let heard = book.peers.iter().filter(|(_, peer)| peer.arrived.is_some_and(|at| at >= floor));
+        heard.map(|(id, _)| *id).collect()
     }
 
     /// Returns, as events, all that these nodes and watchers said: for a detector that did not know them when they

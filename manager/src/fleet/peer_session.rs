@@ -39,6 +39,7 @@ impl Fleet {
                     if !stays {
                         task.abort();
                         fleet.book().peers.remove(manager);
+                        fleet.forget_health(*manager);
                     }
                     stays
                 });

@@ -176,10 +176,8 @@ impl Consensus {
             Some(to) if !answering.contains(&to) => return Err(MembershipError::Silent(to)),
             Some(to) => to,
             None => {
-                let log = |id: &ManagerId| (status.replicated.get(id).copied(), std::cmp::Reverse(*id));
-                let any = others.clone().next();
-                let best = others.by_ref().filter(|id| answering.contains(id)).max_by_key(log);
-                best.ok_or_else(|| any.map_or(MembershipError::Alone(self.manager()), MembershipError::Silent))?
+                let any = others.next().map_or(MembershipError::Alone(self.manager()), MembershipError::Silent);
+                self.heir(|_| true).ok_or(any)?
             }
         };
         let mut status = self.watch();
@@ -189,10 +187,17 @@ impl Consensus {
         if taken.is_ok_and(|seen| seen.is_ok()) { Ok(()) } else { Err(MembershipError::Unknown) }
     }
 
-    /// Hands the leadership over if this manager has it. Returns whether another manager leads afterwards, or this one
-    /// did not lead.
-    pub async fn step_down(&self, within: Duration) -> bool {
-        !self.status().leads() || self.hand_over(None, within).await.is_ok()
+    /// Returns the member that would lead best: one with a vote that answers and that `may` lead, with the longest log.
+    pub fn heir(&self, may: impl Fn(ManagerId) -> bool) -> Option<ManagerId> {
+        let (status, answering) = (self.status(), self.answering());
+        let others = status.voters.keys().copied().filter(|id| *id != self.manager() && answering.contains(id));
+        others.filter(|id| may(*id)).max_by_key(|id| (status.replicated.get(id).copied(), std::cmp::Reverse(*id)))
+    }
+
+    /// Hands the leadership over if this manager has it, to one that `prefer` names if there is such a one. Returns whether
+    /// another manager leads afterwards, or this one did not lead.
+    pub async fn step_down(&self, prefer: impl Fn(ManagerId) -> bool, within: Duration) -> bool {
+        !self.status().leads() || self.hand_over(self.heir(prefer), within).await.is_ok()
     }
 
     /// Returns the members that answered the leader lately, itself included; nobody on a manager that does not lead.

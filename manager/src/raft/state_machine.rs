@@ -1,7 +1,8 @@
 //! What openraft hands committed entries to: applies them to the state, keeps the projection, makes snapshots.
 //!
-//! openraft runs it in one task, so there is one apply at a time. One call of apply is one batch to the projection (two or
-//! more where a checkpoint falls into it) and one notice to the rest of the manager; who proposed a command hears of it only after both.
+//! openraft runs it in one task, so there is one apply at a time. One call of apply is one batch to the projection and one
+//! notice to the rest of the manager, or more where a checkpoint falls into it; who proposed a command hears of it only
+//! after both.
 
 use std::io;
 use std::sync::Arc;

@@ -23,6 +23,7 @@ use openraft::vote::RaftLeaderId;
 use openraft::vote::leader_id_std::CommittedLeaderId;
 use thiserror::Error;
 
+use super::folders::sync_folder;
 use crate::raft::{LogId, Vote};
 
 /// Name of the file, in the folder of the log.
@@ -112,7 +113,7 @@ impl AcknowledgedFile {
         file.write_all_at(&slot(1, &is), SLOT_DISTANCE).map_err(failed)?;
         file.sync_all().map_err(failed)?;
         std::fs::rename(&beside, &path).map_err(failed)?;
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        sync_folder(folder).map_err(failed)?;
         let written = Written { is, sequence: 1, on_file: is.last, at: Instant::now(), truncations: 0 };
         Ok(Self { path, file, written: Mutex::new(written) })
     }

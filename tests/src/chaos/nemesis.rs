@@ -2,28 +2,27 @@
 
 use std::time::Duration;
 
-/// Random numbers that follow from a seed (Knuth's MMIX multiplier).
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+/// Random numbers that follow from a seed.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub struct Dice(ChaCha8Rng);
 
 impl Dice {
     /// Returns dice for a seed.
     pub fn new(seed: u64) -> Self {
-        let mut dice = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bf0_3635);
-        dice.below(2);
-        dice
+        Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
     /// Returns a number below `limit`, 0 for a limit of 0.
     pub fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33).checked_rem(limit).unwrap_or_default()
+        if limit == 0 { 0 } else { self.0.random_range(0..limit) }
     }
 
     /// Returns a time between two.
     pub fn between(&mut self, least: Duration, most: Duration) -> Duration {
-        let span = u64::try_from(most.saturating_sub(least).as_millis()).unwrap_or(u64::MAX);
-        least + Duration::from_millis(self.below(span + 1))
+        self.0.random_range(least..=most.max(least))
     }
 }
 

@@ -63,6 +63,19 @@ impl LocalStage {
         Ok((stage, begun.elapsed()))
     }
 
+    /// Starts the whole of it with the tests' timing, and plays. For tests: a failure is a panic that names the logs.
+    ///
+    /// # Panics
+    /// When it does not come up, or `play` fails.
+    pub fn play(test: &str, told: fn(&str), play: impl FnOnce(&mut Self) -> Result<()>) {
+        let (mut stage, ready) = Self::start(test, Profile::Slow, told).unwrap_or_else(|e| panic!("{e:#}"));
+        told(&format!("{test}: well after {ready:.1?}"));
+        if let Err(error) = play(&mut stage) {
+            let logs = stage.keep_logs().map_or_else(|e| format!("{e:#}"), |logs| logs.display().to_string());
+            panic!("{error:#}\nlogs: {logs}");
+        }
+    }
+
     /// Returns a command that runs `vouch` with the managers' APIs and the token.
     pub fn cli(&self) -> Command {
         let mut command = Command::new(&self.vouch);

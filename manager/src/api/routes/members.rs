@@ -46,7 +46,16 @@ fn problem(error: MembershipError) -> Problem {
     Problem::new(kind, error.to_string())
 }
 
-async fn change(api: &Api, change: MemberChange) -> Result<Response, Problem> {
+/// Has the leader make the change: this manager, or the one that it hands the request over to.
+async fn change(
+    api: &Api,
+    (hop, method, uri): (&Hop, &Method, &Uri),
+    body: Bytes,
+    change: MemberChange,
+) -> Result<Response, Problem> {
+    if let Some(answer) = forward::to_leader(api, hop, method, uri.path(), body).await? {
+        return Ok(answer);
+    }
     api.live().change_members(change).await.map_err(problem)?;
     let status = api.published().status();
     Ok(Json(published::read(api.published(), |state| compose::cluster_view(state, &status))).into_response())
@@ -76,10 +85,13 @@ pub async fn add(
     if let Some(service) = &request.service {
         addresses.push((Network::Service, address("service", service)?));
     }
-    if let Some(answer) = forward::to_leader(&api, &hop, &Method::POST, uri.path(), body.0).await? {
-        return Ok(answer);
-    }
-    change(&api, MemberChange::Add(id, ManagerNode { addresses, api: request.api.unwrap_or_default() })).await
+    change(
+        &api,
+        (&hop, &Method::POST, &uri),
+        body.0,
+        MemberChange::Add(id, ManagerNode { addresses, api: request.api.unwrap_or_default() }),
+    )
+    .await
 }
 
 /// Gives a member a vote.
@@ -102,10 +114,7 @@ pub async fn promote(
 ) -> Result<Response, Problem> {
     params.finish(&[])?;
     let id = manager_of("id", &id)?;
-    if let Some(answer) = forward::to_leader(&api, &hop, &Method::POST, uri.path(), Bytes::new()).await? {
-        return Ok(answer);
-    }
-    change(&api, MemberChange::Promote(id)).await
+    change(&api, (&hop, &Method::POST, &uri), Bytes::new(), MemberChange::Promote(id)).await
 }
 
 /// Removes a member; refused when that would lose the quorum. The manager is not told: end its process.
@@ -128,10 +137,7 @@ pub async fn remove(
 ) -> Result<Response, Problem> {
     params.finish(&[])?;
     let id = manager_of("id", &id)?;
-    if let Some(answer) = forward::to_leader(&api, &hop, &Method::DELETE, uri.path(), Bytes::new()).await? {
-        return Ok(answer);
-    }
-    change(&api, MemberChange::Remove(id)).await
+    change(&api, (&hop, &Method::DELETE, &uri), Bytes::new(), MemberChange::Remove(id)).await
 }
 
 /// Hands the leadership to another manager, and answers once another one leads.
@@ -155,8 +161,5 @@ pub async fn transfer(
     params.finish(&[])?;
     let request: TransferRequest = body.parse()?;
     let to = request.to.as_deref().map(|to| manager_of("to", to)).transpose()?;
-    if let Some(answer) = forward::to_leader(&api, &hop, &Method::POST, uri.path(), body.0).await? {
-        return Ok(answer);
-    }
-    change(&api, MemberChange::Transfer(to)).await
+    change(&api, (&hop, &Method::POST, &uri), body.0, MemberChange::Transfer(to)).await
 }

@@ -150,12 +150,36 @@ fn a_manager_that_stops_hands_the_leadership_to_one_that_answers() {
         assert_eq!(cluster.consensus(leader).hand_over(Some(dead), WITHIN).await, Err(MembershipError::Silent(dead)));
 
         let begun = tokio::time::Instant::now();
-        assert!(cluster.consensus(leader).step_down(WITHIN).await);
+        assert!(cluster.consensus(leader).step_down(|_| true, WITHIN).await);
         let heir = cluster.leader(|status| status.manager != leader).await;
         assert!(heir != dead);
         // On the simulated clock: no election timeout was waited out.
         assert!(begun.elapsed() < cluster.config.election_min, "{:?}", begun.elapsed());
-        assert!(cluster.consensus(leader).step_down(WITHIN).await, "one that follows has nothing to hand over");
+        assert!(
+            cluster.consensus(leader).step_down(|_| true, WITHIN).await,
+            "one that follows has nothing to hand over"
+        );
+    });
+}
+
+#[test]
+fn a_manager_that_stops_prefers_whom_it_is_told_and_takes_another_where_that_one_is_gone() {
+    simulate(56, async {
+        let mut cluster = SimCluster::start().await;
+        cluster.propose(samples::init()).await;
+        let leader = cluster.leader(|_| true).await;
+        let wanted = (1..=3).rev().map(m).find(|id| *id != leader).unwrap();
+        until("it to be heard", || cluster.consensus(leader).answering().contains(&wanted).then_some(())).await;
+        assert!(cluster.consensus(leader).step_down(|id| id == wanted, WITHIN).await);
+        cluster.leader(|status| status.manager == wanted).await;
+        cluster.stop(leader).await;
+        let left = (1..=3).map(m).find(|id| *id != leader && *id != wanted).unwrap();
+        until("the one that is left to be heard", || {
+            cluster.consensus(wanted).answering().contains(&left).then_some(())
+        })
+        .await;
+        assert!(cluster.consensus(wanted).step_down(|id| id == leader, WITHIN).await, "rather another than nobody");
+        cluster.leader(|status| status.manager == left).await;
     });
 }
 
@@ -165,6 +189,6 @@ fn one_that_is_alone_keeps_the_leadership() {
         let cluster = alone().await;
         let refused = cluster.consensus(m(1)).hand_over(None, WITHIN).await;
         assert_eq!(refused, Err(MembershipError::Alone(m(1))));
-        assert!(!cluster.consensus(m(1)).step_down(WITHIN).await);
+        assert!(!cluster.consensus(m(1)).step_down(|_| true, WITHIN).await);
     });
 }
