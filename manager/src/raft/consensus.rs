@@ -23,6 +23,7 @@ use super::runtime::SeededRuntime;
 use super::service::Server;
 use super::state_machine::StateMachine;
 use super::status::ConsensusStatus;
+use super::succession::Succession;
 use super::types::{LogId, Types, manager_id};
 use crate::store::{
     LogStore, Missing, SnapshotError, SnapshotStore, State, StateDigest, StateStore, StateStoreError, Stored, Stores,
@@ -158,6 +159,7 @@ struct Inner {
     applied: Arc<AppliedState>,
     status: watch::Receiver<ConsensusStatus>,
     room: RoomNow,
+    succession: Succession,
     state_store: Arc<dyn StateStore>,
     election_max: std::time::Duration,
     flush_log: Box<dyn Fn() -> BoxFuture<'static, std::io::Result<()>> + Send + Sync>,
@@ -191,17 +193,19 @@ impl Consensus {
         let network = Network { this: manager, link, stalled_after: config.stalled_after() };
         let log = stores.log.clone();
         let election_max = config.election_max;
-        let config = Arc::new(config.to_openraft()?);
-        let raft = Raft::new(manager.get(), config, network, stores.log, machine)
+        let settings = Arc::new(config.to_openraft()?);
+        let raft = Raft::new(manager.get(), settings, network, stores.log, machine)
             .await
             .map_err(|source| StartError::Storage { manager, source: Box::new(source) })?;
         let status = follow(&raft);
+        let succession = Succession::start(raft.clone(), status.clone(), config);
         Ok(Self(Arc::new(Inner {
             manager,
             raft,
             applied,
             status,
             room: RoomNow::default(),
+            succession,
             state_store: stores.state,
             election_max,
             flush_log: Box::new(move || Box::pin(log.flush())),
@@ -210,7 +214,7 @@ impl Consensus {
 
     /// Returns what other managers' Raft calls.
     pub fn service(&self) -> Arc<dyn RaftService> {
-        Arc::new(Server { raft: self.0.raft.clone(), room: self.0.room.clone() })
+        Arc::new(Server { raft: self.0.raft.clone(), room: self.0.room.clone(), succession: self.0.succession.clone() })
     }
 
     pub(super) fn raft(&self) -> &Raft {

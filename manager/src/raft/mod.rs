@@ -15,6 +15,7 @@ mod runtime;
 mod service;
 mod state_machine;
 mod status;
+mod succession;
 mod types;
 
 pub use applied::{NOTICES_MAX, Notice, NoticeStream};

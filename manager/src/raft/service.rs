@@ -13,6 +13,7 @@ use vouch_wire::links::{LinkError, RaftCall, RaftCallKind, RaftService};
 use super::network::{SnapshotHead, snapshot_parts};
 use super::room::{Room, RoomNow};
 use super::state_machine::StateMachine;
+use super::succession::Succession;
 use super::types::{Types, Vote};
 use crate::store::codec::{decode, encode};
 
@@ -21,6 +22,7 @@ use crate::store::codec::{decode, encode};
 pub(super) struct Server {
     pub(super) raft: openraft::Raft<Types, StateMachine>,
     pub(super) room: RoomNow,
+    pub(super) succession: Succession,
 }
 
 fn read<T: DeserializeOwned>(what: &'static str, body: &[u8]) -> Result<T, LinkError> {
@@ -101,6 +103,7 @@ impl RaftService for Server {
         from: ManagerId,
         requests: BoxStream<'static, Vec<u8>>,
     ) -> BoxStream<'static, Result<Vec<u8>, LinkError>> {
+        let held = self.succession.opened(from);
         // What cannot be read ends the stream: the sender sees it end and starts over.
         let room = self.room.clone();
         let requests = requests
@@ -118,7 +121,10 @@ impl RaftService for Server {
                 }
                 std::future::ready(request.is_ok())
             })
-            .filter_map(|request| std::future::ready(request.ok()));
+            .filter_map(|request| std::future::ready(request.ok()))
+            .inspect(move |_| {
+                let _ = &held;
+            });
         let answers = self.raft.stream_append(requests);
         Box::pin(answers.map(|answer| write("append answer", &answer.map_err(stopped)?)))
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use tokio::sync::watch;
 use vouch_types::{Applied, Command, EventRecord, ManagerId, ManagerNode, Timing};
 use vouch_wire::links::{LinkError, RaftCall, RaftLink, RaftService};
 
@@ -28,9 +29,15 @@ pub(crate) fn m(number: u64) -> ManagerId {
 pub(crate) struct SimLinks {
     services: Mutex<BTreeMap<ManagerId, Arc<dyn RaftService>>>,
     cut: Mutex<BTreeSet<(ManagerId, ManagerId)>>,
+    resets: watch::Sender<u64>,
 }
 
 impl SimLinks {
+    /// Ends every stream, as the kernel of a killed process does.
+    pub(super) fn reset_streams(&self) {
+        self.resets.send_modify(|count| *count += 1);
+    }
+
     pub(crate) fn isolate(&self, manager: ManagerId) {
         let mut cut = self.cut.lock().unwrap();
         for other in (1..=3).map(m).filter(|other| *other != manager) {
@@ -101,7 +108,10 @@ impl RaftLink for SimLink {
             tokio::time::sleep(LATENCY).await;
             request
         });
-        let requests = requests.take_while(move |_| std::future::ready(!forward.is_cut(this, to)));
+        let mut resets = self.links.resets.subscribe();
+        let requests = requests
+            .take_while(move |_| std::future::ready(!forward.is_cut(this, to)))
+            .take_until(async move { resets.changed().await.is_ok() });
         let answers = service.append_stream(this, Box::pin(requests)).await;
         Ok(Box::pin(answers.map(move |answer| if links.is_cut(to, this) { Err(unreachable(to)) } else { answer })))
     }

@@ -90,6 +90,51 @@ fn another_manager_leads_when_the_leader_is_isolated_and_nothing_is_lost() {
 }
 
 #[test]
+fn when_the_leaders_streams_are_reset_its_lease_alone_is_waited_out() {
+    for seed in 20..30 {
+        simulate(seed, async {
+            let cluster = SimCluster::start().await;
+            cluster.propose(samples::init()).await;
+            let old = cluster.leader(|_| true).await;
+            cluster.settled_events().await;
+            let cut_at = tokio::time::Instant::now();
+            cluster.links.isolate(old);
+            cluster.links.reset_streams();
+            cluster.leader(|status| status.manager != old).await;
+            let took = cut_at.elapsed();
+            let config = &cluster.config;
+            // A lease begins when the last heartbeat arrived.
+            let (least, most) = (config.election_max - config.heartbeat, config.election_max + 2 * config.heartbeat);
+            assert!(most < config.election_max + config.election_min, "it says something");
+            assert!(least <= took && took <= most, "a new leader after {took:?}");
+        });
+    }
+}
+
+#[test]
+fn a_stream_that_is_reset_while_the_leader_lives_changes_nothing() {
+    for (seed, cut_for) in [(30, 2), (31, 100)] {
+        simulate(seed, async {
+            let cluster = SimCluster::start().await;
+            cluster.propose(samples::init()).await;
+            let leader = cluster.leader(|_| true).await;
+            cluster.settled_events().await;
+            let term = cluster.consensus(leader).status().term;
+            let follower = (1..=3).map(m).find(|id| *id != leader).unwrap();
+            // The other follower hears the leader all the time, and refuses its vote.
+            cluster.links.isolate_from(leader, follower);
+            cluster.links.reset_streams();
+            tokio::time::sleep(cluster.config.heartbeat * cut_for).await;
+            cluster.links.heal();
+            tokio::time::sleep(cluster.config.election_max * 4).await;
+            let status = cluster.consensus(leader).status();
+            assert_eq!((status.role, status.term), (Role::Leader, term));
+            assert_eq!(cluster.consensus(follower).status().leader, Some(leader));
+        });
+    }
+}
+
+#[test]
 fn a_manager_that_was_isolated_does_not_disturb_the_leader_when_it_comes_back() {
     simulate(5, async {
         let cluster = SimCluster::start().await;
