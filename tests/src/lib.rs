@@ -6,9 +6,11 @@
 
 pub mod api;
 pub mod chaos;
+pub mod disk;
 pub mod machine;
 pub mod netns;
 pub mod paths;
 pub mod process;
 pub mod story;
 pub mod wait;
+pub mod wall_clock;

@@ -14,7 +14,7 @@ mod steps;
 pub use claims::{Claim, Row, Shared, claim, open_incidents, well};
 pub use events::{Cursor, Events};
 pub use local::LocalStage;
-pub use qemu::{OneWay, QemuStage, Scene, clock_library};
+pub use qemu::{OneWay, QemuStage, Scene};
 pub use stage::{CUT, Expected, Profile, Stage, VM_ONE, VM_THREE, VM_TWO, WELL};
 pub use steps::{
     Took, calm, calm_of, step_a, step_b, step_c, step_d_cable, step_d_process, step_e_rdp, step_e_watcher, whole,

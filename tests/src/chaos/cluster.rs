@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,14 +13,22 @@ use vouch_types::Network;
 
 use super::nemesis::Who;
 use crate::api::Client;
+use crate::disk::SmallDisk;
 use crate::netns::{Addresses, Cut, Host, Lab, Pace, Role};
 use crate::process::Process;
+use crate::wall_clock::WallClock;
 use crate::{paths, wait};
 
 const COUNT: usize = 3;
 const PORT: u16 = 7001;
 const API: &str = "127.0.0.1:7080";
 const TOKEN: &str = "the-token-of-this-test-cluster-0123456789";
+/// How large the disk of a manager is, and what is left free of it when it is filled: less than the watermark of
+/// 128 MiB, and more than is written until that is noticed.
+const DISK_MIB: u64 = 768;
+const LEFT_MIB: u64 = 32;
+/// How far a wall clock jumps, in seconds.
+const JUMP: i64 = 3600;
 /// How long a process may take to serve, and the cluster to be whole again.
 const SERVE: Duration = Duration::from_secs(60);
 /// How long a process may take to end in good order.
@@ -30,6 +38,9 @@ const CALL: Duration = Duration::from_secs(4);
 
 struct Machine {
     host: Host,
+    disk: SmallDisk,
+    /// Where libfaketime is installed.
+    clock: Option<WallClock>,
     process: Option<Process>,
     paused: bool,
 }
@@ -52,6 +63,14 @@ fn ips(i: usize) -> [Ipv4Addr; 2] {
     Network::ALL.map(|network| addresses(i).on(network))
 }
 
+fn disk_of(folder: &Path, i: usize) -> PathBuf {
+    folder.join(format!("{}.disk", id(i)))
+}
+
+fn data_of(folder: &Path, i: usize) -> PathBuf {
+    disk_of(folder, i).join("data")
+}
+
 fn id(i: usize) -> String {
     format!("m{}", i + 1)
 }
@@ -67,7 +86,9 @@ impl Managers {
         let mut machines = Vec::new();
         for i in 0..COUNT {
             let host = lab.add(&id(i), Role::Plain, addresses(i))?;
-            machines.push(Machine { host, process: None, paused: false });
+            let disk = SmallDisk::mount(&disk_of(folder.path(), i), DISK_MIB)?;
+            let clock = WallClock::following(&folder.path().join(format!("{}.clock", id(i))))?;
+            machines.push(Machine { host, disk, clock, process: None, paused: false });
         }
         let (logs, vouch) = (paths::logs(test)?, paths::vouch()?);
         let mut managers = Self { machines, lab, folder, logs, vouch, cut: None };
@@ -83,7 +104,7 @@ impl Managers {
     }
 
     /// Returns where the logs are.
-    pub fn logs(&self) -> &std::path::Path {
+    pub fn logs(&self) -> &Path {
         &self.logs
     }
 
@@ -105,6 +126,7 @@ impl Managers {
     fn configuration(&self, own: usize) -> String {
         let at = self.folder.path().display();
         let (name, [management, service]) = (id(own), ips(own));
+        let data = data_of(self.folder.path(), own).display().to_string();
         let member = |i: usize| {
             let [management, service] = ips(i);
             format!(
@@ -114,7 +136,7 @@ impl Managers {
         };
         let members: String = (0..COUNT).map(member).collect();
         format!(
-            "id = \"{name}\"\ndata_dir = \"{at}/{name}\"\n\
+            "id = \"{name}\"\ndata_dir = \"{data}\"\n\
              [listen]\nmanagement = \"{management}:{PORT}\"\nservice = \"{service}:{PORT}\"\n\
              [api]\nlisten = \"{API}\"\ntoken_file = \"{at}/api.token\"\n\
              [tls]\nca_certificate = \"{at}/pki/ca.pem\"\ncertificate = \"{at}/pki/{name}.pem\"\n\
@@ -131,6 +153,7 @@ impl Managers {
     fn run(&mut self, i: usize) -> Result<()> {
         let machine = &mut self.machines[i];
         let mut command = machine.host.command(&self.vouch);
+        command.envs(machine.clock.iter().flat_map(WallClock::environment));
         command.args(["manager", "--config"]).arg(self.folder.path().join(format!("{}.toml", id(i))));
         machine.process = Some(Process::start(&id(i), &mut command, &self.logs)?);
         Ok(())
@@ -195,6 +218,23 @@ impl Managers {
         self.machines[i].process.as_ref().map_or(Ok(()), Process::freeze)
     }
 
+    /// Fills the disk of one until everything is mended. It has to go on.
+    ///
+    /// # Errors
+    /// Fails if the kernel refuses.
+    pub fn fill_disk(&mut self, i: usize) -> Result<()> {
+        self.machines[i].disk.fill(LEFT_MIB)
+    }
+
+    /// Sets the wall clock of one forward until everything is mended.
+    ///
+    /// # Errors
+    /// Fails if there is no library for it, or its file can't be written.
+    pub fn jump_clock(&mut self, i: usize) -> Result<()> {
+        let clock = self.machines[i].clock.as_ref();
+        clock.context("libfaketime is not installed: `cargo xtask chaos` installs it")?.set(JUMP)
+    }
+
     /// Drops packets between managers until everything is mended: from each of these to each of those.
     ///
     /// # Errors
@@ -244,7 +284,7 @@ impl Managers {
             if !has(&cluster.body, None) { Ok(cluster) } else { client.delete(&format!("/v1/cluster/members/{name}")) }
         })?;
         self.kill(i)?;
-        fs::remove_dir_all(self.folder.path().join(&name)).context("its data folder")?;
+        fs::remove_dir_all(data_of(self.folder.path(), i)).context("its data folder")?;
         self.run(i)?;
         let request = json!({"id": name, "management": format!("{management}:{PORT}"),
             "service": format!("{service}:{PORT}")});
@@ -272,6 +312,8 @@ impl Managers {
         }
         self.pace(Pace::AtOnce)?;
         for i in 0..COUNT {
+            self.machines[i].disk.free()?;
+            self.machines[i].clock.as_ref().map_or(Ok(()), |clock| clock.set(0))?;
             if std::mem::take(&mut self.machines[i].paused)
                 && let Some(process) = &self.machines[i].process
             {

@@ -62,6 +62,10 @@ pub enum Fault {
     Replace(Who),
     /// SIGTERM, and started again afterwards.
     Restart(Who),
+    /// Its disk is filled to far below the watermark.
+    FillDisk(Who),
+    /// Its wall clock jumps forward, and back afterwards.
+    JumpClock(Who),
 }
 
 impl Fault {
@@ -73,7 +77,7 @@ impl Fault {
             _ => Who::AfterNext,
         };
         let follower = if dice.below(2) == 0 { Who::Next } else { Who::AfterNext };
-        match dice.below(18) {
+        match dice.below(21) {
             0..=2 => Self::Kill(who),
             3 => Self::KillAll,
             4..=6 => Self::Pause(who),
@@ -85,7 +89,9 @@ impl Fault {
             14 => Self::Slow,
             15 => Self::Transfer,
             16 => Self::Replace(follower),
-            _ => Self::Restart(who),
+            17 => Self::Restart(who),
+            18..=19 => Self::FillDisk(who),
+            _ => Self::JumpClock(who),
         }
     }
 }
@@ -106,7 +112,7 @@ mod tests {
         assert_ne!(drawn(7), drawn(8));
         let all = drawn(7);
         let kinds: BTreeSet<&str> = all.iter().map(|f| f.split('(').next().unwrap_or_default()).collect();
-        assert_eq!(kinds.len(), 11, "{kinds:?}");
+        assert_eq!(kinds.len(), 13, "{kinds:?}");
     }
 
     #[test]

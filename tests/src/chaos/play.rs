@@ -144,6 +144,8 @@ fn begin(managers: &mut Managers, fault: Fault) -> Result<()> {
             managers.replace(managers.place(who))
         }
         Fault::Restart(who) => managers.stop(managers.place(who)),
+        Fault::FillDisk(who) => managers.fill_disk(managers.place(who)),
+        Fault::JumpClock(who) => managers.jump_clock(managers.place(who)),
     }
 }
 

@@ -22,9 +22,10 @@ use super::steps::until_well;
 use crate::api::Client;
 use crate::netns::{Addresses, Carrier, Cut, Host, Lab, Role};
 use crate::process::{self, Process};
+use crate::wall_clock::WallClock;
 use crate::{paths, wait};
 
-pub use breaks::{OneWay, clock_library};
+pub use breaks::OneWay;
 
 const MANAGERS: usize = 3;
 const NODES: usize = 2;
@@ -190,7 +191,8 @@ impl QemuStage {
         let clock = self.clock_of(&self.managers[i].host.name)?;
         let machine = &mut self.managers[i];
         let mut command = machine.host.command(&self.vouch);
-        command.args(["manager", "--config"]).arg(&machine.config).envs(clock);
+        command.args(["manager", "--config"]).arg(&machine.config);
+        command.envs(clock.iter().flat_map(WallClock::environment));
         machine.process = Some(Process::start(&machine.host.name, &mut command, &self.logs)?);
         Ok(())
     }

@@ -2,19 +2,17 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use vouch_types::Network;
 
 use super::{MANAGERS, QemuStage, Scene, manager_addresses};
 use crate::netns::{Carriage, Carrier, Cut, Pace};
+use crate::wall_clock::WallClock;
 
 /// Where a guest's RDP server listens.
 const RDP_PORT: u16 = 3389;
-/// Where the library lies that gives one process a wall clock of its own, on Debian.
-const CLOCK_LIBRARIES: &str = "/usr/lib";
 
 /// Which way packets are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,13 +21,6 @@ pub enum OneWay {
     FromNode,
     /// What the managers send to the node.
     ToNode,
-}
-
-/// Returns the library that gives a process a wall clock of its own, if it is installed.
-pub fn clock_library() -> Option<PathBuf> {
-    let triples = fs::read_dir(CLOCK_LIBRARIES).ok()?;
-    let mut files = triples.filter_map(|entry| Some(entry.ok()?.path().join("faketime/libfaketimeMT.so.1")));
-    files.find(|file| file.is_file())
 }
 
 fn both(addresses: crate::netns::Addresses) -> [Ipv4Addr; 2] {
@@ -131,7 +122,7 @@ impl QemuStage {
         let dark: Vec<String> =
             self.nodes.iter().filter(|node| node.process.is_none()).map(|node| node.host.name.clone()).collect();
         dark.iter().try_for_each(|node| self.power_on(node))?;
-        self.managers.iter().try_for_each(|m| write_clock(&clock_file(self.folder.path(), &m.host.name), 0))?;
+        self.managers.iter().try_for_each(|m| self.set_clock(&m.host.name, 0).map(drop))?;
         let mended = |vm: &String| self.unwedge_rdp(vm).and_then(|()| self.ignore_ping(vm, false));
         self.vms().iter().filter(|_| dark.is_empty()).try_for_each(mended)
     }
@@ -204,36 +195,21 @@ impl QemuStage {
         self.in_guest(vm, &line).map(drop)
     }
 
-    /// Sets the wall clocks of a manager by so many seconds from the machine's.
+    /// Sets the wall clock of a manager by so many seconds from the machine's. Returns whether it has one of its own.
     ///
     /// # Errors
-    /// Fails if the manager has no clock of its own.
-    pub fn set_clock(&self, manager: &str, seconds: i64) -> Result<()> {
-        ensure!(clock_library().is_some(), "the manager {manager} was started without a clock of its own");
-        write_clock(&clock_file(self.folder.path(), manager), seconds)
+    /// Fails if the clock can't be set.
+    pub fn set_clock(&self, manager: &str, seconds: i64) -> Result<bool> {
+        let clock = self.clock_of(manager)?;
+        clock.as_ref().map_or(Ok(()), |clock| clock.set(seconds))?;
+        Ok(clock.is_some())
     }
 
-    /// Returns the environment that gives a manager a wall clock of its own, where that can be had.
-    pub(super) fn clock_of(&self, manager: &str) -> Result<Vec<(&'static str, PathBuf)>> {
-        let (Scene::Rows, Some(library)) = (self.scene, clock_library()) else { return Ok(Vec::new()) };
-        let file = clock_file(self.folder.path(), manager);
-        write_clock(&file, 0)?;
-        Ok(vec![
-            ("LD_PRELOAD", library),
-            ("FAKETIME_TIMESTAMP_FILE", file),
-            ("FAKETIME_CACHE_DURATION", "1".into()),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
-        ])
+    /// Returns the wall clock that a manager has of its own, where that can be had.
+    pub(super) fn clock_of(&self, manager: &str) -> Result<Option<WallClock>> {
+        match self.scene {
+            Scene::Rows => WallClock::following(&self.folder.path().join(format!("{manager}.clock"))),
+            Scene::Story => Ok(None),
+        }
     }
-}
-
-fn clock_file(folder: &Path, manager: &str) -> PathBuf {
-    folder.join(format!("{manager}.clock"))
-}
-
-/// Renames it into place: the manager must never read half of it.
-fn write_clock(file: &Path, seconds: i64) -> Result<()> {
-    let new = file.with_extension("new");
-    fs::write(&new, format!("{seconds:+}\n")).with_context(|| format!("can't write {}", new.display()))?;
-    fs::rename(&new, file).with_context(|| format!("can't write {}", file.display()))
 }
