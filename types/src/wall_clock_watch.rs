@@ -54,9 +54,42 @@ impl WallClockWatch {
     }
 }
 
+/// How far a wall clock may be behind the newest time on record, which another machine may have read: more than clocks
+/// that are kept right ever differ.
+pub const WALL_CLOCK_BEHIND_MAX: Duration = Duration::from_secs(60);
+
+/// Whether a wall clock is far behind what is on record: a machine that came up with a dead battery, say, or a leader
+/// whose clock is ahead.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RecordsWatch {
+    told: bool,
+}
+
+impl RecordsWatch {
+    /// Takes the clock as it is now and the newest time on record, and returns how far it is behind; once, until it is
+    /// right again.
+    pub fn look(&mut self, wall: WallTime, newest: WallTime) -> Option<Duration> {
+        let behind = Duration::from_millis(newest.as_unix_millis().saturating_sub(wall.as_unix_millis()));
+        let is_far = behind > WALL_CLOCK_BEHIND_MAX;
+        let before = std::mem::replace(&mut self.told, is_far);
+        (is_far && !before).then_some(behind)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_far_behind_the_records_is_told_once_until_it_is_right() {
+        let at = |seconds: u64| WallTime::from_unix_millis(seconds * 1000);
+        let mut watch = RecordsWatch::default();
+        assert_eq!(watch.look(at(1_000), at(1_060)), None, "the bound itself");
+        assert_eq!(watch.look(at(1_000), at(1_061)), Some(Duration::from_secs(61)));
+        assert_eq!(watch.look(at(1_001), at(1_062)), None, "it was told");
+        assert_eq!(watch.look(at(2_000), at(1_062)), None, "it was set right");
+        assert_eq!(watch.look(at(0), at(1_062)), Some(Duration::from_secs(1_062)));
+    }
 
     #[test]
     fn a_step_is_told_to_the_nearest_second() {

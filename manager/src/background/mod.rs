@@ -201,8 +201,12 @@ impl Background {
             let stop = stop.clone();
             tasks.spawn(async move { stop.run_until_cancelled_owned(run.run()).await });
         }
-        let task =
-            wall_clock::WallClockTask { own: parts.own, clock: desk.clock, wall_clock: Arc::clone(&parts.wall_clock) };
+        let task = wall_clock::WallClockTask {
+            own: parts.own,
+            clock: desk.clock,
+            wall_clock: Arc::clone(&parts.wall_clock),
+            consensus: parts.consensus.clone(),
+        };
         let watched = stop.clone();
         tasks.spawn(async move { watched.run_until_cancelled_owned(task.run()).await });
         let disk = disk::DiskTask {
