@@ -17,6 +17,7 @@ use vouch_wire::links::{RaftLink, RaftService};
 use super::applied::{AppliedState, NoticeStream};
 use super::checkpoints::Checkpoint;
 use super::config::ConsensusConfig;
+use super::matched::Matched;
 use super::network::Network;
 use super::room::{Room, RoomNow};
 use super::runtime::SeededRuntime;
@@ -160,6 +161,7 @@ struct Inner {
     status: watch::Receiver<ConsensusStatus>,
     room: RoomNow,
     succession: Succession,
+    matched: Matched,
     state_store: Arc<dyn StateStore>,
     election_max: std::time::Duration,
     flush_log: Box<dyn Fn() -> BoxFuture<'static, std::io::Result<()>> + Send + Sync>,
@@ -190,7 +192,8 @@ impl Consensus {
         let applied = machine.applied();
         let stored = stored(manager, stores.log.clone(), &*stores.snapshots, machine.last_applied()).await?;
         stored.check().map_err(|missing| StartError::Missing { manager, missing })?;
-        let network = Network { this: manager, link, stalled_after: config.stalled_after() };
+        let matched = Matched::default();
+        let network = Network { this: manager, link, stalled_after: config.stalled_after(), matched: matched.clone() };
         let log = stores.log.clone();
         let election_max = config.election_max;
         let settings = Arc::new(config.to_openraft()?);
@@ -206,6 +209,7 @@ impl Consensus {
             status,
             room: RoomNow::default(),
             succession,
+            matched,
             state_store: stores.state,
             election_max,
             flush_log: Box::new(move || Box::pin(log.flush())),
@@ -215,6 +219,10 @@ impl Consensus {
     /// Returns what other managers' Raft calls.
     pub fn service(&self) -> Arc<dyn RaftService> {
         Arc::new(Server { raft: self.0.raft.clone(), room: self.0.room.clone(), succession: self.0.succession.clone() })
+    }
+
+    pub(super) fn matched(&self) -> &Matched {
+        &self.0.matched
     }
 
     pub(super) fn raft(&self) -> &Raft {

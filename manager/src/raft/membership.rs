@@ -115,6 +115,8 @@ impl Consensus {
         if status.voters.len() + status.learners.len() >= MEMBERS_MAX {
             return Err(MembershipError::TooMany);
         }
+        // It begins with an empty log, whatever a former member of its id had acknowledged.
+        self.matched().forget(manager);
         outcome(self.raft().add_learner(manager.get(), node, false).await)
     }
 

@@ -8,6 +8,7 @@ mod applied;
 mod checkpoints;
 mod config;
 mod consensus;
+mod matched;
 mod membership;
 mod network;
 mod room;

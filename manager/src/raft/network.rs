@@ -13,7 +13,8 @@ use openraft::base::BoxFuture;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult, VoteRequest,
+    VoteResponse,
 };
 use openraft::raft::{TransferLeaderRequest, TransferLeaderResponse};
 use serde::de::DeserializeOwned;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use vouch_types::{ManagerId, ManagerNode};
 use vouch_wire::links::{LinkError, RaftCall, RaftCallKind, RaftLink};
 
+use super::matched::Matched;
 use super::types::{SnapshotMeta, Types, Vote, manager_id};
 use crate::store::codec::{CodecError, decode, encode};
 
@@ -38,6 +40,7 @@ pub(super) struct Network {
     pub(super) link: Arc<dyn RaftLink>,
     /// How long an append may go unanswered before its stream is given up.
     pub(super) stalled_after: Duration,
+    pub(super) matched: Matched,
 }
 
 /// The way to one other manager.
@@ -46,6 +49,7 @@ pub(super) struct Peer {
     to: ManagerId,
     link: Arc<dyn RaftLink>,
     stalled_after: Duration,
+    matched: Matched,
 }
 
 /// Why a call did not bring an answer.
@@ -70,6 +74,7 @@ impl RaftNetworkFactory<Types> for Network {
             to: manager_id(target),
             link: Arc::clone(&self.link),
             stalled_after: self.stalled_after,
+            matched: self.matched.clone(),
         }
     }
 }
@@ -120,9 +125,22 @@ impl RaftNetworkV2<Types> for Peer {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         let body = encode("append request", &rpc).map_err(codec_error)?;
-        self.call(RaftCallKind::Append, body, &option)
+        let answer = self
+            .call(RaftCallKind::Append, body, &option)
             .await
-            .map_err(|e| self.rpc_error(e, RPCTypes::AppendEntries, &option))
+            .map_err(|e| self.rpc_error(e, RPCTypes::AppendEntries, &option))?;
+        let last = || rpc.entries.last().map(|entry| &entry.log_id).or(rpc.prev_log_id.as_ref());
+        match (&answer, &rpc.prev_log_id) {
+            (AppendEntriesResponse::Success, _) => self.matched.accepted(self.to, &rpc.vote, last()),
+            (AppendEntriesResponse::PartialSuccess(last), _) => {
+                self.matched.accepted(self.to, &rpc.vote, last.as_ref());
+            }
+            (AppendEntriesResponse::Conflict, Some(before)) => {
+                self.matched.lacks(self.to, &rpc.vote, before).map_err(|lost| Unreachable::new(&lost))?;
+            }
+            (AppendEntriesResponse::Conflict, None) | (AppendEntriesResponse::HigherVote(_), _) => {}
+        }
+        Ok(answer)
     }
 
     fn stream_append<'s, S>(
@@ -140,6 +158,9 @@ impl RaftNetworkV2<Types> for Peer {
             let Some(first) = input.next().await else {
                 return Ok(Box::pin(stream::empty()) as BoxStream<'s, _>);
             };
+            // One stream carries the requests of one leader, of one term.
+            let vote = first.vote;
+            let (matched, to) = (self.matched.clone(), self.to);
             let sent = Arc::new(AtomicU64::new(0));
             let counter = Arc::clone(&sent);
             // An entry that cannot be written ends the stream; the answers then end too, and replication starts over.
@@ -164,7 +185,18 @@ impl RaftNetworkV2<Types> for Peer {
             };
             let stalled = RPCOption::new(self.stalled_after);
             let stalled = self.timeout(RPCTypes::AppendEntries, &stalled);
-            Ok(Box::pin(answered(answers, sent, stalled)) as BoxStream<'s, _>)
+            let answers = answered(answers, sent, stalled).map(move |answer| {
+                let answer: StreamAppendResult<Types> = answer?;
+                match &answer {
+                    Ok(last) => matched.accepted(to, &vote, last.as_ref()),
+                    Err(StreamAppendError::Conflict(entry)) => {
+                        matched.lacks(to, &vote, entry).map_err(|lost| Unreachable::new(&lost))?;
+                    }
+                    Err(StreamAppendError::HigherVote(_)) => {}
+                }
+                Ok(answer)
+            });
+            Ok(Box::pin(answers) as BoxStream<'s, _>)
         })
     }
 

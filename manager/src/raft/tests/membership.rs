@@ -192,3 +192,34 @@ fn one_that_is_alone_keeps_the_leadership() {
         assert!(!cluster.consensus(m(1)).step_down(|_| true, WITHIN).await);
     });
 }
+
+#[test]
+fn a_member_that_lost_its_log_gets_no_entries_and_is_put_right_by_removing_and_adding_it() {
+    simulate(58, async {
+        let mut cluster = SimCluster::start().await;
+        cluster.propose(samples::init()).await;
+        cluster.propose(samples::record_node("n1")).await;
+        cluster.settled_events().await;
+        let leader = cluster.leader(|_| true).await;
+        let term = cluster.consensus(leader).status().term;
+        let emptied = (1..=3).map(m).find(|id| *id != leader).unwrap();
+        cluster.stop(emptied).await;
+        cluster.run(emptied, Stores::memory()).await;
+
+        // The others go on, and the leader stays.
+        for round in 0..20 {
+            write(&cluster, round).await;
+            tokio::time::sleep(cluster.config.heartbeat * 4).await;
+        }
+        let status = cluster.consensus(leader).status();
+        assert_eq!((status.leads(), status.term), (true, term));
+        assert_eq!(cluster.consensus(emptied).status().last_log.get(), 0, "a part of the log is worse than none");
+
+        cluster.consensus(leader).remove_member(emptied).await.unwrap();
+        cluster.stop(emptied).await;
+        grow(&mut cluster, emptied).await;
+        cluster.settled_events().await;
+        assert_eq!(cluster.consensus(leader).status().term, term);
+        assert_eq!(voters(&cluster, leader), [1, 2, 3].into());
+    });
+}
