@@ -11,6 +11,7 @@ pub mod node;
 pub mod pki;
 pub mod policy;
 pub mod probe;
+pub mod token;
 pub mod trace;
 pub mod vm;
 pub mod watcher;
