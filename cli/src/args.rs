@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vouch_types::VmId;
 
-pub use joining::{JoinRoleArg, TokenCommand};
+pub use joining::{JoinArgs, TokenCommand};
 pub use operating::{
     DebugCommand, FenceProofArgs, IncidentCommand, MaintenanceCommand, PolicyCommand, PolicySettingsArgs, TraceArgs,
 };
@@ -94,6 +94,8 @@ pub enum Command {
     /// Join tokens: they let new managers, nodes and watchers ask for a certificate.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Join a cluster by a token: make a key here, and have it certified by a manager.
+    Join(JoinArgs),
     /// VMs and their verdicts.
     #[command(subcommand)]
     Vm(VmCommand),

@@ -1,9 +1,10 @@
 //! The command line of joining: tokens, and the command that a new part of the cluster runs once.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Subcommand, ValueEnum};
-use vouch_types::JoinTokenId;
+use clap::{Args, Subcommand, ValueEnum};
+use vouch_types::{JoinRole, JoinTokenId};
 
 use super::operating::duration_of;
 
@@ -46,12 +47,38 @@ pub enum JoinRoleArg {
 }
 
 impl JoinRoleArg {
-    /// Returns the word of the API.
-    pub const fn as_str(self) -> &'static str {
+    /// Returns the role.
+    pub const fn role(self) -> JoinRole {
         match self {
-            Self::Manager => "manager",
-            Self::Node => "node",
-            Self::Watcher => "watcher",
+            Self::Manager => JoinRole::Manager,
+            Self::Node => JoinRole::Node,
+            Self::Watcher => JoinRole::Watcher,
         }
     }
+
+    /// Returns the word of the API.
+    pub const fn as_str(self) -> &'static str {
+        self.role().as_str()
+    }
+}
+
+/// How somebody joins.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// The token, as `vouch token create` printed it. In the environment no other user of this machine sees it.
+    #[arg(long, env = "VOUCH_JOIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub token: String,
+    /// The mutually authenticated port of a manager; several may be given, and the next is tried when one does not
+    /// answer.
+    #[arg(long, required = true, value_name = "HOST:PORT", value_delimiter = ',')]
+    pub manager: Vec<String>,
+    /// As what.
+    #[arg(long, value_enum)]
+    pub role: JoinRoleArg,
+    /// Under which id: m4, n3, w12.
+    #[arg(long)]
+    pub name: String,
+    /// Folder for NAME.pem, NAME.key and ca.pem.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub out: PathBuf,
 }

@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod debug;
 pub mod event;
 pub mod incident;
+pub mod join;
 pub mod maintenance;
 pub mod node;
 pub mod pki;
