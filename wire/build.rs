@@ -1,7 +1,7 @@
 //! Compiles the gRPC contracts with protox, so that no `protoc` is needed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    const FILES: [&str; 5] = ["common.proto", "node.proto", "watcher.proto", "relay.proto", "peer.proto"];
+    const FILES: [&str; 6] = ["common.proto", "node.proto", "watcher.proto", "relay.proto", "peer.proto", "join.proto"];
     println!("cargo::rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, ["proto"])?;
     tonic_prost_build::configure().compile_fds(descriptors)?;

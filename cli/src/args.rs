@@ -1,5 +1,6 @@
 //! The command line: what can be said, and nothing of what it does.
 
+mod joining;
 mod operating;
 
 use std::net::IpAddr;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vouch_types::VmId;
 
+pub use joining::{JoinArgs, TokenCommand};
 pub use operating::{
     DebugCommand, FenceProofArgs, IncidentCommand, MaintenanceCommand, PolicyCommand, PolicySettingsArgs, TraceArgs,
 };
@@ -89,6 +91,11 @@ pub enum Command {
     /// The control cluster.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Join tokens: they let new managers, nodes and watchers ask for a certificate.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Join a cluster by a token: make a key here, and have it certified by a manager.
+    Join(JoinArgs),
     /// VMs and their verdicts.
     #[command(subcommand)]
     Vm(VmCommand),

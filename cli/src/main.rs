@@ -36,6 +36,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Dev(args) => dev::run(&args),
         Command::Pki(command) => commands::pki::run(&command),
         Command::Cluster(command) => commands::cluster::run(&cli.global, &command),
+        Command::Token(command) => commands::token::run(&cli.global, &command),
+        Command::Join(args) => commands::join::run(&args),
         Command::Vm(command) => commands::vm::run(&cli.global, &command),
         Command::Incident(command) => commands::incident::run(&cli.global, &command),
         Command::Trace(args) => commands::trace::run(&cli.global, &args),

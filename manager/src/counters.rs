@@ -34,6 +34,8 @@ pub enum Count {
     EffectsDropped,
     /// Rounds of a reconciler that failed.
     ReconcilerFailures,
+    /// Joins by token that were refused, by the reason.
+    JoinsRefused,
     /// Heartbeats sent.
     HeartbeatsSent,
     /// Heartbeats that came and hold.
@@ -58,6 +60,7 @@ impl Count {
             Self::ProposalsFailed => "proposals_failed",
             Self::EffectsDropped => "effects_dropped",
             Self::ReconcilerFailures => "reconciler_failures",
+            Self::JoinsRefused => "joins_refused",
             Self::HeartbeatsSent => "heartbeats_sent",
             Self::HeartbeatsReceived => "heartbeats_received",
             Self::HeartbeatsDropped => "heartbeats_dropped",
@@ -81,6 +84,7 @@ impl Count {
             Self::ProposalsFailed => "Proposals of the detector that were refused or lost.",
             Self::EffectsDropped => "Effects of the detector dropped because this manager does not lead.",
             Self::ReconcilerFailures => "Rounds of a reconciler that failed.",
+            Self::JoinsRefused => "Joins by token that were refused, by the reason.",
             Self::HeartbeatsSent => "Heartbeats sent.",
             Self::HeartbeatsReceived => "Heartbeats that came and hold.",
             Self::HeartbeatsDropped => "Heartbeats dropped, by the reason.",

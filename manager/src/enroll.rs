@@ -24,7 +24,7 @@ pub(crate) const WATCHER_VALIDITY: Duration = Duration::from_secs(365 * 24 * 360
 /// How many enrolments are worked on at once; who comes on top of that tries again.
 pub(crate) const ENROLMENTS_MAX: usize = 16;
 
-fn unreachable(why: impl ToString) -> LinkError {
+pub(crate) fn unreachable(why: impl ToString) -> LinkError {
     LinkError::Unreachable { to: "the leader".to_owned(), address: String::new(), why: why.to_string() }
 }
 

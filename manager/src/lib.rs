@@ -24,6 +24,7 @@ pub mod store;
 
 mod enroll;
 mod fleet;
+mod join;
 mod live_view;
 mod manager;
 mod members;

@@ -1,5 +1,6 @@
 //! What a manager does with the streams and requests of others: each goes to the part that owns it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -46,6 +47,11 @@ impl Service {
             Request::Command(bytes) => self.command(&bytes).await,
             Request::Enroll(request) => match self.0.enroll_here(&request).await {
                 Ok(response) => Response::Enrolled(response),
+                Err(EnrollError::NotLeader(leader)) => not_leader(leader),
+                Err(EnrollError::Refused(why)) => failed(why),
+            },
+            Request::Join(request) => match self.0.join_here(&request).await {
+                Ok(response) => Response::Joined(response),
                 Err(EnrollError::NotLeader(leader)) => not_leader(leader),
                 Err(EnrollError::Refused(why)) => failed(why),
             },
@@ -139,6 +145,14 @@ impl ManagerService for Service {
 
     async fn enroll(&self, request: proto::EnrollRequest) -> Result<proto::EnrollResponse, LinkError> {
         self.0.enroll(request).await
+    }
+
+    async fn join(
+        &self,
+        request: proto::JoinRequest,
+        from: Option<SocketAddr>,
+    ) -> Result<proto::JoinResponse, LinkError> {
+        self.0.join(request, from).await
     }
 
     async fn probe_bytes(&self, digest: [u8; 32]) -> Option<bytes::Bytes> {

@@ -7,9 +7,10 @@ use thiserror::Error;
 
 use crate::event::ManagerNote;
 use crate::{
-    AssignmentGeneration, BootId, ClusterId, Fault, FenceKind, Generation, Guard, Incarnation, IncidentChange,
-    IncidentScope, LogIndex, MaintenanceId, ManagerId, NodeId, NodeRecord, Pin, Policy, PolicyError, PolicyScope,
-    ProbeAssignment, ProbeRecord, Source, Verdict, VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
+    AssignmentGeneration, BootId, ClusterId, Digest, Fault, FenceKind, Generation, Guard, Incarnation, IncidentChange,
+    IncidentScope, JoinFor, JoinRefusal, JoinTokenId, Joiner, LogIndex, MaintenanceId, ManagerId, NodeId, NodeRecord,
+    Pin, Policy, PolicyError, PolicyScope, ProbeAssignment, ProbeRecord, Source, Verdict, VerdictVersion, VmId, VmSpec,
+    WallTime, WatcherId,
 };
 
 /// The most changes that one `RecordVerdicts` may carry.
@@ -244,6 +245,40 @@ pub enum Command {
         /// When.
         at: WallTime,
     },
+    /// Make a join token.
+    CreateJoinToken {
+        /// Whom it lets in.
+        allows: JoinFor,
+        /// SHA-256 of its secret.
+        secret_hash: Digest,
+        /// How often it may be used.
+        uses: u32,
+        /// How long it holds from `at` on.
+        #[serde(with = "crate::duration", rename = "ttl_ms")]
+        ttl: Duration,
+        /// When.
+        at: WallTime,
+    },
+    /// Take a join token back.
+    RevokeJoinToken {
+        /// Which.
+        token: JoinTokenId,
+        /// When.
+        at: WallTime,
+    },
+    /// Use a join token once.
+    RedeemJoinToken {
+        /// SHA-256 of the secret that was shown.
+        secret_hash: Digest,
+        /// Who joins.
+        joiner: Joiner,
+        /// SHA-256 of the signing request: the same request is the same use.
+        request: Digest,
+        /// The life of the joiner, where it counts.
+        incarnation: Incarnation,
+        /// When, on the leader's clock: what the token's end is judged by.
+        at: WallTime,
+    },
     /// Do what an operator asked for, if what it says of its guard holds.
     Guarded {
         /// What; never guarded itself.
@@ -285,6 +320,9 @@ impl Command {
             Self::RecordFenceProof { .. } => "record_fence_proof",
             Self::WithdrawFenceProof { .. } => "withdraw_fence_proof",
             Self::ForgetPins { .. } => "forget_pins",
+            Self::CreateJoinToken { .. } => "create_join_token",
+            Self::RevokeJoinToken { .. } => "revoke_join_token",
+            Self::RedeemJoinToken { .. } => "redeem_join_token",
             // What is done counts, not how it is guarded.
             Self::Guarded { command, .. } => command.name(),
             Self::RecordLeader { .. } => "record_leader",
@@ -332,6 +370,12 @@ pub enum DenyReason {
     /// The maintenance window is not recorded, or has ended.
     #[error("maintenance {0} is not known, or has ended")]
     UnknownMaintenance(MaintenanceId),
+    /// There is no such join token.
+    #[error("join token {0} is not known")]
+    UnknownJoinToken(JoinTokenId),
+    /// Somebody may not join.
+    #[error(transparent)]
+    JoinRefused(JoinRefusal),
     /// A setting of a policy breaks a rule.
     #[error(transparent)]
     BadPolicy(PolicyError),
@@ -407,6 +451,13 @@ pub enum Applied {
         index: LogIndex,
         /// Its number.
         maintenance: MaintenanceId,
+    },
+    /// A join token was made.
+    JoinTokenCreated {
+        /// Its log index.
+        index: LogIndex,
+        /// Its number.
+        token: JoinTokenId,
     },
     /// Changes were recorded, some perhaps refused as stale.
     Recorded {

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Advice, Cause, Fault, FenceProof, Generation, IncidentId, IncidentScope, IncidentWord, LogIndex, MaintenanceId,
-    ManagerId, NodeId, Policy, PolicyScope, ProbeName, Source, Term, VmId, VmState, WallTime, WatcherId,
+    Advice, Cause, Fault, FenceProof, Generation, IncidentId, IncidentScope, IncidentWord, JoinFor, JoinTokenId,
+    Joiner, LogIndex, MaintenanceId, ManagerId, NodeId, Policy, PolicyScope, ProbeName, Source, Term, VmId, VmState,
+    WallTime, WatcherId,
 };
 
 /// A manager that does not hear a node which others hear.
@@ -176,6 +177,29 @@ pub enum EventKind {
         /// For whom.
         scope: PolicyScope,
     },
+    /// A join token was made.
+    JoinTokenCreated {
+        /// Its number.
+        token: JoinTokenId,
+        /// Whom it lets in.
+        allows: JoinFor,
+        /// How often it may be used.
+        uses: u32,
+        /// From when on it is worth nothing.
+        expires: WallTime,
+    },
+    /// Somebody joined by a token and got a certificate.
+    JoinTokenUsed {
+        /// Its number.
+        token: JoinTokenId,
+        /// Who.
+        joiner: Joiner,
+    },
+    /// A join token was taken back.
+    JoinTokenRevoked {
+        /// Its number.
+        token: JoinTokenId,
+    },
     /// A node is proved not to run.
     FenceProofRecorded {
         /// Which.
@@ -280,6 +304,9 @@ impl EventKind {
             | Self::PolicyChanged { .. }
             | Self::MaintenanceBegun { .. }
             | Self::MaintenanceEnded { .. }
+            | Self::JoinTokenCreated { .. }
+            | Self::JoinTokenUsed { .. }
+            | Self::JoinTokenRevoked { .. }
             | Self::FenceProofRecorded { .. }
             | Self::FenceProofWithdrawn { .. }
             | Self::PathChanged { .. }

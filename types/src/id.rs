@@ -194,6 +194,12 @@ number_id!(
     "maintenance window",
     'x'
 );
+number_id!(
+    /// A join token, numbered by the cluster and never reused, printed as `t1`. It is no secret.
+    JoinTokenId,
+    "join token",
+    't'
+);
 
 macro_rules! counter {
     ($(#[$doc:meta])* $name:ident) => {

@@ -12,6 +12,7 @@ pub mod grant;
 pub mod guard;
 pub mod id;
 pub mod incident;
+pub mod join;
 pub mod manager;
 pub mod node;
 pub mod observation;
@@ -37,11 +38,12 @@ pub use fault::{Cause, Fault, RankedCause};
 pub use grant::Grant;
 pub use guard::{Expected, Guard, Once};
 pub use id::{
-    AssignmentGeneration, BootId, ClusterId, Digest, Generation, IdError, Incarnation, IncidentId, LogIndex,
-    MaintenanceId, ManagerId, NodeId, Nonce, ProbeName, Sequence, StartId, Term, TickSequence, VerdictVersion, VmId,
-    WatcherId,
+    AssignmentGeneration, BootId, ClusterId, Digest, Generation, IdError, Incarnation, IncidentId, JoinTokenId,
+    LogIndex, MaintenanceId, ManagerId, NodeId, Nonce, ProbeName, Sequence, StartId, Term, TickSequence,
+    VerdictVersion, VmId, WatcherId,
 };
 pub use incident::{IncidentChange, IncidentRecord, IncidentScope, IncidentWord};
+pub use join::{JoinFor, JoinRefusal, JoinRole, JoinStanding, JoinTokenRecord, JoinUse, Joiner};
 pub use manager::ManagerNode;
 pub use node::NodeRecord;
 pub use observation::{Observation, RelayObservation, RelayOutcome, WatcherHealth};

@@ -58,6 +58,14 @@ impl ManagerService for TestManager {
         Ok(proto::EnrollResponse { certificate: certificate.map_err(|e| LinkError::Refused(e.to_string()))? })
     }
 
+    async fn join(
+        &self,
+        _: proto::JoinRequest,
+        _: Option<std::net::SocketAddr>,
+    ) -> Result<proto::JoinResponse, LinkError> {
+        Err(LinkError::Refused("not here".to_owned()))
+    }
+
     async fn probe_bytes(&self, _: [u8; 32]) -> Option<bytes::Bytes> {
         None
     }

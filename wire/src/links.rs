@@ -305,6 +305,16 @@ pub trait ManagerService: Send + Sync + 'static {
     /// [`LinkError::Refused`] when the secret is wrong; [`LinkError::Unreachable`] when no leader can be asked.
     async fn enroll(&self, request: proto::EnrollRequest) -> Result<proto::EnrollResponse, LinkError>;
 
+    /// Somebody without a certificate shows the secret of a join token; `from` is where it asks from.
+    ///
+    /// # Errors
+    /// [`LinkError::Refused`] says why it may not join; [`LinkError::Unreachable`] when no leader can be asked.
+    async fn join(
+        &self,
+        request: proto::JoinRequest,
+        from: Option<SocketAddr>,
+    ) -> Result<proto::JoinResponse, LinkError>;
+
     /// A watcher asks for a component; `None` when it is not there.
     async fn probe_bytes(&self, digest: [u8; 32]) -> Option<bytes::Bytes>;
 }

@@ -8,7 +8,7 @@ use vouch_manager::api::trace::When;
 use vouch_types::{BootId, IncidentId, MaintenanceId, NodeId, PolicyScope, ProbeName, duration};
 
 /// Reads a duration as `10m`.
-fn duration_of(text: &str) -> Result<Duration, String> {
+pub(super) fn duration_of(text: &str) -> Result<Duration, String> {
     duration::parse(text).ok_or_else(|| format!("must be {}", duration::DURATION_RULE))
 }
 

@@ -73,7 +73,11 @@ pub fn issue(dir: &Path, owner: &PeerIdentity, name: &str, validity: Duration) -
     write_private(&dir.join(format!("{name}.pem")), &issued.certificate_pem)
 }
 
-fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+/// Makes a file that its owner alone may read.
+///
+/// # Errors
+/// When it exists, or cannot be made.
+pub fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     let write = || {
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(text.as_bytes())?;

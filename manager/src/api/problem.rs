@@ -45,6 +45,8 @@ pub enum ProblemKind {
     PolicyNotFound,
     /// There is no such maintenance window, or it has ended.
     MaintenanceNotFound,
+    /// There is no such join token.
+    JoinTokenNotFound,
     /// The node is heard: nothing can prove that it does not run.
     NodeIsHeard,
     /// A proof speaks of another boot of the node.
@@ -105,6 +107,7 @@ impl ProblemKind {
             Self::MaintenanceNotFound => {
                 ("maintenance-not-found", StatusCode::NOT_FOUND, "There is no such maintenance window")
             }
+            Self::JoinTokenNotFound => ("join-token-not-found", StatusCode::NOT_FOUND, "There is no such join token"),
             Self::NodeIsHeard => ("node-is-heard", StatusCode::CONFLICT, "The node is heard by a manager"),
             Self::OtherBoot => ("other-boot", StatusCode::CONFLICT, "The proof speaks of another boot of the node"),
             Self::NoQuorum => ("no-quorum", StatusCode::SERVICE_UNAVAILABLE, "No quorum of managers answers"),

@@ -43,6 +43,9 @@ fn refusal(reason: &DenyReason) -> Problem {
         DenyReason::UnknownMaintenance(id) => {
             field(ProblemKind::MaintenanceNotFound, "id", id, "must be a maintenance window that holds")
         }
+        DenyReason::UnknownJoinToken(id) => {
+            field(ProblemKind::JoinTokenNotFound, "id", id, "must be the id of a join token, as t1")
+        }
         DenyReason::BadPolicy(e) => policies::refusal(e),
         DenyReason::BadValue { field: name, value, rule } => {
             field(ProblemKind::BadParameter, name, value, &format!("must be {rule}"))
@@ -71,8 +74,9 @@ fn refusal(reason: &DenyReason) -> Problem {
         DenyReason::KeyReused(key) => {
             field(ProblemKind::KeyReused, "Idempotency-Key", key, "must be a new one for another request")
         }
-        DenyReason::UnknownWatcher(_) | DenyReason::BadSecret(_) | DenyReason::NotOwner { .. } => {
-            Problem::new(ProblemKind::Refused, reason.to_string())
-        }
+        DenyReason::UnknownWatcher(_)
+        | DenyReason::BadSecret(_)
+        | DenyReason::NotOwner { .. }
+        | DenyReason::JoinRefused(_) => Problem::new(ProblemKind::Refused, reason.to_string()),
     }
 }

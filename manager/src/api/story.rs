@@ -4,7 +4,8 @@
 
 use serde_json::Value;
 use vouch_types::{
-    Advice, EventKind, EventRecord, Fault, IncidentScope, IncidentWord, LogIndex, NodeId, Policy, PolicyScope, VmId,
+    Advice, EventKind, EventRecord, Fault, IncidentScope, IncidentWord, Joiner, LogIndex, NodeId, Policy, PolicyScope,
+    VmId,
 };
 
 use super::view::{EventView, FaultView};
@@ -41,7 +42,11 @@ pub fn subject(kind: &EventKind) -> Subject<'_> {
         EventKind::ClusterInitialised
         | EventKind::LeaderElected { .. }
         | EventKind::ManagerNotesChanged { .. }
+        | EventKind::JoinTokenCreated { .. }
+        | EventKind::JoinTokenRevoked { .. }
         | EventKind::ProbeRecorded { .. } => Subject::default(),
+        EventKind::JoinTokenUsed { joiner: Joiner::Node(node), .. } => Subject { vm: None, node: Some(node) },
+        EventKind::JoinTokenUsed { joiner: Joiner::Manager(_) | Joiner::Watcher(_), .. } => Subject::default(),
         EventKind::IncidentOpened { scope, .. }
         | EventKind::IncidentChanged { scope, .. }
         | EventKind::IncidentClosed { scope, .. } => match scope {
@@ -204,6 +209,11 @@ fn text(state: &State, kind: &EventKind) -> String {
             format!("maintenance {maintenance} of {scope} began: {reason}")
         }
         EventKind::MaintenanceEnded { maintenance, scope } => format!("maintenance {maintenance} of {scope} ended"),
+        EventKind::JoinTokenCreated { token, allows, uses, .. } => {
+            format!("join token {token} was made, for {allows}, {uses} uses")
+        }
+        EventKind::JoinTokenUsed { token, joiner } => format!("{joiner} joined by token {token}"),
+        EventKind::JoinTokenRevoked { token } => format!("join token {token} was revoked"),
         EventKind::FenceProofRecorded { node, proof } => {
             format!("node {node} does not run: {} of boot {}", proof.kind.as_str(), proof.boot)
         }

@@ -147,6 +147,10 @@ impl Trail<'_> {
                 let known = || self.state.incidents().get(incident).is_some_and(|i| self.is_touched(scope, &i.word));
                 self.incidents.contains(incident) || known()
             }
+            EventKind::JoinTokenCreated { .. } | EventKind::JoinTokenRevoked { .. } => false,
+            EventKind::JoinTokenUsed { joiner, .. } => {
+                matches!(joiner, vouch_types::Joiner::Node(node) if self.is_on(node))
+            }
             EventKind::PolicyChanged { scope, .. }
             | EventKind::MaintenanceBegun { scope, .. }
             | EventKind::MaintenanceEnded { scope, .. } => self.is_in(scope),

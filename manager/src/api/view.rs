@@ -5,6 +5,7 @@
 
 mod evidence;
 mod incident;
+mod join_token;
 mod policy;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use vouch_types::{Advice, Fault, WallTime};
 
 pub use evidence::{EvidenceView, ExplainView, NodeWordView, ObservationView, RelayView, StatementView};
 pub use incident::{IncidentDetailView, IncidentView, IncidentVmView};
+pub use join_token::{JoinTokenMadeView, JoinTokenRequest, JoinTokenView};
 pub use policy::{
     FenceProofRequest, FenceProofView, MaintenanceRequest, MaintenanceView, PolicySettings, PolicyView, SettingView,
     VmPolicyView,

@@ -428,6 +428,7 @@ async fn propose_all(consensus: &Consensus, commands: Vec<Command>) -> Option<Lo
                 | Applied::WatcherPlaced { .. }
                 | Applied::WatchersAssigned { .. }
                 | Applied::MaintenanceBegun { .. }
+                | Applied::JoinTokenCreated { .. }
                 | Applied::Repeated { .. },
             ) => {}
             Err(error) => {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -20,6 +21,9 @@ use super::status::Callee;
 use super::{CONNECTION_WINDOW, HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT, STREAM_WINDOW};
 use crate::links::LinkError;
 use crate::pki::PeerIdentity;
+
+/// The server name that is sent by one who does not know yet which manager answers.
+const ANY_MANAGER: &str = "any.manager.vouch";
 
 /// How to dial.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +94,28 @@ impl Dialler {
         network: Network,
         connect_timeout: Duration,
     ) -> Result<Connection, LinkError> {
-        let name = to.server_name();
+        self.connect_as(to.server_name(), to.tls_name(), address, network, connect_timeout).await
+    }
+
+    /// Connects to a manager, whichever it is: who may answer is up to the TLS configuration.
+    pub(super) async fn connect_to_any_manager(
+        &self,
+        address: SocketAddr,
+        network: Network,
+        connect_timeout: Duration,
+    ) -> Result<Connection, LinkError> {
+        let tls_name = ServerName::try_from(ANY_MANAGER).expect("a constant that is a DNS name");
+        self.connect_as(ANY_MANAGER.to_owned(), tls_name, address, network, connect_timeout).await
+    }
+
+    async fn connect_as(
+        &self,
+        name: String,
+        tls_name: ServerName<'static>,
+        address: SocketAddr,
+        network: Network,
+        connect_timeout: Duration,
+    ) -> Result<Connection, LinkError> {
         let unreachable = |why: String| LinkError::Unreachable { to: name.clone(), address: address.to_string(), why };
         let tcp = match timeout(connect_timeout, self.tcp(address, network)).await {
             Ok(Ok(tcp)) => tcp,
@@ -102,7 +127,7 @@ impl Dialler {
             Err(_) => return Err(unreachable(format!("no connection within {connect_timeout:?}"))),
         };
         let limit = self.options.handshake_timeout;
-        let tls = match timeout(limit, TlsConnector::from(self.tls.clone()).connect(to.tls_name(), tcp)).await {
+        let tls = match timeout(limit, TlsConnector::from(self.tls.clone()).connect(tls_name, tcp)).await {
             Ok(Ok(tls)) => tls,
             Ok(Err(e)) => {
                 return Err(match tls_error(&e) {

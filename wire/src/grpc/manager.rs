@@ -19,13 +19,14 @@ use super::{MESSAGE_MAX, PEER_MESSAGE_MAX, PROBE_CHUNK};
 use crate::links::{ManagerService, RaftService};
 use crate::proto;
 use crate::proto::enroll_service_server::{EnrollService, EnrollServiceServer};
+use crate::proto::join_service_server::JoinServiceServer;
 use crate::proto::node_service_server::{NodeService, NodeServiceServer};
 use crate::proto::peer_service_server::PeerServiceServer;
 use crate::proto::watcher_service_server::{WatcherService, WatcherServiceServer};
 
 /// Serves a manager on its listeners, one per network, until `shutdown`, which cuts every connection.
 ///
-/// `tls` is [`crate::pki::server_config`]. Every call but the enrolment needs a client certificate of the right role.
+/// `tls` is [`crate::pki::server_config`]. Every call but enrolling and joining needs a client certificate of the right role.
 ///
 /// # Errors
 /// [`ServeError`] when HTTP/2 cannot be served at all.
@@ -49,6 +50,7 @@ pub async fn serve_manager(
                 .max_decoding_message_size(MESSAGE_MAX)
                 .max_encoding_message_size(MESSAGE_MAX),
         )
+        .add_service(JoinServiceServer::from_arc(port.clone()).max_decoding_message_size(MESSAGE_MAX))
         .add_service(EnrollServiceServer::from_arc(port).max_decoding_message_size(MESSAGE_MAX))
         .add_service(
             PeerServiceServer::new(peers)
@@ -59,7 +61,7 @@ pub async fn serve_manager(
     serve(listeners, tls, router, shutdown).await
 }
 
-struct ManagerPort(Arc<dyn ManagerService>);
+pub(super) struct ManagerPort(pub(super) Arc<dyn ManagerService>);
 
 #[async_trait]
 impl NodeService for ManagerPort {

@@ -6,6 +6,7 @@
 
 mod dial;
 mod io;
+mod join;
 mod manager;
 mod node;
 mod peer;
@@ -17,6 +18,7 @@ mod status;
 mod watcher;
 
 pub use dial::{DialOptions, Dialler};
+pub use join::join;
 pub use manager::serve_manager;
 pub use node::GrpcNodeLink;
 pub use peers::GrpcPeerLinks;

@@ -131,6 +131,11 @@ impl CertificateRequest {
         &self.der
     }
 
+    /// Returns the key, PEM (PKCS #8). For a 0600 file.
+    pub fn key_pem(&self) -> String {
+        self.key.serialize_pem()
+    }
+
     /// Joins the key with the certificate that the CA made of the request.
     ///
     /// # Errors

@@ -7,12 +7,16 @@
 mod authority;
 mod clock;
 mod identity;
+mod join_token;
+mod joining;
 mod peer;
 mod tls;
 
 pub use authority::{CertificateAuthority, ISSUE_BACKDATE, VALIDITY_MIN};
 pub use clock::AdjustableTime;
 pub use identity::{CertificateRequest, Identity, Issued};
+pub use join_token::{CaDigest, JoinToken, JoinTokenError};
+pub use joining::{JoinVerdict, joining_config};
 pub use peer::{PeerIdentity, Role};
 pub use tls::{
     ALPN_H2, client_config, client_config_without_certificate, server_config, server_config_without_clients,

@@ -13,11 +13,11 @@ use super::{Identity, PkiError};
 /// The one protocol that is spoken between parts (RFC 9113, section 3.2).
 pub const ALPN_H2: &[u8] = b"h2";
 
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn roots(ca: &CertificateDer<'static>) -> Result<Arc<RootCertStore>, PkiError> {
+pub(super) fn roots(ca: &CertificateDer<'static>) -> Result<Arc<RootCertStore>, PkiError> {
     let mut roots = RootCertStore::empty();
     roots.add(ca.clone()).map_err(tls)?;
     Ok(Arc::new(roots))
@@ -25,6 +25,15 @@ fn roots(ca: &CertificateDer<'static>) -> Result<Arc<RootCertStore>, PkiError> {
 
 fn tls(e: impl std::fmt::Display) -> PkiError {
     PkiError::Tls(e.to_string())
+}
+
+/// Returns the chain with the CA at its end: one who joins by a token knows the CA by its digest alone.
+fn chain_to_the_ca(identity: &Identity) -> Vec<CertificateDer<'static>> {
+    let mut chain = identity.chain().to_vec();
+    if chain.last() != Some(identity.ca()) {
+        chain.push(identity.ca().clone());
+    }
+    chain
 }
 
 /// Returns the configuration of a mutually authenticated port.
@@ -43,7 +52,7 @@ pub fn server_config(identity: &Identity, clock: Arc<dyn TimeProvider>) -> Resul
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(tls)?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(identity.chain().to_vec(), identity.key().clone_key())
+        .with_single_cert(chain_to_the_ca(identity), identity.key().clone_key())
         .map_err(tls)?;
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
     // A resumed session would skip the proof of the client's key; sessions live long, so nothing is lost.

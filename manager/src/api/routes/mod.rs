@@ -7,6 +7,7 @@ pub mod explain;
 pub mod fencing;
 pub mod health;
 pub mod incidents;
+pub mod join_tokens;
 pub mod maintenances;
 pub mod members;
 pub mod metrics;
@@ -43,6 +44,8 @@ pub(super) fn public_routes() -> OpenApiRouter<Api> {
         .routes(routes!(policies::show, policies::set, policies::remove))
         .routes(routes!(maintenances::list, maintenances::begin))
         .routes(routes!(maintenances::show, maintenances::end))
+        .routes(routes!(join_tokens::list, join_tokens::create))
+        .routes(routes!(join_tokens::revoke))
         .routes(routes!(watchers::list))
         .routes(routes!(probes::list, probes::upload))
         .routes(routes!(events::list))

@@ -418,3 +418,45 @@ async fn members_are_changed_by_the_leader_and_a_refusal_says_why() {
     let (code, _) = tell(&manager, "POST", "/v1/cluster/transfer", &json!({})).await;
     assert_eq!(code.as_u16(), 200);
 }
+
+#[tokio::test]
+async fn a_join_token_is_made_through_a_follower_shown_without_its_secret_and_revoked() {
+    let [leader, follower, _] = three();
+    for manager in [&leader, &follower] {
+        populate(&manager.published, "n1", &[(1, "desk-1")]);
+    }
+    let wanted = json!({"role": "node", "name": "n3", "uses": 2, "ttl_ms": 3_600_000});
+    let (status, made) = tell(&follower, "POST", "/v1/join-tokens", &wanted).await;
+    assert_eq!((status.as_u16(), &made["record"]["id"]), (201, &json!("t1")), "{made}");
+    let token: vouch_wire::pki::JoinToken = made["token"].as_str().unwrap().parse().unwrap();
+    let (_, list) = get(&leader, "/v1/join-tokens").await;
+    assert_eq!(list["items"], json!([made["record"]]));
+    assert_eq!((&list["items"][0]["state"], &list["items"][0]["name"]), (&json!("open"), &json!("n3")));
+    let state = format!("{:?} {list}", leader.published_state());
+    assert!(!state.contains(&hex::encode(token.secret)), "the secret is kept nowhere");
+    let (status, revoked) = delete(&follower, "/v1/join-tokens/t1").await;
+    assert_eq!((status.as_u16(), &revoked["state"]), (200, &json!("revoked")));
+    for id in ["t9", "n3"] {
+        let (status, problem) = delete(&leader, &format!("/v1/join-tokens/{id}")).await;
+        assert_eq!((status.as_u16(), &problem["type"]), (404, &json!("/problems/join-token-not-found")));
+    }
+}
+
+#[tokio::test]
+async fn a_join_token_that_breaks_a_rule_is_refused_with_field_value_and_rule() {
+    let manager = farm();
+    for (document, field, value) in [
+        (json!({"role": "root", "ttl_ms": 60_000}), "role", "root"),
+        (json!({"role": "manager", "name": "n1", "ttl_ms": 60_000}), "name", "n1"),
+        (json!({"role": "node", "uses": 0, "ttl_ms": 60_000}), "uses", "0"),
+        (json!({"role": "node", "ttl_ms": 999}), "ttl", "999ms"),
+    ] {
+        let (status, problem) = tell(&manager, "POST", "/v1/join-tokens", &document).await;
+        assert_eq!((status.as_u16(), &problem["type"]), (400, &json!("/problems/bad-parameter")), "{problem}");
+        assert_eq!((&problem["field"], &problem["value"]), (&json!(field), &json!(value)), "{problem}");
+    }
+    let document = json!({"role": "node", "ttl_ms": 60_000}).to_string();
+    let once = request("POST", "/v1/join-tokens").header("Idempotency-Key", "k").body(Body::from(document)).unwrap();
+    let (status, problem) = body(send(&manager, once).await).await;
+    assert_eq!((status.as_u16(), &problem["field"]), (400, &json!("Idempotency-Key")));
+}

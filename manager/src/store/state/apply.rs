@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vouch_types::{Applied, Command, DenyReason, EventKind, EventRecord, LogIndex, WallTime};
+use vouch_types::{Applied, Command, DenyReason, EventKind, EventRecord, JoinUse, LogIndex, WallTime};
 
 use super::super::Changes;
 use super::{Cluster, EVENTS_MAX, Leadership, State};
@@ -74,6 +74,13 @@ impl State {
             }
             Command::WithdrawFenceProof { node, reason, at } => self.withdraw_fence_proof(step, &node, reason, at),
             Command::ForgetPins { vm, at } => self.forget_pins(step, vm, at),
+            Command::CreateJoinToken { allows, secret_hash, uses, ttl, at } => {
+                self.create_join_token(step, allows, secret_hash, uses, ttl, at)
+            }
+            Command::RevokeJoinToken { token, at } => self.revoke_join_token(step, token, at),
+            Command::RedeemJoinToken { secret_hash, joiner, request, incarnation, at } => {
+                self.redeem_join_token(step, &secret_hash, JoinUse { joiner, request, at }, incarnation)
+            }
             Command::PlaceWatcher { node, secret_hash, at } => self.place_watcher(step, node, secret_hash, at),
             Command::RedeemSecret { watcher, secret_hash, incarnation, at } => {
                 self.redeem_secret(step, watcher, &secret_hash, incarnation, at)

@@ -29,6 +29,8 @@ pub struct Marks {
     pub policies: LogIndex,
     /// Maintenance windows that began or ended.
     pub maintenances: LogIndex,
+    /// Join tokens.
+    pub join_tokens: LogIndex,
     /// What managers cannot hear.
     pub manager_notes: LogIndex,
     /// The last event that left to make room.
@@ -58,6 +60,8 @@ pub enum Subject {
     VmPolicy(VmId),
     /// Maintenance windows.
     Maintenances,
+    /// Join tokens.
+    JoinTokens,
 }
 
 impl State {
@@ -94,6 +98,7 @@ impl State {
             Subject::Policy(scope) => self.policy_version(scope).unwrap_or(marks.policies),
             Subject::VmPolicy(id) => vm_itself(id).max(marks.policies),
             Subject::Maintenances => marks.maintenances,
+            Subject::JoinTokens => marks.join_tokens,
         }
     }
 
@@ -128,6 +133,7 @@ impl State {
             Command::RecordFenceProof { node, .. } | Command::WithdrawFenceProof { node, .. } => {
                 self.node_version(node)
             }
+            Command::RevokeJoinToken { token, .. } => self.join_token(*token).map(|token| token.modified),
             Command::ForgetPins { vm, .. } => self.vm_version(*vm),
             Command::Guarded { command, .. } => self.version_of(command),
             Command::InitCluster { .. }
@@ -144,11 +150,13 @@ impl State {
             | Command::RecordProbe { .. }
             | Command::BeginMaintenance { .. }
             | Command::RecordMaintenance { .. }
+            | Command::CreateJoinToken { .. }
+            | Command::RedeemJoinToken { .. }
             | Command::RecordLeader { .. } => None,
         }
     }
 
-    /// Marks what a command touched. Policies, windows and notes, which share one record, mark themselves.
+    /// Marks what a command touched. Policies, windows, join tokens and notes, which share one record, mark themselves.
     pub(super) fn mark(&mut self, index: LogIndex, changes: &Changes) {
         if changes.is_empty() {
             return;

@@ -10,6 +10,7 @@ mod fencing;
 mod guarded;
 mod incidents;
 mod inventory;
+mod joining;
 mod marks;
 mod policies;
 #[cfg(test)]
@@ -28,8 +29,8 @@ use serde::{Deserialize, Serialize};
 use vouch_types::command::ClusterSecrets;
 use vouch_types::event::ManagerNote;
 use vouch_types::{
-    ClusterId, EventRecord, IncidentId, IncidentRecord, LogIndex, MaintenanceRecord, ManagerId, NodeId, NodeRecord,
-    Policy, PolicyScope, ProbeName, ProbeRecord, Term, VmId, VmRecord, WatcherId, WatcherRecord,
+    ClusterId, EventRecord, IncidentId, IncidentRecord, JoinTokenRecord, LogIndex, MaintenanceRecord, ManagerId,
+    NodeId, NodeRecord, Policy, PolicyScope, ProbeName, ProbeRecord, Term, VmId, VmRecord, WatcherId, WatcherRecord,
 };
 
 use super::changes::EventPosition;
@@ -85,6 +86,12 @@ pub struct Head {
     /// Maintenance windows that hold, oldest first.
     #[serde(default)]
     pub maintenances: Vec<MaintenanceRecord>,
+    /// How many join tokens were ever made: numbers are never used again.
+    #[serde(default)]
+    pub join_tokens_made: u64,
+    /// Join tokens, oldest first.
+    #[serde(default)]
+    pub join_tokens: Vec<JoinTokenRecord>,
 }
 
 /// The replicated state.

@@ -4,6 +4,7 @@ mod fencing;
 mod guarded;
 mod incidents;
 mod inventory;
+mod joining;
 mod policies;
 mod verdicts;
 mod watchers;

@@ -130,7 +130,7 @@ impl State {
         step.done()
     }
 
-    fn watcher_mut(&mut self, watcher: WatcherId) -> Result<&mut Arc<WatcherRecord>, DenyReason> {
+    pub(super) fn watcher_mut(&mut self, watcher: WatcherId) -> Result<&mut Arc<WatcherRecord>, DenyReason> {
         self.watchers.get_mut(&watcher).ok_or(DenyReason::UnknownWatcher(watcher))
     }
 

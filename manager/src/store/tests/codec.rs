@@ -51,6 +51,9 @@ fn the_samples_try_these_kinds_of_events() {
         "incident_changed",
         "incident_closed",
         "incident_opened",
+        "join_token_created",
+        "join_token_revoked",
+        "join_token_used",
         "leader_elected",
         "maintenance_begun",
         "maintenance_ended",
@@ -82,6 +85,8 @@ fn refusals_survive_being_written() {
         DenyReason::TooMany { what: "vms".to_owned(), count: 3, limit: 2 },
         DenyReason::UnknownVm(samples::vm_id(1)),
         DenyReason::UnknownMaintenance(vouch_types::MaintenanceId::new(3)),
+        DenyReason::UnknownJoinToken(vouch_types::JoinTokenId::new(3)),
+        DenyReason::JoinRefused(vouch_types::JoinRefusal::Unknown),
         DenyReason::BadPolicy(vouch_types::PolicyError {
             field: "silence_failures".to_owned(),
             value: "5".to_owned(),

@@ -7,9 +7,10 @@ use vouch_types::command::{ClusterSecrets, PathChange};
 use vouch_types::event::ManagerNote;
 use vouch_types::{
     Advice, BootId, Cause, ClusterId, Command, Digest, Fault, FenceKind, Generation, Guard, Identity, Incarnation,
-    IncidentChange, IncidentScope, IncidentWord, LogIndex, MaintenanceId, ManagerId, Network, NodeId, NodePath,
-    NodeRecord, Once, Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment, ProbeImports, ProbeName, ProbeRecord,
-    RankedCause, Source, Term, Verdict, VerdictChange, VerdictVersion, VmId, VmSpec, VmState, WallTime, WatcherId,
+    IncidentChange, IncidentScope, IncidentWord, JoinFor, JoinRole, JoinTokenId, Joiner, LogIndex, MaintenanceId,
+    ManagerId, Network, NodeId, NodePath, NodeRecord, Once, Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment,
+    ProbeImports, ProbeName, ProbeRecord, RankedCause, Source, Term, Verdict, VerdictChange, VerdictVersion, VmId,
+    VmSpec, VmState, WallTime, WatcherId,
 };
 
 pub(crate) fn at(millis: u64) -> WallTime {
@@ -234,6 +235,21 @@ fn pin() -> Pin {
     Pin { probe: ping().probe, network: Network::Service, identity: Identity::new(u64::MAX) }
 }
 
+/// A token that is made, used and taken back, and one that stays.
+fn joining() -> Vec<Command> {
+    let hour = std::time::Duration::from_secs(3600);
+    let create =
+        |allows| Command::CreateJoinToken { allows, secret_hash: Digest::new([6; 32]), uses: 2, ttl: hour, at: at(60) };
+    let joiner = Joiner::Node(node_id("n1"));
+    let (secret_hash, request) = (Digest::new([6; 32]), Digest::new([7; 32]));
+    vec![
+        create(JoinFor::One(joiner.clone())),
+        Command::RedeemJoinToken { secret_hash, joiner, request, incarnation: Incarnation::default(), at: at(61) },
+        Command::RevokeJoinToken { token: JoinTokenId::new(1), at: at(62) },
+        create(JoinFor::Any(JoinRole::Manager)),
+    ]
+}
+
 fn every_scope() -> Vec<IncidentScope> {
     vec![
         IncidentScope::Network(Network::Service),
@@ -291,6 +307,7 @@ fn what_operators_set() -> Vec<Command> {
         .iter()
         .map(|scope| Command::SetPolicy { scope: scope.clone(), policy: policy.clone(), at: at(60) })
         .collect();
+    commands.extend(joining());
     commands.push(Command::SetPolicy { scope: PolicyScope::Cluster, policy: Policy::default(), at: at(61) });
     commands.extend(scopes.into_iter().map(begin));
     commands.extend([

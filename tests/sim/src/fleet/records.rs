@@ -95,6 +95,7 @@ impl Records {
             | Applied::Done { .. }
             | Applied::WatchersAssigned { .. }
             | Applied::MaintenanceBegun { .. }
+            | Applied::JoinTokenCreated { .. }
             | Applied::Recorded { .. }
             | Applied::Repeated { .. }
             | Applied::Denied(_) => None,

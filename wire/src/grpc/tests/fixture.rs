@@ -142,6 +142,21 @@ impl ManagerService for Echo {
         Ok(proto::EnrollResponse { certificate })
     }
 
+    async fn join(
+        &self,
+        request: proto::JoinRequest,
+        _from: Option<SocketAddr>,
+    ) -> Result<proto::JoinResponse, LinkError> {
+        if request.secret != b"right" {
+            return Err(LinkError::Refused(vouch_types::JoinRefusal::Unknown.to_string()));
+        }
+        let certificate = self
+            .ca
+            .sign_request(&request.csr, &node(&request.name), wall(), VALIDITY_MIN)
+            .map_err(|e| LinkError::Refused(e.to_string()))?;
+        Ok(proto::JoinResponse { certificate, ca_certificate: self.ca.certificate_pem().to_owned() })
+    }
+
     async fn probe_bytes(&self, digest: [u8; 32]) -> Option<bytes::Bytes> {
         (digest == [1; 32]).then(|| bytes::Bytes::from(vec![7; 700_000]))
     }

@@ -133,6 +133,7 @@ fn a_mark_moves_when_what_a_reader_sees_changes_and_no_other_does() {
         Subject::Policy(PolicyScope::Cluster),
         Subject::VmPolicy(vm_id(1)),
         Subject::Maintenances,
+        Subject::JoinTokens,
     ];
     let moved = |story: &mut Story, command: Command| {
         let before: Vec<LogIndex> = subjects.iter().map(|s| story.state.changed_at(s)).collect();

@@ -1,0 +1,169 @@
+//! Joining: somebody shows the secret of a join token and gets a certificate. Only the leader signs.
+//!
+//! The name in the certificate is the one that the token lets in, never one of the signing request. A secret that no
+//! token has costs a comparison; it is counted and logged with its sender, and nothing is signed or proposed for it.
+//! Whether a name is taken is the leader's knowledge of now, and so judged before the proposal; all else is judged in the
+//! log as well.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use vouch_types::{Applied, Command, DenyReason, Digest, Incarnation, JoinRefusal, JoinRole, JoinUse, Joiner};
+use vouch_wire::links::LinkError;
+use vouch_wire::pki::{CertificateAuthority, PeerIdentity};
+use vouch_wire::proto;
+
+use crate::counters::Count;
+use crate::enroll::{EnrollError, unreachable};
+use crate::fleet::FORWARD_WITHIN;
+use crate::manager::ManagerHandle;
+use crate::raft::{Consistency, ProposeError};
+
+/// How long the certificate of one who joined is valid. There is no renewal yet: who needs another one joins again.
+pub(crate) const JOINED_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
+
+fn digest_of(bytes: &[u8]) -> Digest {
+    Digest::new(Sha256::digest(bytes).into())
+}
+
+fn owner_of(joiner: &Joiner) -> PeerIdentity {
+    match joiner {
+        Joiner::Manager(id) => PeerIdentity::Manager(*id),
+        Joiner::Node(id) => PeerIdentity::Node(id.clone()),
+        Joiner::Watcher(id) => PeerIdentity::Watcher(*id),
+    }
+}
+
+/// Returns who the request says that it is.
+fn joiner_of(request: &proto::JoinRequest) -> Result<Joiner, String> {
+    let short = |text: &str| text.chars().take(80).collect::<String>();
+    let role = JoinRole::parse(&request.role)
+        .ok_or_else(|| format!("role: {:?} must be manager, node or watcher", short(&request.role)))?;
+    Joiner::parse(role, &request.name)
+        .ok_or_else(|| format!("name: {:?} must be an id of a {role}, as m4, n3 or w12", short(&request.name)))
+}
+
+impl ManagerHandle {
+    /// Serves a join, or has the leader serve it. `from` is for the log.
+    ///
+    /// # Errors
+    /// [`LinkError::Refused`] says in one line why not; others when no leader answers.
+    pub(crate) async fn join(
+        &self,
+        request: proto::JoinRequest,
+        from: Option<SocketAddr>,
+    ) -> Result<proto::JoinResponse, LinkError> {
+        let Ok(_permit) = self.0.enrolling.try_acquire() else { return Err(unreachable("too many enrol at once")) };
+        let (role, name) = (request.role.clone(), request.name.clone());
+        let joined = self.join_anywhere(request).await;
+        match &joined {
+            Ok(_) => tracing::info!(role, name, ?from, "joined"),
+            Err(error) => tracing::warn!(role, name, ?from, %error, "join refused"),
+        }
+        joined
+    }
+
+    async fn join_anywhere(&self, request: proto::JoinRequest) -> Result<proto::JoinResponse, LinkError> {
+        match self.join_here(&request).await {
+            Err(EnrollError::NotLeader(Some(leader))) if leader != self.0.manager => {
+                let forward = proto::ForwardRequest { request: Some(proto::forward_request::Request::Join(request)) };
+                let answer = tokio::time::timeout(FORWARD_WITHIN, self.0.peer_link.forward(leader, forward))
+                    .await
+                    .map_err(|_| LinkError::Timeout(FORWARD_WITHIN))??;
+                match answer.response {
+                    Some(proto::forward_response::Response::Joined(response)) => Ok(response),
+                    Some(proto::forward_response::Response::Failed(why)) => Err(LinkError::Refused(why)),
+                    Some(_) | None => Err(unreachable("it does not lead any more")),
+                }
+            }
+            Err(EnrollError::NotLeader(_)) => Err(unreachable("nobody leads")),
+            Err(EnrollError::Refused(why)) => Err(LinkError::Refused(why)),
+            Ok(response) => Ok(response),
+        }
+    }
+
+    /// Serves a join as the leader.
+    pub(crate) async fn join_here(&self, request: &proto::JoinRequest) -> Result<proto::JoinResponse, EnrollError> {
+        let refused = |why: &dyn std::fmt::Display| EnrollError::Refused(why.to_string());
+        let status = self.0.consensus.status();
+        if !status.leads() {
+            return Err(EnrollError::NotLeader(status.leader));
+        }
+        let joiner = joiner_of(request).map_err(EnrollError::Refused)?;
+        // A new leader may not have applied yet that the token was made, or revoked.
+        if self.0.consensus.ensure_current(Consistency::Lease).await.is_err() {
+            return Err(EnrollError::NotLeader(None));
+        }
+        let (at, secret_hash) = (self.0.wall_clock.now(), digest_of(&request.secret));
+        let wanted = JoinUse { joiner: joiner.clone(), request: digest_of(&request.csr), at };
+        let (allowed, secrets) = self.0.consensus.read_state(|state| {
+            let allowed = state.join_allowed(&secret_hash, &wanted).map(|_| ());
+            (allowed, state.cluster().map(|cluster| cluster.secrets.clone()))
+        });
+        allowed.map_err(|refusal| self.count_refusal(&refusal))?;
+        // Only one who knows the secret learns who is heard.
+        if self.is_heard(&joiner) {
+            return Err(self.count_refusal(&JoinRefusal::Taken(joiner)));
+        }
+        let secrets = secrets.ok_or_else(|| refused(&DenyReason::NotInitialised))?;
+        // First the certificate: a request that cannot be signed must not use the token up.
+        let ca = CertificateAuthority::from_pem(&secrets.ca_certificate, &secrets.ca_key).map_err(|e| refused(&e))?;
+        let certificate = ca
+            .sign_request(&request.csr, &owner_of(&joiner), at, JOINED_VALIDITY)
+            .map_err(|_| refused(&"signing request: must be PKCS #10 (DER), signed by its own key"))?;
+        let command = Command::RedeemJoinToken {
+            secret_hash,
+            joiner,
+            request: wanted.request,
+            incarnation: Incarnation::new(request.incarnation),
+            at,
+        };
+        match self.0.consensus.propose(command).await {
+            Ok(Applied::Denied(DenyReason::JoinRefused(refusal))) => Err(self.count_refusal(&refusal)),
+            Ok(Applied::Denied(reason)) => Err(refused(&reason)),
+            Ok(_) => Ok(proto::JoinResponse { certificate, ca_certificate: secrets.ca_certificate }),
+            Err(ProposeError::NotLeader { leader }) => Err(EnrollError::NotLeader(leader)),
+            Err(error) => Err(refused(&error)),
+        }
+    }
+
+    fn count_refusal(&self, refusal: &JoinRefusal) -> EnrollError {
+        self.0.counters.add(Count::JoinsRefused, refusal.as_str(), 1);
+        EnrollError::Refused(refusal.to_string())
+    }
+
+    /// Returns whether one of this name is there now.
+    fn is_heard(&self, joiner: &Joiner) -> bool {
+        match joiner {
+            Joiner::Manager(id) => {
+                let since = self.0.clock.now() - self.0.timing.window;
+                *id == self.0.manager || self.0.fleet.managers_heard(since).contains(id)
+            }
+            Joiner::Node(id) => self.0.fleet.node_route(id).is_some(),
+            // The log says whether it waits for its certificate.
+            Joiner::Watcher(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_without_a_role_or_with_a_name_of_another_one_is_refused_with_field_value_and_rule() {
+        let of = |role: &str, name: &str| {
+            joiner_of(&proto::JoinRequest { role: role.to_owned(), name: name.to_owned(), ..Default::default() })
+        };
+        assert_eq!(of("manager", "m4").unwrap().to_string(), "manager m4");
+        for (role, name, parts) in [
+            ("root", "m4", ["role", "root", "must"]),
+            ("manager", "n3", ["name", "n3", "must"]),
+            ("node", "", ["name", "\"\"", "must"]),
+        ] {
+            let why = of(role, name).expect_err("must be refused");
+            assert!(parts.iter().all(|part| why.contains(part)), "{why}");
+        }
+    }
+}
