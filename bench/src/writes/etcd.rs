@@ -1,4 +1,4 @@
-//! Three etcd processes with their defaults, and puts to their leader.
+//! Three etcd processes with their defaults and mutual TLS, and puts to their leader.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use tonic::transport::Channel;
 
 use super::cluster::{Running, free_addresses};
+use super::etcd_tls::EtcdTls;
 use super::load::Write;
 
 /// etcd's generated client.
@@ -42,24 +43,28 @@ impl Etcd {
     /// # Errors
     /// When it does not start.
     pub async fn start(program: &Path, folder: &Path, connections: usize) -> Result<Self> {
-        let addresses = free_addresses(2 * MEMBERS)?;
+        let addresses = free_addresses(3 * MEMBERS)?;
         let (peers, clients) = addresses.split_at(MEMBERS);
-        let listed: Vec<String> = peers.iter().enumerate().map(|(i, at)| format!("e{i}=http://{at}")).collect();
+        // Beside the port that is measured, one in clear text, which is asked who leads.
+        let (clients, asked) = clients.split_at(MEMBERS);
+        let tls = EtcdTls::make(folder)?;
+        let listed: Vec<String> = peers.iter().enumerate().map(|(i, at)| format!("e{i}=https://{at}")).collect();
         let mut members = Vec::new();
         for i in 0..MEMBERS {
-            let (peer, client) = (format!("http://{}", peers[i]), format!("http://{}", clients[i]));
+            let (peer, client) = (format!("https://{}", peers[i]), format!("https://{}", clients[i]));
+            let listened = format!("{client},http://{}", asked[i]);
             let mut command = Command::new(program);
             command
                 .args(["--name", &format!("e{i}"), "--data-dir"])
                 .arg(folder.join(format!("e{i}")))
                 .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-                .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+                .args(["--listen-client-urls", &listened, "--advertise-client-urls", &client])
                 .args(["--initial-cluster", &listed.join(","), "--initial-cluster-state", "new"]);
+            tls.apply(&mut command);
             members.push(Running::start(&mut command, &folder.join(format!("e{i}.log")))?);
         }
-        let found = leader(clients).await?;
-        let endpoint = Channel::from_shared(format!("http://{}", clients[found]))?;
-        let channels = (0..connections).map(|_| endpoint.clone().connect_lazy()).collect();
+        let found = leader(asked).await?;
+        let channels = (0..connections).map(|_| tls.channel(clients[found])).collect::<Result<_>>()?;
         Ok(Self { channels, _members: members })
     }
 

@@ -19,7 +19,7 @@ use vouch_wire::links::PeerLink;
 use vouch_wire::pki::{AdjustableTime, CertificateAuthority, PeerIdentity, client_config};
 use vouch_wire::proto::{ForwardRequest, forward_request, forward_response};
 
-use super::cluster::{Running, free_addresses};
+use super::cluster::{Running, free_addresses, size_of_folder};
 use super::load::Write;
 
 const MEMBERS: u64 = 3;
@@ -128,16 +128,6 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
     let mut options = fs::OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
     Ok(file.write_all(text.as_bytes())?)
-}
-
-fn size_of_folder(folder: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(folder) else { return 0 };
-    let size = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(meta) if meta.is_dir() => size_of_folder(&entry.path()),
-        Ok(meta) => meta.len(),
-        Err(_) => 0,
-    };
-    entries.flatten().map(size).sum()
 }
 
 /// A node that boots again and again: the state keeps its last record.

@@ -16,6 +16,7 @@ mod memory_log_store;
 mod memory_snapshot_store;
 mod memory_state_store;
 mod projection;
+mod sled_pending;
 mod sled_state_store;
 mod snapshot_store;
 pub mod state;

@@ -3,28 +3,39 @@
 //! sled's flush is not a full durability barrier, so what it holds counts only after a close in good order, which
 //! leaves the file `closed` beside it. A start takes that file away first: after a crash it is missing, and the
 //! projection is wiped and made again from snapshot and log. It is never the truth.
+//!
+//! So nothing is gained by writing early, and writing each apply by itself costs more than all else that a command does:
+//! what is kept gathers in memory, where a record that changes again takes the place of its older self, and is written
+//! behind, all of it in one batch.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::folders::{make_folder, sync_folder};
 use super::projection::Projection;
-use super::state_store::{Batch, Fresh, StateStore, StateStoreError};
+use super::sled_pending::{PENDING_MAX, Pending};
+use super::state_store::{Batch, StateStore, StateStoreError};
 
 /// Memory that sled may use to cache pages.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
-/// How many batches may wait for the writer before apply waits for it.
-const BATCHES_MAX: usize = 256;
+/// How many orders may wait for the writer.
+const ORDERS_MAX: usize = 16;
+/// How long what is kept gathers before it is written.
+const WRITTEN_BEHIND: Duration = Duration::from_millis(250);
 /// Says that the projection was closed in good order.
 const CLOSED: &str = "closed";
 /// Where sled keeps its files.
 const TREE: &str = "sled";
 
 enum Order {
-    Commit(Batch),
+    /// Something has begun to gather.
+    Gathering,
+    /// As much has gathered as may: write it; answered as soon as it is taken up.
+    Take(Sender<Result<(), StateStoreError>>),
     Wipe(Sender<Result<(), StateStoreError>>),
     Close(Sender<Result<(), StateStoreError>>),
 }
@@ -40,6 +51,7 @@ struct Writer {
 pub struct SledStateStore {
     folder: PathBuf,
     loaded: Mutex<Option<Projection>>,
+    pending: Arc<Mutex<Pending>>,
     writer: Mutex<Option<Writer>>,
 }
 
@@ -68,15 +80,17 @@ impl SledStateStore {
         };
         let loaded = projection.position.applied.is_some().then_some(projection);
 
-        let (orders, inbox) = sync_channel(BATCHES_MAX);
-        let home = folder.to_owned();
+        let (orders, inbox) = sync_channel(ORDERS_MAX);
+        let pending = Arc::new(Mutex::new(Pending::default()));
+        let (home, gathered) = (folder.to_owned(), Arc::clone(&pending));
         let thread = thread::Builder::new()
             .name("state-store".to_owned())
-            .spawn(move || write(&db, &home, &inbox))
+            .spawn(move || write(&db, &home, &gathered, &inbox))
             .map_err(at(folder, "writer thread cannot be started"))?;
         Ok(Self {
             folder: folder.to_owned(),
             loaded: Mutex::new(loaded),
+            pending,
             writer: Mutex::new(Some(Writer { orders, thread })),
         })
     }
@@ -109,7 +123,17 @@ impl StateStore for SledStateStore {
     }
 
     fn commit(&self, batch: Batch) -> Result<(), StateStoreError> {
-        self.order(Order::Commit(batch))
+        let (was_empty, bytes) = {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            let was_empty = pending.is_empty();
+            pending.add(batch);
+            (was_empty, pending.bytes())
+        };
+        if bytes >= PENDING_MAX {
+            // Apply waits while the writer is still at what gathered before.
+            return self.ask(Order::Take);
+        }
+        if was_empty { self.order(Order::Gathering) } else { Ok(()) }
     }
 
     fn wipe(&self) -> Result<(), StateStoreError> {
@@ -128,33 +152,60 @@ impl StateStore for SledStateStore {
 }
 
 /// Runs the orders one after the other until it is closed, dropped, or fails.
-fn write(db: &sled::Db, folder: &Path, orders: &Receiver<Order>) -> Result<(), StateStoreError> {
-    while let Ok(order) = orders.recv() {
+fn write(
+    db: &sled::Db,
+    folder: &Path,
+    pending: &Mutex<Pending>,
+    orders: &Receiver<Order>,
+) -> Result<(), StateStoreError> {
+    let take = || std::mem::take(&mut *pending.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut gathering = false;
+    loop {
+        let order = if gathering {
+            orders.recv_timeout(WRITTEN_BEHIND)
+        } else {
+            orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        };
+        // Each order but the first ends the gathering.
+        gathering = false;
         match order {
-            Order::Commit(batch) => {
-                if batch.fresh == Fresh::StartOver {
-                    db.clear().map_err(sled_at(folder, "clear"))?;
-                }
-                let mut tree = sled::Batch::default();
-                for (key, value) in batch.writes {
-                    match value {
-                        Some(value) => tree.insert(key, value),
-                        None => tree.remove(key),
-                    }
-                }
-                db.apply_batch(tree).map_err(sled_at(folder, "write a batch"))?;
+            Ok(Order::Gathering) => gathering = true,
+            Err(RecvTimeoutError::Timeout) => put(db, folder, take())?,
+            Ok(Order::Take(answer)) => {
+                let taken = take();
+                let _ = answer.send(Ok(()));
+                put(db, folder, taken)?;
             }
-            Order::Wipe(answer) => {
+            Ok(Order::Wipe(answer)) => {
+                drop(take());
                 let wiped = db.clear().map_err(sled_at(folder, "clear"));
-                let _ = answer.send(wiped.map(|_| ()));
+                let _ = answer.send(wiped);
             }
-            Order::Close(answer) => {
-                let _ = answer.send(close(db, folder));
+            Ok(Order::Close(answer)) => {
+                let _ = answer.send(put(db, folder, take()).and_then(|()| close(db, folder)));
                 return Ok(());
             }
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
     }
-    Ok(())
+}
+
+/// Writes what has gathered, in one batch.
+fn put(db: &sled::Db, folder: &Path, pending: Pending) -> Result<(), StateStoreError> {
+    if pending.is_empty() {
+        return Ok(());
+    }
+    if pending.starts_over() {
+        db.clear().map_err(sled_at(folder, "clear"))?;
+    }
+    let mut tree = sled::Batch::default();
+    for (key, value) in pending.into_writes() {
+        match value {
+            Some(value) => tree.insert(key, value),
+            None => tree.remove(key),
+        }
+    }
+    db.apply_batch(tree).map_err(sled_at(folder, "write a batch"))
 }
 
 fn close(db: &sled::Db, folder: &Path) -> Result<(), StateStoreError> {
@@ -174,7 +225,9 @@ fn open_kept(folder: &Path) -> Result<(Projection, sled::Db), StateStoreError> {
 }
 
 fn open_tree(folder: &Path) -> Result<sled::Db, StateStoreError> {
-    sled::Config::default().path(folder.join(TREE)).cache_capacity(CACHE_BYTES).open().map_err(sled_at(folder, "open"))
+    // Flushed when it is closed and never before: that is all that counts, and the log needs the disk.
+    let config = sled::Config::default().path(folder.join(TREE)).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    config.open().map_err(sled_at(folder, "open"))
 }
 
 fn begin(folder: &Path) -> Result<sled::Db, StateStoreError> {
