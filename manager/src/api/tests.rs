@@ -426,6 +426,8 @@ async fn the_description_is_complete_and_as_it_was() {
             "/v1/events",
             "/v1/incidents",
             "/v1/incidents/{id}",
+            "/v1/join-tokens",
+            "/v1/join-tokens/{id}",
             "/v1/maintenances",
             "/v1/maintenances/{id}",
             "/v1/nodes",

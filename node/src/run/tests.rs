@@ -43,7 +43,7 @@ impl ManagerService for SimManager {
     async fn join(
         &self,
         _: proto::JoinRequest,
-        _: Option<std::net::SocketAddr>,
+        _: Option<SocketAddr>,
     ) -> Result<proto::JoinResponse, LinkError> {
         Err(LinkError::Refused("not here".into()))
     }

@@ -226,6 +226,54 @@ fn a_wrong_secret_enrols_nobody_and_costs_no_log_entry() {
 }
 
 #[test]
+fn a_node_joins_at_any_manager_as_often_as_its_token_says_and_never_under_the_name_of_one_that_is_heard() {
+    simulate(8, async |sim: &mut Sim| {
+        let leader = sim.leader().await;
+        let secret = [9; 32];
+        let create = Command::CreateJoinToken {
+            allows: vouch_types::JoinFor::Any(vouch_types::JoinRole::Node),
+            secret_hash: vouch_types::Digest::new(
+                ring::digest::digest(&ring::digest::SHA256, &secret).as_ref().try_into().unwrap(),
+            ),
+            uses: 1,
+            ttl: Duration::from_secs(3600),
+            at: sim.managers[&leader].wall_clock().now(),
+        };
+        let csr = vouch_wire::pki::CertificateRequest::generate().unwrap();
+        let request = |secret: &[u8], name: &str| vouch_wire::proto::JoinRequest {
+            secret: secret.to_vec(),
+            role: "node".to_owned(),
+            name: name.to_owned(),
+            csr: csr.der().to_vec(),
+            incarnation: 0,
+        };
+        let refused = async |sim: &Sim, request: vouch_wire::proto::JoinRequest| {
+            let mut last = String::new();
+            for manager in sim.managers.values() {
+                last = manager.service().join(request.clone(), None).await.expect_err("refused").to_string();
+            }
+            last
+        };
+        let before = sim.managers[&leader].consensus().status().applied;
+        assert!(refused(sim, request(&secret, "n9")).await.contains("unknown"));
+        assert_eq!(sim.managers[&leader].consensus().status().applied, before, "an unknown secret costs no log entry");
+        assert_eq!(sim.managers[&leader].counters().total(Count::JoinsRefused), 3);
+        sim.managers[&leader].consensus().propose(create).await.unwrap();
+        assert!(refused(sim, request(&secret, "n1")).await.contains("is heard now"));
+        let garbage = vouch_wire::proto::JoinRequest { csr: vec![1, 2, 3], ..request(&secret, "n9") };
+        assert!(refused(sim, garbage).await.contains("PKCS #10"));
+        for manager in sim.managers.values() {
+            let joined = manager.service().join(request(&secret, "n9"), None).await.unwrap();
+            assert!(joined.certificate.contains("BEGIN CERTIFICATE"), "the same request is the same use");
+        }
+        assert_eq!(sim.read(|s| s.join_tokens()[0].uses), 1);
+        let other = vouch_wire::pki::CertificateRequest::generate().unwrap();
+        let other = vouch_wire::proto::JoinRequest { csr: other.der().to_vec(), ..request(&secret, "n9") };
+        assert!(refused(sim, other).await.contains("used up"));
+    });
+}
+
+#[test]
 fn a_maintenance_window_goes_on_under_a_new_leader_and_ends_by_itself() {
     simulate(7, async |sim: &mut Sim| {
         let leader = sim.leader().await;
