@@ -207,6 +207,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     if *identity.owner() != wanted {
         return Err(RunError::WrongIdentity { found: identity.owner().clone(), wanted });
     }
+    identity.valid_at(SystemWallClock.now())?;
     let ca = CaKeys {
         certificate: read(&config.tls.ca_certificate)?,
         key: config.tls.ca_key.as_deref().map(read).transpose()?,

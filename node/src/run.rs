@@ -29,7 +29,7 @@ use crate::process::boot_id;
 use crate::relay::Relay;
 use crate::store::{NodeStore, StoreError, statement_key};
 use crate::vm_file::{VmFileError, VmFolder};
-use crate::wall_clock::watch_wall_clock;
+use crate::wall_clock::{wall_now, watch_wall_clock};
 
 /// How often the folder of VM files is read.
 pub const VM_FOLDER_INTERVAL: Duration = Duration::from_secs(2);
@@ -142,6 +142,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> Result<(), No
         let found = identity.owner().to_string();
         return Err(NodeError::OtherIdentity { path: tls.certificate.clone(), found, id: config.id.to_string() });
     }
+    identity.valid_at(wall_now()).map_err(NodeError::Tls)?;
     let clock = Arc::new(DefaultTimeProvider);
     let mismatch = |source| NodeError::Mismatch { key: tls.key.clone(), certificate: tls.certificate.clone(), source };
     let server_tls = server_config(&identity, clock.clone()).map_err(mismatch)?;

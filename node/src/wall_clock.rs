@@ -14,10 +14,15 @@ pub async fn watch_wall_clock(node: NodeId) {
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let wall = WallTime::from_unix_millis(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
+        let wall = wall_now();
         if let Some(step) = watch.look(Moment::ZERO + origin.elapsed(), wall) {
             warn!(node_id = %node, %step, "wall clock was set");
         }
     }
+}
+
+/// Returns the time of day.
+pub(crate) fn wall_now() -> WallTime {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallTime::from_unix_millis(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX))
 }

@@ -40,11 +40,7 @@ impl ManagerService for SimManager {
     async fn enroll(&self, _: proto::EnrollRequest) -> Result<proto::EnrollResponse, LinkError> {
         Err(LinkError::Refused("not here".into()))
     }
-    async fn join(
-        &self,
-        _: proto::JoinRequest,
-        _: Option<SocketAddr>,
-    ) -> Result<proto::JoinResponse, LinkError> {
+    async fn join(&self, _: proto::JoinRequest, _: Option<SocketAddr>) -> Result<proto::JoinResponse, LinkError> {
         Err(LinkError::Refused("not here".into()))
     }
     async fn probe_bytes(&self, _: [u8; 32]) -> Option<bytes::Bytes> {

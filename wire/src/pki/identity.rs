@@ -6,6 +6,10 @@ use std::path::Path;
 use rcgen::{CertificateParams, KeyPair};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use vouch_types::WallTime;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+use x509_parser::time::ASN1Time;
 
 use super::{PeerIdentity, PkiError};
 
@@ -34,6 +38,19 @@ impl std::fmt::Debug for Issued {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Issued").finish_non_exhaustive()
     }
+}
+
+fn valid_at(what: &str, certificate: &CertificateDer<'_>, now: WallTime) -> Result<(), PkiError> {
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|e| PkiError::Certificate(e.to_string()))?;
+    let time = |at: ASN1Time| {
+        WallTime::from_unix_millis(u64::try_from(at.timestamp()).unwrap_or_default().saturating_mul(1000))
+    };
+    let validity = parsed.validity();
+    let (from, until) = (time(validity.not_before), time(validity.not_after));
+    if from <= now && now <= until {
+        return Ok(());
+    }
+    Err(PkiError::NotValid { what: what.to_owned(), from, until, now })
 }
 
 /// Certificate chain, private key and trusted CA of one part of vouch.
@@ -80,6 +97,15 @@ impl Identity {
             .map_err(|e| PkiError::Pem { what: format!("{}: private key", key.display()), why: e.to_string() })?;
         let ca = one_certificate("CA certificate", &read(ca_certificate)?).map_err(|e| named(ca_certificate, e))?;
         Ok(Self { owner: PeerIdentity::from_certificate(&chain[0])?, chain, key: key_der, ca })
+    }
+
+    /// Checks that its certificate and the CA's hold at a time.
+    ///
+    /// # Errors
+    /// [`PkiError::NotValid`] says which one does not, and from when to when it holds.
+    pub fn valid_at(&self, now: WallTime) -> Result<(), PkiError> {
+        valid_at(&format!("certificate of {}", self.owner), &self.chain[0], now)?;
+        valid_at("CA certificate", &self.ca, now)
     }
 
     /// Returns who it is.

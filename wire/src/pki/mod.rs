@@ -25,6 +25,7 @@ pub use tls::{
 use std::path::PathBuf;
 
 use thiserror::Error;
+use vouch_types::WallTime;
 
 /// Why keys and certificates did not do what was asked.
 #[derive(Debug, Error)]
@@ -62,6 +63,21 @@ pub enum PkiError {
     /// A certificate cannot be parsed.
     #[error("malformed certificate: {0}")]
     Certificate(String),
+    /// A certificate does not hold now, by the clock of this machine.
+    #[error(
+        "{what}: valid from {from} to {until}, and the clock of this machine says {now}: set the clock right, or have a \
+         new one issued (`vouch pki issue`, `vouch join`)"
+    )]
+    NotValid {
+        /// Whose it is.
+        what: String,
+        /// Since when it holds.
+        from: WallTime,
+        /// Until when.
+        until: WallTime,
+        /// What the clock says.
+        now: WallTime,
+    },
     /// A certificate would live too shortly.
     #[error("validity {0:?}: must be at least {VALIDITY_MIN:?}")]
     Validity(std::time::Duration),

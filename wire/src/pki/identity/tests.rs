@@ -60,3 +60,21 @@ fn the_key_of_another_certificate_makes_no_tls() {
     let clock = std::sync::Arc::new(AdjustableTime::at_least(WallTime::default()));
     assert!(matches!(server_config(&identity, clock), Err(PkiError::Tls(_))));
 }
+
+#[test]
+fn a_certificate_that_does_not_hold_now_is_named_with_its_times_and_the_clocks() {
+    let (_folder, [certificate, key, ca]) = stored(0o600);
+    let identity = Identity::load(&certificate, &key, &ca).unwrap();
+    let issued = 1_795_383_407_000;
+    let at = |millis: u64| WallTime::from_unix_millis(millis);
+    assert!(identity.valid_at(at(issued)).is_ok());
+    let day = 24 * 3600 * 1000;
+    for (now, what) in [(issued + 9 * day, "2026-12"), (issued - 9 * day, "2026-11")] {
+        let error = identity.valid_at(at(now)).expect_err("must be refused");
+        assert!(matches!(error, PkiError::NotValid { .. }), "{error:?}");
+        let text = error.to_string();
+        for part in ["m1.manager.vouch", what, &at(now).to_string(), "set the clock", "vouch pki issue"] {
+            assert!(text.contains(part), "{part:?} is not in {text}");
+        }
+    }
+}
