@@ -24,6 +24,10 @@ pub(crate) const WATCHER_VALIDITY: Duration = Duration::from_secs(365 * 24 * 360
 /// How many enrolments are worked on at once; who comes on top of that tries again.
 pub(crate) const ENROLMENTS_MAX: usize = 16;
 
+pub(crate) fn no_longer() -> LinkError {
+    unreachable("it does not lead any more")
+}
+
 pub(crate) fn unreachable(why: impl ToString) -> LinkError {
     LinkError::Unreachable { to: "the leader".to_owned(), address: String::new(), why: why.to_string() }
 }
@@ -36,21 +40,43 @@ impl ManagerHandle {
     pub(crate) async fn enroll(&self, request: proto::EnrollRequest) -> Result<proto::EnrollResponse, LinkError> {
         let Ok(_permit) = self.0.enrolling.try_acquire() else { return Err(unreachable("too many enrol at once")) };
         match self.enroll_here(&request).await {
-            Err(EnrollError::NotLeader(Some(leader))) if leader != self.0.manager => {
-                let forward = proto::ForwardRequest { request: Some(proto::forward_request::Request::Enroll(request)) };
-                let answer = tokio::time::timeout(FORWARD_WITHIN, self.0.peer_link.forward(leader, forward))
-                    .await
-                    .map_err(|_| LinkError::Timeout(FORWARD_WITHIN))??;
-                match answer.response {
-                    Some(proto::forward_response::Response::Enrolled(response)) => Ok(response),
-                    Some(proto::forward_response::Response::Failed(why)) => Err(LinkError::Refused(why)),
-                    Some(_) | None => Err(unreachable("it does not lead any more")),
-                }
-            }
-            Err(EnrollError::NotLeader(_)) => Err(unreachable("nobody leads")),
-            Err(EnrollError::Refused(why)) => Err(LinkError::Refused(why)),
             Ok(response) => Ok(response),
+            Err(error) => match self.ask_leader(error, proto::forward_request::Request::Enroll(request)).await? {
+                proto::forward_response::Response::Enrolled(response) => Ok(response),
+                _ => Err(no_longer()),
+            },
         }
+    }
+
+    /// Has the leader serve what could not be served here because another manager leads.
+    pub(crate) async fn ask_leader(
+        &self,
+        error: EnrollError,
+        request: proto::forward_request::Request,
+    ) -> Result<proto::forward_response::Response, LinkError> {
+        let leader = match error {
+            EnrollError::NotLeader(Some(leader)) if leader != self.0.manager => leader,
+            EnrollError::NotLeader(_) => return Err(unreachable("nobody leads")),
+            EnrollError::Refused(why) => return Err(LinkError::Refused(why)),
+        };
+        let forward = proto::ForwardRequest { request: Some(request) };
+        let answer = tokio::time::timeout(FORWARD_WITHIN, self.0.peer_link.forward(leader, forward))
+            .await
+            .map_err(|_| LinkError::Timeout(FORWARD_WITHIN))??;
+        match answer.response {
+            Some(proto::forward_response::Response::Failed(why)) => Err(LinkError::Refused(why)),
+            Some(response) => Ok(response),
+            None => Err(no_longer()),
+        }
+    }
+
+    /// Makes sure that this manager leads, and has applied what others before it had agreed on.
+    pub(crate) async fn lead_now(&self) -> Result<(), EnrollError> {
+        let status = self.0.consensus.status();
+        if !status.leads() {
+            return Err(EnrollError::NotLeader(status.leader));
+        }
+        self.0.consensus.ensure_current(Consistency::Lease).await.map_err(|_| EnrollError::NotLeader(None))
     }
 
     /// Serves an enrolment as the leader.
@@ -59,17 +85,11 @@ impl ManagerHandle {
         request: &proto::EnrollRequest,
     ) -> Result<proto::EnrollResponse, EnrollError> {
         let refused = |why: &dyn std::fmt::Display| EnrollError::Refused(why.to_string());
-        let status = self.0.consensus.status();
-        if !status.leads() {
-            return Err(EnrollError::NotLeader(status.leader));
-        }
         let watcher: WatcherId = convert::watcher_id("enroll.watcher", request.watcher).map_err(|e| refused(&e))?;
         let incarnation = Incarnation::new(request.incarnation);
         let secret_hash = hash_of(&request.secret);
         // A new leader may not have applied yet that the watcher was placed.
-        if self.0.consensus.ensure_current(Consistency::Lease).await.is_err() {
-            return Err(EnrollError::NotLeader(None));
-        }
+        self.lead_now().await?;
         let (worth, secrets) = self.0.consensus.read_state(|state| {
             let record = state.watchers().get(&watcher);
             let worth = record.map_or(Redemption::Refused, |record| redemption(record, &secret_hash, incarnation));

@@ -8,24 +8,19 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
-use vouch_types::{Applied, Command, DenyReason, Digest, Incarnation, JoinRefusal, JoinRole, JoinUse, Joiner};
+use vouch_types::{Applied, Command, DenyReason, Incarnation, JoinRefusal, JoinRole, JoinUse, Joiner};
 use vouch_wire::links::LinkError;
 use vouch_wire::pki::{CertificateAuthority, PeerIdentity};
 use vouch_wire::proto;
 
 use crate::counters::Count;
-use crate::enroll::{EnrollError, unreachable};
-use crate::fleet::FORWARD_WITHIN;
+use crate::enroll::{EnrollError, no_longer, unreachable};
 use crate::manager::ManagerHandle;
-use crate::raft::{Consistency, ProposeError};
+use crate::raft::ProposeError;
+use crate::seams::digest_of;
 
 /// How long the certificate of one who joined is valid. There is no renewal yet: who needs another one joins again.
 pub(crate) const JOINED_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
-
-fn digest_of(bytes: &[u8]) -> Digest {
-    Digest::new(Sha256::digest(bytes).into())
-}
 
 fn owner_of(joiner: &Joiner) -> PeerIdentity {
     match joiner {
@@ -66,35 +61,20 @@ impl ManagerHandle {
 
     async fn join_anywhere(&self, request: proto::JoinRequest) -> Result<proto::JoinResponse, LinkError> {
         match self.join_here(&request).await {
-            Err(EnrollError::NotLeader(Some(leader))) if leader != self.0.manager => {
-                let forward = proto::ForwardRequest { request: Some(proto::forward_request::Request::Join(request)) };
-                let answer = tokio::time::timeout(FORWARD_WITHIN, self.0.peer_link.forward(leader, forward))
-                    .await
-                    .map_err(|_| LinkError::Timeout(FORWARD_WITHIN))??;
-                match answer.response {
-                    Some(proto::forward_response::Response::Joined(response)) => Ok(response),
-                    Some(proto::forward_response::Response::Failed(why)) => Err(LinkError::Refused(why)),
-                    Some(_) | None => Err(unreachable("it does not lead any more")),
-                }
-            }
-            Err(EnrollError::NotLeader(_)) => Err(unreachable("nobody leads")),
-            Err(EnrollError::Refused(why)) => Err(LinkError::Refused(why)),
             Ok(response) => Ok(response),
+            Err(error) => match self.ask_leader(error, proto::forward_request::Request::Join(request)).await? {
+                proto::forward_response::Response::Joined(response) => Ok(response),
+                _ => Err(no_longer()),
+            },
         }
     }
 
     /// Serves a join as the leader.
     pub(crate) async fn join_here(&self, request: &proto::JoinRequest) -> Result<proto::JoinResponse, EnrollError> {
         let refused = |why: &dyn std::fmt::Display| EnrollError::Refused(why.to_string());
-        let status = self.0.consensus.status();
-        if !status.leads() {
-            return Err(EnrollError::NotLeader(status.leader));
-        }
         let joiner = joiner_of(request).map_err(EnrollError::Refused)?;
         // A new leader may not have applied yet that the token was made, or revoked.
-        if self.0.consensus.ensure_current(Consistency::Lease).await.is_err() {
-            return Err(EnrollError::NotLeader(None));
-        }
+        self.lead_now().await?;
         let (at, secret_hash) = (self.0.wall_clock.now(), digest_of(&request.secret));
         let wanted = JoinUse { joiner: joiner.clone(), request: digest_of(&request.csr), at };
         let (allowed, secrets) = self.0.consensus.read_state(|state| {

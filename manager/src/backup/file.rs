@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use vouch_types::{ClusterId, Digest, LogIndex, Term, WallTime};
 
+use crate::seams::digest_of;
 use crate::store::codec::{CodecError, decode, encode};
 use crate::store::{Image, State};
 
@@ -162,7 +163,7 @@ impl Backup {
         let mut blobs = BTreeMap::new();
         for digest in &head.blobs {
             let blob = part().ok_or(damaged("a component is cut off"))?;
-            if Digest::new(Sha256::digest(&blob).into()) != *digest {
+            if digest_of(&blob) != *digest {
                 return Err(damaged("a component is not the one that it names"));
             }
             blobs.insert(*digest, blob);

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use vouch_types::{Digest, LogIndex, ManagerId, ManagerNode, Term};
 
 use super::{Backup, BackupError, FORMAT, RestoreError, Target, restore};
+use crate::seams::digest_of;
 use crate::store::State;
 use crate::store::tests::samples;
 
@@ -24,7 +25,7 @@ fn state() -> State {
 
 fn component() -> (Digest, Bytes) {
     let bytes = Bytes::from_static(b"a component");
-    (Digest::new(Sha256::digest(&bytes).into()), bytes)
+    (digest_of(&bytes), bytes)
 }
 
 fn backup() -> Backup {

@@ -122,6 +122,7 @@ impl RaftService for Server {
                 std::future::ready(request.is_ok())
             })
             .filter_map(|request| std::future::ready(request.ok()))
+            // Dropped with the stream, however that ends.
             .inspect(move |_| {
                 let _ = &held;
             });

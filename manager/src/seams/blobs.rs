@@ -53,8 +53,13 @@ pub trait BlobStore: Send + Sync + 'static {
     fn get(&self, digest: Digest) -> Result<Option<Bytes>, BlobError>;
 }
 
+/// Returns the SHA-256 of bytes.
+pub(crate) fn digest_of(bytes: &[u8]) -> Digest {
+    Digest::new(Sha256::digest(bytes).into())
+}
+
 fn checked(digest: Digest, bytes: &[u8]) -> Result<(), BlobError> {
-    let found = Digest::new(Sha256::digest(bytes).into());
+    let found = digest_of(bytes);
     if found == digest { Ok(()) } else { Err(BlobError::Mismatch { digest, found }) }
 }
 
@@ -135,7 +140,7 @@ mod tests {
     fn a_blob_comes_back_and_a_damaged_one_is_refused_until_it_is_stored_again() {
         let folder = std::env::temp_dir().join(format!("vouch-blobs-{}", std::process::id()));
         let blobs = FileBlobs::open(&folder).unwrap();
-        let digest = Digest::new(Sha256::digest(b"probe").into());
+        let digest = digest_of(b"probe");
         assert!(matches!(blobs.put(digest, b"other"), Err(BlobError::Mismatch { .. })));
         assert_eq!(blobs.get(digest).unwrap(), None);
         blobs.put(digest, b"probe").unwrap();

@@ -8,6 +8,7 @@ mod free_space;
 mod rng;
 mod wall_clock;
 
+pub(crate) use blobs::digest_of;
 pub use blobs::{BlobError, BlobStore, FileBlobs, MemoryBlobs};
 pub use clock::Clock;
 pub use followed::{Followed, Follower};

@@ -40,6 +40,7 @@ impl std::fmt::Debug for Issued {
     }
 }
 
+/// Checks that a certificate holds at a time.
 fn valid_at(what: &str, certificate: &CertificateDer<'_>, now: WallTime) -> Result<(), PkiError> {
     let (_, parsed) = X509Certificate::from_der(certificate).map_err(|e| PkiError::Certificate(e.to_string()))?;
     let time = |at: ASN1Time| {

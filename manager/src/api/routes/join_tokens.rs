@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use vouch_types::{Applied, Command, Digest, JoinFor, JoinRole, JoinTokenId, Joiner, LogIndex};
+use vouch_types::{Applied, Command, JoinFor, JoinRole, JoinTokenId, Joiner, LogIndex};
 use vouch_wire::pki::{CaDigest, JoinToken};
 
 use crate::api::blocking::Reading;
@@ -20,7 +20,7 @@ use crate::api::problem::{Problem, ProblemKind};
 use crate::api::propose::propose;
 use crate::api::view::{JoinTokenMadeView, JoinTokenRequest, JoinTokenView, Page};
 use crate::api::{Api, etag, published};
-use crate::secrets::hash_of;
+use crate::seams::digest_of;
 use crate::store::state::Subject;
 
 const ID_RULE: &str = "must be the id of a join token, as t1";
@@ -116,7 +116,7 @@ pub async fn create(
     let ca = ca.map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))?;
     let mut secret = [0; 32];
     api.rng().fill(&mut secret);
-    let secret_hash = secret_digest(&secret);
+    let secret_hash = digest_of(&secret);
     let (ttl, at) = (Duration::from_millis(ttl_ms), api.wall().now());
     let applied = propose(&api, Command::CreateJoinToken { allows, secret_hash, uses, ttl, at }).await?;
     let Applied::JoinTokenCreated { token: id, .. } = applied else {
@@ -127,12 +127,6 @@ pub async fn create(
     headers.extend([etag::header(version)]);
     let made = JoinTokenMadeView { token: JoinToken { ca, secret }.reveal(), record };
     Ok((StatusCode::CREATED, headers, Json(made)).into_response())
-}
-
-fn secret_digest(secret: &[u8; 32]) -> Digest {
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(&hash_of(secret));
-    Digest::new(bytes)
 }
 
 /// Revokes a join token: nobody joins by it any more. Who has joined stays.

@@ -7,7 +7,6 @@ use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use sha2::{Digest as _, Sha256};
 use vouch_types::{Digest, ProbeName, ProbeRecord};
 
 use crate::api::blocking::Reading;
@@ -19,6 +18,7 @@ use crate::api::params::Params;
 use crate::api::problem::{Problem, ProblemKind};
 use crate::api::view::{Page, ProbeView};
 use crate::api::{Api, compose, forward, published};
+use crate::seams::digest_of;
 use crate::store::state::Subject;
 
 /// The longest version of a probe, in characters.
@@ -93,7 +93,7 @@ pub async fn upload(
     let record = ProbeRecord {
         name,
         version,
-        digest: Digest::new(Sha256::digest(&component).into()),
+        digest: digest_of(&component),
         size: component.len() as u64,
         imports,
         shipped: false,

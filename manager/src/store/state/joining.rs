@@ -12,6 +12,7 @@ use vouch_types::{
 use super::State;
 use super::apply::{Outcome, Step};
 use super::inventory::limit;
+use super::watchers::same_secret;
 
 impl State {
     /// Returns all join tokens that are kept, oldest first: those that have ended stay until they make room.
@@ -32,7 +33,7 @@ impl State {
         // All are compared, each in constant time: how long it takes tells nothing of any.
         let mut found = None;
         for token in &self.head.join_tokens {
-            if same(&token.secret_hash, secret_hash) {
+            if same_secret(Some(token.secret_hash.as_bytes()), secret_hash.as_bytes()) {
                 found = Some(token);
             }
         }
@@ -150,14 +151,9 @@ impl State {
         self.touch_join_tokens(step);
         step.event(at, EventKind::JoinTokenUsed { token: id, joiner: joiner.clone() });
         if let Joiner::Watcher(watcher) = joiner {
-            // As with its one-time secret, which is worth nothing from now on.
-            let record = Arc::make_mut(self.watcher_mut(watcher)?);
-            record.secret_hash = None;
-            record.life = WatcherLife::Live;
-            record.incarnation = Some(incarnation);
-            let node = record.node.clone();
-            step.changes.watchers.insert(watcher);
-            step.event(at, EventKind::WatcherLive { watcher, node });
+            // Its one-time secret is worth nothing from now on.
+            Arc::make_mut(self.watcher_mut(watcher)?).secret_hash = None;
+            return self.watcher_lives(step, watcher, incarnation, at);
         }
         step.done()
     }
@@ -170,9 +166,4 @@ impl State {
 
 fn was_used_by(token: &JoinTokenRecord, wanted: &JoinUse) -> bool {
     token.last_uses.iter().any(|used| used.joiner == wanted.joiner && used.request == wanted.request)
-}
-
-/// Compares in time that does not depend on where two hashes differ.
-fn same(recorded: &Digest, shown: &Digest) -> bool {
-    recorded.as_bytes().iter().zip(shown.as_bytes()).fold(0, |differing, (a, b)| differing | (a ^ b)) == 0
 }

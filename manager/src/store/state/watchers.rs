@@ -63,6 +63,18 @@ impl State {
         }
         let record = Arc::make_mut(record);
         record.redeemed_hash = record.secret_hash.take();
+        self.watcher_lives(step, watcher, incarnation, at)
+    }
+
+    /// A watcher has its certificate.
+    pub(super) fn watcher_lives(
+        &mut self,
+        step: &mut Step,
+        watcher: WatcherId,
+        incarnation: Incarnation,
+        at: WallTime,
+    ) -> Outcome {
+        let record = Arc::make_mut(self.watcher_mut(watcher)?);
         record.life = WatcherLife::Live;
         record.incarnation = Some(incarnation);
         let node = record.node.clone();
@@ -168,7 +180,7 @@ pub(crate) fn redemption(record: &WatcherRecord, shown: &[u8], incarnation: Inca
 }
 
 /// Compares in time that does not depend on where two hashes differ, nor on whether there is one.
-fn same_secret(recorded: Option<&[u8]>, shown: &[u8]) -> bool {
+pub(super) fn same_secret(recorded: Option<&[u8]>, shown: &[u8]) -> bool {
     let absent = [0; SECRET_HASH_LEN];
     let expected = recorded.unwrap_or(&absent);
     let byte = |bytes: &[u8], i: usize| bytes.get(i).copied().unwrap_or_default();
