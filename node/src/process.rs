@@ -43,12 +43,20 @@ pub fn any_mentions(path: &Path) -> bool {
 
 impl ProcessIdentity {
     /// Returns the identity of the live process with this pid; `None` when there is none or it is a zombie.
+    ///
+    /// It lives until the last of its threads has ended: a hypervisor whose first thread is a zombie may still write to
+    /// the VM's disk from another one.
     pub fn of(pid: i32) -> Option<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The second field is the name in brackets and may hold anything, so count from its end.
-        let rest = stat.rsplit_once(") ")?.1;
-        let fields: Vec<&str> = rest.split(' ').collect();
-        if matches!(*fields.first()?, "Z" | "X") {
+        Self::read(pid, &std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// Reads a line of `/proc/PID/stat` (proc(5)).
+    fn read(pid: i32, stat: &str) -> Option<Self> {
+        // The second field is the name in brackets and may hold anything, so count from its end: the state comes first,
+        // then the number of threads as the 17th after it, the first thread among them until it is reaped.
+        let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+        let threads: u32 = fields.get(17)?.parse().ok()?;
+        if matches!(*fields.first()?, "Z" | "X") && threads <= 1 {
             return None;
         }
         Some(Self { pid, started: fields.get(19)?.parse().ok()? })
@@ -167,6 +175,18 @@ pub fn boot_id() -> io::Result<BootId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_lives_until_the_last_of_its_threads_has_ended() {
+        let stat = |state: char, threads: u32| {
+            format!("7 (a) b) {state} 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 {threads} 0 99 8192 3\n")
+        };
+        let alive = Some(ProcessIdentity { pid: 7, started: 99 });
+        assert_eq!(ProcessIdentity::read(7, &stat('S', 1)), alive);
+        assert_eq!(ProcessIdentity::read(7, &stat('Z', 2)), alive, "another thread may still write to the disk");
+        assert_eq!(ProcessIdentity::read(7, &stat('Z', 1)), None);
+        assert_eq!(ProcessIdentity::read(7, &stat('X', 0)), None);
+    }
 
     #[tokio::test]
     async fn niceness_counts_for_the_whole_session() {

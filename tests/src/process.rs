@@ -178,12 +178,20 @@ pub fn thaw_by_pid(number: u32) -> Result<()> {
 }
 
 /// Returns true if no such process executes any more; one that nobody has reaped yet counts as gone.
+///
+/// A process whose first thread has ended is a zombie to look at while others of its threads are still ending, and hold
+/// its files and sockets: it is gone with the last of them.
 pub fn is_gone(number: u32) -> bool {
-    match fs::read_to_string(format!("/proc/{number}/stat")) {
-        Err(_) => true,
-        // The state comes behind the name, which is in brackets and may hold anything.
-        Ok(stat) => stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X'])),
-    }
+    fs::read_to_string(format!("/proc/{number}/stat")).map_or(true, |stat| is_over(&stat))
+}
+
+/// Returns whether a line of `/proc/PID/stat` (proc(5)) is of a process with no thread that executes.
+fn is_over(stat: &str) -> bool {
+    // The state is the third field, behind the name, which is in brackets and may hold anything; the twentieth is how
+    // many threads there are, the first one among them until it is reaped.
+    let Some((_, rest)) = stat.rsplit_once(") ") else { return false };
+    let threads = rest.split_whitespace().nth(17).and_then(|count| count.parse::<u32>().ok());
+    rest.starts_with(['Z', 'X']) && threads.is_none_or(|count| count <= 1)
 }
 
 pub(crate) fn pid(number: u32) -> Result<Pid> {
@@ -193,6 +201,18 @@ pub(crate) fn pid(number: u32) -> Result<Pid> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_is_gone_with_the_last_of_its_threads_and_not_with_the_first() {
+        let stat = |state: char, threads: u32| {
+            format!("7 (a) (b) Z) {state} 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 {threads} 0 99 0 0")
+        };
+        assert!(!is_over(&stat('S', 9)));
+        assert!(!is_over(&stat('Z', 2)), "its sockets are still bound");
+        assert!(is_over(&stat('Z', 1)) && is_over(&stat('X', 0)));
+        let own = fs::read_to_string("/proc/self/stat").expect("this process");
+        assert!(!is_over(&own) && !is_gone(std::process::id()));
+    }
 
     #[test]
     fn a_killed_process_is_gone_and_its_log_stays() {

@@ -116,14 +116,17 @@ fn meanwhile(stage: &mut LocalStage, play: impl FnOnce(&mut LocalStage) -> Resul
     Ok(done)
 }
 
-fn caught_up(stage: &LocalStage, name: &str) -> Result<()> {
+fn caught_up(stage: &mut LocalStage, name: &str) -> Result<()> {
     let own = stage.client_of(name)?;
-    wait::until_ok(format!("{name} has caught up"), LIMIT, || {
+    wait::until_ok(format!("{name} has caught up, or has ended"), LIMIT, || {
+        if stage.must_run(name).is_err() {
+            return Ok(());
+        }
         let ready = own.get("/readyz")?;
         ensure!(ready.status == 200, "{name} is not ready: {}", ready.body);
         Ok::<(), anyhow::Error>(())
     })?;
-    Ok(())
+    stage.must_run(name)
 }
 
 #[test]

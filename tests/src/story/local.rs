@@ -181,6 +181,14 @@ impl LocalStage {
         Ok(())
     }
 
+    /// Checks that a manager which was started again still runs.
+    ///
+    /// # Errors
+    /// Fails with the last lines that it wrote if it has ended.
+    pub fn must_run(&mut self, name: &str) -> Result<()> {
+        self.restarted.get_mut(name).with_context(|| format!("{name} was not started again"))?.must_run()
+    }
+
     /// Makes certificate and configuration of a fourth manager, and starts it; it waits to be added. Returns its address.
     ///
     /// # Errors
