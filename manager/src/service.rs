@@ -107,7 +107,7 @@ impl RaftService for MembersRaft {
     async fn append_stream(
         &self,
         from: ManagerId,
-        requests: BoxStream<'static, Vec<u8>>,
+        requests: BoxStream<'static, Result<Vec<u8>, LinkError>>,
     ) -> BoxStream<'static, Result<Vec<u8>, LinkError>> {
         match self.admit(from, RaftCallKind::Append) {
             Ok(()) => self.raft.append_stream(from, requests).await,

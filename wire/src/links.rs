@@ -276,11 +276,12 @@ pub trait RaftService: Send + Sync + 'static {
     /// [`LinkError`] when the request is malformed or this manager stops.
     async fn call(&self, from: ManagerId, request: RaftCall) -> Result<Vec<u8>, LinkError>;
 
-    /// Answers an ordered stream of AppendEntries, in order.
+    /// Answers an ordered stream of AppendEntries, in order. Requests that end with an error were cut off: the sender did
+    /// not end them.
     async fn append_stream(
         &self,
         from: ManagerId,
-        requests: BoxStream<'static, Vec<u8>>,
+        requests: BoxStream<'static, Result<Vec<u8>, LinkError>>,
     ) -> BoxStream<'static, Result<Vec<u8>, LinkError>>;
 }
 

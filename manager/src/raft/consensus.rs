@@ -19,6 +19,7 @@ use super::checkpoints::Checkpoint;
 use super::config::ConsensusConfig;
 use super::matched::Matched;
 use super::network::Network;
+use super::presence;
 use super::room::{Room, RoomNow};
 use super::runtime::SeededRuntime;
 use super::service::Server;
@@ -193,7 +194,12 @@ impl Consensus {
         let stored = stored(manager, stores.log.clone(), &*stores.snapshots, machine.last_applied()).await?;
         stored.check().map_err(|missing| StartError::Missing { manager, missing })?;
         let matched = Matched::default();
-        let network = Network { this: manager, link, stalled_after: config.stalled_after(), matched: matched.clone() };
+        let network = Network {
+            this: manager,
+            link: Arc::clone(&link),
+            stalled_after: config.stalled_after(),
+            matched: matched.clone(),
+        };
         let log = stores.log.clone();
         let election_max = config.election_max;
         let settings = Arc::new(config.to_openraft()?);
@@ -202,6 +208,7 @@ impl Consensus {
             .map_err(|source| StartError::Storage { manager, source: Box::new(source) })?;
         let status = follow(&raft);
         let succession = Succession::start(raft.clone(), status.clone(), config);
+        presence::hold(link, status.clone(), config);
         Ok(Self(Arc::new(Inner {
             manager,
             raft,

@@ -11,6 +11,7 @@ mod consensus;
 mod matched;
 mod membership;
 mod network;
+mod presence;
 mod room;
 mod runtime;
 mod service;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use openraft::raft::TransferLeaderRequest;
 use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use serde::Serialize;
@@ -101,12 +101,23 @@ impl RaftService for Server {
     async fn append_stream(
         &self,
         from: ManagerId,
-        requests: BoxStream<'static, Vec<u8>>,
+        requests: BoxStream<'static, Result<Vec<u8>, LinkError>>,
     ) -> BoxStream<'static, Result<Vec<u8>, LinkError>> {
-        let held = self.succession.opened(from);
+        let open = (requests, self.succession.opened(from));
+        let requests = stream::unfold(open, |(mut requests, held)| async move {
+            match requests.next().await {
+                Some(Ok(body)) => Some((body, (requests, held))),
+                // Cut off: a broken stream is an ended one, since what was not answered was not promised.
+                Some(Err(_)) => None,
+                None => {
+                    held.ended_in_order();
+                    None
+                }
+            }
+        });
         // What cannot be read ends the stream: the sender sees it end and starts over.
         let room = self.room.clone();
-        let requests = requests
+        let requests = Box::pin(requests)
             .map(move |body| {
                 let request: AppendEntriesRequest<Types> = read("append request", &body)?;
                 speaks_for(&request.vote, from)?;
@@ -121,11 +132,7 @@ impl RaftService for Server {
                 }
                 std::future::ready(request.is_ok())
             })
-            .filter_map(|request| std::future::ready(request.ok()))
-            // Dropped with the stream, however that ends.
-            .inspect(move |_| {
-                let _ = &held;
-            });
+            .filter_map(|request| std::future::ready(request.ok()));
         let answers = self.raft.stream_append(requests);
         Box::pin(answers.map(|answer| write("append answer", &answer.map_err(stopped)?)))
     }

@@ -2,7 +2,8 @@
 //!
 //! An election timeout is the lease and a random part, which keeps followers from asking for votes at the same moment.
 //! When the stream that the leader appends over is reset, its followers know more than its silence tells: they can do
-//! without the random part, and go one after the other by their ids. The lease is always waited out, or reads under it
+//! without the random part, and go one after the other by their ids. openraft ends its streams whenever it has sent all
+//! that there was, so the leader holds one more open to each follower (`presence.rs`), which ends with it alone. The lease is always waited out, or reads under it
 //! would lie; and votes are asked for by Pre-Vote alone, so that a leader which others hear is never disturbed. What
 //! comes to nothing here is left to the ordinary timeout.
 
@@ -29,13 +30,22 @@ pub(super) struct Succession(mpsc::Sender<ManagerId>);
 /// Held by a stream while it lasts.
 pub(super) struct StreamHeld {
     from: ManagerId,
-    ended: mpsc::Sender<ManagerId>,
+    /// Told when it ends otherwise than in order.
+    cut_off: Option<mpsc::Sender<ManagerId>>,
+}
+
+impl StreamHeld {
+    /// The other manager ended it, as it does whenever it has sent what there was: that tells nothing.
+    pub(super) fn ended_in_order(mut self) {
+        self.cut_off = None;
+    }
 }
 
 impl Drop for StreamHeld {
     fn drop(&mut self) {
+        let Some(cut_off) = &self.cut_off else { return };
         // Full: those before it lead to the same election. Closed: this manager stops.
-        let _ = self.ended.try_send(self.from);
+        let _ = cut_off.try_send(self.from);
     }
 }
 
@@ -50,7 +60,7 @@ impl Succession {
 
     /// Notes that a manager has opened a stream to append over.
     pub(super) fn opened(&self, from: ManagerId) -> StreamHeld {
-        StreamHeld { from, ended: self.0.clone() }
+        StreamHeld { from, cut_off: Some(self.0.clone()) }
     }
 }
 
@@ -103,4 +113,22 @@ fn place(status: &ConsensusStatus, leader: ManagerId) -> Option<Place> {
     let heirs = || status.voters.keys().filter(|id| **id != leader);
     let behind = heirs().position(|id| *id == status.manager)?;
     Some(Place { behind: u32::try_from(behind).ok()?, of: u32::try_from(heirs().count()).ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_is_ended_in_order_tells_nothing_and_one_that_is_cut_off_does() {
+        let (sender, mut cut_off) = mpsc::channel(ENDED_MAX);
+        let succession = Succession(sender);
+        succession.opened(ManagerId::new(1)).ended_in_order();
+        assert!(cut_off.try_recv().is_err());
+        drop(succession.opened(ManagerId::new(2)));
+        assert_eq!(cut_off.try_recv(), Ok(ManagerId::new(2)));
+        // More than can be looked at are left to the ordinary timeout.
+        (0..=ENDED_MAX).for_each(|_| drop(succession.opened(ManagerId::new(3))));
+        assert_eq!(std::iter::from_fn(|| cut_off.try_recv().ok()).count(), ENDED_MAX);
+    }
 }

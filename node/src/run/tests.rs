@@ -59,7 +59,7 @@ impl RaftService for NoRaft {
     async fn append_stream(
         &self,
         _: ManagerId,
-        _: BoxStream<'static, Vec<u8>>,
+        _: BoxStream<'static, Result<Vec<u8>, LinkError>>,
     ) -> BoxStream<'static, Result<Vec<u8>, LinkError>> {
         Box::pin(futures::stream::empty())
     }

@@ -10,7 +10,7 @@ use super::SNAPSHOT_MAX;
 use super::serve::PeerInfo;
 use super::session::accepted;
 use super::status::to_status;
-use crate::links::{ManagerService, RaftCall, RaftCallKind, RaftService};
+use crate::links::{LinkError, ManagerService, RaftCall, RaftCallKind, RaftService};
 use crate::proto;
 use crate::proto::peer_service_server::PeerService;
 
@@ -42,12 +42,8 @@ impl PeerService for Peers {
         request: Request<Streaming<proto::RaftBody>>,
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
         let from = PeerInfo::of(&request).manager()?;
-        // A broken stream is an ended one: what was not answered was not promised.
-        let requests = request
-            .into_inner()
-            .take_while(|message| std::future::ready(message.is_ok()))
-            .filter_map(|message| std::future::ready(message.ok().map(|m| m.body)))
-            .boxed();
+        let cut_off = |status: Status| LinkError::Reset(status.message().to_owned());
+        let requests = request.into_inner().map(move |message| message.map(|m| m.body).map_err(cut_off)).boxed();
         let answers = self.raft.append_stream(from, requests).await;
         let answers = answers.map(|a| match a {
             Ok(body) => Ok(proto::RaftBody { body }),

@@ -80,6 +80,10 @@ fn unreachable(to: ManagerId) -> LinkError {
     LinkError::Unreachable { to: to.to_string(), address: "memory".to_owned(), why: "cut".to_owned() }
 }
 
+fn reset() -> LinkError {
+    LinkError::Reset("by the test".to_owned())
+}
+
 /// One manager's end of the links.
 struct SimLink {
     this: ManagerId,
@@ -108,10 +112,16 @@ impl RaftLink for SimLink {
             tokio::time::sleep(LATENCY).await;
             request
         });
-        let mut resets = self.links.resets.subscribe();
-        let requests = requests
-            .take_while(move |_| std::future::ready(!forward.is_cut(this, to)))
-            .take_until(async move { resets.changed().await.is_ok() });
+        let cut = move |_: &Vec<u8>| std::future::ready(!forward.is_cut(this, to));
+        let open = (requests.take_while(cut).boxed(), Some(self.links.resets.subscribe()));
+        let requests = futures::stream::unfold(open, |(mut requests, resets)| async move {
+            let mut resets = resets?;
+            tokio::select! {
+                biased;
+                _ = resets.changed() => Some((Err(reset()), (requests, None))),
+                request = requests.next() => Some((Ok(request?), (requests, Some(resets)))),
+            }
+        });
         let answers = service.append_stream(this, Box::pin(requests)).await;
         Ok(Box::pin(answers.map(move |answer| if links.is_cut(to, this) { Err(unreachable(to)) } else { answer })))
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use futures::stream::{BoxStream, StreamExt};
+use futures::stream::BoxStream;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -174,9 +174,9 @@ impl RaftService for EchoRaft {
     async fn append_stream(
         &self,
         _from: ManagerId,
-        requests: BoxStream<'static, Vec<u8>>,
+        requests: BoxStream<'static, Result<Vec<u8>, LinkError>>,
     ) -> BoxStream<'static, Result<Vec<u8>, LinkError>> {
-        requests.map(Ok).boxed()
+        requests
     }
 }
 

@@ -112,10 +112,12 @@ impl RaftLink for SimLinks {
         let gone = dropped.clone();
         let forward = async move {
             while let Some(request) = requests.next().await {
-                if sender.send(request).await.is_err() {
-                    break;
+                if sender.send(Some(request)).await.is_err() {
+                    return;
                 }
             }
+            // The other end may be gone meanwhile.
+            let _ = sender.send(IN_ORDER).await;
         };
         tokio::spawn(async move { gone.run_until_cancelled_owned(forward).await });
         tokio::spawn(pipe::carry(there, source, sink));
@@ -139,10 +141,19 @@ impl RaftLink for SimLinks {
     }
 }
 
-fn messages(received: mpsc::Receiver<Result<Vec<u8>, LinkError>>) -> impl futures::Stream<Item = Vec<u8>> + Send {
-    futures::stream::unfold(received, |mut received| async move {
-        let message = received.recv().await?.ok()?;
-        Some((message, received))
+/// What follows the last request of a stream that its sender ends.
+const IN_ORDER: Option<Vec<u8>> = None;
+
+fn messages(
+    received: mpsc::Receiver<Result<Option<Vec<u8>>, LinkError>>,
+) -> impl futures::Stream<Item = Result<Vec<u8>, LinkError>> + Send {
+    futures::stream::unfold(Some(received), |received| async move {
+        let mut received = received?;
+        match received.recv().await {
+            Some(Ok(request)) => request.map(|request| (Ok(request), Some(received))),
+            Some(Err(error)) => Some((Err(error), None)),
+            None => Some((Err(LinkError::Reset("it ended before its sender ended it".to_owned())), None)),
+        }
     })
 }
 
