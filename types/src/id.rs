@@ -284,9 +284,22 @@ counter!(
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(Uuid);
+
+        // The order of its bytes, as one number: maps by id compare these millions of times a second.
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+                self.0.as_u128().cmp(&other.0.as_u128())
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+                Some(self.cmp(other))
+            }
+        }
 
         impl $name {
             /// Returns the id of this UUID.
@@ -398,6 +411,19 @@ impl<'de> Deserialize<'de> for Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn uuids_stand_in_the_order_of_their_digits() {
+        let id = |text: &str| text.parse::<VmId>().expect("a UUID");
+        let mut ids = [
+            id("ff000000-0000-4000-8000-000000000000"),
+            id("00000000-0000-4000-8000-0000000000ff"),
+            id("00000000-0000-4000-8000-000000000100"),
+            id("0100-0000-0000-4000-8000000000000000".replace('-', "").as_str()),
+        ];
+        ids.sort();
+        assert!(ids.map(|id| id.to_string()).is_sorted());
+    }
 
     #[test]
     fn a_name_outside_the_label_rule_is_refused_with_its_value() {
