@@ -8,6 +8,10 @@ use clap::{Parser, Subcommand};
 use vouch_sim::cluster::commands::{self, ClusterCommand};
 use vouch_sim::fleet;
 
+/// A fleet's events are millions of small allocations a second.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 #[command(
     name = "cargo xtask sim",

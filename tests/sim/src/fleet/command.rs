@@ -83,6 +83,9 @@ pub fn run(n2: &N2) -> Result<()> {
     // On a machine that does other things, too, the processor's time tells how fast it really is.
     let cpu = worked.zip(processor_time()).map_or(real, |(from, to)| (to.saturating_sub(from)).as_secs_f64());
     let score = fleet.score();
+    for line in &score.outages {
+        println!("outage: {line}");
+    }
     for line in &score.false_verdicts {
         println!("false: {line}");
     }

@@ -22,7 +22,7 @@ use super::queue::Queue;
 use super::records::{COMMIT, Records};
 use super::stream::dialled;
 use super::watcher::SimWatcher;
-use super::{FleetConfig, Score};
+use super::{FleetConfig, Score, truth};
 
 /// How long a new watcher VM takes to boot.
 const WATCHER_BOOT: Duration = Duration::from_secs(3);
@@ -329,6 +329,9 @@ impl SimFleet {
             match order {
                 Order::Ask(ask) => self.ask(&ask),
                 Order::Propose(proposal) => {
+                    for told in truth::told(&mut self.networks, &self.records, self.now, &proposal) {
+                        self.score.told(told);
+                    }
                     let lost = self.records.record(self.now, proposal, &mut self.score);
                     lost.into_iter().for_each(|watcher| self.replace_watcher(watcher));
                     self.queue.put(self.now + COMMIT, Happening::Settled(self.records.index()));

@@ -28,6 +28,7 @@ mod queue;
 mod records;
 mod score;
 mod stream;
+mod truth;
 mod watcher;
 
 pub use config::FleetConfig;

@@ -41,13 +41,15 @@ struct Episodes {
     every: Duration,
     mean: Duration,
     longest: Duration,
+    /// The one before the present one.
+    last: Episode,
     two: [Episode; 2],
 }
 
 impl Episodes {
     fn new(every: Duration, mean: Duration, longest: Duration, draw: &mut Draw) -> Self {
         let nothing = Episode { from: Moment::ZERO, to: Moment::ZERO };
-        let mut episodes = Self { every, mean, longest, two: [nothing; 2] };
+        let mut episodes = Self { every, mean, longest, last: nothing, two: [nothing; 2] };
         episodes.next(draw);
         episodes.next(draw);
         episodes
@@ -56,7 +58,14 @@ impl Episodes {
     fn next(&mut self, draw: &mut Draw) {
         let from = self.two[1].to + draw.exponential(self.every);
         let to = from + draw.exponential(self.mean).min(self.longest);
+        self.last = self.two[0];
         self.two = [self.two[1], Episode { from, to }];
+    }
+
+    /// Returns the longest part of one between two moments that are not long ago.
+    fn longest_between(&self, since: Moment, until: Moment) -> Duration {
+        let within = |e: &Episode| e.to.min(until).since(e.from.max(since));
+        [self.last, self.two[0], self.two[1]].iter().map(within).max().unwrap_or_default()
     }
 
     fn covers(&self, at: Moment) -> bool {
@@ -130,6 +139,17 @@ impl SimNetworks {
             Machine::Node(node) => node + 1,
         };
         &mut self.uplinks[index][slot(network)]
+    }
+
+    /// Returns how many nodes there are.
+    pub(crate) fn nodes(&self) -> usize {
+        self.uplinks.len() - 1
+    }
+
+    /// Returns for how long a machine's link to a network carried nothing between two moments that are not long ago, at
+    /// one go.
+    pub(crate) fn outage(&mut self, machine: Machine, network: Network, since: Moment, until: Moment) -> Duration {
+        self.uplink(machine, network).flaps.longest_between(since, until)
     }
 
     /// Returns whether a packet that is sent at `at`, now or soon, is lost.

@@ -126,6 +126,11 @@ impl Records {
         self.state.vms().get(&id).map(|vm| &**vm)
     }
 
+    /// Returns who rules on a node, as recorded.
+    pub(crate) fn source(&self, node: &NodeId) -> Option<Source> {
+        self.state.nodes().get(node).map(|node| node.path.source)
+    }
+
     pub(crate) fn index(&self) -> LogIndex {
         self.index
     }

@@ -5,8 +5,12 @@ use std::fmt;
 
 use vouch_types::{Source, VmId, VmState};
 
+use super::truth::Told;
+
 /// The most false verdicts that are kept word for word.
 const FALSE_KEPT: usize = 20;
+/// The most outages that are kept word for word.
+const OUTAGES_KEPT: usize = 100;
 
 /// What was said in a run.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -33,6 +37,12 @@ pub struct Score {
     pub false_lost_watchers: u64,
     /// Proposals.
     pub proposals: u64,
+    /// Verdicts `degraded` and cut paths, told while or right after an uplink carried nothing that they may rest on.
+    pub true_outages: u64,
+    /// Those that were told although every such uplink carried packets.
+    pub false_outages: u64,
+    /// The first outages that were told, for people, true or not.
+    pub outages: Vec<String>,
     /// The first false verdicts, for people.
     pub false_verdicts: Vec<String>,
 }
@@ -48,6 +58,15 @@ impl Score {
         let is_false = !matches!(to, VmState::Up | VmState::Degraded);
         if is_false && self.false_verdicts.len() < FALSE_KEPT {
             self.false_verdicts.push(format!("{at} {vm} {from} -> {to}: {reason}"));
+        }
+    }
+
+    /// Takes what was said of an outage.
+    pub(crate) fn told(&mut self, told: Told) {
+        let Told { count, is_true, line } = told;
+        *(if is_true { &mut self.true_outages } else { &mut self.false_outages }) += count;
+        if self.outages.len() < OUTAGES_KEPT {
+            self.outages.push(format!("{}: {line}", if is_true { "true" } else { "false" }));
         }
     }
 
@@ -80,7 +99,8 @@ impl fmt::Display for Score {
             write!(f, "{}{source}:{count}", if n == 0 { "" } else { " " })?;
         }
         write!(f, "] false_lost_watchers={}", self.false_lost_watchers)?;
-        write!(f, " degraded={}", self.count(VmState::Degraded))?;
+        write!(f, " degraded={} true_outages={}", self.count(VmState::Degraded), self.true_outages)?;
+        write!(f, " false_outages={}", self.false_outages)?;
         write!(f, " false_down={} false_lost={}", self.count(VmState::Down), self.count(VmState::Lost))
     }
 }
