@@ -30,7 +30,7 @@ impl From<&State> for Image {
         Self {
             head: state.head.clone(),
             nodes: state.nodes.values().cloned().collect(),
-            vms: state.vms.values().cloned().collect(),
+            vms: state.vms().values().cloned().collect(),
             watchers: state.watchers.values().cloned().collect(),
             probes: state.probes.values().cloned().collect(),
             incidents: state.incidents.values().cloned().collect(),
@@ -46,7 +46,7 @@ impl From<Image> for State {
         Self {
             head: image.head,
             nodes: image.nodes.into_iter().map(|r| (r.id.clone(), r)).collect(),
-            vms: image.vms.into_iter().map(|r| (r.spec.id, r)).collect(),
+            vms: image.vms.into_iter().collect(),
             watchers: image.watchers.into_iter().map(|r| (r.id, r)).collect(),
             probes: image.probes.into_iter().map(|r| (r.name.clone(), r)).collect(),
             incidents: image.incidents.into_iter().map(|r| (r.id, r)).collect(),

@@ -169,7 +169,7 @@ pub(super) fn whole(state: &State) -> Result<Vec<Write>, CodecError> {
     let everything = Changes {
         head: true,
         nodes: state.nodes.keys().cloned().collect(),
-        vms: state.vms.keys().copied().collect(),
+        vms: state.vms().keys().copied().collect(),
         watchers: state.watchers.keys().copied().collect(),
         probes: state.probes.keys().cloned().collect(),
         incidents: state.incidents.keys().copied().collect(),
@@ -216,8 +216,7 @@ impl Projection {
                 state.nodes.insert(node.id.clone(), node);
             }
             Some(VM) => {
-                let vm: Arc<vouch_types::VmRecord> = record("vm", value)?;
-                state.vms.insert(vm.spec.id, vm);
+                state.vms.insert(record("vm", value)?);
             }
             Some(WATCHER) => {
                 let watcher: Arc<vouch_types::WatcherRecord> = record("watcher", value)?;

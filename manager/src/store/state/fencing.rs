@@ -65,7 +65,7 @@ impl State {
     /// Moves a VM to the node where it executes: a new generation, and what was proven of it stays.
     pub(super) fn record_placement(&mut self, step: &mut Step, change: PlacementChange, at: WallTime) -> Recorded {
         let PlacementChange { vm, replaces, to } = change;
-        let Some(record) = self.vms.get_mut(&vm) else { return Recorded::Stale };
+        let Some(record) = self.vms.get(&vm) else { return Recorded::Stale };
         if record.generation != replaces || !self.nodes.contains_key(&to) {
             return Recorded::Stale;
         }
@@ -74,9 +74,7 @@ impl State {
         }
         self.head.vms_placed += 1;
         let generation = Generation::new(self.head.vms_placed);
-        let record = Arc::make_mut(record);
-        let from = std::mem::replace(&mut record.node, to.clone());
-        record.generation = generation;
+        let Some(from) = self.vms.move_to(&vm, to.clone(), generation) else { return Recorded::Stale };
         step.changes.head = true;
         step.changes.vms.insert(vm);
         step.event(at, EventKind::VmMoved { vm, from, to, generation });

@@ -89,7 +89,7 @@ impl State {
                     pins: Vec::new(),
                     modified: step.index,
                 };
-                self.vms.insert(vm, Arc::new(record));
+                self.vms.insert(Arc::new(record));
             }
             Some(known) if known.spec == spec => return,
             Some(known) => {

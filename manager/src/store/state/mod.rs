@@ -16,10 +16,12 @@ mod policies;
 #[cfg(test)]
 mod tests;
 mod verdicts;
+mod vm_table;
 mod watchers;
 
 pub use guarded::{ONCE_KEPT, ONCE_MAX, OnceRecord};
 pub use marks::{Marks, Subject};
+pub(super) use vm_table::VmTable;
 pub(crate) use watchers::{Redemption, redemption};
 
 use std::collections::{BTreeMap, VecDeque};
@@ -99,7 +101,7 @@ pub struct Head {
 pub struct State {
     pub(super) head: Head,
     pub(super) nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
-    pub(super) vms: BTreeMap<VmId, Arc<VmRecord>>,
+    pub(super) vms: VmTable,
     pub(super) watchers: BTreeMap<WatcherId, Arc<WatcherRecord>>,
     pub(super) probes: BTreeMap<ProbeName, Arc<ProbeRecord>>,
     pub(super) incidents: BTreeMap<IncidentId, Arc<IncidentRecord>>,
@@ -131,12 +133,12 @@ impl State {
 
     /// Returns all VMs by id.
     pub fn vms(&self) -> &BTreeMap<VmId, Arc<VmRecord>> {
-        &self.vms
+        self.vms.all()
     }
 
-    /// Returns the VMs that this node owns.
-    pub fn vms_of<'a>(&'a self, node: &'a NodeId) -> impl Iterator<Item = (&'a VmId, &'a Arc<VmRecord>)> {
-        self.vms.iter().filter(move |(_, vm)| vm.node == *node)
+    /// Returns the VMs that this node owns, by id.
+    pub fn vms_of<'a>(&'a self, node: &NodeId) -> impl Iterator<Item = (&'a VmId, &'a Arc<VmRecord>)> + use<'a> {
+        self.vms.of(node)
     }
 
     /// Returns all watchers by number.

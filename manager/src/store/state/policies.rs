@@ -70,7 +70,7 @@ impl State {
     fn known_scope(&self, scope: &PolicyScope) -> Result<(), DenyReason> {
         match scope {
             PolicyScope::Node(node) if !self.nodes.contains_key(node) => Err(DenyReason::UnknownNode(node.clone())),
-            PolicyScope::Vm(vm) if !self.vms.contains_key(vm) => Err(DenyReason::UnknownVm(*vm)),
+            PolicyScope::Vm(vm) if self.vms.get(vm).is_none() => Err(DenyReason::UnknownVm(*vm)),
             PolicyScope::Cluster | PolicyScope::Node(_) | PolicyScope::Tag { .. } | PolicyScope::Vm(_) => Ok(()),
         }
     }

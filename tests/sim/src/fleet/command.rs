@@ -62,11 +62,15 @@ pub fn run(n2: &N2) -> Result<()> {
     let total = Duration::from_secs_f64(n2.hours * 3_600.0);
     let mut fleet = SimFleet::new(config).map_err(|e| anyhow!(e))?;
     let (begun, worked) = (Instant::now(), processor_time());
-    let (mut played, mut told) = (Duration::ZERO, begun);
+    let (mut played, mut told, mut outages) = (Duration::ZERO, begun, 0);
     while played < total {
         let slice = SLICE.min(total - played);
         fleet.run(slice);
         played += slice;
+        for line in &fleet.score().outages[outages..] {
+            println!("outage: {line}");
+        }
+        outages = fleet.score().outages.len();
         if told.elapsed() >= PROGRESS_EVERY {
             told = Instant::now();
             let ratio = played.as_secs_f64() / begun.elapsed().as_secs_f64();
@@ -83,9 +87,6 @@ pub fn run(n2: &N2) -> Result<()> {
     // On a machine that does other things, too, the processor's time tells how fast it really is.
     let cpu = worked.zip(processor_time()).map_or(real, |(from, to)| (to.saturating_sub(from)).as_secs_f64());
     let score = fleet.score();
-    for line in &score.outages {
-        println!("outage: {line}");
-    }
     for line in &score.false_verdicts {
         println!("false: {line}");
     }
