@@ -209,7 +209,7 @@ impl VmFile {
             DriverKind::Local => self.validate_local()?,
         }
         let spec = self.spec();
-        for (network, addresses) in &spec.addresses {
+        for (network, addresses) in spec.addresses.iter() {
             if addresses.len() > ADDRESSES_MAX {
                 let most = format!("a VM has at most {ADDRESSES_MAX} addresses per network");
                 return rule(&format!("addresses ({network})"), addresses.len(), most);
@@ -321,7 +321,7 @@ impl VmFile {
         VmSpec {
             id: self.id,
             name: self.name.clone(),
-            addresses,
+            addresses: addresses.into(),
             probes: self
                 .probes
                 .iter()
@@ -331,7 +331,7 @@ impl VmFile {
                     settings: serde_json::Value::Object(p.settings.clone()).to_string(),
                 })
                 .collect(),
-            labels: self.labels.clone(),
+            labels: self.labels.clone().into(),
             datastore: self.datastore.clone(),
         }
     }

@@ -223,14 +223,15 @@ pub struct MaintenanceRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::SortedMap;
 
     fn vm(label: &str) -> VmSpec {
         VmSpec {
             id: VmId::new(uuid::Uuid::from_u128(1)),
             name: "desk-1".to_owned(),
-            addresses: BTreeMap::new(),
+            addresses: SortedMap::new(),
             probes: Vec::new(),
-            labels: BTreeMap::from([("pool".to_owned(), label.to_owned())]),
+            labels: SortedMap::from([("pool".to_owned(), label.to_owned())]),
             datastore: None,
         }
     }

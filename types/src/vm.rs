@@ -1,11 +1,10 @@
 //! A VM as its node describes it, and as the cluster records it.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Generation, LogIndex, Network, NodeId, ProbeName, Verdict, VmId};
+use crate::{Generation, LogIndex, Network, NodeId, ProbeName, SortedMap, Verdict, VmId};
 
 /// The most probes that one VM may have.
 pub const PROBES_PER_VM_MAX: usize = 8;
@@ -65,12 +64,12 @@ pub struct VmSpec {
     /// What people call it.
     pub name: String,
     /// Its addresses per network, first the one that probes use; at most [`ADDRESSES_MAX`] each.
-    pub addresses: BTreeMap<Network, Vec<IpAddr>>,
+    pub addresses: SortedMap<Network, Vec<IpAddr>>,
     /// The probes to run; at most [`PROBES_PER_VM_MAX`].
     pub probes: Vec<ProbeAssignment>,
     /// Free labels.
     #[serde(default)]
-    pub labels: BTreeMap<String, String>,
+    pub labels: SortedMap<String, String>,
     /// The store of its disks, if it has any.
     #[serde(default)]
     pub datastore: Option<String>,

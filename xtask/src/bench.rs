@@ -12,6 +12,8 @@ pub(crate) enum What {
     Detector,
     /// Durable replicated writes, side by side with etcd from Debian
     Writes,
+    /// What the replicated state costs at 10,000, 100,000 and 1,000,000 VMs
+    Growth,
     /// How long the next verdict takes after the leader is killed: 300 kills
     Failover,
 }
@@ -33,6 +35,10 @@ pub(crate) fn run(what: What) -> Result<()> {
             let mut writes = std::process::Command::new(target.join("sim/vouch-bench-writes"));
             let etcd = shell::find_program("etcd").context("etcd was there a moment ago")?;
             shell::run(writes.arg("--etcd").arg(etcd).arg("--folder").arg(target))
+        }
+        What::Growth => {
+            let growth = ["run", "--locked", "-p", "vouch-bench", "--profile", "sim", "--bin", "vouch-bench-growth"];
+            shell::run(shell::cargo().args(growth).arg("--").arg("--folder").arg(shell::workspace().join("target")))
         }
         What::Failover => {
             shell::run(shell::cargo().args(["build", "--locked"]))?;

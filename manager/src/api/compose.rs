@@ -96,7 +96,7 @@ pub fn vm_view(state: &State, id: VmId, vm: &VmRecord) -> VmView {
                 proven: vm.proven.contains(p),
             })
             .collect(),
-        labels: vm.spec.labels.clone(),
+        labels: vm.spec.labels.clone().into(),
         datastore: vm.spec.datastore.clone(),
         suppressed: verdict.suppressed.clone(),
         incidents: incidents_of(state, vm).map(|incident| incident.id.to_string()).collect(),

@@ -1,4 +1,4 @@
-//! The projection in sled: one tree, one batch per apply, written by one thread.
+//! The projection in sled: one tree, written by one thread.
 //!
 //! sled's flush is not a full durability barrier, so what it holds counts only after a close in good order, which
 //! leaves the file `closed` beside it. A start takes that file away first: after a crash it is missing, and the
@@ -6,7 +6,9 @@
 //!
 //! So nothing is gained by writing early, and writing each apply by itself costs more than all else that a command does:
 //! what is kept gathers in memory, where a record that changes again takes the place of its older self, and is written
-//! behind, all of it in one batch.
+//! behind. It is written record by record: only a close in good order makes it count, so half of it does no harm. sled
+//! frees what a write replaces as later operations come by, a little at each; a batch is one operation that replaces
+//! more than its followers ever free, and memory grew by gigabytes.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -190,7 +192,7 @@ fn write(
     }
 }
 
-/// Writes what has gathered, in one batch.
+/// Writes what has gathered.
 fn put(db: &sled::Db, folder: &Path, pending: Pending) -> Result<(), StateStoreError> {
     if pending.is_empty() {
         return Ok(());
@@ -198,14 +200,14 @@ fn put(db: &sled::Db, folder: &Path, pending: Pending) -> Result<(), StateStoreE
     if pending.starts_over() {
         db.clear().map_err(sled_at(folder, "clear"))?;
     }
-    let mut tree = sled::Batch::default();
     for (key, value) in pending.into_writes() {
         match value {
-            Some(value) => tree.insert(key, value),
-            None => tree.remove(key),
+            Some(value) => db.insert(key, value).map(drop),
+            None => db.remove(key).map(drop),
         }
+        .map_err(sled_at(folder, "write a record"))?;
     }
-    db.apply_batch(tree).map_err(sled_at(folder, "write a batch"))
+    Ok(())
 }
 
 fn close(db: &sled::Db, folder: &Path) -> Result<(), StateStoreError> {

@@ -131,6 +131,8 @@ fn counters(c: &Counters) -> proto::VmCounters {
 mod tests {
     use std::time::Duration;
 
+    use vouch_types::SortedMap;
+
     use super::*;
     use crate::hypervisor::{ServiceState, View};
 
@@ -142,9 +144,9 @@ mod tests {
                 spec: VmSpec {
                     id: VmId::new(uuid::Uuid::from_u128(*n)),
                     name: format!("vm-{n}"),
-                    addresses: BTreeMap::new(),
+                    addresses: SortedMap::new(),
                     probes: Vec::new(),
-                    labels: BTreeMap::new(),
+                    labels: SortedMap::new(),
                     datastore: None,
                 },
                 start: StartId::new(1),

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use vouch_types::{
-    AssignmentGeneration, Digest, Generation, LogIndex, Network, NodeId, ProbeAssignment, ProbeName, Term, VmId,
-    WatcherId,
+    AssignmentGeneration, Digest, Generation, LogIndex, Network, NodeId, ProbeAssignment, ProbeName, SortedMap, Term,
+    VmId, WatcherId,
 };
 
 use super::report::micros;
@@ -180,11 +180,11 @@ pub struct Target {
     /// The node that owns it.
     pub node: NodeId,
     /// Its addresses per network.
-    pub addresses: BTreeMap<Network, Vec<IpAddr>>,
+    pub addresses: SortedMap<Network, Vec<IpAddr>>,
     /// The probes to run.
     pub probes: Vec<ProbeAssignment>,
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: SortedMap<String, String>,
     /// How often each of its probes runs; `None` is as the timing of the cluster says.
     pub probe_interval: Option<Duration>,
     /// How long one run may take; `None` is as the timing of the cluster says.

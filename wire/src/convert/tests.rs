@@ -6,8 +6,8 @@ use std::time::Duration;
 use uuid::Uuid;
 use vouch_types::{
     AssignmentGeneration, BootId, ExitReason, Generation, HypervisorState, Incarnation, LogIndex, ManagerId, Moment,
-    Network, NodeId, Nonce, Outcome, PauseReason, ProbeAssignment, ProbeName, RelayOutcome, Sequence, StartId, Term,
-    TickSequence, VmId, VmSpec, WatcherHealth, WatcherId,
+    Network, NodeId, Nonce, Outcome, PauseReason, ProbeAssignment, ProbeName, RelayOutcome, Sequence, SortedMap,
+    StartId, Term, TickSequence, VmId, VmSpec, WatcherHealth, WatcherId,
 };
 
 use super::*;
@@ -30,12 +30,12 @@ fn spec() -> VmSpec {
     VmSpec {
         id: vm(),
         name: "desk-1".to_owned(),
-        addresses: BTreeMap::from([
+        addresses: SortedMap::from([
             (Network::Management, vec!["10.1.0.5".parse().unwrap()]),
             (Network::Service, vec!["10.2.0.5".parse().unwrap(), "fd00::5".parse().unwrap()]),
         ]),
         probes: vec![probe()],
-        labels: BTreeMap::from([("team".to_owned(), "blue".to_owned())]),
+        labels: SortedMap::from([("team".to_owned(), "blue".to_owned())]),
         datastore: Some("nfs-1".to_owned()),
     }
 }

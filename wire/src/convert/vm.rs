@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use vouch_types::{Network, ProbeAssignment, VmId, VmSpec};
+use vouch_types::{Network, ProbeAssignment, SortedMap, VmId, VmSpec};
 
 use super::{ConvertError, at_most, limits, network, probe_name, text};
 use crate::proto;
@@ -33,7 +33,7 @@ impl TryFrom<proto::ProbeAssignment> for ProbeAssignment {
     }
 }
 
-pub(super) fn to_addresses(addresses: &BTreeMap<Network, Vec<IpAddr>>) -> Vec<proto::Address> {
+pub(super) fn to_addresses(addresses: &SortedMap<Network, Vec<IpAddr>>) -> Vec<proto::Address> {
     addresses
         .iter()
         .flat_map(|(network, list)| {
@@ -43,7 +43,7 @@ pub(super) fn to_addresses(addresses: &BTreeMap<Network, Vec<IpAddr>>) -> Vec<pr
         .collect()
 }
 
-pub(super) fn from_addresses(list: Vec<proto::Address>) -> Result<BTreeMap<Network, Vec<IpAddr>>, ConvertError> {
+pub(super) fn from_addresses(list: Vec<proto::Address>) -> Result<SortedMap<Network, Vec<IpAddr>>, ConvertError> {
     let mut addresses: BTreeMap<Network, Vec<IpAddr>> = BTreeMap::new();
     for entry in list {
         let ip = entry
@@ -54,7 +54,7 @@ pub(super) fn from_addresses(list: Vec<proto::Address>) -> Result<BTreeMap<Netwo
         of_network.push(ip);
         at_most("addresses", of_network.len(), limits::ADDRESSES_MAX, "per network")?;
     }
-    Ok(addresses)
+    Ok(addresses.into())
 }
 
 pub(super) fn from_probes(list: Vec<proto::ProbeAssignment>) -> Result<Vec<ProbeAssignment>, ConvertError> {
@@ -62,11 +62,11 @@ pub(super) fn from_probes(list: Vec<proto::ProbeAssignment>) -> Result<Vec<Probe
     list.into_iter().map(ProbeAssignment::try_from).collect()
 }
 
-pub(super) fn to_labels(labels: &BTreeMap<String, String>) -> Vec<proto::Label> {
+pub(super) fn to_labels(labels: &SortedMap<String, String>) -> Vec<proto::Label> {
     labels.iter().map(|(key, value)| proto::Label { key: key.clone(), value: value.clone() }).collect()
 }
 
-pub(super) fn from_labels(list: Vec<proto::Label>) -> Result<BTreeMap<String, String>, ConvertError> {
+pub(super) fn from_labels(list: Vec<proto::Label>) -> Result<SortedMap<String, String>, ConvertError> {
     at_most("labels", list.len(), limits::LABELS_MAX, "labels")?;
     list.into_iter()
         .map(|l| {

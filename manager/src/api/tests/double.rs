@@ -15,8 +15,8 @@ use tower::ServiceExt;
 use vouch_types::command::{ClusterSecrets, PathChange};
 use vouch_types::{
     Applied, BootId, Cause, ClusterId, Command, Fault, Incarnation, IncidentChange, IncidentScope, IncidentWord,
-    LogIndex, ManagerId, ManagerNode, Network, NodeId, NodePath, NodeRecord, RankedCause, Source, Term, Timing,
-    Verdict, VerdictChange, VerdictVersion, VmId, VmSpec, VmState, WallTime,
+    LogIndex, ManagerId, ManagerNode, Network, NodeId, NodePath, NodeRecord, RankedCause, SortedMap, Source, Term,
+    Timing, Verdict, VerdictChange, VerdictVersion, VmId, VmSpec, VmState, WallTime,
 };
 use vouch_wire::links::{LinkError, PeerLink, Session};
 use vouch_wire::proto;
@@ -335,9 +335,9 @@ pub fn populate(published: &SimPublished, node: &str, vms: &[(u128, &str)]) {
     let spec = |(number, name): &(u128, &str)| VmSpec {
         id: vm_id(*number),
         name: (*name).to_owned(),
-        addresses: BTreeMap::from([(Network::Service, vec!["127.0.11.1".parse().unwrap()])]),
+        addresses: SortedMap::from([(Network::Service, vec!["127.0.11.1".parse().unwrap()])]),
         probes: Vec::new(),
-        labels: BTreeMap::new(),
+        labels: SortedMap::new(),
         datastore: None,
     };
     let vms = vms.iter().map(spec).collect();

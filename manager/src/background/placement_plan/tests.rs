@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use uuid::Uuid;
 use vouch_types::command::ClusterSecrets;
-use vouch_types::{BootId, ClusterId, Command, Incarnation, LogIndex, NodePath, NodeRecord, VmSpec, WallTime};
+use vouch_types::{
+    BootId, ClusterId, Command, Incarnation, LogIndex, NodePath, NodeRecord, SortedMap, VmSpec, WallTime,
+};
 
 use super::*;
 
@@ -85,9 +87,9 @@ fn spec(number: u128) -> VmSpec {
     VmSpec {
         id: VmId::new(Uuid::from_u128(number)),
         name: format!("vm-{number}"),
-        addresses: BTreeMap::new(),
+        addresses: SortedMap::new(),
         probes: Vec::new(),
-        labels: BTreeMap::new(),
+        labels: SortedMap::new(),
         datastore: None,
     }
 }

@@ -80,9 +80,7 @@ impl FromIterator<Arc<VmRecord>> for VmTable {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use vouch_types::{LogIndex, Verdict, VmSpec, WallTime};
+    use vouch_types::{LogIndex, SortedMap, Verdict, VmSpec, WallTime};
 
     use super::*;
 
@@ -91,9 +89,9 @@ mod tests {
         let spec = VmSpec {
             id,
             name: id.to_string(),
-            addresses: BTreeMap::new(),
+            addresses: SortedMap::new(),
             probes: Vec::new(),
-            labels: BTreeMap::new(),
+            labels: SortedMap::new(),
             datastore: None,
         };
         Arc::new(VmRecord {

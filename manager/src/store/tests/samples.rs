@@ -1,7 +1,5 @@
 //! Records and commands to test with.
 
-use std::collections::BTreeMap;
-
 use uuid::Uuid;
 use vouch_types::command::{ClusterSecrets, PathChange};
 use vouch_types::event::ManagerNote;
@@ -9,8 +7,8 @@ use vouch_types::{
     Advice, BootId, Cause, ClusterId, Command, Digest, Fault, FenceKind, Generation, Guard, Identity, Incarnation,
     IncidentChange, IncidentScope, IncidentWord, JoinFor, JoinRole, JoinTokenId, Joiner, LogIndex, MaintenanceId,
     ManagerId, Network, NodeId, NodePath, NodeRecord, Once, Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment,
-    ProbeImports, ProbeName, ProbeRecord, RankedCause, Source, Term, Verdict, VerdictChange, VerdictVersion, VmId,
-    VmSpec, VmState, WallTime, WatcherId,
+    ProbeImports, ProbeName, ProbeRecord, RankedCause, SortedMap, Source, Term, Verdict, VerdictChange, VerdictVersion,
+    VmId, VmSpec, VmState, WallTime, WatcherId,
 };
 
 pub(crate) fn at(millis: u64) -> WallTime {
@@ -71,9 +69,9 @@ pub(crate) fn vm_spec(number: u128) -> VmSpec {
     VmSpec {
         id: vm_id(number),
         name: format!("desktop-{number}"),
-        addresses: BTreeMap::from([(Network::Service, vec!["10.1.0.1".parse().unwrap(), "fd00::1".parse().unwrap()])]),
+        addresses: SortedMap::from([(Network::Service, vec!["10.1.0.1".parse().unwrap(), "fd00::1".parse().unwrap()])]),
         probes: vec![ping()],
-        labels: BTreeMap::from([("team".to_owned(), "blue".to_owned())]),
+        labels: SortedMap::from([("team".to_owned(), "blue".to_owned())]),
         datastore: None,
     }
 }

@@ -1,12 +1,12 @@
 //! [`SimVm`]: one VM with a truth, and what its hypervisor and its network see of it.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use vouch_types::{
-    ExitReason, HypervisorState, Network, Operation, PauseReason, ProbeAssignment, ProbeName, Progress, VmSpec,
+    ExitReason, HypervisorState, Network, Operation, PauseReason, ProbeAssignment, ProbeName, Progress, SortedMap,
+    VmSpec,
 };
 
 use super::host::VmNo;
@@ -109,13 +109,13 @@ impl SimVm {
         let spec = VmSpec {
             id: no.id(),
             name: format!("desk-{}", no.0),
-            addresses: BTreeMap::from([(Network::Service, vec![address])]),
+            addresses: SortedMap::from([(Network::Service, vec![address])]),
             probes: vec![
                 probe("guest-agent", Network::Management),
                 probe("ping", Network::Service),
                 probe("rdp", Network::Service),
             ],
-            labels: BTreeMap::new(),
+            labels: SortedMap::new(),
             datastore: Some(datastore.to_owned()),
         };
         let rdp = ServiceState::default();

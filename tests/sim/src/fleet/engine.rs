@@ -6,7 +6,7 @@ use std::time::Duration;
 use vouch_detector::{Ask, Detector, Effect as Order, Event as Fact, Settlement, Weight};
 use vouch_types::{
     BootId, Generation, Incarnation, LogIndex, Moment, Network, NodeId, Nonce, ProbeAssignment, ProbeName,
-    RelayOutcome, Term, TickSequence, VmId, VmSpec, WatcherId,
+    RelayOutcome, SortedMap, Term, TickSequence, VmId, VmSpec, WatcherId,
 };
 use vouch_watcher::logic::{Effect, Event, RunId, SessionId};
 use vouch_wire::proto;
@@ -147,9 +147,9 @@ impl SimFleet {
             let specs = own.iter().map(|vm| VmSpec {
                 id: *vm,
                 name: vm.to_string(),
-                addresses: BTreeMap::new(),
+                addresses: SortedMap::new(),
                 probes: self.probes.clone(),
-                labels: BTreeMap::new(),
+                labels: SortedMap::new(),
                 datastore: None,
             });
             self.records.record_vms(name.clone(), specs.collect());

@@ -1,10 +1,8 @@
 //! A watcher VM: the real logic, with its streams and its machine as models.
 
-use std::collections::BTreeMap;
-
 use vouch_types::{
-    AssignmentGeneration, Digest, Incarnation, LogIndex, ManagerId, Moment, Network, ProbeAssignment, Term, Timing,
-    VmId, WatcherId,
+    AssignmentGeneration, Digest, Incarnation, LogIndex, ManagerId, Moment, Network, ProbeAssignment, SortedMap, Term,
+    Timing, VmId, WatcherId,
 };
 use vouch_watcher::logic::{Logic, SessionId};
 use vouch_wire::convert::{Assignment, Fence, RelayTarget, Target};
@@ -83,7 +81,7 @@ impl SimWatcher {
             node: node_name(node_of(*vm, nodes)),
             addresses: Network::ALL.into_iter().map(|n| (n, vec![[10, 0, 0, 1].into()])).collect(),
             probes: probes.to_vec(),
-            labels: BTreeMap::new(),
+            labels: SortedMap::new(),
             probe_interval: None,
             probe_timeout: None,
         });
