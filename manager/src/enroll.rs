@@ -18,7 +18,7 @@ use crate::raft::{Consistency, ProposeError};
 use crate::secrets::hash_of;
 use crate::store::{Redemption, redemption};
 
-/// How long a watcher's certificate is valid. A watcher is replaced before that: renewal is not there yet.
+/// How long a watcher's certificate is valid. It is renewed when half of that is over, and kept in memory alone.
 pub(crate) const WATCHER_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How many enrolments are worked on at once; who comes on top of that tries again.

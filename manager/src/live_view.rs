@@ -94,6 +94,9 @@ impl LiveView for Live {
                 format!("{free} MiB are free, less than storage.free_min_mib = {least}: no entries are taken");
             notes.push(ReasonView::new("disk_low", message));
         }
+        if let Some(message) = inner.certificates.overdue(inner.wall_clock.now()) {
+            notes.push(ReasonView::new("certificate_not_renewed", message));
+        }
         for manager in inner.fleet.managers_without_room() {
             notes.push(ReasonView::new("disk_low", format!("the disk of {manager} is below its watermark")));
         }
@@ -130,6 +133,7 @@ impl LiveView for Live {
             labels: Vec::new(),
             value: inner.fleet.checkpoints_compared(),
         });
+        metrics.extend(inner.certificates.metrics(inner.manager, self.0.leads().is_some()));
         for (name, report) in inner.reports.borrow().iter() {
             let labels = vec![("reconciler", (*name).to_owned())];
             let metric = gauge(

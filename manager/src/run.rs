@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use vouch_types::{ManagerId, Network, ProbeName, ProbeRecord, WallTime};
 use vouch_wire::grpc::{DialOptions, Dialler, GrpcPeerLinks, ServeError, serve_manager};
 use vouch_wire::links::DatagramLink;
-use vouch_wire::pki::server_config_without_clients;
-use vouch_wire::pki::{AdjustableTime, Identity, PeerIdentity, PkiError, client_config, server_config};
+use vouch_wire::pki::{AdjustableTime, Identity, LiveIdentity, PeerIdentity, PkiError};
+use vouch_wire::renewal::{Kept, RenewalTask};
 use vouch_wire::udp::UdpLink;
 
 use crate::api::component::read_component;
@@ -218,18 +218,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         certificate: config.tls.certificate.clone(),
         source,
     };
-    let server = server_config(&identity, clock.clone()).map_err(mismatch)?;
-    let client = client_config(&identity, clock.clone()).map_err(mismatch)?;
-    let links = GrpcPeerLinks::new(Dialler::new(client, DialOptions::default()));
+    let live = LiveIdentity::new(identity, clock).map_err(mismatch)?;
+    let links = GrpcPeerLinks::new(Dialler::new(live.client(), DialOptions::default()));
     let mut dialled = config.dial_addresses();
     for (manager, addresses) in &dialled {
         links.set_addresses(*manager, addresses.clone());
     }
-    let api_tls = if config.api.listen.ip().is_loopback() {
-        None
-    } else {
-        Some(server_config_without_clients(&identity, clock, &[b"h2", b"http/1.1"])?)
-    };
+    let api_tls = if config.api.listen.ip().is_loopback() { None } else { Some(live.api()) };
 
     // A token that is there is checked before anything is bound or made; a missing one is made after that.
     let token = ApiToken::load(&config.token_file())?;
@@ -262,6 +257,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         blobs,
         shipped: shipped()?,
         ca,
+        certificate_check: Duration::from_secs(config.certificates.check_secs),
         disk: Disk {
             space: Arc::new(FolderSpace(config.data_dir.clone())),
             least_free: config.storage.free_min_mib * MIB,
@@ -269,6 +265,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     })
     .await?;
     let fatal = manager.fatal();
+    let kept =
+        Kept::Files { certificate: config.tls.certificate.clone(), ca_certificate: config.tls.ca_certificate.clone() };
+    let renewal = RenewalTask::new(live.clone(), manager.own_certificate_link(live.clone()), kept);
+    manager.set_certificate(renewal.report());
+    let renewing = tokio::spawn(renewal.run());
     // What the configuration says of where to dial a manager stands; the log says the rest.
     dialled.retain(|id, _| config.dial.contains_key(id));
     tokio::spawn(dial_members(config.id, manager.clone(), links, dialled));
@@ -295,12 +296,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         () = stop_in_order(&stop, &manager, &api_stop) => Ok(()),
         reason = fatal => Err(RunError::Fatal(reason)),
         error = label(own_folder, manager.consensus().clone()) => Err(error.into()),
-        served = serve_manager(listeners, server, manager.service(), manager.raft_service(), serving.clone()) => {
+        served = serve_manager(listeners, live.server(), manager.service(), manager.raft_service(), serving.clone()) => {
             served.map_err(RunError::from)
         }
         served = api_listener.serve(api, api_stop.clone()) => served.map_err(RunError::ApiStopped),
     };
     serving.cancel();
+    renewing.abort();
     manager.shutdown().await;
     outcome
 }

@@ -295,3 +295,77 @@ fn a_maintenance_window_goes_on_under_a_new_leader_and_ends_by_itself() {
         assert_eq!(told, 1);
     });
 }
+
+#[test]
+fn a_source_whose_joins_were_refused_ten_times_is_turned_away_for_a_minute() {
+    simulate(9, async |sim: &mut Sim| {
+        let leader = sim.leader().await;
+        let request = || vouch_wire::proto::JoinRequest {
+            secret: vec![7; 32],
+            role: "node".to_owned(),
+            name: "n9".to_owned(),
+            ..vouch_wire::proto::JoinRequest::default()
+        };
+        let from = |text: &str| Some(text.parse().unwrap());
+        let follower = sim.managers.keys().copied().find(|id| *id != leader).unwrap();
+        let why = async |sim: &Sim, from| {
+            sim.managers[&follower].service().join(request(), from).await.expect_err("refused").to_string()
+        };
+        for port in 1..=10 {
+            assert!(why(sim, from(&format!("192.0.2.7:{port}"))).await.contains("unknown"));
+        }
+        let counted = sim.managers[&leader].counters().total(Count::JoinsRefused);
+        let refused = why(sim, from("192.0.2.7:99")).await;
+        assert!(refused.contains("10 joins from this address") && refused.contains("try again in"), "{refused}");
+        assert_eq!(sim.managers[&leader].counters().total(Count::JoinsRefused), counted, "the leader is left alone");
+        assert_eq!(sim.managers[&follower].counters().total(Count::JoinsRefused), 1);
+        assert!(why(sim, from("192.0.2.8:1")).await.contains("unknown"), "another source is heard");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(why(sim, from("192.0.2.7:99")).await.contains("unknown"), "and this one again after a minute");
+    });
+}
+
+#[test]
+fn any_manager_has_the_leader_renew_a_certificate_for_who_shows_it_and_for_nobody_that_is_gone() {
+    use vouch_wire::pki::{CertificateAuthority, CertificateRequest, PeerIdentity, ShownCertificate, VALIDITY_MIN};
+    use vouch_wire::proto::CertificateCheck;
+
+    simulate(10, async |sim: &mut Sim| {
+        let leader = sim.leader().await;
+        let secrets = sim.read(|s| s.cluster().unwrap().secrets.clone());
+        let ca = CertificateAuthority::from_pem(&secrets.ca_certificate, &secrets.ca_key).unwrap();
+        let other = CertificateAuthority::generate("another", WallTime::from_unix_millis(1_795_383_407_042)).unwrap();
+        let now = sim.managers[&leader].wall_clock().now();
+        let node = PeerIdentity::Node(n(1).id());
+        let own = |ca: &CertificateAuthority, owner: &PeerIdentity| {
+            ca.issue(owner, now, VALIDITY_MIN).unwrap().identity().unwrap()
+        };
+        let ask = async |sim: &Sim, manager, shown: ShownCertificate, csr: &[u8]| {
+            let check = CertificateCheck { csr: csr.to_vec(), trusts: Vec::new() };
+            sim.managers[&manager].service().check_certificate(shown, check).await
+        };
+        let identity = own(&ca, &node);
+        let csr = CertificateRequest::renewal_of(&identity).unwrap();
+        for manager in sim.managers.keys().copied() {
+            let answer = ask(sim, manager, identity.shown(), csr.der()).await.unwrap();
+            assert_eq!(answer.ca_certificates, secrets.ca_certificate);
+            let renewed = identity.renewed(Some(&answer.certificate), &answer.ca_certificates).unwrap();
+            assert_eq!(*renewed.owner(), node);
+            assert!(renewed.validity().unwrap().until > identity.validity().unwrap().until);
+            let told = ask(sim, manager, identity.shown(), b"").await.unwrap();
+            assert!(told.certificate.is_empty() && told.next_check_secs > 0, "nothing was asked for");
+        }
+        let refused =
+            async |sim: &Sim, shown, csr: &[u8]| ask(sim, leader, shown, csr).await.expect_err("refused").to_string();
+        assert!(refused(sim, own(&other, &node).shown(), csr.der()).await.contains("join again"));
+        assert!(refused(sim, identity.shown(), b"garbage").await.contains("PKCS #10"));
+        let gone = PeerIdentity::Watcher(vouch_types::WatcherId::new(99));
+        assert!(refused(sim, own(&ca, &gone).shown(), csr.der()).await.contains("w99 is no watcher"));
+        // One that was removed keeps its certificate until that ends, and gets no new one.
+        let removed = sim.managers.keys().copied().find(|id| *id != leader).unwrap();
+        let shown = own(&ca, &PeerIdentity::Manager(removed)).shown();
+        ask(sim, leader, shown.clone(), csr.der()).await.unwrap();
+        sim.managers[&leader].consensus().remove_member(removed).await.unwrap();
+        assert!(refused(sim, shown, csr.der()).await.contains("was removed"));
+    });
+}

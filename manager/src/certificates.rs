@@ -1,0 +1,199 @@
+//! Certificates of those who have one: renewed by the leader, for whoever shows the old one, and never on the word of a
+//! request.
+//!
+//! Everybody asks now and then on a connection of its own. So the leader also knows which certificate each part uses
+//! now, and tells when those end. What it knows of that is soft: a new leader learns it anew.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Semaphore, watch};
+use vouch_types::command::ClusterSecrets;
+use vouch_types::{DenyReason, ManagerId, WallTime};
+use vouch_wire::links::{CertificateLink, LinkError};
+use vouch_wire::pki::{CertificateAuthority, LiveIdentity, PeerIdentity, ShownCertificate, Validity, certificates_of};
+use vouch_wire::proto;
+use vouch_wire::renewal::RenewalReport;
+
+use crate::api::{Metric, MetricKind};
+use crate::enroll::{EnrollError, WATCHER_VALIDITY, no_longer, unreachable};
+use crate::join::JOINED_VALIDITY;
+use crate::manager::ManagerHandle;
+use crate::members::Standing;
+
+/// How many questions about certificates are worked on at once; who comes on top of that asks again.
+pub(crate) const CHECKS_MAX: usize = 64;
+
+/// What is known of certificates in use.
+pub(crate) struct Certificates {
+    /// How often everybody is to ask.
+    check: Duration,
+    checking: Semaphore,
+    seen: Mutex<BTreeMap<PeerIdentity, Validity>>,
+    own: OnceLock<watch::Receiver<Option<RenewalReport>>>,
+}
+
+impl Certificates {
+    pub(crate) fn new(check: Duration) -> Self {
+        Self { check, checking: Semaphore::new(CHECKS_MAX), seen: Mutex::default(), own: OnceLock::new() }
+    }
+
+    fn note(&self, owner: PeerIdentity, validity: Validity) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(owner, validity);
+    }
+
+    /// Returns what is known of this manager's own certificate.
+    pub(crate) fn own(&self) -> Option<RenewalReport> {
+        self.own.get().and_then(|report| report.borrow().clone())
+    }
+
+    /// Returns what is to be told of this manager's own certificate: that it should have been renewed and was not.
+    pub(crate) fn overdue(&self, now: WallTime) -> Option<String> {
+        let report = self.own().filter(|report| report.renew_at <= now)?;
+        let problem = report.problem?;
+        Some(format!("this manager's certificate ends {} and is not renewed: {problem}", report.validity.until))
+    }
+
+    /// Returns when certificates end: of this manager's own, and of all that asked it as the leader.
+    pub(crate) fn metrics(&self, own: ManagerId, leads: bool) -> Vec<Metric> {
+        let mut ends = BTreeMap::new();
+        if leads {
+            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            ends.extend(seen.iter().map(|(owner, validity)| (owner.clone(), validity.until)));
+        }
+        if let Some(report) = self.own() {
+            ends.insert(PeerIdentity::Manager(own), report.validity.until);
+        }
+        let metric = |(owner, until): (PeerIdentity, WallTime)| Metric {
+            name: "certificate_expiry_timestamp_seconds",
+            help: "When a certificate in use ends, in seconds since 1970: this manager's, and on the leader everybody's.",
+            kind: MetricKind::Gauge,
+            labels: vec![("owner", owner.to_string())],
+            value: until.as_unix_millis() / 1000,
+        };
+        ends.into_iter().map(metric).collect()
+    }
+}
+
+fn validity_for(owner: &PeerIdentity) -> Duration {
+    match owner {
+        PeerIdentity::Manager(_) | PeerIdentity::Node(_) => JOINED_VALIDITY,
+        PeerIdentity::Watcher(_) => WATCHER_VALIDITY,
+    }
+}
+
+impl ManagerHandle {
+    /// Answers one whose certificate TLS has checked, or has the leader answer it.
+    ///
+    /// # Errors
+    /// [`LinkError::Refused`] says in one line why it gets no certificate; others when no leader answers.
+    pub(crate) async fn check_certificate(
+        &self,
+        shown: ShownCertificate,
+        check: proto::CertificateCheck,
+    ) -> Result<proto::CertificateAnswer, LinkError> {
+        let Ok(_permit) = self.0.certificates.checking.try_acquire() else {
+            return Err(unreachable("too many ask at once"));
+        };
+        let owner = shown.owner.to_string();
+        let answer = match self.check_certificate_here(&shown, &check).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                let forward = proto::ForwardCertificate { shown: shown.der.to_vec(), check: Some(check) };
+                let request = proto::forward_request::Request::Certificate(forward);
+                self.ask_leader(error, request).await.and_then(|response| match response {
+                    proto::forward_response::Response::Certificate(answer) => Ok(answer),
+                    _ => Err(no_longer()),
+                })
+            }
+        };
+        if let Err(LinkError::Refused(reason)) = &answer {
+            tracing::warn!(owner, reason, "certificate refused");
+        }
+        answer
+    }
+
+    /// Answers as the leader.
+    pub(crate) async fn check_certificate_here(
+        &self,
+        shown: &ShownCertificate,
+        check: &proto::CertificateCheck,
+    ) -> Result<proto::CertificateAnswer, EnrollError> {
+        let refused = |why: &dyn std::fmt::Display| EnrollError::Refused(why.to_string());
+        // A new leader may not have applied yet that somebody was removed.
+        self.lead_now().await?;
+        let secrets = self.0.consensus.read_state(|state| state.cluster().map(|cluster| cluster.secrets.clone()));
+        let secrets = secrets.ok_or_else(|| refused(&DenyReason::NotInitialised))?;
+        let ca_certificates = trusted(&secrets);
+        let roots = certificates_of(&ca_certificates).map_err(|e| refused(&e))?;
+        let owner = &shown.owner;
+        if shown.signed_by(&roots).is_none() {
+            return Err(refused(&format!("{owner}: its CA is not one of this cluster any more: it has to join again")));
+        }
+        self.is_to_have_one(owner).map_err(EnrollError::Refused)?;
+        let certificate = if check.csr.is_empty() {
+            self.0.certificates.note(owner.clone(), Validity::of(&shown.der).map_err(|e| refused(&e))?);
+            String::new()
+        } else {
+            let ca =
+                CertificateAuthority::from_pem(&secrets.ca_certificate, &secrets.ca_key).map_err(|e| refused(&e))?;
+            let certificate = ca
+                .sign_request(&check.csr, owner, self.0.wall_clock.now(), validity_for(owner))
+                .map_err(|_| refused(&"signing request: must be PKCS #10 (DER), signed by its own key"))?;
+            let made = certificates_of(&certificate).map_err(|e| refused(&e))?;
+            let validity = Validity::of(&made[0]).map_err(|e| refused(&e))?;
+            tracing::info!(%owner, until = %validity.until, "certificate signed");
+            self.0.certificates.note(owner.clone(), validity);
+            certificate
+        };
+        let next_check_secs = self.0.certificates.check.as_secs();
+        Ok(proto::CertificateAnswer { certificate, ca_certificates, renew_now: false, next_check_secs })
+    }
+
+    /// Whether the owner of a certificate is still one who is to have one.
+    fn is_to_have_one(&self, owner: &PeerIdentity) -> Result<(), String> {
+        match owner {
+            PeerIdentity::Manager(id) => match self.0.members.standing(*id) {
+                Standing::Member | Standing::Unheard => Ok(()),
+                Standing::Removed => Err(format!("{id} was removed from the cluster")),
+            },
+            PeerIdentity::Node(_) => Ok(()),
+            PeerIdentity::Watcher(id) => {
+                let known = self.0.consensus.read_state(|state| state.watchers().contains_key(id));
+                if known { Ok(()) } else { Err(format!("{id} is no watcher of this cluster any more")) }
+            }
+        }
+    }
+
+    /// Returns the way of this manager to its own renewal.
+    pub(crate) fn own_certificate_link(&self, live: LiveIdentity) -> Arc<dyn CertificateLink> {
+        Arc::new(OwnCertificateLink { manager: self.clone(), live })
+    }
+
+    /// Lets `/readyz` and `/metrics` tell of this manager's own certificate. Done once.
+    pub(crate) fn set_certificate(&self, report: watch::Receiver<Option<RenewalReport>>) {
+        if self.0.certificates.own.set(report).is_err() {
+            tracing::warn!("the report on the certificate was set before");
+        }
+    }
+}
+
+/// Returns the certificates of all CAs that are to be trusted, PEM.
+pub(crate) fn trusted(secrets: &ClusterSecrets) -> String {
+    secrets.ca_certificate.clone()
+}
+
+/// A manager asks itself, or the leader as any of its callers would.
+struct OwnCertificateLink {
+    manager: ManagerHandle,
+    live: LiveIdentity,
+}
+
+#[async_trait]
+impl CertificateLink for OwnCertificateLink {
+    async fn check(&self, check: proto::CertificateCheck) -> Result<proto::CertificateAnswer, LinkError> {
+        self.manager.check_certificate(self.live.identity().shown(), check).await
+    }
+}
