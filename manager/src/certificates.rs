@@ -4,16 +4,17 @@
 //! Everybody asks now and then on a connection of its own. So the leader also knows which certificate each part uses
 //! now, and tells when those end. What it knows of that is soft: a new leader learns it anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, watch};
-use vouch_types::command::ClusterSecrets;
 use vouch_types::{DenyReason, ManagerId, WallTime};
 use vouch_wire::links::{CertificateLink, LinkError};
-use vouch_wire::pki::{CertificateAuthority, LiveIdentity, PeerIdentity, ShownCertificate, Validity, certificates_of};
+use vouch_wire::pki::{
+    CaDigest, CertificateAuthority, LiveIdentity, PeerIdentity, ROOTS_MAX, ShownCertificate, Validity, certificates_of,
+};
 use vouch_wire::proto;
 use vouch_wire::renewal::RenewalReport;
 
@@ -26,12 +27,23 @@ use crate::members::Standing;
 /// How many questions about certificates are worked on at once; who comes on top of that asks again.
 pub(crate) const CHECKS_MAX: usize = 64;
 
+/// What somebody has shown, and said, when it asked last.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Seen {
+    /// When its certificate holds.
+    pub(crate) validity: Validity,
+    /// The CA that signed it.
+    pub(crate) ca: CaDigest,
+    /// The CAs that it trusts, as it wrote their digests.
+    pub(crate) trusts: BTreeSet<String>,
+}
+
 /// What is known of certificates in use.
 pub(crate) struct Certificates {
     /// How often everybody is to ask.
     check: Duration,
     checking: Semaphore,
-    seen: Mutex<BTreeMap<PeerIdentity, Validity>>,
+    seen: Mutex<BTreeMap<PeerIdentity, Seen>>,
     own: OnceLock<watch::Receiver<Option<RenewalReport>>>,
 }
 
@@ -40,8 +52,13 @@ impl Certificates {
         Self { check, checking: Semaphore::new(CHECKS_MAX), seen: Mutex::default(), own: OnceLock::new() }
     }
 
-    fn note(&self, owner: PeerIdentity, validity: Validity) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(owner, validity);
+    fn note(&self, owner: PeerIdentity, seen: Seen) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(owner, seen);
+    }
+
+    /// Returns what was seen of everybody who asked this manager as the leader.
+    pub(crate) fn seen(&self) -> BTreeMap<PeerIdentity, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns what is known of this manager's own certificate.
@@ -60,8 +77,7 @@ impl Certificates {
     pub(crate) fn metrics(&self, own: ManagerId, leads: bool) -> Vec<Metric> {
         let mut ends = BTreeMap::new();
         if leads {
-            let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            ends.extend(seen.iter().map(|(owner, validity)| (owner.clone(), validity.until)));
+            ends.extend(self.seen().into_iter().map(|(owner, seen)| (owner, seen.validity.until)));
         }
         if let Some(report) = self.own() {
             ends.insert(PeerIdentity::Manager(own), report.validity.until);
@@ -126,30 +142,31 @@ impl ManagerHandle {
         self.lead_now().await?;
         let secrets = self.0.consensus.read_state(|state| state.cluster().map(|cluster| cluster.secrets.clone()));
         let secrets = secrets.ok_or_else(|| refused(&DenyReason::NotInitialised))?;
-        let ca_certificates = trusted(&secrets);
+        let ca_certificates = secrets.trusted_cas();
         let roots = certificates_of(&ca_certificates).map_err(|e| refused(&e))?;
         let owner = &shown.owner;
-        if shown.signed_by(&roots).is_none() {
+        let Some(shown_ca) = shown.signed_by(&roots) else {
             return Err(refused(&format!("{owner}: its CA is not one of this cluster any more: it has to join again")));
-        }
+        };
         self.is_to_have_one(owner).map_err(EnrollError::Refused)?;
+        let validity = Validity::of(&shown.der).map_err(|e| refused(&e))?;
+        let trusts = check.trusts.iter().take(ROOTS_MAX).cloned().collect();
+        self.0.certificates.note(owner.clone(), Seen { validity, ca: shown_ca, trusts });
+        let (ca_certificate, ca_key) = secrets.signing_ca();
+        let signs = CaDigest::of_pem(ca_certificate).map_err(|e| refused(&e))?;
         let certificate = if check.csr.is_empty() {
-            self.0.certificates.note(owner.clone(), Validity::of(&shown.der).map_err(|e| refused(&e))?);
             String::new()
         } else {
-            let ca =
-                CertificateAuthority::from_pem(&secrets.ca_certificate, &secrets.ca_key).map_err(|e| refused(&e))?;
+            let ca = CertificateAuthority::from_pem(ca_certificate, ca_key).map_err(|e| refused(&e))?;
             let certificate = ca
                 .sign_request(&check.csr, owner, self.0.wall_clock.now(), validity_for(owner))
                 .map_err(|_| refused(&"signing request: must be PKCS #10 (DER), signed by its own key"))?;
-            let made = certificates_of(&certificate).map_err(|e| refused(&e))?;
-            let validity = Validity::of(&made[0]).map_err(|e| refused(&e))?;
-            tracing::info!(%owner, until = %validity.until, "certificate signed");
-            self.0.certificates.note(owner.clone(), validity);
+            tracing::info!(%owner, ca = %signs, "certificate signed");
             certificate
         };
+        let renew_now = shown_ca != signs;
         let next_check_secs = self.0.certificates.check.as_secs();
-        Ok(proto::CertificateAnswer { certificate, ca_certificates, renew_now: false, next_check_secs })
+        Ok(proto::CertificateAnswer { certificate, ca_certificates, renew_now, next_check_secs })
     }
 
     /// Whether the owner of a certificate is still one who is to have one.
@@ -178,11 +195,6 @@ impl ManagerHandle {
             tracing::warn!("the report on the certificate was set before");
         }
     }
-}
-
-/// Returns the certificates of all CAs that are to be trusted, PEM.
-pub(crate) fn trusted(secrets: &ClusterSecrets) -> String {
-    secrets.ca_certificate.clone()
 }
 
 /// A manager asks itself, or the leader as any of its callers would.

@@ -101,7 +101,8 @@ impl ManagerHandle {
         }
         let secrets = secrets.ok_or_else(|| refused(&"there is no cluster yet"))?;
         // First the certificate: a request that cannot be signed must not use the secret up.
-        let ca = CertificateAuthority::from_pem(&secrets.ca_certificate, &secrets.ca_key).map_err(|e| refused(&e))?;
+        let (certificate, key) = secrets.signing_ca();
+        let ca = CertificateAuthority::from_pem(certificate, key).map_err(|e| refused(&e))?;
         let owner = PeerIdentity::Watcher(watcher);
         let at = self.0.wall_clock.now();
         let certificate = ca.sign_request(&request.csr, &owner, at, WATCHER_VALIDITY).map_err(|e| refused(&e))?;

@@ -108,7 +108,8 @@ impl ManagerHandle {
         }
         let secrets = secrets.ok_or_else(|| refused(&DenyReason::NotInitialised))?;
         // First the certificate: a request that cannot be signed must not use the token up.
-        let ca = CertificateAuthority::from_pem(&secrets.ca_certificate, &secrets.ca_key).map_err(|e| refused(&e))?;
+        let (certificate, key) = secrets.signing_ca();
+        let ca = CertificateAuthority::from_pem(certificate, key).map_err(|e| refused(&e))?;
         let certificate = ca
             .sign_request(&request.csr, &owner_of(&joiner), at, JOINED_VALIDITY)
             .map_err(|_| refused(&"signing request: must be PKCS #10 (DER), signed by its own key"))?;
@@ -122,7 +123,7 @@ impl ManagerHandle {
         match self.0.consensus.propose(command).await {
             Ok(Applied::Denied(DenyReason::JoinRefused(refusal))) => Err(self.count_refusal(&refusal)),
             Ok(Applied::Denied(reason)) => Err(refused(&reason)),
-            Ok(_) => Ok(proto::JoinResponse { certificate, ca_certificate: secrets.ca_certificate }),
+            Ok(_) => Ok(proto::JoinResponse { certificate, ca_certificate: secrets.trusted_cas() }),
             Err(ProposeError::NotLeader { leader }) => Err(EnrollError::NotLeader(leader)),
             Err(error) => Err(refused(&error)),
         }

@@ -12,6 +12,7 @@
 pub mod api;
 pub mod background;
 pub mod backup;
+mod ca_rotation;
 mod certificates;
 pub mod config;
 pub mod counters;

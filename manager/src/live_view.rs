@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 use vouch_types::{ClusterId, ManagerId, Network, VmId};
 
-use crate::api::live::MemberChange;
+use crate::api::ca_view::CaView;
+use crate::api::live::{CaError, CaStep, MemberChange};
 use crate::api::view::{CheckView, EvidenceView, HearingView, ReasonView};
 use crate::api::{CheckError, InitError, LiveView, Metric, MetricKind, Readiness};
 use crate::detect::DetectorInput;
@@ -149,6 +150,14 @@ impl LiveView for Live {
 
     async fn init_cluster(&self) -> Result<ClusterId, InitError> {
         self.0.init_cluster().await
+    }
+
+    async fn ca(&self) -> Result<CaView, CaError> {
+        self.0.ca().await
+    }
+
+    async fn rotate_ca(&self, step: CaStep) -> Result<CaView, CaError> {
+        self.0.rotate_ca(step).await
     }
 
     async fn change_members(&self, change: MemberChange) -> Result<(), MembershipError> {

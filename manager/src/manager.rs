@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vouch_types::command::ClusterSecrets;
 use vouch_types::{
-    Applied, ClusterId, Command, Incarnation, ManagerId, ManagerNode, Network, ProbeRecord, Term, Timing,
+    Applied, ClusterId, Command, Incarnation, ManagerId, ManagerNode, Network, NextCa, ProbeRecord, Term, Timing,
 };
 use vouch_wire::links::{DatagramLink, LinkError, ManagerService, PeerLink, RaftLink, RaftService};
 use vouch_wire::proto;
@@ -386,6 +386,7 @@ impl ManagerHandle {
             ca_key,
             grant_key: grants.pkcs8().to_vec(),
             grant_public_key: grants.public_key().to_vec(),
+            next_ca: NextCa::None,
         };
         match self.0.consensus.initialize(self.0.configured.clone()).await {
             // An earlier attempt may have come this far.

@@ -7,10 +7,10 @@ use thiserror::Error;
 
 use crate::event::ManagerNote;
 use crate::{
-    AssignmentGeneration, BootId, ClusterId, Digest, Fault, FenceKind, Generation, Guard, Incarnation, IncidentChange,
-    IncidentScope, JoinFor, JoinRefusal, JoinTokenId, Joiner, LogIndex, MaintenanceId, ManagerId, NodeId, NodeRecord,
-    Pin, Policy, PolicyError, PolicyScope, ProbeAssignment, ProbeRecord, Source, Verdict, VerdictVersion, VmId, VmSpec,
-    WallTime, WatcherId,
+    AssignmentGeneration, BootId, CaSecrets, CaStage, ClusterId, Digest, Fault, FenceKind, Generation, Guard,
+    Incarnation, IncidentChange, IncidentScope, JoinFor, JoinRefusal, JoinTokenId, Joiner, LogIndex, MaintenanceId,
+    ManagerId, NextCa, NodeId, NodeRecord, Pin, Policy, PolicyError, PolicyScope, ProbeAssignment, ProbeRecord, Source,
+    Verdict, VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
 };
 
 /// The most changes that one `RecordVerdicts` may carry.
@@ -69,6 +69,29 @@ pub struct ClusterSecrets {
     pub grant_key: Vec<u8>,
     /// Ed25519 public key of grants, 32 bytes.
     pub grant_public_key: Vec<u8>,
+    /// The CA that takes the place of the first one.
+    #[serde(default, skip_serializing_if = "NextCa::is_none")]
+    pub next_ca: NextCa,
+}
+
+impl ClusterSecrets {
+    /// Returns the certificates of all CAs that are to be trusted, PEM, the older one first.
+    pub fn trusted_cas(&self) -> String {
+        match &self.next_ca {
+            NextCa::None => self.ca_certificate.clone(),
+            NextCa::Spreading(next) | NextCa::Renewing(next) => {
+                format!("{}\n{}", self.ca_certificate.trim_end(), next.certificate)
+            }
+        }
+    }
+
+    /// Returns the CA that signs: certificate and key, PEM.
+    pub fn signing_ca(&self) -> (&str, &str) {
+        match &self.next_ca {
+            NextCa::None | NextCa::Spreading(_) => (&self.ca_certificate, &self.ca_key),
+            NextCa::Renewing(next) => (&next.certificate, &next.key),
+        }
+    }
 }
 
 impl std::fmt::Debug for ClusterSecrets {
@@ -279,6 +302,23 @@ pub enum Command {
         /// When, on the leader's clock: what the token's end is judged by.
         at: WallTime,
     },
+    /// Have a second CA trusted. It signs nothing yet.
+    AddCa {
+        /// The new CA.
+        ca: CaSecrets,
+        /// When.
+        at: WallTime,
+    },
+    /// Have the second CA sign from now on.
+    SwitchCa {
+        /// When.
+        at: WallTime,
+    },
+    /// Trust the first CA no more: the second takes its place.
+    RetireCa {
+        /// When.
+        at: WallTime,
+    },
     /// Do what an operator asked for, if what it says of its guard holds.
     Guarded {
         /// What; never guarded itself.
@@ -323,6 +363,9 @@ impl Command {
             Self::CreateJoinToken { .. } => "create_join_token",
             Self::RevokeJoinToken { .. } => "revoke_join_token",
             Self::RedeemJoinToken { .. } => "redeem_join_token",
+            Self::AddCa { .. } => "add_ca",
+            Self::SwitchCa { .. } => "switch_ca",
+            Self::RetireCa { .. } => "retire_ca",
             // What is done counts, not how it is guarded.
             Self::Guarded { command, .. } => command.name(),
             Self::RecordLeader { .. } => "record_leader",
@@ -376,6 +419,9 @@ pub enum DenyReason {
     /// Somebody may not join.
     #[error(transparent)]
     JoinRefused(JoinRefusal),
+    /// The rotation of the CA stands elsewhere.
+    #[error("{0}")]
+    CaStage(CaStage),
     /// A setting of a policy breaks a rule.
     #[error(transparent)]
     BadPolicy(PolicyError),

@@ -19,7 +19,6 @@ use vouch_wire::proto;
 
 use super::placement_plan::{Plan, plan};
 use super::{Desk, Reconciler, ReconcilerReport, RoundError};
-use crate::certificates::trusted;
 use crate::secrets::{hash_of, watcher_secret};
 
 /// How long a node has to do what it was ordered before it is ordered again.
@@ -126,7 +125,7 @@ impl PlacementReconciler {
 
     fn order_creation(&self, desk: &Desk, term: Term, w: &WatcherRecord) {
         let of_cluster = desk.consensus.read_state(|state| {
-            state.cluster().map(|cluster| (watcher_secret(&cluster.secrets, w.id), trusted(&cluster.secrets)))
+            state.cluster().map(|cluster| (watcher_secret(&cluster.secrets, w.id), cluster.secrets.trusted_cas()))
         });
         let Some((secret, ca_certificate)) = of_cluster else { return };
         let voters = desk.consensus.status().voters;

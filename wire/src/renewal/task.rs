@@ -28,6 +28,8 @@ pub const CHECK_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const RETRY: Duration = Duration::from_secs(30);
 /// How often it is told that a certificate is to be renewed and is not.
 pub const TELL_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// When to ask again after something was taken into use: the managers see it by what is shown.
+const CONFIRM_AFTER: Duration = Duration::from_secs(2);
 /// Over how long the first questions of a fleet that starts at once are spread.
 const FIRST_SPREAD: Duration = Duration::from_secs(5);
 /// The longest time that one question may take, all managers and networks together.
@@ -104,6 +106,10 @@ impl RenewalTask {
     pub async fn run(mut self) -> Infallible {
         let owner = self.live.identity().owner().clone();
         self.tell_report(None);
+        if let Some(report) = self.report.borrow().as_ref() {
+            let (until, renew_at) = (report.validity.until, report.renew_at);
+            tracing::info!(%owner, %until, %renew_at, "certificate in use");
+        }
         self.wait(share_of(&owner, FIRST_SPREAD)).await;
         loop {
             let next = match self.check().await {
@@ -144,6 +150,11 @@ impl RenewalTask {
         }
         self.take(&answer)?;
         self.keep()?;
+        let now = self.live.identity();
+        if now.chain() != identity.chain() || now.roots() != identity.roots() {
+            // So that the managers see soon what is in use now.
+            return Ok(CONFIRM_AFTER);
+        }
         Ok(Duration::from_secs(answer.next_check_secs.max(1)).min(CHECK_MAX))
     }
 
