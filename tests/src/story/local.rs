@@ -21,6 +21,8 @@ use crate::{paths, wait};
 const SERVE: Duration = Duration::from_secs(60);
 /// How long a manager may take to end in good order.
 const STOP: Duration = Duration::from_secs(30);
+/// Where the VM of a new node is; the port says that any will do.
+const NEW_VM: (&str, u16) = ("127.0.19.1", 0);
 const MANAGERS: [&str; 3] = ["m1", "m2", "m3"];
 
 /// A cluster on loopback. Dropping it ends everything that it started.
@@ -29,6 +31,8 @@ pub struct LocalStage {
     /// Managers that this test has started again; those that it has killed are absent from both.
     restarted: BTreeMap<String, Process>,
     killed: Vec<String>,
+    /// Run folders of VMs that this test has added: they live on when their node's agent ends.
+    added_vms: Vec<PathBuf>,
     folder: tempfile::TempDir,
     logs: PathBuf,
     vouch: PathBuf,
@@ -47,7 +51,16 @@ impl LocalStage {
         let mut command = Command::new(&vouch);
         command.args(["dev", "--dir"]).arg(folder.path()).args(["up", "--profile", profile.name()]);
         let dev = Process::start("dev", &mut command, &logs)?;
-        let mut stage = Self { dev, restarted: BTreeMap::new(), killed: Vec::new(), folder, logs, vouch, told };
+        let mut stage = Self {
+            dev,
+            restarted: BTreeMap::new(),
+            killed: Vec::new(),
+            added_vms: Vec::new(),
+            folder,
+            logs,
+            vouch,
+            told,
+        };
         let begun = std::time::Instant::now();
         let ready = |stage: &mut Self| -> Result<()> {
             stage.dev.must_run()?;
@@ -234,8 +247,13 @@ impl LocalStage {
         fs::create_dir_all(&vms)?;
         let Some(toml::Value::Table(hypervisor)) = config.get_mut("hypervisor") else { bail!("no hypervisor") };
         hypervisor.insert("vm_dir".to_owned(), toml::Value::String(vms.display().to_string()));
-        let vm = "id = \"6f1c2a9e-0000-4000-8000-000000000009\"\nname = \"desk-9\"\n\n[local]\naddress = \
-                  \"127.0.19.1\"\nrdp_port = 3389\n";
+        let port = std::net::TcpListener::bind(NEW_VM).and_then(|listener| listener.local_addr())?.port();
+        self.added_vms.push(self.run_dir(name, "6f1c2a9e000040008000000000000009"));
+        let vm = format!(
+            "id = \"6f1c2a9e-0000-4000-8000-000000000009\"\nname = \"desk-9\"\n\n[local]\naddress = \"{}\"\nrdp_port = \
+             {port}\n",
+            NEW_VM.0
+        );
         fs::write(vms.join("desk-9.toml"), vm)?;
         fs::write(self.folder.path().join(format!("{name}.toml")), toml::to_string(&config)?)?;
         self.start_daemon("node", name)
@@ -450,6 +468,10 @@ impl Stage for LocalStage {
 impl Drop for LocalStage {
     fn drop(&mut self) {
         self.restarted.clear();
+        for folder in &self.added_vms {
+            // One that never ran has no pid.
+            let _ = machine_pid(folder).and_then(process::kill_by_pid);
+        }
         // It ends everything that descends from it; killed at once, it would leave that behind.
         let _ = self.dev.stop(Duration::from_secs(15));
     }
