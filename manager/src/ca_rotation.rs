@@ -11,7 +11,7 @@ use vouch_wire::pki::{CaDigest, CertificateAuthority, PeerIdentity, PkiError, Va
 
 use crate::api::ca_view::{CaCertificateView, CaView};
 use crate::api::live::{CaError, CaStep};
-use crate::certificates::Seen;
+use crate::certificates::{Seen, signing};
 use crate::enroll::EnrollError;
 use crate::manager::ManagerHandle;
 use crate::raft::ProposeError;
@@ -81,7 +81,7 @@ impl ManagerHandle {
     /// [`CaError::NotLeader`]: only the leader knows.
     pub(crate) async fn ca(&self) -> Result<CaView, CaError> {
         let secrets = self.current_secrets().await?;
-        let signs = CaDigest::of_pem(secrets.signing_ca().0).map_err(internal)?;
+        let signs = signing(&secrets).and_then(|ca| ca.digest()).map_err(internal)?;
         let ca_certificates = secrets.trusted_cas();
         let mut cas = Vec::new();
         for certificate in certificates_of(&ca_certificates).map_err(internal)? {

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, watch};
+use vouch_types::command::ClusterSecrets;
 use vouch_types::{DenyReason, ManagerId, WallTime};
 use vouch_wire::links::{CertificateLink, LinkError};
 use vouch_wire::pki::{
-    CaDigest, CertificateAuthority, LiveIdentity, PeerIdentity, ROOTS_MAX, ShownCertificate, Validity, certificates_of,
+    CaDigest, CertificateAuthority, LiveIdentity, PeerIdentity, PkiError, ROOTS_MAX, ShownCertificate, Validity,
+    certificates_of,
 };
 use vouch_wire::proto;
 use vouch_wire::renewal::RenewalReport;
@@ -93,6 +95,15 @@ impl Certificates {
     }
 }
 
+/// Returns the CA that signs now.
+///
+/// # Errors
+/// [`PkiError`] when its certificate and key cannot be used.
+pub(crate) fn signing(secrets: &ClusterSecrets) -> Result<CertificateAuthority, PkiError> {
+    let (certificate, key) = secrets.signing_ca();
+    CertificateAuthority::from_pem(certificate, key)
+}
+
 fn validity_for(owner: &PeerIdentity) -> Duration {
     match owner {
         PeerIdentity::Manager(_) | PeerIdentity::Node(_) => JOINED_VALIDITY,
@@ -152,12 +163,11 @@ impl ManagerHandle {
         let validity = Validity::of(&shown.der).map_err(|e| refused(&e))?;
         let trusts = check.trusts.iter().take(ROOTS_MAX).cloned().collect();
         self.0.certificates.note(owner.clone(), Seen { validity, ca: shown_ca, trusts });
-        let (ca_certificate, ca_key) = secrets.signing_ca();
-        let signs = CaDigest::of_pem(ca_certificate).map_err(|e| refused(&e))?;
+        let ca = signing(&secrets).map_err(|e| refused(&e))?;
+        let signs = ca.digest().map_err(|e| refused(&e))?;
         let certificate = if check.csr.is_empty() {
             String::new()
         } else {
-            let ca = CertificateAuthority::from_pem(ca_certificate, ca_key).map_err(|e| refused(&e))?;
             let certificate = ca
                 .sign_request(&check.csr, owner, self.0.wall_clock.now(), validity_for(owner))
                 .map_err(|_| refused(&"signing request: must be PKCS #10 (DER), signed by its own key"))?;
@@ -207,5 +217,57 @@ struct OwnCertificateLink {
 impl CertificateLink for OwnCertificateLink {
     async fn check(&self, check: proto::CertificateCheck) -> Result<proto::CertificateAnswer, LinkError> {
         self.manager.check_certificate(self.live.identity().shown(), check).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vouch_types::NodeId;
+
+    use super::*;
+
+    fn at(secs: u64) -> WallTime {
+        WallTime::from_unix_millis(secs * 1000)
+    }
+
+    fn validity(until: u64) -> Validity {
+        Validity { from: at(0), until: at(until) }
+    }
+
+    fn ca() -> CaDigest {
+        let ca = CertificateAuthority::generate("test", at(1_795_383_407)).unwrap();
+        ca.digest().unwrap()
+    }
+
+    #[test]
+    fn the_leader_tells_when_everybodys_certificate_ends_and_another_manager_its_own_alone() {
+        let certificates = Certificates::new(Duration::from_secs(600));
+        let node = PeerIdentity::Node(NodeId::new("n1").unwrap());
+        certificates.note(node, Seen { validity: validity(900), ca: ca(), trusts: BTreeSet::new() });
+        let report = RenewalReport { validity: validity(700), renew_at: at(350), problem: None };
+        let (_sender, report) = watch::channel(Some(report));
+        certificates.own.set(report).unwrap();
+        let told = |leads| {
+            let metrics = certificates.metrics(ManagerId::new(1), leads);
+            metrics.into_iter().map(|m| (m.labels[0].1.clone(), m.value)).collect::<Vec<_>>()
+        };
+        let own = ("m1.manager.vouch".to_owned(), 700);
+        assert_eq!(told(false), std::slice::from_ref(&own));
+        assert_eq!(told(true), [own, ("n1.node.vouch".to_owned(), 900)]);
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_renewed_in_time_is_told_with_its_end_and_the_reason() {
+        let certificates = Certificates::new(Duration::from_secs(600));
+        assert_eq!(certificates.overdue(at(500)), None, "nothing is known yet");
+        let problem = Some("nobody leads".to_owned());
+        let (sender, report) =
+            watch::channel(Some(RenewalReport { validity: validity(700), renew_at: at(350), problem }));
+        certificates.own.set(report).unwrap();
+        assert_eq!(certificates.overdue(at(349)), None, "there is time yet");
+        let told = certificates.overdue(at(350)).unwrap();
+        assert!(told.contains("1970-01-01T00:11:40") && told.contains("nobody leads"), "{told}");
+        sender.send_replace(Some(RenewalReport { validity: validity(1400), renew_at: at(700), problem: None }));
+        assert_eq!(certificates.overdue(at(700)), None, "it is about to be");
     }
 }

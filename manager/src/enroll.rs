@@ -9,9 +9,10 @@ use std::time::Duration;
 use vouch_types::{Applied, Command, DenyReason, Incarnation, WatcherId};
 use vouch_wire::convert;
 use vouch_wire::links::LinkError;
-use vouch_wire::pki::{CertificateAuthority, PeerIdentity};
+use vouch_wire::pki::PeerIdentity;
 use vouch_wire::proto;
 
+use crate::certificates::signing;
 use crate::fleet::FORWARD_WITHIN;
 use crate::manager::ManagerHandle;
 use crate::raft::{Consistency, ProposeError};
@@ -101,8 +102,7 @@ impl ManagerHandle {
         }
         let secrets = secrets.ok_or_else(|| refused(&"there is no cluster yet"))?;
         // First the certificate: a request that cannot be signed must not use the secret up.
-        let (certificate, key) = secrets.signing_ca();
-        let ca = CertificateAuthority::from_pem(certificate, key).map_err(|e| refused(&e))?;
+        let ca = signing(&secrets).map_err(|e| refused(&e))?;
         let owner = PeerIdentity::Watcher(watcher);
         let at = self.0.wall_clock.now();
         let certificate = ca.sign_request(&request.csr, &owner, at, WATCHER_VALIDITY).map_err(|e| refused(&e))?;

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use vouch_types::{Applied, Command, DenyReason, Incarnation, JoinRefusal, JoinRole, JoinUse, Joiner};
 use vouch_wire::links::LinkError;
-use vouch_wire::pki::{CertificateAuthority, PeerIdentity};
+use vouch_wire::pki::PeerIdentity;
 use vouch_wire::proto;
 
+use crate::certificates::signing;
 use crate::counters::Count;
 use crate::enroll::{EnrollError, no_longer, unreachable};
 use crate::join_limit::{REFUSALS_MAX, RefusedSources};
@@ -108,8 +109,7 @@ impl ManagerHandle {
         }
         let secrets = secrets.ok_or_else(|| refused(&DenyReason::NotInitialised))?;
         // First the certificate: a request that cannot be signed must not use the token up.
-        let (certificate, key) = secrets.signing_ca();
-        let ca = CertificateAuthority::from_pem(certificate, key).map_err(|e| refused(&e))?;
+        let ca = signing(&secrets).map_err(|e| refused(&e))?;
         let certificate = ca
             .sign_request(&request.csr, &owner_of(&joiner), at, JOINED_VALIDITY)
             .map_err(|_| refused(&"signing request: must be PKCS #10 (DER), signed by its own key"))?;

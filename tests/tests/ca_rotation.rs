@@ -62,6 +62,14 @@ fn the_ca_is_rotated_by_three_commands_while_everything_runs_and_old_certificate
             let lives = lost.get("items").and_then(Value::as_array).context("watchers")?;
             ensure!(lives.len() == 2 && lives.iter().all(|w| w.get("state") != Some(&Value::from("lost"))), "{lost}");
 
+            let leader = stage.leader()?;
+            let metrics = stage.client_of(&leader)?.get("/metrics")?.body;
+            let metrics = metrics.as_str().context("text")?.to_owned();
+            for owner in ["m1.manager", "m2.manager", "m3.manager", "n1.node", "n2.node", "w1.watcher", "w2.watcher"] {
+                let line = format!("vouch_certificate_expiry_timestamp_seconds{{owner=\"{owner}.vouch\"}} ");
+                ensure!(metrics.contains(&line), "{line} is not in\n{metrics}");
+            }
+
             // Whoever starts anew does so with what is on disk: a manager, and a node that dials the others.
             stage.stop_manager("m3")?;
             stage.start_manager("m3")?;

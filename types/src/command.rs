@@ -5,11 +5,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use crate::ca::ClusterSecrets;
 use crate::event::ManagerNote;
 use crate::{
     AssignmentGeneration, BootId, CaSecrets, CaStage, ClusterId, Digest, Fault, FenceKind, Generation, Guard,
     Incarnation, IncidentChange, IncidentScope, JoinFor, JoinRefusal, JoinTokenId, Joiner, LogIndex, MaintenanceId,
-    ManagerId, NextCa, NodeId, NodeRecord, Pin, Policy, PolicyError, PolicyScope, ProbeAssignment, ProbeRecord, Source,
+    ManagerId, NodeId, NodeRecord, Pin, Policy, PolicyError, PolicyScope, ProbeAssignment, ProbeRecord, Source,
     Verdict, VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
 };
 
@@ -56,48 +57,6 @@ pub struct PathChange {
     pub faults: Vec<Fault>,
     /// Why, for people; at most 256 bytes.
     pub reason: String,
-}
-
-/// The private parts of a new cluster, replicated so that any leader can sign.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClusterSecrets {
-    /// Certificate of the internal CA, PEM.
-    pub ca_certificate: String,
-    /// Key of the internal CA, PEM (PKCS #8).
-    pub ca_key: String,
-    /// Ed25519 key that signs grants, PKCS #8 DER.
-    pub grant_key: Vec<u8>,
-    /// Ed25519 public key of grants, 32 bytes.
-    pub grant_public_key: Vec<u8>,
-    /// The CA that takes the place of the first one.
-    #[serde(default, skip_serializing_if = "NextCa::is_none")]
-    pub next_ca: NextCa,
-}
-
-impl ClusterSecrets {
-    /// Returns the certificates of all CAs that are to be trusted, PEM, the older one first.
-    pub fn trusted_cas(&self) -> String {
-        match &self.next_ca {
-            NextCa::None => self.ca_certificate.clone(),
-            NextCa::Spreading(next) | NextCa::Renewing(next) => {
-                format!("{}\n{}", self.ca_certificate.trim_end(), next.certificate)
-            }
-        }
-    }
-
-    /// Returns the CA that signs: certificate and key, PEM.
-    pub fn signing_ca(&self) -> (&str, &str) {
-        match &self.next_ca {
-            NextCa::None | NextCa::Spreading(_) => (&self.ca_certificate, &self.ca_key),
-            NextCa::Renewing(next) => (&next.certificate, &next.key),
-        }
-    }
-}
-
-impl std::fmt::Debug for ClusterSecrets {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ClusterSecrets(..)")
-    }
 }
 
 /// What the cluster is told to do.

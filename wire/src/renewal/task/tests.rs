@@ -27,6 +27,8 @@ fn n1() -> PeerIdentity {
 
 /// Managers that sign for `n1` with their newest CA.
 struct SimManagers {
+    /// When to ask again, as they say.
+    next_check: Duration,
     /// All that are trusted, the one that signs first.
     cas: Mutex<Vec<Arc<CertificateAuthority>>>,
     clock: Arc<AdjustableTime>,
@@ -49,7 +51,12 @@ impl CertificateLink for SimManagers {
         };
         let ca_certificates = cas.iter().map(|ca| ca.certificate_pem()).collect();
         let renew_now = cas.len() > 1 && check.csr.is_empty();
-        Ok(proto::CertificateAnswer { certificate, ca_certificates, renew_now, next_check_secs: 600 })
+        Ok(proto::CertificateAnswer {
+            certificate,
+            ca_certificates,
+            renew_now,
+            next_check_secs: self.next_check.as_secs(),
+        })
     }
 }
 
@@ -65,6 +72,10 @@ struct Bed {
 impl Bed {
     /// Starts a node whose certificate for a week was made `days` before.
     fn start(days: u64, lose_folder: bool) -> Self {
+        Self::asking(days, lose_folder, CHECK_DEFAULT)
+    }
+
+    fn asking(days: u64, lose_folder: bool, next_check: Duration) -> Self {
         let ca = Arc::new(CertificateAuthority::generate("test", after(0)).unwrap());
         let issued = ca.issue(&n1(), after(0), VALIDITY_MIN).unwrap();
         let folder = TempDir::new().unwrap();
@@ -78,6 +89,7 @@ impl Bed {
         clock.set(after(days));
         let live = LiveIdentity::new(issued.identity().unwrap(), clock.clone()).unwrap();
         let managers = Arc::new(SimManagers {
+            next_check,
             cas: Mutex::new(vec![ca]),
             clock: clock.clone(),
             silent: AtomicBool::new(false),
@@ -200,4 +212,13 @@ async fn cas_that_would_lock_it_out_are_not_taken() {
     let problem = bed.report.borrow().clone().unwrap().problem.unwrap();
     assert!(problem.contains("signed it"), "{problem}");
     assert_eq!(bed.stored().roots(), bed.live.identity().roots());
+}
+
+#[tokio::test(start_paused = true)]
+async fn managers_that_say_to_ask_in_a_year_are_asked_within_a_day_and_an_eighth() {
+    let bed = Bed::asking(1, false, Duration::from_secs(365 * 24 * 3600));
+    bed.pass(FIRST_SPREAD).await;
+    assert_eq!(bed.asked(), 1);
+    bed.pass(CHECK_MAX + CHECK_MAX / 8).await;
+    assert_eq!(bed.asked(), 2);
 }
