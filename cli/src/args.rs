@@ -236,9 +236,21 @@ pub enum Profile {
     Slow,
 }
 
-/// CA and certificates.
+/// CA and certificates: in a folder, and of a running cluster.
 #[derive(Debug, Subcommand)]
 pub enum PkiCommand {
+    /// Show the CAs that the cluster trusts, and who is not ready for the next step of their rotation.
+    Show {
+        /// The certificates alone, for a ca.pem.
+        #[arg(long)]
+        pem: bool,
+    },
+    /// Make a new CA in the cluster, and have it trusted beside the old one.
+    Rotate,
+    /// Have the new CA sign, once everybody trusts it.
+    Switch(PkiStepArgs),
+    /// Trust the old CA no more, once everybody has a certificate of the new one.
+    Finish(PkiStepArgs),
     /// Make a CA: ca.pem and ca.key.
     Init {
         /// Folder to make them in.
@@ -258,6 +270,14 @@ pub enum PkiCommand {
         #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(7..=3650))]
         days: u32,
     },
+}
+
+/// Whom a step of the rotation of the CA does not wait for.
+#[derive(Debug, Args)]
+pub struct PkiStepArgs {
+    /// One that will not come back, as n3.node.vouch; it has to join again if it does.
+    #[arg(long, value_name = "NAME")]
+    pub without: Vec<String>,
 }
 
 /// Whose certificate.

@@ -4,6 +4,7 @@
 //! (503), or when the connection failed before anything was sent.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -99,14 +100,26 @@ fn tls_config(global: &Global) -> Result<Arc<ClientConfig>, CliError> {
     let path = global.ca.as_ref().ok_or_else(|| {
         CliError::text(Exit::Usage, "https needs the cluster's CA: name it with --ca FILE or VOUCH_CA")
     })?;
-    let ca = CertificateDer::from_pem_file(path).with_context(|| format!("--ca {}: cannot be read", path.display()))?;
-    let mut roots = RootCertStore::empty();
-    roots.add(ca).with_context(|| format!("--ca {}: is no CA certificate", path.display()))?;
+    let roots = roots(path)?;
     let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(config))
+}
+
+/// Returns the CAs of a file: while one takes the other's place there are two.
+fn roots(path: &Path) -> anyhow::Result<RootCertStore> {
+    let unreadable = || format!("--ca {}: cannot be read", path.display());
+    let mut roots = RootCertStore::empty();
+    for ca in CertificateDer::pem_file_iter(path).with_context(unreadable)? {
+        let ca = ca.with_context(unreadable)?;
+        roots.add(ca).with_context(|| format!("--ca {}: is no CA certificate", path.display()))?;
+    }
+    if roots.is_empty() {
+        anyhow::bail!("--ca {}: holds no certificate", path.display());
+    }
+    Ok(roots)
 }
 
 /// Why one manager gave no answer.
@@ -448,6 +461,20 @@ mod tests {
             assert_eq!(ids, ["1.0", "2.0"], "cut at {cut}");
             assert_eq!(events[0].data, "{\"a\":1}");
         }
+    }
+
+    #[test]
+    fn a_file_of_two_cas_is_trusted_as_a_whole_and_one_without_any_is_refused_by_its_path() {
+        use vouch_wire::pki::CertificateAuthority;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        let ca = || CertificateAuthority::generate("test", vouch_types::WallTime::from_unix_millis(1_795_383_407_042));
+        let both = [ca(), ca()].map(|ca| ca.unwrap().certificate_pem().to_owned()).concat();
+        std::fs::write(&file, both).unwrap();
+        assert_eq!(roots(&file).unwrap().len(), 2);
+        std::fs::write(&file, "nothing").unwrap();
+        let why = roots(&file).unwrap_err().to_string();
+        assert!(why.contains("ca.pem") && why.contains("no certificate"), "{why}");
     }
 
     #[test]

@@ -66,6 +66,13 @@ impl CliError {
         Self { exit, error: anyhow::anyhow!("{text}") }
     }
 
+    /// Returns the error with one more line on what to do.
+    #[must_use]
+    pub fn with_more(self, more: &str) -> Self {
+        let text = format!("{:#}\n{more}", self.error);
+        Self::text(self.exit, text)
+    }
+
     /// Prints the whole chain once, one line each, and returns the exit code.
     pub fn report(&self) -> ExitCode {
         // The reader of standard error may be gone; the exit code still says it.

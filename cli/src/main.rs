@@ -34,7 +34,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         },
         Command::LocalVm(args) => commands::daemon::local_vm(args),
         Command::Dev(args) => dev::run(&args),
-        Command::Pki(command) => commands::pki::run(&command),
+        Command::Pki(command) => commands::pki::run(&cli.global, &command),
         Command::Cluster(command) => commands::cluster::run(&cli.global, &command),
         Command::Token(command) => commands::token::run(&cli.global, &command),
         Command::Join(args) => commands::join::run(&args),

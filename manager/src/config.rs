@@ -8,6 +8,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use vouch_types::timing::TimingError;
 use vouch_types::{ManagerId, ManagerNode, Network, Timing};
+use vouch_wire::renewal::{CHECK_DEFAULT, CHECK_MAX};
 
 /// The most members that a control cluster may have, those without a vote included.
 pub const MEMBERS_MAX: usize = 5;
@@ -45,6 +46,9 @@ pub struct Config {
     /// Where this manager dials another one instead of the member's own address.
     #[serde(default)]
     pub dial: BTreeMap<ManagerId, Dial>,
+    /// How certificates are kept good.
+    #[serde(default)]
+    pub certificates: Certificates,
     /// Whether it exchanges heartbeats with nodes: UDP on the addresses and ports of `listen`.
     #[serde(default = "on")]
     pub heartbeats: bool,
@@ -92,6 +96,21 @@ pub struct Tls {
     pub key: PathBuf,
     /// The CA's key: needed by the manager on which the cluster is initialised.
     pub ca_key: Option<PathBuf>,
+}
+
+/// How certificates are kept good.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Certificates {
+    /// How often managers, nodes and watchers ask whether theirs are to be renewed and which CAs are to be trusted, in
+    /// seconds. The leader tells it to all.
+    pub check_secs: u64,
+}
+
+impl Default for Certificates {
+    fn default() -> Self {
+        Self { check_secs: CHECK_DEFAULT.as_secs() }
+    }
 }
 
 /// The disk that `data_dir` is on.
@@ -284,6 +303,10 @@ impl Config {
         if !(FREE_MIN_MIB..=FREE_MIN_MIB_MAX).contains(&free) {
             let rule_text = format!("must be {FREE_MIN_MIB} (two chunks of the log) to {FREE_MIN_MIB_MAX}");
             return Err(rule("storage.free_min_mib", free, rule_text));
+        }
+        let (check, most) = (self.certificates.check_secs, CHECK_MAX.as_secs());
+        if !(1..=most).contains(&check) {
+            return Err(rule("certificates.check_secs", check, format!("must be 1 to {most}")));
         }
         self.validate_listeners()?;
         self.timing.validate()?;

@@ -200,6 +200,20 @@ impl OwnFolder {
         }
     }
 
+    /// Notes that these CAs stand for its cluster as well: the next start may find any of them in the CA's file.
+    ///
+    /// # Errors
+    /// [`FormatError::File`] when the label cannot be put in place.
+    pub fn is_also_of(&mut self, ca_certificates: &str) -> Result<(), FormatError> {
+        let new: Vec<String> =
+            digests(ca_certificates).into_iter().filter(|digest| !self.label.ca.contains(digest)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.label.ca.extend(new);
+        self.write()
+    }
+
     fn write(&self) -> Result<(), FormatError> {
         let text = toml::to_string(&self.label).expect("a flat table of texts and numbers");
         Ok(data_folder::put(&self.folder, NAME, &format!("{HEAD}{text}"))?)
@@ -275,6 +289,16 @@ mod tests {
         let both = format!("{CA}{OTHER_CA}");
         OwnFolder::claim(folder.path(), m(1), &both).unwrap();
         OwnFolder::claim(folder.path(), m(1), OTHER_CA).unwrap();
+    }
+
+    #[test]
+    fn a_manager_comes_back_when_the_ca_was_replaced_while_it_ran() {
+        let folder = labelled();
+        let mut own = OwnFolder::claim(folder.path(), m(1), CA).unwrap();
+        own.is_also_of(&format!("{CA}{OTHER_CA}")).unwrap();
+        own.is_also_of(OTHER_CA).unwrap();
+        // The file of the CAs held both of them meanwhile, and now it holds the new one.
+        OwnFolder::claim(folder.path(), m(1), OTHER_CA).unwrap().belongs_to(cluster(7)).unwrap();
     }
 
     #[test]

@@ -9,16 +9,17 @@ use std::time::Duration;
 use vouch_types::{Applied, Command, DenyReason, Incarnation, WatcherId};
 use vouch_wire::convert;
 use vouch_wire::links::LinkError;
-use vouch_wire::pki::{CertificateAuthority, PeerIdentity};
+use vouch_wire::pki::PeerIdentity;
 use vouch_wire::proto;
 
+use crate::certificates::signing;
 use crate::fleet::FORWARD_WITHIN;
 use crate::manager::ManagerHandle;
 use crate::raft::{Consistency, ProposeError};
 use crate::secrets::hash_of;
 use crate::store::{Redemption, redemption};
 
-/// How long a watcher's certificate is valid. A watcher is replaced before that: renewal is not there yet.
+/// How long a watcher's certificate is valid. It is renewed when half of that is over, and kept in memory alone.
 pub(crate) const WATCHER_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How many enrolments are worked on at once; who comes on top of that tries again.
@@ -101,7 +102,7 @@ impl ManagerHandle {
         }
         let secrets = secrets.ok_or_else(|| refused(&"there is no cluster yet"))?;
         // First the certificate: a request that cannot be signed must not use the secret up.
-        let ca = CertificateAuthority::from_pem(&secrets.ca_certificate, &secrets.ca_key).map_err(|e| refused(&e))?;
+        let ca = signing(&secrets).map_err(|e| refused(&e))?;
         let owner = PeerIdentity::Watcher(watcher);
         let at = self.0.wall_clock.now();
         let certificate = ca.sign_request(&request.csr, &owner, at, WATCHER_VALIDITY).map_err(|e| refused(&e))?;

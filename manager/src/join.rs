@@ -6,20 +6,23 @@
 //! log as well.
 
 use std::net::SocketAddr;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use vouch_types::{Applied, Command, DenyReason, Incarnation, JoinRefusal, JoinRole, JoinUse, Joiner};
 use vouch_wire::links::LinkError;
-use vouch_wire::pki::{CertificateAuthority, PeerIdentity};
+use vouch_wire::pki::PeerIdentity;
 use vouch_wire::proto;
 
+use crate::certificates::signing;
 use crate::counters::Count;
 use crate::enroll::{EnrollError, no_longer, unreachable};
+use crate::join_limit::{REFUSALS_MAX, RefusedSources};
 use crate::manager::ManagerHandle;
 use crate::raft::ProposeError;
 use crate::seams::digest_of;
 
-/// How long the certificate of one who joined is valid. There is no renewal yet: who needs another one joins again.
+/// How long the certificate of one who joined is valid. It is renewed when half of that is over.
 pub(crate) const JOINED_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 
 fn owner_of(joiner: &Joiner) -> PeerIdentity {
@@ -40,7 +43,7 @@ fn joiner_of(request: &proto::JoinRequest) -> Result<Joiner, String> {
 }
 
 impl ManagerHandle {
-    /// Serves a join, or has the leader serve it. `from` is for the log.
+    /// Serves a join, or has the leader serve it. `from` is for the log, and for turning those away who ask too often.
     ///
     /// # Errors
     /// [`LinkError::Refused`] says in one line why not; others when no leader answers.
@@ -49,14 +52,32 @@ impl ManagerHandle {
         request: proto::JoinRequest,
         from: Option<SocketAddr>,
     ) -> Result<proto::JoinResponse, LinkError> {
+        self.is_source_welcome(from)?;
         let Ok(_permit) = self.0.enrolling.try_acquire() else { return Err(unreachable("too many enrol at once")) };
         let (role, name) = (request.role.clone(), request.name.clone());
         let joined = self.join_anywhere(request).await;
+        if let (Err(LinkError::Refused(_)), Some(from)) = (&joined, from) {
+            self.refused_sources().refused(from.ip(), self.0.clock.now());
+        }
         match &joined {
             Ok(_) => tracing::info!(role, name, ?from, "joined"),
             Err(error) => tracing::warn!(role, name, ?from, %error, "join refused"),
         }
         joined
+    }
+
+    fn refused_sources(&self) -> MutexGuard<'_, RefusedSources> {
+        self.0.refused_joins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Turns a source away that was refused too often. Not told in the log each time: its refusals were.
+    fn is_source_welcome(&self, from: Option<SocketAddr>) -> Result<(), LinkError> {
+        let now = self.0.clock.now();
+        let Some(wait) = from.and_then(|from| self.refused_sources().wait_of(from.ip(), now)) else { return Ok(()) };
+        self.0.counters.add(Count::JoinsRefused, "too_many", 1);
+        let wait = wait.as_secs() + 1;
+        let why = format!("{REFUSALS_MAX} joins from this address were refused within a minute: try again in {wait} s");
+        Err(LinkError::Refused(why))
     }
 
     async fn join_anywhere(&self, request: proto::JoinRequest) -> Result<proto::JoinResponse, LinkError> {
@@ -88,7 +109,7 @@ impl ManagerHandle {
         }
         let secrets = secrets.ok_or_else(|| refused(&DenyReason::NotInitialised))?;
         // First the certificate: a request that cannot be signed must not use the token up.
-        let ca = CertificateAuthority::from_pem(&secrets.ca_certificate, &secrets.ca_key).map_err(|e| refused(&e))?;
+        let ca = signing(&secrets).map_err(|e| refused(&e))?;
         let certificate = ca
             .sign_request(&request.csr, &owner_of(&joiner), at, JOINED_VALIDITY)
             .map_err(|_| refused(&"signing request: must be PKCS #10 (DER), signed by its own key"))?;
@@ -102,7 +123,7 @@ impl ManagerHandle {
         match self.0.consensus.propose(command).await {
             Ok(Applied::Denied(DenyReason::JoinRefused(refusal))) => Err(self.count_refusal(&refusal)),
             Ok(Applied::Denied(reason)) => Err(refused(&reason)),
-            Ok(_) => Ok(proto::JoinResponse { certificate, ca_certificate: secrets.ca_certificate }),
+            Ok(_) => Ok(proto::JoinResponse { certificate, ca_certificate: secrets.trusted_cas() }),
             Err(ProposeError::NotLeader { leader }) => Err(EnrollError::NotLeader(leader)),
             Err(error) => Err(refused(&error)),
         }

@@ -12,6 +12,8 @@
 pub mod api;
 pub mod background;
 pub mod backup;
+mod ca_rotation;
+mod certificates;
 pub mod config;
 pub mod counters;
 pub mod data_folder;
@@ -25,6 +27,7 @@ pub mod store;
 mod enroll;
 mod fleet;
 mod join;
+mod join_limit;
 mod live_view;
 mod manager;
 mod members;

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use tokio::sync::oneshot;
 use vouch_types::{ClusterId, ManagerId, Network, VmId};
 
-use crate::api::live::MemberChange;
+use crate::api::ca_view::CaView;
+use crate::api::live::{CaError, CaStep, MemberChange};
 use crate::api::view::{CheckView, EvidenceView, HearingView, ReasonView};
 use crate::api::{CheckError, InitError, LiveView, Metric, MetricKind, Readiness};
 use crate::detect::DetectorInput;
@@ -94,6 +95,9 @@ impl LiveView for Live {
                 format!("{free} MiB are free, less than storage.free_min_mib = {least}: no entries are taken");
             notes.push(ReasonView::new("disk_low", message));
         }
+        if let Some(message) = inner.certificates.overdue(inner.wall_clock.now()) {
+            notes.push(ReasonView::new("certificate_not_renewed", message));
+        }
         for manager in inner.fleet.managers_without_room() {
             notes.push(ReasonView::new("disk_low", format!("the disk of {manager} is below its watermark")));
         }
@@ -130,6 +134,7 @@ impl LiveView for Live {
             labels: Vec::new(),
             value: inner.fleet.checkpoints_compared(),
         });
+        metrics.extend(inner.certificates.metrics(inner.manager, self.0.leads().is_some()));
         for (name, report) in inner.reports.borrow().iter() {
             let labels = vec![("reconciler", (*name).to_owned())];
             let metric = gauge(
@@ -145,6 +150,14 @@ impl LiveView for Live {
 
     async fn init_cluster(&self) -> Result<ClusterId, InitError> {
         self.0.init_cluster().await
+    }
+
+    async fn ca(&self) -> Result<CaView, CaError> {
+        self.0.ca().await
+    }
+
+    async fn rotate_ca(&self, step: CaStep) -> Result<CaView, CaError> {
+        self.0.rotate_ca(step).await
     }
 
     async fn change_members(&self, change: MemberChange) -> Result<(), MembershipError> {

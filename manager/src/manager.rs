@@ -1,7 +1,7 @@
 //! The manager as a whole: its parts, how they start, and the handle that everything outside works with.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,17 +11,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vouch_types::command::ClusterSecrets;
 use vouch_types::{
-    Applied, ClusterId, Command, Incarnation, ManagerId, ManagerNode, Network, ProbeRecord, Term, Timing,
+    Applied, ClusterId, Command, Incarnation, ManagerId, ManagerNode, Network, NextCa, ProbeRecord, Term, Timing,
 };
 use vouch_wire::links::{DatagramLink, LinkError, ManagerService, PeerLink, RaftLink, RaftService};
 use vouch_wire::proto;
 
 use crate::api::{Api, InitError, LiveView};
 use crate::background::{Background, BackgroundParts, Disk, DiskReport, ReconcilerReport};
+use crate::certificates::Certificates;
 use crate::counters::Counters;
 use crate::detect::{DETECTOR_QUEUE, DetectorInput, DetectorTask};
 use crate::enroll::ENROLMENTS_MAX;
 use crate::fleet::{FORWARD_WITHIN, Fleet, FleetParts};
+use crate::join_limit::RefusedSources;
 use crate::live_view::Live;
 use crate::members::Members;
 use crate::raft::{Consensus, ConsensusConfig, InitializeError, ProposeError, StartError};
@@ -91,6 +93,8 @@ pub struct Parts<L> {
     pub shipped: Vec<ShippedProbe>,
     /// The CA of the cluster.
     pub ca: CaKeys,
+    /// How often everybody is to ask about certificates.
+    pub certificate_check: Duration,
     /// The disk that the stores are on.
     pub disk: Disk,
 }
@@ -142,7 +146,9 @@ pub(crate) struct Inner {
     pub(crate) rng: Arc<dyn Rng>,
     pub(crate) blobs: Arc<dyn BlobStore>,
     pub(crate) ca: CaKeys,
+    pub(crate) certificates: Certificates,
     pub(crate) enrolling: Semaphore,
+    pub(crate) refused_joins: Mutex<RefusedSources>,
     pub(crate) api: OnceLock<Api>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -202,7 +208,6 @@ impl Manager {
             fleet: fleet.clone(),
             counters: counters.clone(),
             shipped: parts.shipped.iter().map(|p| p.record.clone()).collect(),
-            ca_certificate: parts.ca.certificate.clone(),
             disk: parts.disk,
         });
         let detecting = DetectorTask {
@@ -240,7 +245,9 @@ impl Manager {
             rng: parts.rng,
             blobs: parts.blobs,
             ca: parts.ca,
+            certificates: Certificates::new(parts.certificate_check),
             enrolling: Semaphore::new(ENROLMENTS_MAX),
+            refused_joins: Mutex::default(),
             api: OnceLock::new(),
             tasks,
             stop,
@@ -379,6 +386,7 @@ impl ManagerHandle {
             ca_key,
             grant_key: grants.pkcs8().to_vec(),
             grant_public_key: grants.public_key().to_vec(),
+            next_ca: NextCa::None,
         };
         match self.0.consensus.initialize(self.0.configured.clone()).await {
             // An earlier attempt may have come this far.

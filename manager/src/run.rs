@@ -7,12 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use vouch_types::{ManagerId, Network, ProbeName, ProbeRecord, WallTime};
 use vouch_wire::grpc::{DialOptions, Dialler, GrpcPeerLinks, ServeError, serve_manager};
 use vouch_wire::links::DatagramLink;
-use vouch_wire::pki::server_config_without_clients;
-use vouch_wire::pki::{AdjustableTime, Identity, PeerIdentity, PkiError, client_config, server_config};
+use vouch_wire::pki::{AdjustableTime, Identity, LiveIdentity, PeerIdentity, PkiError};
+use vouch_wire::renewal::{Kept, RenewalTask};
 use vouch_wire::udp::UdpLink;
 
 use crate::api::component::read_component;
@@ -30,6 +31,9 @@ use crate::store::{OpenError, Stores};
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
 
 const MIB: u64 = 1024 * 1024;
+
+/// How often it is looked whether other CAs are to be trusted.
+const CA_LOOK: Duration = Duration::from_secs(1);
 
 /// How long requests that are under way may take once a manager is to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
@@ -218,18 +222,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         certificate: config.tls.certificate.clone(),
         source,
     };
-    let server = server_config(&identity, clock.clone()).map_err(mismatch)?;
-    let client = client_config(&identity, clock.clone()).map_err(mismatch)?;
-    let links = GrpcPeerLinks::new(Dialler::new(client, DialOptions::default()));
+    let live = LiveIdentity::new(identity, clock).map_err(mismatch)?;
+    let links = GrpcPeerLinks::new(Dialler::new(live.client(), DialOptions::default()));
     let mut dialled = config.dial_addresses();
     for (manager, addresses) in &dialled {
         links.set_addresses(*manager, addresses.clone());
     }
-    let api_tls = if config.api.listen.ip().is_loopback() {
-        None
-    } else {
-        Some(server_config_without_clients(&identity, clock, &[b"h2", b"http/1.1"])?)
-    };
+    let api_tls = if config.api.listen.ip().is_loopback() { None } else { Some(live.api()) };
 
     // A token that is there is checked before anything is bound or made; a missing one is made after that.
     let token = ApiToken::load(&config.token_file())?;
@@ -262,6 +261,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         blobs,
         shipped: shipped()?,
         ca,
+        certificate_check: Duration::from_secs(config.certificates.check_secs),
         disk: Disk {
             space: Arc::new(FolderSpace(config.data_dir.clone())),
             least_free: config.storage.free_min_mib * MIB,
@@ -269,6 +269,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     })
     .await?;
     let fatal = manager.fatal();
+    let kept =
+        Kept::Files { certificate: config.tls.certificate.clone(), ca_certificate: config.tls.ca_certificate.clone() };
+    let renewal = RenewalTask::new(live.clone(), manager.own_certificate_link(live.clone()), kept);
+    manager.set_certificate(renewal.report());
+    let cas_changed = renewal.nudge();
+    let renewing = tokio::spawn(renewal.run());
     // What the configuration says of where to dial a manager stands; the log says the rest.
     dialled.retain(|id, _| config.dial.contains_key(id));
     tokio::spawn(dial_members(config.id, manager.clone(), links, dialled));
@@ -294,13 +300,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         biased;
         () = stop_in_order(&stop, &manager, &api_stop) => Ok(()),
         reason = fatal => Err(RunError::Fatal(reason)),
-        error = label(own_folder, manager.consensus().clone()) => Err(error.into()),
-        served = serve_manager(listeners, server, manager.service(), manager.raft_service(), serving.clone()) => {
+        error = label(own_folder, manager.consensus().clone(), &cas_changed) => Err(error.into()),
+        served = serve_manager(listeners, live.server(), manager.service(), manager.raft_service(), serving.clone()) => {
             served.map_err(RunError::from)
         }
         served = api_listener.serve(api, api_stop.clone()) => served.map_err(RunError::ApiStopped),
     };
     serving.cancel();
+    renewing.abort();
     manager.shutdown().await;
     outcome
 }
@@ -338,8 +345,10 @@ async fn stop_in_order(stop: &CancellationToken, manager: &ManagerHandle, api: &
     tokio::time::sleep(DRAIN_MAX).await;
 }
 
-/// Labels the data folder with the cluster once there is one; returns only if it may not be of that one.
-async fn label(mut folder: OwnFolder, consensus: Consensus) -> FormatError {
+/// Labels the data folder with the cluster once there is one, and from then on with the CAs that are trusted, and says when
+/// those have changed: the label is to know them before the file of the CAs does. Returns only if the folder may not be of
+/// that cluster, or cannot be labelled.
+async fn label(mut folder: OwnFolder, consensus: Consensus, cas_changed: &Notify) -> FormatError {
     let mut applied = consensus.applied_index();
     loop {
         applied.borrow_and_update();
@@ -350,10 +359,25 @@ async fn label(mut folder: OwnFolder, consensus: Consensus) -> FormatError {
             }
         }
         if applied.changed().await.is_err() {
-            break;
+            std::future::pending::<()>().await;
         }
     }
-    std::future::pending().await
+    let mut look = tokio::time::interval(CA_LOOK);
+    let mut known = None;
+    loop {
+        look.tick().await;
+        let trusted = consensus.read_state(|state| state.cluster().map(|cluster| cluster.secrets.trusted_cas()));
+        if trusted == known {
+            continue;
+        }
+        if let Some(trusted) = &trusted
+            && let Err(error) = folder.is_also_of(trusted)
+        {
+            return error;
+        }
+        known = trusted;
+        cas_changed.notify_one();
+    }
 }
 
 /// Tells whether what was acknowledged before the start is applied again. It serves meanwhile: the others need its vote

@@ -54,6 +54,7 @@ pub(crate) fn new_grant_key(rng: &dyn Rng) -> Result<GrantSigner, SignError> {
 mod tests {
     use super::*;
     use crate::seams::SeededRng;
+    use vouch_types::NextCa;
 
     fn secrets(seed: u64) -> ClusterSecrets {
         let key = new_grant_key(&SeededRng::new(seed)).unwrap();
@@ -62,6 +63,7 @@ mod tests {
             ca_key: String::new(),
             grant_key: key.pkcs8().to_vec(),
             grant_public_key: key.public_key().to_vec(),
+            next_ca: NextCa::None,
         }
     }
 

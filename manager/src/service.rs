@@ -8,6 +8,7 @@ use futures::stream::BoxStream;
 use vouch_types::{Command, Digest, ManagerId, NodeId, WatcherId};
 use vouch_wire::convert;
 use vouch_wire::links::{LinkError, ManagerService, RaftCall, RaftCallKind, RaftService, Session};
+use vouch_wire::pki::ShownCertificate;
 use vouch_wire::proto;
 use vouch_wire::proto::forward_request::Request;
 use vouch_wire::proto::forward_response::Response;
@@ -42,6 +43,19 @@ impl Service {
         }
     }
 
+    async fn certificate(&self, request: proto::ForwardCertificate) -> Response {
+        // A member says what it was shown: TLS there has checked it.
+        let shown = match ShownCertificate::new(request.shown.into()) {
+            Ok(shown) => shown,
+            Err(error) => return failed(error),
+        };
+        match self.0.check_certificate_here(&shown, &request.check.unwrap_or_default()).await {
+            Ok(answer) => Response::Certificate(answer),
+            Err(EnrollError::NotLeader(leader)) => not_leader(leader),
+            Err(EnrollError::Refused(why)) => failed(why),
+        }
+    }
+
     async fn serve(&self, request: Request) -> Response {
         match request {
             Request::Command(bytes) => self.command(&bytes).await,
@@ -55,6 +69,7 @@ impl Service {
                 Err(EnrollError::NotLeader(leader)) => not_leader(leader),
                 Err(EnrollError::Refused(why)) => failed(why),
             },
+            Request::Certificate(request) => self.certificate(request).await,
             Request::ToWatcher(forward) => {
                 match (convert::watcher_id("forward.watcher", forward.watcher), forward.message) {
                     (Ok(watcher), Some(message)) => {
@@ -153,6 +168,14 @@ impl ManagerService for Service {
         from: Option<SocketAddr>,
     ) -> Result<proto::JoinResponse, LinkError> {
         self.0.join(request, from).await
+    }
+
+    async fn check_certificate(
+        &self,
+        shown: ShownCertificate,
+        check: proto::CertificateCheck,
+    ) -> Result<proto::CertificateAnswer, LinkError> {
+        self.0.check_certificate(shown, check).await
     }
 
     async fn probe_bytes(&self, digest: [u8; 32]) -> Option<bytes::Bytes> {

@@ -21,6 +21,7 @@ use vouch_wire::heartbeat::{Agreement, Exchange, HEARTBEAT_LEN, Role};
 use vouch_wire::links::{DatagramLink, LinkError, PeerLink, RaftCall, RaftLink, SESSION_QUEUE, Session};
 use vouch_wire::pki::CertificateAuthority;
 use vouch_wire::proto::{self, from_node, to_node};
+use vouch_wire::renewal::CHECK_DEFAULT;
 use vouch_wire::udp::UdpLink;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -75,6 +76,7 @@ async fn manager(datagrams: BTreeMap<Network, Arc<dyn DatagramLink>>) -> Manager
         rng: Arc::new(SeededRng::new(1)),
         blobs: Arc::new(MemoryBlobs::default()),
         shipped: Vec::new(),
+        certificate_check: CHECK_DEFAULT,
         ca: CaKeys { certificate: ca.certificate_pem().to_owned(), key: Some(ca.key_pem()) },
     })
     .await

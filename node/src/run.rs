@@ -15,9 +15,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use vouch_types::{ManagerId, Network};
-use vouch_wire::grpc::{DialOptions, Dialler, GrpcNodeLink, ServeError, serve_relay};
+use vouch_wire::grpc::{DialOptions, Dialler, GrpcCertificateLink, GrpcNodeLink, ServeError, serve_relay};
 use vouch_wire::links::{DatagramLink, ManagerEndpoint};
-use vouch_wire::pki::{Identity, PeerIdentity, PkiError, client_config, server_config};
+use vouch_wire::pki::{Identity, LiveIdentity, PeerIdentity, PkiError};
+use vouch_wire::renewal::{Kept, RenewalTask};
 use vouch_wire::sign::{SignError, StatementSigner};
 use vouch_wire::udp::UdpLink;
 
@@ -145,8 +146,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> Result<(), No
     identity.valid_at(wall_now()).map_err(NodeError::Tls)?;
     let clock = Arc::new(DefaultTimeProvider);
     let mismatch = |source| NodeError::Mismatch { key: tls.key.clone(), certificate: tls.certificate.clone(), source };
-    let server_tls = server_config(&identity, clock.clone()).map_err(mismatch)?;
-    let client_tls = client_config(&identity, clock).map_err(mismatch)?;
+    let live = LiveIdentity::new(identity, clock).map_err(mismatch)?;
     let mut files = read_folder(&config, &BTreeSet::new()).map_err(NodeError::VmFile)?;
     if !files.errors.is_empty() {
         return Err(NodeError::VmFile(files.errors.remove(0)));
@@ -177,15 +177,19 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> Result<(), No
         relay: config.relay_advertise.unwrap_or(bound),
         statement_key: signer.public_key(),
         hosts_watchers: config.watchers.enabled,
-        endpoints,
+        endpoints: endpoints.clone(),
     };
-    let link = Arc::new(GrpcNodeLink::new(Dialler::new(client_tls, dial)));
+    let dialler = Dialler::new(live.client(), dial);
+    let kept = Kept::Files { certificate: tls.certificate.clone(), ca_certificate: tls.ca_certificate.clone() };
+    let certificates = Arc::new(GrpcCertificateLink::new(dialler.clone(), endpoints));
+    let renewing = tokio::spawn(RenewalTask::new(live.clone(), certificates, kept).run());
+    let link = Arc::new(GrpcNodeLink::new(dialler));
     let driver = hypervisor.driver();
     let agent = AgentTask::new(agent_config, Arc::clone(&hypervisor), link, store.clone(), sequence.clone());
     let agent = agent.with_heartbeats(datagrams);
     let relay = Relay::new(config.id.clone(), boot, store.clone(), hypervisor, signer, sequence);
     let relay = relay.with_hearing(agent.hearing());
-    let mut relay = tokio::spawn(serve_relay(listener, server_tls, Arc::new(relay), stop.clone()));
+    let mut relay = tokio::spawn(serve_relay(listener, live.server(), Arc::new(relay), stop.clone()));
     info!(node_id = %config.id, driver, relay = %bound, incarnation = store.incarnation().get(), "node started");
     let result = tokio::select! {
         biased;
@@ -197,6 +201,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> Result<(), No
     };
     stop.cancel();
     scan.abort();
+    renewing.abort();
     wall_clock.abort();
     processes.let_go().await;
     info!(node_id = %config.id, "node stopped; guests and watchers run on");

@@ -5,12 +5,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use crate::ca::ClusterSecrets;
 use crate::event::ManagerNote;
 use crate::{
-    AssignmentGeneration, BootId, ClusterId, Digest, Fault, FenceKind, Generation, Guard, Incarnation, IncidentChange,
-    IncidentScope, JoinFor, JoinRefusal, JoinTokenId, Joiner, LogIndex, MaintenanceId, ManagerId, NodeId, NodeRecord,
-    Pin, Policy, PolicyError, PolicyScope, ProbeAssignment, ProbeRecord, Source, Verdict, VerdictVersion, VmId, VmSpec,
-    WallTime, WatcherId,
+    AssignmentGeneration, BootId, CaSecrets, CaStage, ClusterId, Digest, Fault, FenceKind, Generation, Guard,
+    Incarnation, IncidentChange, IncidentScope, JoinFor, JoinRefusal, JoinTokenId, Joiner, LogIndex, MaintenanceId,
+    ManagerId, NodeId, NodeRecord, Pin, Policy, PolicyError, PolicyScope, ProbeAssignment, ProbeRecord, Source,
+    Verdict, VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
 };
 
 /// The most changes that one `RecordVerdicts` may carry.
@@ -56,25 +57,6 @@ pub struct PathChange {
     pub faults: Vec<Fault>,
     /// Why, for people; at most 256 bytes.
     pub reason: String,
-}
-
-/// The private parts of a new cluster, replicated so that any leader can sign.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClusterSecrets {
-    /// Certificate of the internal CA, PEM.
-    pub ca_certificate: String,
-    /// Key of the internal CA, PEM (PKCS #8).
-    pub ca_key: String,
-    /// Ed25519 key that signs grants, PKCS #8 DER.
-    pub grant_key: Vec<u8>,
-    /// Ed25519 public key of grants, 32 bytes.
-    pub grant_public_key: Vec<u8>,
-}
-
-impl std::fmt::Debug for ClusterSecrets {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ClusterSecrets(..)")
-    }
 }
 
 /// What the cluster is told to do.
@@ -279,6 +261,23 @@ pub enum Command {
         /// When, on the leader's clock: what the token's end is judged by.
         at: WallTime,
     },
+    /// Have a second CA trusted. It signs nothing yet.
+    AddCa {
+        /// The new CA.
+        ca: CaSecrets,
+        /// When.
+        at: WallTime,
+    },
+    /// Have the second CA sign from now on.
+    SwitchCa {
+        /// When.
+        at: WallTime,
+    },
+    /// Trust the first CA no more: the second takes its place.
+    RetireCa {
+        /// When.
+        at: WallTime,
+    },
     /// Do what an operator asked for, if what it says of its guard holds.
     Guarded {
         /// What; never guarded itself.
@@ -323,6 +322,9 @@ impl Command {
             Self::CreateJoinToken { .. } => "create_join_token",
             Self::RevokeJoinToken { .. } => "revoke_join_token",
             Self::RedeemJoinToken { .. } => "redeem_join_token",
+            Self::AddCa { .. } => "add_ca",
+            Self::SwitchCa { .. } => "switch_ca",
+            Self::RetireCa { .. } => "retire_ca",
             // What is done counts, not how it is guarded.
             Self::Guarded { command, .. } => command.name(),
             Self::RecordLeader { .. } => "record_leader",
@@ -376,6 +378,9 @@ pub enum DenyReason {
     /// Somebody may not join.
     #[error(transparent)]
     JoinRefused(JoinRefusal),
+    /// The rotation of the CA stands elsewhere.
+    #[error("{0}")]
+    CaStage(CaStage),
     /// A setting of a policy breaks a rule.
     #[error(transparent)]
     BadPolicy(PolicyError),

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Advice, Cause, Fault, FenceProof, Generation, IncidentId, IncidentScope, IncidentWord, JoinFor, JoinTokenId,
-    Joiner, LogIndex, MaintenanceId, ManagerId, NodeId, Policy, PolicyScope, ProbeName, Source, Term, VmId, VmState,
-    WallTime, WatcherId,
+    Advice, CaStage, Cause, Fault, FenceProof, Generation, IncidentId, IncidentScope, IncidentWord, JoinFor,
+    JoinTokenId, Joiner, LogIndex, MaintenanceId, ManagerId, NodeId, Policy, PolicyScope, ProbeName, Source, Term,
+    VmId, VmState, WallTime, WatcherId,
 };
 
 /// A manager that does not hear a node which others hear.
@@ -36,6 +36,11 @@ pub struct EventRecord {
 pub enum EventKind {
     /// The cluster was made.
     ClusterInitialised,
+    /// The rotation of the CA went on.
+    CaRotated {
+        /// To where: a second CA is trusted, signs, or is the only one.
+        to: CaStage,
+    },
     /// A manager became leader.
     LeaderElected {
         /// Who.
@@ -291,6 +296,7 @@ impl EventKind {
             }
             Self::VmStateChanged { shared: Some(_), .. }
             | Self::ClusterInitialised
+            | Self::CaRotated { .. }
             | Self::LeaderElected { .. }
             | Self::NodeJoined { .. }
             | Self::NodeRebooted { .. }

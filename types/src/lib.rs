@@ -4,6 +4,7 @@
 //! serde, uuid and thiserror alone, so that a simulator, a fuzzer or a client can use the words without the system.
 
 pub mod advice;
+pub mod ca;
 pub mod command;
 pub mod duration;
 pub mod event;
@@ -33,6 +34,7 @@ pub mod wall_clock_watch;
 pub mod watcher;
 
 pub use advice::{Advice, Proof};
+pub use ca::{CaSecrets, CaStage, NextCa};
 pub use command::{Applied, Command, DenyReason, PlacementChange, VerdictChange};
 pub use event::{EventKind, EventRecord};
 pub use fault::{Cause, Fault, RankedCause};

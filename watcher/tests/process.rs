@@ -18,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 use vouch_types::{ManagerId, Network, NodeId, Timing, WallTime, WatcherBoot, WatcherId, WatcherLeg};
 use vouch_wire::grpc::serve_manager;
 use vouch_wire::links::{LinkError, ManagerService, RaftCall, RaftService, Session};
-use vouch_wire::pki::{AdjustableTime, CertificateAuthority, PeerIdentity, VALIDITY_MIN, server_config};
+use vouch_wire::pki::{
+    AdjustableTime, CertificateAuthority, PeerIdentity, ShownCertificate, VALIDITY_MIN, server_config,
+};
 use vouch_wire::proto;
 use vouch_wire::proto::from_watcher::Message as Said;
 use vouch_wire::proto::to_watcher::Message as Heard;
@@ -64,6 +66,14 @@ impl ManagerService for TestManager {
         _: Option<std::net::SocketAddr>,
     ) -> Result<proto::JoinResponse, LinkError> {
         Err(LinkError::Refused("not here".to_owned()))
+    }
+
+    async fn check_certificate(
+        &self,
+        _shown: ShownCertificate,
+        _check: proto::CertificateCheck,
+    ) -> Result<proto::CertificateAnswer, LinkError> {
+        Err(LinkError::Refused("this manager signs nothing".to_owned()))
     }
 
     async fn probe_bytes(&self, _: [u8; 32]) -> Option<bytes::Bytes> {

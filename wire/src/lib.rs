@@ -20,5 +20,6 @@ pub mod grpc;
 pub mod heartbeat;
 pub mod links;
 pub mod pki;
+pub mod renewal;
 pub mod sign;
 pub mod udp;

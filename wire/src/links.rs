@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vouch_types::{ManagerId, Network, NodeId, WatcherId};
 
+use crate::pki::ShownCertificate;
 use crate::proto;
 
 /// How many messages may wait in one direction of a session before the sender is held up or, where it must not
@@ -149,6 +150,16 @@ pub trait DatagramLink: Send + Sync + 'static {
     /// # Errors
     /// [`LinkError::Reset`] when nothing could be received; the next call may succeed.
     async fn receive(&self, buffer: &mut [u8]) -> Result<(usize, SocketAddr), LinkError>;
+}
+
+/// The way to the managers for one's own certificate.
+#[async_trait]
+pub trait CertificateLink: Send + Sync + 'static {
+    /// Asks any manager.
+    ///
+    /// # Errors
+    /// [`LinkError`] of the last one that was asked, when none answered; [`LinkError::Refused`] when one refused.
+    async fn check(&self, check: proto::CertificateCheck) -> Result<proto::CertificateAnswer, LinkError>;
 }
 
 /// A node's side of the manager-node link.
@@ -315,6 +326,17 @@ pub trait ManagerService: Send + Sync + 'static {
         request: proto::JoinRequest,
         from: Option<SocketAddr>,
     ) -> Result<proto::JoinResponse, LinkError>;
+
+    /// Somebody whose certificate was checked asks what is to be trusted, or for a new certificate. Whose it is about is
+    /// what was shown, never what the request says.
+    ///
+    /// # Errors
+    /// [`LinkError::Refused`] says why it gets none; [`LinkError::Unreachable`] when no leader can be asked.
+    async fn check_certificate(
+        &self,
+        shown: ShownCertificate,
+        check: proto::CertificateCheck,
+    ) -> Result<proto::CertificateAnswer, LinkError>;
 
     /// A watcher asks for a component; `None` when it is not there.
     async fn probe_bytes(&self, digest: [u8; 32]) -> Option<bytes::Bytes>;

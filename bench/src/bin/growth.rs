@@ -23,8 +23,8 @@ use vouch_manager::store::{
 };
 use vouch_types::command::ClusterSecrets;
 use vouch_types::{
-    Applied, BootId, ClusterId, Command, Incarnation, LogIndex, ManagerId, ManagerNode, Network, NodeId, NodePath,
-    NodeRecord, SortedMap, Term, VmId, VmSpec, WallTime,
+    Applied, BootId, ClusterId, Command, Incarnation, LogIndex, ManagerId, ManagerNode, Network, NextCa, NodeId,
+    NodePath, NodeRecord, SortedMap, Term, VmId, VmSpec, WallTime,
 };
 
 /// Nodes, so long as each has at least [`VMS_PER_NODE_MIN`] VMs.
@@ -158,6 +158,7 @@ fn fill(folder: &Path, vms: usize, writes: u64) -> Result<()> {
         ca_key: String::new(),
         grant_key: Vec::new(),
         grant_public_key: Vec::new(),
+        next_ca: NextCa::None,
     };
     let cluster = ClusterId::new(uuid::Uuid::from_u128(1));
     stores.apply(Command::InitCluster { cluster, secrets, at: WallTime::default() })?;

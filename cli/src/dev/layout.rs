@@ -237,11 +237,12 @@ impl Layout {
             let to = &other.id;
             writeln!(text, "\n[dial.{to}]\nmanagement = \"{management}\"\nservice = \"{service}\"")?;
         }
-        let profile = match self.profile {
-            Profile::Default => "default",
-            Profile::Slow => "slow",
+        // Tests watch certificates being renewed.
+        let (profile, certificates) = match self.profile {
+            Profile::Default => ("default", ""),
+            Profile::Slow => ("slow", "\n[certificates]\ncheck_secs = 5\n"),
         };
-        writeln!(text, "\n[timing]\nprofile = \"{profile}\"")?;
+        writeln!(text, "\n[timing]\nprofile = \"{profile}\"\n{certificates}")?;
         Ok(text)
     }
 

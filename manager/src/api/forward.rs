@@ -98,9 +98,14 @@ async fn call(
         Some(Response::Api(answer)) => Ok(answer),
         Some(Response::Failed(why)) => Err(unavailable(why)),
         Some(Response::NotLeader(_)) => Err(unavailable("it does not lead".to_owned())),
-        Some(Response::Applied(_) | Response::Enrolled(_) | Response::Joined(_) | Response::Sent(_)) | None => {
-            Err(unavailable("it gave another kind of answer".to_owned()))
-        }
+        Some(
+            Response::Applied(_)
+            | Response::Enrolled(_)
+            | Response::Joined(_)
+            | Response::Certificate(_)
+            | Response::Sent(_),
+        )
+        | None => Err(unavailable("it gave another kind of answer".to_owned())),
     }
 }
 

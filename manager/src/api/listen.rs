@@ -11,6 +11,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
+use vouch_wire::pki::Current;
 
 use super::limits::{HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, PROOF_INTERVAL};
 use super::{Api, freshness};
@@ -38,7 +39,7 @@ pub enum ListenError {
 /// A bound API that does not serve yet, so that a port in use is told before anything else starts.
 pub struct Listener {
     tcp: TcpListener,
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Current<ServerConfig>>,
 }
 
 impl std::fmt::Debug for Listener {
@@ -52,7 +53,7 @@ impl Listener {
     ///
     /// # Errors
     /// [`ListenError`] when it cannot be bound, or would be served in clear text beyond loopback.
-    pub async fn bind(address: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Result<Self, ListenError> {
+    pub async fn bind(address: SocketAddr, tls: Option<Current<ServerConfig>>) -> Result<Self, ListenError> {
         let tls = if address.ip().is_loopback() { None } else { Some(tls.ok_or(ListenError::ClearText { address })?) };
         let tcp = TcpListener::bind(address).await.map_err(|source| ListenError::Bind { address, source })?;
         Ok(Self { tcp, tls })
@@ -103,24 +104,24 @@ struct TlsListener {
 }
 
 impl TlsListener {
-    fn new(tcp: TcpListener, config: Arc<ServerConfig>) -> io::Result<Self> {
+    fn new(tcp: TcpListener, config: Current<ServerConfig>) -> io::Result<Self> {
         let address = tcp.local_addr()?;
         let (sender, ready) = mpsc::channel(HANDSHAKES_MAX);
-        let accepting = tokio::spawn(accept_all(tcp, TlsAcceptor::from(config), sender));
+        let accepting = tokio::spawn(accept_all(tcp, config, sender));
         Ok(Self { address, ready, _accepting: tokio_util::task::AbortOnDropHandle::new(accepting) })
     }
 }
 
 async fn accept_all(
     mut tcp: TcpListener,
-    acceptor: TlsAcceptor,
+    tls: Current<ServerConfig>,
     ready: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
 ) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     loop {
         let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await else { return };
         let (stream, peer) = axum::serve::Listener::accept(&mut tcp).await;
-        let (acceptor, ready) = (acceptor.clone(), ready.clone());
+        let (acceptor, ready) = (TlsAcceptor::from(tls.get()), ready.clone());
         let _handshake = tokio::spawn(async move {
             let _permit = permit;
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {

@@ -3,12 +3,16 @@
 //! None of it is replicated. The fleet part implements it; tests bring their own. It must never be used to decide
 //! anything: it shows what one manager has in memory now.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use thiserror::Error;
-use vouch_types::{ClusterId, ManagerId, ManagerNode, VmId};
+use vouch_types::{CaStage, ClusterId, DenyReason, ManagerId, ManagerNode, VmId};
+use vouch_wire::pki::PeerIdentity;
 
 use crate::raft::MembershipError;
 
+use super::ca_view::CaView;
 use super::view::{CheckView, EvidenceView, HearingView, ReasonView};
 
 /// The running manager as the API sees it.
@@ -40,6 +44,18 @@ pub trait LiveView: Send + Sync + 'static {
     /// [`InitError`] when there is a cluster, when this manager has no CA key, or when no quorum answers in time.
     async fn init_cluster(&self) -> Result<ClusterId, InitError>;
 
+    /// Returns which CAs are trusted, and who is not ready for the next step of their rotation. Only the leader knows.
+    ///
+    /// # Errors
+    /// [`CaError`].
+    async fn ca(&self) -> Result<CaView, CaError>;
+
+    /// Takes a step of the rotation of the CA. Only the leader can.
+    ///
+    /// # Errors
+    /// [`CaError`]; nothing is changed but after [`CaError::Unknown`].
+    async fn rotate_ca(&self, step: CaStep) -> Result<CaView, CaError>;
+
     /// Changes who the managers are, or who leads. Only the leader can.
     ///
     /// # Errors
@@ -58,6 +74,51 @@ pub enum MemberChange {
     Remove(ManagerId),
     /// Hand the leadership over: to this one, or to the one that is best prepared.
     Transfer(Option<ManagerId>),
+}
+
+/// A step of the rotation of the CA.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CaStep {
+    /// Make a new CA, and have it trusted beside the old one.
+    Begin,
+    /// Have the new one sign.
+    Switch {
+        /// Who is not waited for.
+        without: BTreeSet<PeerIdentity>,
+    },
+    /// Trust the old one no more.
+    Finish {
+        /// Who is not waited for.
+        without: BTreeSet<PeerIdentity>,
+    },
+}
+
+/// Why a step of the rotation of the CA was not taken.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum CaError {
+    /// Another manager leads.
+    #[error("this manager does not lead")]
+    NotLeader,
+    /// The rotation stands elsewhere, or there is no cluster.
+    #[error(transparent)]
+    Refused(DenyReason),
+    /// Some would be locked out.
+    #[error("not seen yet {}: {}", match .stage {
+        CaStage::Steady | CaStage::Spreading => "to trust the new CA",
+        CaStage::Renewing => "with a certificate of the new CA",
+    }, .behind.join(", "))]
+    Behind {
+        /// Where the rotation stands.
+        stage: CaStage,
+        /// Who is not ready.
+        behind: Vec<String>,
+    },
+    /// It may be done or not.
+    #[error("{0}")]
+    Unknown(String),
+    /// Keys or certificates cannot be used.
+    #[error("the CA: {0}")]
+    Internal(String),
 }
 
 /// Why a cluster was not made.

@@ -10,6 +10,7 @@
 //! ```
 
 pub mod blocking;
+pub mod ca_view;
 pub mod component;
 pub mod compose;
 pub mod etag;

@@ -39,6 +39,8 @@ pub enum ProblemKind {
     MemberNotFound,
     /// The managers cannot be changed so now.
     MembersUnchanged,
+    /// The rotation of the CA cannot go on so now.
+    CaUnchanged,
     /// There is no such incident.
     IncidentNotFound,
     /// This scope has no policy.
@@ -102,6 +104,7 @@ impl ProblemKind {
             Self::NodeNotFound => ("node-not-found", StatusCode::NOT_FOUND, "There is no such node"),
             Self::MemberNotFound => ("member-not-found", StatusCode::NOT_FOUND, "There is no such manager"),
             Self::MembersUnchanged => ("members-unchanged", StatusCode::CONFLICT, "The managers are not changed"),
+            Self::CaUnchanged => ("ca-unchanged", StatusCode::CONFLICT, "The CA is not changed"),
             Self::IncidentNotFound => ("incident-not-found", StatusCode::NOT_FOUND, "There is no such incident"),
             Self::PolicyNotFound => ("policy-not-found", StatusCode::NOT_FOUND, "This scope has no policy"),
             Self::MaintenanceNotFound => {

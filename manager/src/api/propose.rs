@@ -76,6 +76,7 @@ fn refusal(reason: &DenyReason) -> Problem {
         }
         DenyReason::UnknownWatcher(_)
         | DenyReason::BadSecret(_)
+        | DenyReason::CaStage(_)
         | DenyReason::NotOwner { .. }
         | DenyReason::JoinRefused(_) => Problem::new(ProblemKind::Refused, reason.to_string()),
     }

@@ -4,8 +4,8 @@
 
 use serde_json::Value;
 use vouch_types::{
-    Advice, EventKind, EventRecord, Fault, IncidentScope, IncidentWord, Joiner, LogIndex, NodeId, Policy, PolicyScope,
-    VmId,
+    Advice, CaStage, EventKind, EventRecord, Fault, IncidentScope, IncidentWord, Joiner, LogIndex, NodeId, Policy,
+    PolicyScope, VmId,
 };
 
 use super::view::{EventView, FaultView};
@@ -40,6 +40,7 @@ pub struct Subject<'a> {
 pub fn subject(kind: &EventKind) -> Subject<'_> {
     match kind {
         EventKind::ClusterInitialised
+        | EventKind::CaRotated { .. }
         | EventKind::LeaderElected { .. }
         | EventKind::ManagerNotesChanged { .. }
         | EventKind::JoinTokenCreated { .. }
@@ -167,6 +168,9 @@ fn because(faults: &[Fault], advice: &Advice, reason: &str) -> String {
 fn text(state: &State, kind: &EventKind) -> String {
     match kind {
         EventKind::ClusterInitialised => "the cluster was made".to_owned(),
+        EventKind::CaRotated { to: CaStage::Spreading } => "a second CA is trusted".to_owned(),
+        EventKind::CaRotated { to: CaStage::Renewing } => "the second CA signs".to_owned(),
+        EventKind::CaRotated { to: CaStage::Steady } => "the first CA is trusted no more".to_owned(),
         EventKind::LeaderElected { manager, term } => format!("{manager} leads in term {term}"),
         EventKind::NodeJoined { node } => format!("node {node} was heard for the first time"),
         EventKind::NodeRebooted { node } => format!("node {node} has rebooted"),

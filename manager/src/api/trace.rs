@@ -100,6 +100,7 @@ impl Trail<'_> {
     fn takes(&mut self, kind: &EventKind) -> bool {
         match kind {
             EventKind::ClusterInitialised
+            | EventKind::CaRotated { .. }
             | EventKind::ProbeRecorded { .. }
             | EventKind::WatcherPlaced { .. }
             | EventKind::WatcherLive { .. }

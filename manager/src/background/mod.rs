@@ -139,7 +139,6 @@ pub(crate) struct BackgroundParts {
     pub(crate) fleet: Fleet,
     pub(crate) counters: Counters,
     pub(crate) shipped: Vec<ProbeRecord>,
-    pub(crate) ca_certificate: String,
     pub(crate) disk: Disk,
 }
 
@@ -185,7 +184,7 @@ impl Background {
         let reconcilers: Vec<Box<dyn Reconciler>> = vec![
             Box::new(probes::ProbesReconciler::new(parts.shipped)),
             Box::new(inventory::InventoryReconciler::default()),
-            Box::new(placement::PlacementReconciler::new(parts.ca_certificate)),
+            Box::new(placement::PlacementReconciler::default()),
             Box::new(ownership::OwnershipReconciler::default()),
             Box::new(assignments::AssignmentsReconciler::default()),
             Box::new(maintenance::MaintenanceReconciler::default()),

@@ -36,8 +36,8 @@ struct Failures {
 }
 
 /// The reconciler; see the module's head.
+#[derive(Default)]
 pub(super) struct PlacementReconciler {
-    ca_certificate: String,
     /// Since when this leader has waited for a placed watcher, while its node was heard.
     waiting: BTreeMap<WatcherId, Moment>,
     retired: BTreeMap<WatcherId, Moment>,
@@ -58,16 +58,6 @@ fn is_gone(state: HypervisorState) -> bool {
 }
 
 impl PlacementReconciler {
-    pub(super) fn new(ca_certificate: String) -> Self {
-        Self {
-            ca_certificate,
-            waiting: BTreeMap::new(),
-            retired: BTreeMap::new(),
-            ordered: BTreeMap::new(),
-            failures: BTreeMap::new(),
-        }
-    }
-
     fn read(&self, desk: &Desk, now: Moment) -> Option<Recorded> {
         // Before the records are read: the book is never taken while they are.
         let routed = desk.fleet.routed_nodes();
@@ -134,10 +124,10 @@ impl PlacementReconciler {
     }
 
     fn order_creation(&self, desk: &Desk, term: Term, w: &WatcherRecord) {
-        let Some(secret) = desk.consensus.read_state(|state| state.cluster().map(|c| watcher_secret(&c.secrets, w.id)))
-        else {
-            return;
-        };
+        let of_cluster = desk.consensus.read_state(|state| {
+            state.cluster().map(|cluster| (watcher_secret(&cluster.secrets, w.id), cluster.secrets.trusted_cas()))
+        });
+        let Some((secret, ca_certificate)) = of_cluster else { return };
         let voters = desk.consensus.status().voters;
         let endpoints = voters.iter().flat_map(|(manager, node)| {
             node.addresses.iter().map(|(network, address)| ManagerEndpoint {
@@ -151,7 +141,7 @@ impl PlacementReconciler {
             watcher: w.id,
             placed: w.placed,
             secret,
-            ca_certificate: self.ca_certificate.clone(),
+            ca_certificate,
             managers: endpoints.collect(),
         };
         tracing::info!(watcher_id = %w.id, node_id = %w.node, "watcher ordered");

@@ -57,6 +57,17 @@ fn a_good_configuration_is_read_with_profile_and_overrides() {
     );
     assert_eq!(config.members().len(), 2);
     assert_eq!(config.storage.free_min_mib, FREE_MIN_MIB);
+    assert_eq!(config.certificates.check_secs, CHECK_DEFAULT.as_secs());
+}
+
+#[test]
+fn certificates_are_looked_after_at_least_once_a_day_and_at_most_every_second() {
+    for (secs, good) in [(0, false), (1, true), (86_400, true), (86_401, false)] {
+        let text = format!("{GOOD}[certificates]\ncheck_secs = {secs}\n");
+        assert_eq!(load(&text).is_ok(), good, "{secs}");
+    }
+    let why = refusal(&format!("{GOOD}[certificates]\ncheck_secs = 0\n"));
+    assert!(why.contains("certificates.check_secs: 0 must be 1 to 86400"), "{why}");
 }
 
 #[test]

@@ -34,7 +34,7 @@ use vouch_manager::raft::{Consensus, ConsensusConfig, Consistency, Entry, LogId,
 use vouch_manager::store::{FileSnapshotStore, SledStateStore, Stores, WalConfig, WalLogStore};
 use vouch_types::command::ClusterSecrets;
 use vouch_types::{
-    BootId, ClusterId, Command, Incarnation, ManagerId, ManagerNode, NodeId, NodePath, NodeRecord, WallTime,
+    BootId, ClusterId, Command, Incarnation, ManagerId, ManagerNode, NextCa, NodeId, NodePath, NodeRecord, WallTime,
 };
 use vouch_wire::links::{LinkError, RaftCall, RaftLink};
 
@@ -90,6 +90,7 @@ pub fn init() -> Command {
         ca_key: "key".to_owned(),
         grant_key: vec![1],
         grant_public_key: vec![2],
+        next_ca: NextCa::None,
     };
     Command::InitCluster { cluster: ClusterId::new(Uuid::from_u128(7)), secrets, at: WallTime::from_unix_millis(1) }
 }

@@ -13,7 +13,7 @@ use vouch_types::{
 use vouch_wire::convert;
 use vouch_wire::grpc::{GrpcRelayLink, serve_manager};
 use vouch_wire::links::{LinkError, ManagerService, RaftCall, RaftService, RelayLink, Session};
-use vouch_wire::pki::{CertificateAuthority, VALIDITY_MIN};
+use vouch_wire::pki::{CertificateAuthority, ShownCertificate, VALIDITY_MIN, client_config, server_config};
 use vouch_wire::proto::{self, from_node, to_node};
 use vouch_wire::sign::{GrantSigner, verify_statement};
 
@@ -25,12 +25,16 @@ const LONG: Duration = Duration::from_secs(30);
 type NodeSession = Session<proto::FromNode, proto::ToNode>;
 
 /// A manager that hands the node's session to the test and does nothing else.
-struct SimManager(mpsc::UnboundedSender<(NodeId, NodeSession)>);
+struct SimManager {
+    sessions: mpsc::UnboundedSender<(NodeId, NodeSession)>,
+    /// Signs certificates anew; none does not.
+    ca: Option<CertificateAuthority>,
+}
 
 #[async_trait]
 impl ManagerService for SimManager {
     async fn node_session(&self, node: NodeId, session: NodeSession) {
-        let _ = self.0.send((node, session));
+        let _ = self.sessions.send((node, session));
     }
     async fn watcher_session(&self, _: WatcherId, _: Session<proto::FromWatcher, proto::ToWatcher>) {}
     async fn evidence_session(&self, _: ManagerId, _: Session<proto::EvidenceFrame, proto::EvidenceFrame>) {}
@@ -43,6 +47,18 @@ impl ManagerService for SimManager {
     async fn join(&self, _: proto::JoinRequest, _: Option<SocketAddr>) -> Result<proto::JoinResponse, LinkError> {
         Err(LinkError::Refused("not here".into()))
     }
+    async fn check_certificate(
+        &self,
+        shown: ShownCertificate,
+        check: proto::CertificateCheck,
+    ) -> Result<proto::CertificateAnswer, LinkError> {
+        let refused = || LinkError::Refused("not here".into());
+        let ca = self.ca.as_ref().ok_or_else(refused)?;
+        let certificate = ca.sign_request(&check.csr, &shown.owner, wall_now(), VALIDITY_MIN).map_err(|_| refused())?;
+        let ca_certificates = ca.certificate_pem().to_owned();
+        Ok(proto::CertificateAnswer { certificate, ca_certificates, renew_now: false, next_check_secs: 600 })
+    }
+
     async fn probe_bytes(&self, _: [u8; 32]) -> Option<bytes::Bytes> {
         None
     }
@@ -170,7 +186,13 @@ async fn a_node_reports_its_vm_and_its_relay_serves_a_watcher_with_a_grant_after
     let tls = server_config(&bed.identity(&manager), clock()).unwrap();
     let stop_manager = CancellationToken::new();
     let listeners = vec![(Network::Management, listener)];
-    tokio::spawn(serve_manager(listeners, tls, Arc::new(SimManager(sender)), Arc::new(NoRaft), stop_manager.clone()));
+    tokio::spawn(serve_manager(
+        listeners,
+        tls,
+        Arc::new(SimManager { sessions: sender, ca: None }),
+        Arc::new(NoRaft),
+        stop_manager.clone(),
+    ));
     let stop = CancellationToken::new();
     let node = tokio::spawn(run_until(config.clone(), stop.clone()));
 
@@ -233,4 +255,40 @@ async fn a_node_reports_its_vm_and_its_relay_serves_a_watcher_with_a_grant_after
     let machines = crate::running_machines(&config.run_dir()).unwrap();
     assert_eq!(machines[0].0, format!("vm {VM}"), "the VM runs on when its agent ends");
     machines[0].1.kill().unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_in_its_second_half_is_renewed_while_the_node_runs() {
+    let mut bed = bed();
+    let now = bed.now;
+    // Made five days ago, for a week.
+    bed.now = WallTime::from_unix_millis(now.as_unix_millis() - 5 * 24 * 3600 * 1000);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = bed.config(&n1(), listener.local_addr().unwrap());
+    let (sender, mut sessions) = mpsc::unbounded_channel();
+    let clock = Arc::new(DefaultTimeProvider);
+    let tls = server_config(&bed.identity(&PeerIdentity::Manager(ManagerId::new(1))), clock).unwrap();
+    let ca = CertificateAuthority::from_pem(bed.ca.certificate_pem(), &bed.ca.key_pem()).unwrap();
+    let service = Arc::new(SimManager { sessions: sender, ca: Some(ca) });
+    let (stop, stop_manager) = (CancellationToken::new(), CancellationToken::new());
+    let listeners = vec![(Network::Management, listener)];
+    tokio::spawn(serve_manager(listeners, tls, service, Arc::new(NoRaft), stop_manager.clone()));
+    let load = || Identity::load(&config.tls.certificate, &config.tls.key, &config.tls.ca_certificate).unwrap();
+    let before = load();
+    let node = tokio::spawn(run_until(config.clone(), stop.clone()));
+    let (_, mut session) = timeout(LONG, sessions.recv()).await.unwrap().unwrap();
+    let renewed = async {
+        while load().chain() == before.chain() {
+            // The node's own messages keep this going; it dials anew when it hears nothing for long.
+            if !matches!(session.inbound.recv().await, Some(Ok(_))) {
+                session = sessions.recv().await.unwrap().1;
+            }
+        }
+    };
+    timeout(LONG, renewed).await.expect("renewed in time");
+    assert!(load().validity().unwrap().until > now);
+    assert!(LiveIdentity::new(load(), Arc::new(DefaultTimeProvider)).is_ok(), "key and certificate fit together");
+    stop.cancel();
+    timeout(LONG, node).await.unwrap().unwrap().unwrap();
+    stop_manager.cancel();
 }

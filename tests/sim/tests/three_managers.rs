@@ -295,3 +295,151 @@ fn a_maintenance_window_goes_on_under_a_new_leader_and_ends_by_itself() {
         assert_eq!(told, 1);
     });
 }
+
+#[test]
+fn a_source_whose_joins_were_refused_ten_times_is_turned_away_for_a_minute() {
+    simulate(9, async |sim: &mut Sim| {
+        let leader = sim.leader().await;
+        let request = || vouch_wire::proto::JoinRequest {
+            secret: vec![7; 32],
+            role: "node".to_owned(),
+            name: "n9".to_owned(),
+            ..vouch_wire::proto::JoinRequest::default()
+        };
+        let from = |text: &str| Some(text.parse().unwrap());
+        let follower = sim.managers.keys().copied().find(|id| *id != leader).unwrap();
+        let why = async |sim: &Sim, from| {
+            sim.managers[&follower].service().join(request(), from).await.expect_err("refused").to_string()
+        };
+        for port in 1..=10 {
+            assert!(why(sim, from(&format!("192.0.2.7:{port}"))).await.contains("unknown"));
+        }
+        let counted = sim.managers[&leader].counters().total(Count::JoinsRefused);
+        let refused = why(sim, from("192.0.2.7:99")).await;
+        assert!(refused.contains("10 joins from this address") && refused.contains("try again in"), "{refused}");
+        assert_eq!(sim.managers[&leader].counters().total(Count::JoinsRefused), counted, "the leader is left alone");
+        assert_eq!(sim.managers[&follower].counters().total(Count::JoinsRefused), 1);
+        assert!(why(sim, from("192.0.2.8:1")).await.contains("unknown"), "another source is heard");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(why(sim, from("192.0.2.7:99")).await.contains("unknown"), "and this one again after a minute");
+    });
+}
+
+#[test]
+fn any_manager_has_the_leader_renew_a_certificate_for_who_shows_it_and_for_nobody_that_is_gone() {
+    use vouch_wire::pki::{CertificateAuthority, CertificateRequest, PeerIdentity, ShownCertificate, VALIDITY_MIN};
+    use vouch_wire::proto::CertificateCheck;
+
+    simulate(10, async |sim: &mut Sim| {
+        let leader = sim.leader().await;
+        let secrets = sim.read(|s| s.cluster().unwrap().secrets.clone());
+        let ca = CertificateAuthority::from_pem(&secrets.ca_certificate, &secrets.ca_key).unwrap();
+        let other = CertificateAuthority::generate("another", WallTime::from_unix_millis(1_795_383_407_042)).unwrap();
+        let now = sim.managers[&leader].wall_clock().now();
+        let node = PeerIdentity::Node(n(1).id());
+        let own = |ca: &CertificateAuthority, owner: &PeerIdentity| {
+            ca.issue(owner, now, VALIDITY_MIN).unwrap().identity().unwrap()
+        };
+        let ask = async |sim: &Sim, manager, shown: ShownCertificate, csr: &[u8]| {
+            let check = CertificateCheck { csr: csr.to_vec(), trusts: Vec::new() };
+            sim.managers[&manager].service().check_certificate(shown, check).await
+        };
+        let identity = own(&ca, &node);
+        let csr = CertificateRequest::renewal_of(&identity).unwrap();
+        for manager in sim.managers.keys().copied() {
+            let answer = ask(sim, manager, identity.shown(), csr.der()).await.unwrap();
+            assert_eq!(answer.ca_certificates, secrets.ca_certificate);
+            let renewed = identity.renewed(Some(&answer.certificate), &answer.ca_certificates).unwrap();
+            assert_eq!(*renewed.owner(), node);
+            assert!(renewed.validity().unwrap().until > identity.validity().unwrap().until);
+            let told = ask(sim, manager, identity.shown(), b"").await.unwrap();
+            assert!(told.certificate.is_empty() && told.next_check_secs > 0, "nothing was asked for");
+        }
+        let refused =
+            async |sim: &Sim, shown, csr: &[u8]| ask(sim, leader, shown, csr).await.expect_err("refused").to_string();
+        assert!(refused(sim, own(&other, &node).shown(), csr.der()).await.contains("join again"));
+        assert!(refused(sim, identity.shown(), b"garbage").await.contains("PKCS #10"));
+        let gone = PeerIdentity::Watcher(vouch_types::WatcherId::new(99));
+        assert!(refused(sim, own(&ca, &gone).shown(), csr.der()).await.contains("w99 is no watcher"));
+        // One that was removed keeps its certificate until that ends, and gets no new one.
+        let removed = sim.managers.keys().copied().find(|id| *id != leader).unwrap();
+        let shown = own(&ca, &PeerIdentity::Manager(removed)).shown();
+        ask(sim, leader, shown.clone(), csr.der()).await.unwrap();
+        sim.managers[&leader].consensus().remove_member(removed).await.unwrap();
+        assert!(refused(sim, shown, csr.der()).await.contains("was removed"));
+    });
+}
+
+#[test]
+fn another_ca_takes_the_place_of_the_first_and_nobody_is_locked_out_unless_by_name() {
+    use vouch_manager::api::live::{CaError, CaStep};
+    use vouch_wire::pki::{CaDigest, CertificateAuthority, CertificateRequest, Identity, PeerIdentity, VALIDITY_MIN};
+    use vouch_wire::proto::CertificateCheck;
+
+    simulate(11, async |sim: &mut Sim| {
+        let leader = sim.leader().await;
+        let live = sim.managers[&leader].live_view();
+        let secrets = sim.read(|s| s.cluster().unwrap().secrets.clone());
+        let old = CertificateAuthority::from_pem(&secrets.ca_certificate, &secrets.ca_key).unwrap();
+        let now = sim.managers[&leader].wall_clock().now();
+        let watchers = sim.read(|s| s.watchers().keys().copied().collect::<Vec<_>>());
+        let managers = sim.managers.keys().copied().map(PeerIdentity::Manager);
+        let nodes = [1, 2].map(|number| PeerIdentity::Node(n(number).id()));
+        let all: Vec<_> = managers.chain(nodes).chain(watchers.into_iter().map(PeerIdentity::Watcher)).collect();
+        let mut own: Vec<Identity> =
+            all.iter().map(|owner| old.issue(owner, now, VALIDITY_MIN).unwrap().identity().unwrap()).collect();
+        // As everybody's task does, at whichever manager.
+        let follower = sim.managers.keys().copied().find(|id| *id != leader).unwrap();
+        let check = async |sim: &Sim, identity: &Identity, renew: bool| -> (Identity, bool) {
+            let csr = if renew { CertificateRequest::renewal_of(identity).unwrap().der().to_vec() } else { Vec::new() };
+            let trusts = identity.roots().iter().map(|root| CaDigest::of(root).to_string()).collect();
+            let check = CertificateCheck { csr, trusts };
+            let answer = sim.managers[&follower].service().check_certificate(identity.shown(), check).await.unwrap();
+            let certificate = (!answer.certificate.is_empty()).then_some(answer.certificate.as_str());
+            (identity.renewed(certificate, &answer.ca_certificates).unwrap(), answer.renew_now)
+        };
+        let nobody = || std::collections::BTreeSet::new();
+        let gone = PeerIdentity::Node(n(2).id());
+        let gone_at = all.iter().position(|owner| *owner == gone).unwrap();
+
+        let view = live.rotate_ca(CaStep::Begin).await.unwrap();
+        assert_eq!((view.stage.as_str(), view.cas.len(), view.behind.len()), ("spreading", 2, all.len()));
+        let begun_again = live.rotate_ca(CaStep::Begin).await.expect_err("one at a time").to_string();
+        assert!(begun_again.contains("under way"), "{begun_again}");
+        for (index, identity) in own.iter_mut().enumerate().filter(|(index, _)| *index != gone_at) {
+            let (learned, renew_now) = check(sim, identity, false).await;
+            assert!(
+                !renew_now && learned.roots().len() == 2,
+                "{index}: it learns the new one, which signs nothing yet"
+            );
+            *identity = learned;
+        }
+        let early = live.rotate_ca(CaStep::Switch { without: nobody() }).await;
+        assert!(matches!(early, Err(CaError::Behind { ref behind, .. }) if behind.len() == all.len()), "{early:?}");
+        for (index, identity) in own.iter().enumerate().filter(|(index, _)| *index != gone_at) {
+            assert_eq!(check(sim, identity, false).await.0.roots().len(), 2, "{index}: it says that it trusts both");
+        }
+        let refused = live.rotate_ca(CaStep::Switch { without: nobody() }).await.expect_err("n2").to_string();
+        assert!(refused.ends_with("to trust the new CA: n2.node.vouch"), "{refused}");
+        let view = live.rotate_ca(CaStep::Switch { without: [gone.clone()].into() }).await.unwrap();
+        assert_eq!(view.stage, "renewing");
+        for (index, identity) in own.iter_mut().enumerate().filter(|(index, _)| *index != gone_at) {
+            assert!(check(sim, identity, false).await.1, "{index}: it is told to renew");
+            *identity = check(sim, identity, true).await.0;
+        }
+        let refused = live.rotate_ca(CaStep::Finish { without: nobody() }).await.expect_err("not seen").to_string();
+        assert!(refused.contains("m1.manager.vouch") && refused.contains("w1.watcher.vouch"), "{refused}");
+        for identity in own.iter().enumerate().filter(|(index, _)| *index != gone_at).map(|(_, identity)| identity) {
+            assert!(!check(sim, identity, false).await.1);
+        }
+        assert_eq!(live.ca().await.unwrap().behind, ["n2.node.vouch"]);
+        let view = live.rotate_ca(CaStep::Finish { without: [gone].into() }).await.unwrap();
+        assert_eq!((view.stage.as_str(), view.cas.len()), ("steady", 1));
+        let after = sim.read(|s| s.cluster().unwrap().secrets.clone());
+        assert_ne!(after.ca_certificate, secrets.ca_certificate);
+        assert!(CertificateAuthority::from_pem(&after.ca_certificate, &after.ca_key).is_ok());
+        let shown = own[gone_at].shown();
+        let locked_out = sim.managers[&leader].service().check_certificate(shown, CertificateCheck::default()).await;
+        assert!(locked_out.expect_err("locked out").to_string().contains("join again"));
+    });
+}

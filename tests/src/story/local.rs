@@ -21,6 +21,8 @@ use crate::{paths, wait};
 const SERVE: Duration = Duration::from_secs(60);
 /// How long a manager may take to end in good order.
 const STOP: Duration = Duration::from_secs(30);
+/// Where the VM of a new node is; the port says that any will do.
+const NEW_VM: (&str, u16) = ("127.0.19.1", 0);
 const MANAGERS: [&str; 3] = ["m1", "m2", "m3"];
 
 /// A cluster on loopback. Dropping it ends everything that it started.
@@ -29,6 +31,8 @@ pub struct LocalStage {
     /// Managers that this test has started again; those that it has killed are absent from both.
     restarted: BTreeMap<String, Process>,
     killed: Vec<String>,
+    /// Run folders of VMs that this test has added: they live on when their node's agent ends.
+    added_vms: Vec<PathBuf>,
     folder: tempfile::TempDir,
     logs: PathBuf,
     vouch: PathBuf,
@@ -47,7 +51,16 @@ impl LocalStage {
         let mut command = Command::new(&vouch);
         command.args(["dev", "--dir"]).arg(folder.path()).args(["up", "--profile", profile.name()]);
         let dev = Process::start("dev", &mut command, &logs)?;
-        let mut stage = Self { dev, restarted: BTreeMap::new(), killed: Vec::new(), folder, logs, vouch, told };
+        let mut stage = Self {
+            dev,
+            restarted: BTreeMap::new(),
+            killed: Vec::new(),
+            added_vms: Vec::new(),
+            folder,
+            logs,
+            vouch,
+            told,
+        };
         let begun = std::time::Instant::now();
         let ready = |stage: &mut Self| -> Result<()> {
             stage.dev.must_run()?;
@@ -108,9 +121,7 @@ impl LocalStage {
     }
 
     fn api_of(&self, id: &str) -> Result<String> {
-        let file = self.folder.path().join(format!("{id}.toml"));
-        let text = fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()))?;
-        let config: toml::Table = toml::from_str(&text)?;
+        let config = self.config_of(id)?;
         let listen = config.get("api").and_then(|api| api.get("listen")).and_then(toml::Value::as_str);
         Ok(format!("http://{}", listen.context("a manager has an API")?))
     }
@@ -189,22 +200,89 @@ impl LocalStage {
         self.restarted.get_mut(name).with_context(|| format!("{name} was not started again"))?.must_run()
     }
 
+    /// Returns the folder of the CA, and of certificates and keys.
+    pub fn pki(&self) -> PathBuf {
+        self.folder.path().join("pki")
+    }
+
+    /// Returns the mutually authenticated port of a manager on the management network.
+    ///
+    /// # Errors
+    /// Fails if it has no configuration.
+    pub fn management_of(&self, id: &str) -> Result<String> {
+        let config = self.config_of(id)?;
+        let listen = config.get("listen").and_then(|l| l.get("management")).and_then(toml::Value::as_str);
+        Ok(listen.context("a manager listens")?.to_owned())
+    }
+
+    fn config_of(&self, id: &str) -> Result<toml::Table> {
+        let file = self.folder.path().join(format!("{id}.toml"));
+        let text = fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()))?;
+        Ok(toml::from_str(&text)?)
+    }
+
+    /// Makes the configuration of a third node, whose files are NAME.pem, NAME.key and ca.pem of a folder, with one VM,
+    /// and starts it.
+    ///
+    /// # Errors
+    /// Fails if they can't be made.
+    pub fn start_new_node(&mut self, name: &str, pki: &Path) -> Result<()> {
+        let mut config = self.config_of("n2")?;
+        let at = |name: String| toml::Value::String(self.folder.path().join(name).display().to_string());
+        let file = |name: String| toml::Value::String(pki.join(name).display().to_string());
+        let relay = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr())?;
+        config.insert("id".to_owned(), toml::Value::String(name.to_owned()));
+        config.insert("data_dir".to_owned(), at(name.to_owned()));
+        config.insert("relay".to_owned(), toml::Value::String(relay.to_string()));
+        config.remove("relay_advertise");
+        // Its VM is what counts here: the others have the addresses for watchers.
+        config.remove("watchers");
+        let tls: toml::Table = [("ca_certificate", "ca.pem".to_owned()), ("certificate", format!("{name}.pem"))]
+            .into_iter()
+            .chain([("key", format!("{name}.key"))])
+            .map(|(key, value)| (key.to_owned(), file(value)))
+            .collect();
+        config.insert("tls".to_owned(), toml::Value::Table(tls));
+        let vms = self.folder.path().join(name).join("vms");
+        fs::create_dir_all(&vms)?;
+        let Some(toml::Value::Table(hypervisor)) = config.get_mut("hypervisor") else { bail!("no hypervisor") };
+        hypervisor.insert("vm_dir".to_owned(), toml::Value::String(vms.display().to_string()));
+        let port = std::net::TcpListener::bind(NEW_VM).and_then(|listener| listener.local_addr())?.port();
+        self.added_vms.push(self.run_dir(name, "6f1c2a9e000040008000000000000009"));
+        let vm = format!(
+            "id = \"6f1c2a9e-0000-4000-8000-000000000009\"\nname = \"desk-9\"\n\n[local]\naddress = \"{}\"\nrdp_port = \
+             {port}\n",
+            NEW_VM.0
+        );
+        fs::write(vms.join("desk-9.toml"), vm)?;
+        fs::write(self.folder.path().join(format!("{name}.toml")), toml::to_string(&config)?)?;
+        self.start_daemon("node", name)
+    }
+
     /// Makes certificate and configuration of a fourth manager, and starts it; it waits to be added. Returns its address.
     ///
     /// # Errors
     /// Fails if they can't be made.
     pub fn start_newcomer(&mut self, name: &str) -> Result<String> {
-        let pki = self.folder.path().join("pki");
+        let pki = self.pki();
         let mut issue = Command::new(&self.vouch);
         issue.args(["pki", "issue"]).arg(&pki).args(["--role", "manager", "--id", name]);
         let issued = issue.output()?;
         ensure!(issued.status.success(), "pki issue: {}", String::from_utf8_lossy(&issued.stderr));
+        self.start_newcomer_with(name, &pki)
+    }
+
+    /// Makes the configuration of a fourth manager, whose files are NAME.pem, NAME.key and ca.pem of a folder, and starts
+    /// it; it waits to be added. Returns its address.
+    ///
+    /// # Errors
+    /// Fails if it can't be made.
+    pub fn start_newcomer_with(&mut self, name: &str, pki: &Path) -> Result<String> {
         let free = || -> Result<std::net::SocketAddr> {
             Ok(std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr())?)
         };
         let (management, api) = (free()?, free()?);
-        let text = fs::read_to_string(self.folder.path().join("m1.toml"))?;
-        let mut config: toml::Table = toml::from_str(&text)?;
+        let mut config = self.config_of("m1")?;
         let value = |text: String| toml::Value::String(text);
         config.insert("id".to_owned(), value(name.to_owned()));
         config.insert("data_dir".to_owned(), value(self.folder.path().join(name).display().to_string()));
@@ -219,6 +297,8 @@ impl LocalStage {
         table("listen", "management", Some(management.to_string()));
         table("listen", "service", None);
         table("api", "listen", Some(api.to_string()));
+        table("tls", "ca_key", None);
+        table("tls", "ca_certificate", Some(pki.join("ca.pem").display().to_string()));
         table("tls", "certificate", Some(pki.join(format!("{name}.pem")).display().to_string()));
         table("tls", "key", Some(pki.join(format!("{name}.key")).display().to_string()));
         let mut own = toml::Table::new();
@@ -388,6 +468,10 @@ impl Stage for LocalStage {
 impl Drop for LocalStage {
     fn drop(&mut self) {
         self.restarted.clear();
+        for folder in &self.added_vms {
+            // One that never ran has no pid.
+            let _ = machine_pid(folder).and_then(process::kill_by_pid);
+        }
         // It ends everything that descends from it; killed at once, it would leave that behind.
         let _ = self.dev.stop(Duration::from_secs(15));
     }

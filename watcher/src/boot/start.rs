@@ -9,9 +9,10 @@ use thiserror::Error;
 use tracing::info;
 use vouch_probe_host::{EngineError, IcmpSockets, ProbeHost, compilations};
 use vouch_types::{Incarnation, Timing, WatcherBoot};
-use vouch_wire::grpc::{DialOptions, Dialler, GrpcRelayLink, GrpcWatcherLink};
+use vouch_wire::grpc::{DialOptions, Dialler, GrpcCertificateLink, GrpcRelayLink, GrpcWatcherLink};
 use vouch_wire::links::{ManagerEndpoint, RelayLink, WatcherLink};
-use vouch_wire::pki::{AdjustableTime, PkiError, client_config};
+use vouch_wire::pki::{AdjustableTime, LiveIdentity, PkiError};
+use vouch_wire::renewal::{Kept, RenewalTask};
 
 use super::identity::{EnrolError, redeem};
 use crate::driver::{HOST_LIMITS, HostRunner, WatcherConfig, WatcherParts, run};
@@ -58,7 +59,11 @@ pub async fn start(boot: WatcherBoot, probes_dir: &Path) -> Result<Infallible, S
     info!(watcher_id = %boot.watcher, probes = shipped.len(), compilations = compilations(), "probes loaded");
 
     let identity = redeem(&boot, incarnation, &managers, options.clone(), Arc::clone(&clock)).await?;
-    let dialler = Dialler::new(client_config(&identity, clock)?, options);
+    let live = LiveIdentity::new(identity, clock)?;
+    let dialler = Dialler::new(live.client(), options);
+    let certificates = Arc::new(GrpcCertificateLink::new(dialler.clone(), managers.clone()));
+    // Ends with the process, as the watcher does.
+    tokio::spawn(RenewalTask::new(live, certificates, Kept::Memory).run());
     let link: Arc<dyn WatcherLink> = Arc::new(GrpcWatcherLink::new(dialler.clone()));
     let relays: Arc<dyn RelayLink> = Arc::new(GrpcRelayLink::new(dialler, RELAY_TIMEOUT));
     let icmp = Arc::new(IcmpSockets::open());

@@ -20,7 +20,7 @@ use super::io::{GuardedIo, TlsFault, tls_error, tune};
 use super::status::Callee;
 use super::{CONNECTION_WINDOW, HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT, STREAM_WINDOW};
 use crate::links::LinkError;
-use crate::pki::PeerIdentity;
+use crate::pki::{Current, PeerIdentity};
 
 /// The server name that is sent by one who does not know yet which manager answers.
 const ANY_MANAGER: &str = "any.manager.vouch";
@@ -53,10 +53,10 @@ impl Default for DialOptions {
     }
 }
 
-/// Dials with one TLS configuration. A cheap clone.
+/// Dials with the TLS configuration of now. A cheap clone.
 #[derive(Debug, Clone)]
 pub struct Dialler {
-    tls: Arc<ClientConfig>,
+    tls: Current<ClientConfig>,
     options: Arc<DialOptions>,
 }
 
@@ -76,9 +76,9 @@ impl Connection {
 }
 
 impl Dialler {
-    /// Returns a dialler with this configuration of [`crate::pki`].
-    pub fn new(tls: Arc<ClientConfig>, options: DialOptions) -> Self {
-        Self { tls, options: Arc::new(options) }
+    /// Returns a dialler with this configuration of [`crate::pki`]: of each connection the one of its beginning.
+    pub fn new(tls: impl Into<Current<ClientConfig>>, options: DialOptions) -> Self {
+        Self { tls: tls.into(), options: Arc::new(options) }
     }
 
     /// Returns how it dials.
@@ -127,7 +127,7 @@ impl Dialler {
             Err(_) => return Err(unreachable(format!("no connection within {connect_timeout:?}"))),
         };
         let limit = self.options.handshake_timeout;
-        let tls = match timeout(limit, TlsConnector::from(self.tls.clone()).connect(tls_name, tcp)).await {
+        let tls = match timeout(limit, TlsConnector::from(self.tls.get()).connect(tls_name, tcp)).await {
             Ok(Ok(tls)) => tls,
             Ok(Err(e)) => {
                 return Err(match tls_error(&e) {

@@ -17,7 +17,9 @@ use super::session::accepted;
 use super::status::to_status;
 use super::{MESSAGE_MAX, PEER_MESSAGE_MAX, PROBE_CHUNK};
 use crate::links::{ManagerService, RaftService};
+use crate::pki::Current;
 use crate::proto;
+use crate::proto::certificate_service_server::CertificateServiceServer;
 use crate::proto::enroll_service_server::{EnrollService, EnrollServiceServer};
 use crate::proto::join_service_server::JoinServiceServer;
 use crate::proto::node_service_server::{NodeService, NodeServiceServer};
@@ -26,13 +28,13 @@ use crate::proto::watcher_service_server::{WatcherService, WatcherServiceServer}
 
 /// Serves a manager on its listeners, one per network, until `shutdown`, which cuts every connection.
 ///
-/// `tls` is [`crate::pki::server_config`]. Every call but enrolling and joining needs a client certificate of the right role.
+/// `tls` is [`crate::pki::server_config`], of each connection the one of its beginning. Every call but enrolling and joining needs a client certificate of the right role.
 ///
 /// # Errors
 /// [`ServeError`] when HTTP/2 cannot be served at all.
 pub async fn serve_manager(
     listeners: Vec<(Network, TcpListener)>,
-    tls: Arc<ServerConfig>,
+    tls: impl Into<Current<ServerConfig>>,
     service: Arc<dyn ManagerService>,
     raft: Arc<dyn RaftService>,
     shutdown: CancellationToken,
@@ -50,6 +52,7 @@ pub async fn serve_manager(
                 .max_decoding_message_size(MESSAGE_MAX)
                 .max_encoding_message_size(MESSAGE_MAX),
         )
+        .add_service(CertificateServiceServer::from_arc(port.clone()).max_decoding_message_size(MESSAGE_MAX))
         .add_service(JoinServiceServer::from_arc(port.clone()).max_decoding_message_size(MESSAGE_MAX))
         .add_service(EnrollServiceServer::from_arc(port).max_decoding_message_size(MESSAGE_MAX))
         .add_service(
@@ -58,7 +61,7 @@ pub async fn serve_manager(
                 .max_encoding_message_size(PEER_MESSAGE_MAX),
         );
     let listeners = listeners.into_iter().map(|(network, l)| (Some(network), l)).collect();
-    serve(listeners, tls, router, shutdown).await
+    serve(listeners, tls.into(), router, shutdown).await
 }
 
 pub(super) struct ManagerPort(pub(super) Arc<dyn ManagerService>);

@@ -4,6 +4,7 @@
 //! hears only silence can dial anew without waiting for TCP to give up; a dead peer shows as a reset at once. The id
 //! and role of the caller come from its certificate on every call, never from a message.
 
+mod certificate;
 mod dial;
 mod io;
 mod join;
@@ -17,6 +18,7 @@ mod session;
 mod status;
 mod watcher;
 
+pub use certificate::GrpcCertificateLink;
 pub use dial::{DialOptions, Dialler};
 pub use join::join;
 pub use manager::serve_manager;

@@ -24,7 +24,7 @@ use super::dial::{Connection, Dialler};
 use super::serve::{PeerInfo, ServeError, serve, server};
 use super::status::{from_status, is_answer, to_status};
 use crate::links::{LinkError, RelayLink, RelayService};
-use crate::pki::PeerIdentity;
+use crate::pki::{Current, PeerIdentity};
 use crate::proto;
 use crate::proto::relay_service_client::RelayServiceClient;
 use crate::proto::relay_service_server::RelayServiceServer;
@@ -38,14 +38,14 @@ const DOUBT_AFTER: Duration = Duration::from_millis(150);
 /// [`ServeError`] when HTTP/2 cannot be served at all.
 pub async fn serve_relay(
     listener: TcpListener,
-    tls: Arc<ServerConfig>,
+    tls: impl Into<Current<ServerConfig>>,
     service: Arc<dyn RelayService>,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
     let relay = RelayServiceServer::new(RelayPort(service))
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(MESSAGE_MAX);
-    serve(vec![(None, listener)], tls, server().add_service(relay), shutdown).await
+    serve(vec![(None, listener)], tls.into(), server().add_service(relay), shutdown).await
 }
 
 struct RelayPort(Arc<dyn RelayService>);

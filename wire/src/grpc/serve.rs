@@ -25,7 +25,7 @@ use super::{
     CONNECTION_WINDOW, HANDSHAKES_MAX, HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT, SERVER_HANDSHAKE_TIMEOUT,
     STREAM_WINDOW, STREAMS_PER_CONNECTION_MAX,
 };
-use crate::pki::{PeerIdentity, Role};
+use crate::pki::{Current, PeerIdentity, Role, ShownCertificate};
 
 /// How long a refused client has to read why.
 const REFUSAL_LINGER: Duration = Duration::from_millis(300);
@@ -42,6 +42,8 @@ pub struct ServeError(#[from] tonic::transport::Error);
 pub struct PeerInfo {
     /// The owner of its certificate; none when it showed none.
     pub identity: Option<PeerIdentity>,
+    /// The certificate; none when it showed none.
+    pub shown: Option<ShownCertificate>,
     /// The network whose port it came in by.
     pub network: Option<Network>,
     /// Its address.
@@ -66,6 +68,12 @@ impl PeerInfo {
             None => Status::unauthenticated(format!("a client certificate of a {wanted} is needed, none was shown")),
             Some(other) => Status::permission_denied(format!("{other} may not call this: it is for a {wanted}")),
         }
+    }
+
+    /// Returns the certificate of one who may have any role.
+    pub(super) fn shown(&self) -> Result<ShownCertificate, Status> {
+        let needed = || Status::unauthenticated("a client certificate is needed, none was shown");
+        self.shown.clone().ok_or_else(needed)
     }
 
     pub(super) fn manager(&self) -> Result<ManagerId, Status> {
@@ -105,7 +113,7 @@ pub(super) fn server() -> tonic::transport::Server {
 /// Serves on all listeners until `shutdown`, which cuts every connection.
 pub(super) async fn serve(
     listeners: Vec<(Option<Network>, TcpListener)>,
-    tls: Arc<ServerConfig>,
+    tls: Current<ServerConfig>,
     router: Router,
     shutdown: CancellationToken,
 ) -> Result<(), ServeError> {
@@ -127,7 +135,7 @@ pub(super) async fn serve(
 #[derive(Clone)]
 struct Port {
     network: Option<Network>,
-    tls: Arc<ServerConfig>,
+    tls: Current<ServerConfig>,
     handshakes: Arc<Semaphore>,
     running: CancellationToken,
 }
@@ -166,7 +174,7 @@ impl Port {
             debug!(%address, %error, "socket options refused");
             return;
         }
-        let accept = TlsAcceptor::from(self.tls.clone()).accept(tcp).into_fallible();
+        let accept = TlsAcceptor::from(self.tls.get()).accept(tcp).into_fallible();
         let stream = match timeout(SERVER_HANDSHAKE_TIMEOUT, accept).await {
             Ok(Ok(stream)) => stream,
             Ok(Err((error, tcp))) => {
@@ -179,15 +187,16 @@ impl Port {
                 return;
             }
         };
-        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let identity = match certificate.map(PeerIdentity::from_certificate).transpose() {
-            Ok(identity) => identity,
+        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
+        let shown = match certificate.map(|der| ShownCertificate::new(der.into_owned())).transpose() {
+            Ok(shown) => shown,
             Err(error) => {
                 debug!(%address, %error, "certificate of no part of vouch");
                 return;
             }
         };
-        let peer = PeerInfo { identity, network: self.network, address: Some(address) };
+        let identity = shown.as_ref().map(|shown| shown.owner.clone());
+        let peer = PeerInfo { identity, shown, network: self.network, address: Some(address) };
         let io = GuardedIo::new(stream, self.running.child_token(), CancellationToken::new(), TlsFault::default());
         // The receiver is gone only when the server stops.
         let _server_stopped = sink.send(Ok(io.with_peer(peer))).await;

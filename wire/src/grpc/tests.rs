@@ -4,5 +4,6 @@ mod fixture;
 mod join;
 mod peers;
 mod relay;
+mod renewal;
 mod sessions;
 mod trust;

@@ -11,10 +11,10 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SerialNumber,
 };
 use ring::rand::{SecureRandom, SystemRandom};
-use rustls_pki_types::CertificateSigningRequestDer;
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
 use vouch_types::WallTime;
 
-use super::{Issued, PeerIdentity, PkiError, Role};
+use super::{CaDigest, Issued, PeerIdentity, PkiError, Role};
 
 /// How long before its making a certificate begins to be valid.
 pub const ISSUE_BACKDATE: Duration = Duration::from_secs(2 * 3600);
@@ -50,20 +50,31 @@ impl CertificateAuthority {
         Ok(Self { issuer: Issuer::new(params, key), certificate_pem })
     }
 
-    /// Loads an authority from its certificate and key.
+    /// Loads an authority from its certificate and key. Of several certificates the one counts that is of this key.
     ///
     /// # Errors
     /// [`PkiError::Pem`] when either is malformed, [`PkiError::Tls`] when they do not belong together.
     pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self, PkiError> {
         let key = KeyPair::from_pem(key_pem)
             .map_err(|e| PkiError::Pem { what: "private key of the CA".to_owned(), why: e.to_string() })?;
-        let certificate = super::identity::one_certificate("certificate of the CA", certificate_pem)?;
-        if public_key_of(&certificate)? != key.subject_public_key_info() {
-            return Err(PkiError::Tls("the key is not the key of the CA certificate".to_owned()));
+        let what = "certificate of the CA";
+        let wanted = key.subject_public_key_info();
+        for certificate in super::identity::roots_of(what, certificate_pem)? {
+            if public_key_of(&certificate)? == wanted {
+                let issuer = Issuer::from_ca_cert_der(&certificate, key)
+                    .map_err(|e| PkiError::Pem { what: what.to_owned(), why: e.to_string() })?;
+                return Ok(Self { issuer, certificate_pem: pem_of(&certificate) });
+            }
         }
-        let issuer = Issuer::from_ca_cert_pem(certificate_pem, key)
-            .map_err(|e| PkiError::Pem { what: "certificate of the CA".to_owned(), why: e.to_string() })?;
-        Ok(Self { issuer, certificate_pem: certificate_pem.to_owned() })
+        Err(PkiError::Tls("the key is not the key of the CA certificate".to_owned()))
+    }
+
+    /// Returns the digest of its certificate.
+    ///
+    /// # Errors
+    /// [`PkiError::Pem`] never, as long as it was made or loaded by this type.
+    pub fn digest(&self) -> Result<CaDigest, PkiError> {
+        CaDigest::of_pem(&self.certificate_pem)
     }
 
     /// Returns its certificate, PEM.
@@ -150,6 +161,22 @@ fn parameters(common_name: &str, now: WallTime, validity: Duration) -> Result<Ce
     serial[0] &= 0x7f;
     params.serial_number = Some(SerialNumber::from_slice(&serial));
     Ok(params)
+}
+
+/// Returns a certificate as PEM (RFC 7468): lines of 64 characters.
+fn pem_of(certificate: &CertificateDer<'_>) -> String {
+    use base64::Engine as _;
+    let text = base64::engine::general_purpose::STANDARD.encode(certificate);
+    let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, more) = rest.split_at(rest.len().min(64));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = more;
+    }
+    pem.push_str("-----END CERTIFICATE-----\n");
+    pem
 }
 
 fn public_key_of(certificate: &[u8]) -> Result<Vec<u8>, PkiError> {

@@ -3,15 +3,16 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{CertificateParams, CertificateSigningRequestParams, KeyPair, PublicKeyData};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
 use vouch_types::WallTime;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
-use x509_parser::time::ASN1Time;
 
-use super::{PeerIdentity, PkiError};
+use super::certificate::issuer_among;
+use super::{PeerIdentity, PkiError, ShownCertificate, Validity};
+
+/// The most CAs that are trusted at once: while one takes another's place there are two.
+pub const ROOTS_MAX: usize = 4;
 
 /// A certificate and a key as they were made, PEM, before they are stored.
 #[derive(Clone)]
@@ -42,35 +43,37 @@ impl std::fmt::Debug for Issued {
 
 /// Checks that a certificate holds at a time.
 fn valid_at(what: &str, certificate: &CertificateDer<'_>, now: WallTime) -> Result<(), PkiError> {
-    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|e| PkiError::Certificate(e.to_string()))?;
-    let time = |at: ASN1Time| {
-        WallTime::from_unix_millis(u64::try_from(at.timestamp()).unwrap_or_default().saturating_mul(1000))
-    };
-    let validity = parsed.validity();
-    let (from, until) = (time(validity.not_before), time(validity.not_after));
-    if from <= now && now <= until {
+    let validity = Validity::of(certificate)?;
+    if validity.holds_at(now) {
         return Ok(());
     }
-    Err(PkiError::NotValid { what: what.to_owned(), from, until, now })
+    Err(PkiError::NotValid { what: what.to_owned(), from: validity.from, until: validity.until, now })
 }
 
-/// Certificate chain, private key and trusted CA of one part of vouch.
+/// Certificate chain, private key and trusted CAs of one part of vouch.
 #[derive(Debug)]
 pub struct Identity {
     owner: PeerIdentity,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    ca: CertificateDer<'static>,
+    /// Never empty.
+    roots: Vec<CertificateDer<'static>>,
 }
 
 impl Clone for Identity {
     fn clone(&self) -> Self {
-        Self { owner: self.owner.clone(), chain: self.chain.clone(), key: self.key.clone_key(), ca: self.ca.clone() }
+        Self {
+            owner: self.owner.clone(),
+            chain: self.chain.clone(),
+            key: self.key.clone_key(),
+            roots: self.roots.clone(),
+        }
     }
 }
 
 impl Identity {
-    /// Returns the identity of these PEM texts. Whether they fit together shows when TLS is made of them.
+    /// Returns the identity of these PEM texts. Whether they fit together shows when TLS is made of them. There may be
+    /// several CA certificates: each is trusted.
     ///
     /// # Errors
     /// [`PkiError::Pem`] when a text holds nothing of its kind, [`PkiError::Name`] when the certificate names no part
@@ -79,8 +82,8 @@ impl Identity {
         let chain = certificates("certificate", certificate_pem)?;
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
             .map_err(|e| PkiError::Pem { what: "private key".to_owned(), why: e.to_string() })?;
-        let ca = one_certificate("CA certificate", ca_certificate_pem)?;
-        Ok(Self { owner: PeerIdentity::from_certificate(&chain[0])?, chain, key, ca })
+        let roots = roots_of("CA certificate", ca_certificate_pem)?;
+        Ok(Self { owner: PeerIdentity::from_certificate(&chain[0])?, chain, key, roots })
     }
 
     /// Loads the identity from files.
@@ -96,8 +99,8 @@ impl Identity {
         let chain = certificates("certificate", &read(certificate)?).map_err(|e| named(certificate, e))?;
         let key_der = PrivateKeyDer::from_pem_slice(read_key(key)?.as_bytes())
             .map_err(|e| PkiError::Pem { what: format!("{}: private key", key.display()), why: e.to_string() })?;
-        let ca = one_certificate("CA certificate", &read(ca_certificate)?).map_err(|e| named(ca_certificate, e))?;
-        Ok(Self { owner: PeerIdentity::from_certificate(&chain[0])?, chain, key: key_der, ca })
+        let roots = roots_of("CA certificate", &read(ca_certificate)?).map_err(|e| named(ca_certificate, e))?;
+        Ok(Self { owner: PeerIdentity::from_certificate(&chain[0])?, chain, key: key_der, roots })
     }
 
     /// Checks that its certificate and the CA's hold at a time.
@@ -106,7 +109,42 @@ impl Identity {
     /// [`PkiError::NotValid`] says which one does not, and from when to when it holds.
     pub fn valid_at(&self, now: WallTime) -> Result<(), PkiError> {
         valid_at(&format!("certificate of {}", self.owner), &self.chain[0], now)?;
-        valid_at("CA certificate", &self.ca, now)
+        // Of several CAs the one counts that signed it.
+        valid_at("CA certificate", issuer_among(&self.chain[0], &self.roots).unwrap_or(&self.roots[0]), now)
+    }
+
+    /// Returns when its certificate holds.
+    ///
+    /// # Errors
+    /// [`PkiError::Certificate`] when it cannot be parsed.
+    pub fn validity(&self) -> Result<Validity, PkiError> {
+        Validity::of(&self.chain[0])
+    }
+
+    /// Returns its certificate as it shows it.
+    pub fn shown(&self) -> ShownCertificate {
+        ShownCertificate { owner: self.owner.clone(), der: self.chain[0].clone() }
+    }
+
+    /// Returns it with another certificate of the same owner and key, or with other CAs, or both.
+    ///
+    /// # Errors
+    /// [`PkiError::Pem`] when a text holds nothing of its kind; [`PkiError::Renewal`] when the certificate is of another
+    /// owner, or none of the CAs signed it: whoever took it would be turned down by everybody.
+    pub fn renewed(&self, certificate_pem: Option<&str>, ca_certificates_pem: &str) -> Result<Self, PkiError> {
+        let chain = match certificate_pem {
+            Some(pem) => certificates("certificate", pem)?,
+            None => self.chain.clone(),
+        };
+        let roots = roots_of("CA certificate", ca_certificates_pem)?;
+        let owner = PeerIdentity::from_certificate(&chain[0])?;
+        if owner != self.owner {
+            return Err(PkiError::Renewal(format!("it is of {owner}, and this is {}", self.owner)));
+        }
+        if issuer_among(&chain[0], &roots).is_none() {
+            return Err(PkiError::Renewal(format!("none of the {} CAs to be trusted signed it", roots.len())));
+        }
+        Ok(Self { owner, chain, key: self.key.clone_key(), roots })
     }
 
     /// Returns who it is.
@@ -119,9 +157,9 @@ impl Identity {
         &self.chain
     }
 
-    /// Returns the CA that it trusts.
-    pub const fn ca(&self) -> &CertificateDer<'static> {
-        &self.ca
+    /// Returns the CAs that it trusts: one, or two while one takes the other's place.
+    pub fn roots(&self) -> &[CertificateDer<'static>] {
+        &self.roots
     }
 
     pub(super) const fn key(&self) -> &PrivateKeyDer<'static> {
@@ -141,14 +179,55 @@ impl std::fmt::Debug for CertificateRequest {
     }
 }
 
+fn make(source: rcgen::Error) -> PkiError {
+    PkiError::Make { what: "a certificate signing request", source }
+}
+
 impl CertificateRequest {
     /// Makes a key (ECDSA P-256) and a request for it. The CA sets the name, so none is asked for.
     ///
     /// # Errors
     /// [`PkiError::Make`] when the system gives no randomness.
     pub fn generate() -> Result<Self, PkiError> {
-        let make = |source| PkiError::Make { what: "a certificate signing request", source };
-        let key = KeyPair::generate().map_err(make)?;
+        Self::of_key(KeyPair::generate().map_err(make)?)
+    }
+
+    /// Returns the request for the key of an identity, to have its certificate made anew. A key that is kept cannot fail
+    /// to fit its certificate, whenever the machine dies while files are put in place.
+    ///
+    /// # Errors
+    /// [`PkiError::Make`] when the key is of a kind that cannot sign requests.
+    pub fn renewal_of(identity: &Identity) -> Result<Self, PkiError> {
+        Self::of_key(KeyPair::try_from(&identity.key).map_err(make)?)
+    }
+
+    /// Returns the request for a key that was made before (PEM).
+    ///
+    /// # Errors
+    /// [`PkiError::Pem`] when the text holds no such key.
+    pub fn of_key_pem(key_pem: &str) -> Result<Self, PkiError> {
+        let malformed = |e: rcgen::Error| PkiError::Pem { what: "private key".to_owned(), why: e.to_string() };
+        Self::of_key(KeyPair::from_pem(key_pem).map_err(malformed)?)
+    }
+
+    /// Returns the key that was made before (PEM) with the request that was made of it then (DER): whoever sends the same
+    /// request again asks for the same once more.
+    ///
+    /// # Errors
+    /// [`PkiError::Pem`] when the text holds no such key; [`PkiError::Request`] when the request is malformed, and
+    /// [`PkiError::Tls`] when it is of another key.
+    pub fn begun(key_pem: &str, der: Vec<u8>) -> Result<Self, PkiError> {
+        let malformed = |e: rcgen::Error| PkiError::Pem { what: "private key".to_owned(), why: e.to_string() };
+        let key = KeyPair::from_pem(key_pem).map_err(malformed)?;
+        let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(der.as_slice()))
+            .map_err(PkiError::Request)?;
+        if request.public_key.subject_public_key_info() != key.subject_public_key_info() {
+            return Err(PkiError::Tls("the request is of another key".to_owned()));
+        }
+        Ok(Self { key, der })
+    }
+
+    fn of_key(key: KeyPair) -> Result<Self, PkiError> {
         let der = CertificateParams::default().serialize_request(&key).map_err(make)?.der().to_vec();
         Ok(Self { key, der })
     }
@@ -195,6 +274,24 @@ fn certificates(what: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, P
         .collect::<Result<_, _>>()
         .map_err(|e| malformed(e.to_string()))?;
     if chain.is_empty() { Err(malformed("there is none".to_owned())) } else { Ok(chain) }
+}
+
+/// Returns the CA certificates of a PEM text.
+///
+/// # Errors
+/// [`PkiError::Pem`] when it holds none, or more than [`ROOTS_MAX`].
+pub fn certificates_of(pem: &str) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+    roots_of("CA certificate", pem)
+}
+
+/// Returns the CA certificates of a text: one to [`ROOTS_MAX`].
+pub(super) fn roots_of(what: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+    let roots = certificates(what, pem)?;
+    if roots.len() > ROOTS_MAX {
+        let why = format!("there are {}, and must be at most {ROOTS_MAX}", roots.len());
+        return Err(PkiError::Pem { what: what.to_owned(), why });
+    }
+    Ok(roots)
 }
 
 pub(super) fn one_certificate(what: &str, pem: &str) -> Result<CertificateDer<'static>, PkiError> {

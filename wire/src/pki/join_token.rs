@@ -31,6 +31,14 @@ impl CaDigest {
     pub fn of_pem(certificate_pem: &str) -> Result<Self, PkiError> {
         super::identity::one_certificate("CA certificate", certificate_pem).map(|der| Self::of(&der))
     }
+
+    /// Returns the digests of all CA certificates of a PEM text, in their order.
+    ///
+    /// # Errors
+    /// [`PkiError::Pem`] when it holds none, or more than [`ROOTS_MAX`](super::ROOTS_MAX).
+    pub fn all_of_pem(certificates_pem: &str) -> Result<Vec<Self>, PkiError> {
+        Ok(super::identity::roots_of("CA certificate", certificates_pem)?.iter().map(Self::of).collect())
+    }
 }
 
 impl fmt::Display for CaDigest {

@@ -75,7 +75,7 @@ impl ServerCertVerifier for PinnedCa {
         if owner.role() != Role::Manager {
             return Err(self.refused(format!("it is {owner}, and no manager; the secret was not sent")));
         }
-        let roots = roots(&root.clone().into_owned()).map_err(|e| self.refused(e.to_string()))?;
+        let roots = roots(&[root.clone().into_owned()]).map_err(|e| self.refused(e.to_string()))?;
         WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&self.provider))
             .build()
             .map_err(|e| self.refused(e.to_string()))?

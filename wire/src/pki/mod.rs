@@ -5,18 +5,24 @@
 //! a process-wide default.
 
 mod authority;
+mod certificate;
 mod clock;
+mod current;
 mod identity;
 mod join_token;
 mod joining;
+mod live_identity;
 mod peer;
 mod tls;
 
 pub use authority::{CertificateAuthority, ISSUE_BACKDATE, VALIDITY_MIN};
+pub use certificate::{ShownCertificate, Validity};
 pub use clock::AdjustableTime;
-pub use identity::{CertificateRequest, Identity, Issued};
+pub use current::Current;
+pub use identity::{CertificateRequest, Identity, Issued, ROOTS_MAX, certificates_of};
 pub use join_token::{CaDigest, JoinToken, JoinTokenError};
 pub use joining::{JoinVerdict, joining_config};
+pub use live_identity::LiveIdentity;
 pub use peer::{PeerIdentity, Role};
 pub use tls::{
     ALPN_H2, client_config, client_config_without_certificate, server_config, server_config_without_clients,
@@ -92,6 +98,9 @@ pub enum PkiError {
         /// What the library said.
         source: rcgen::Error,
     },
+    /// A new certificate cannot take the place of the old one.
+    #[error("new certificate refused: {0}")]
+    Renewal(String),
     /// The key and the certificates do not make a TLS configuration.
     #[error("certificate, key and CA do not fit together: {0}")]
     Tls(String),

@@ -17,9 +17,11 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-pub(super) fn roots(ca: &CertificateDer<'static>) -> Result<Arc<RootCertStore>, PkiError> {
+pub(super) fn roots(trusted: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, PkiError> {
     let mut roots = RootCertStore::empty();
-    roots.add(ca.clone()).map_err(tls)?;
+    for ca in trusted {
+        roots.add(ca.clone()).map_err(tls)?;
+    }
     Ok(Arc::new(roots))
 }
 
@@ -27,11 +29,13 @@ fn tls(e: impl std::fmt::Display) -> PkiError {
     PkiError::Tls(e.to_string())
 }
 
-/// Returns the chain with the CA at its end: one who joins by a token knows the CA by its digest alone.
+/// Returns the chain with the CAs at its end: one who joins by a token knows the CA by its digest alone.
 fn chain_to_the_ca(identity: &Identity) -> Vec<CertificateDer<'static>> {
     let mut chain = identity.chain().to_vec();
-    if chain.last() != Some(identity.ca()) {
-        chain.push(identity.ca().clone());
+    for ca in identity.roots() {
+        if !chain.contains(ca) {
+            chain.push(ca.clone());
+        }
     }
     chain
 }
@@ -44,7 +48,7 @@ fn chain_to_the_ca(identity: &Identity) -> Vec<CertificateDer<'static>> {
 /// # Errors
 /// [`PkiError::Tls`] when certificate, key and CA do not fit together.
 pub fn server_config(identity: &Identity, clock: Arc<dyn TimeProvider>) -> Result<Arc<ServerConfig>, PkiError> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots(identity.ca())?, provider())
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots(identity.roots())?, provider())
         .allow_unauthenticated()
         .build()
         .map_err(tls)?;
@@ -79,7 +83,7 @@ pub fn server_config_without_clients(
     Ok(Arc::new(config))
 }
 
-/// Returns the configuration of a dialler that proves itself with `identity` and trusts its CA alone.
+/// Returns the configuration of a dialler that proves itself with `identity` and trusts its CAs alone.
 ///
 /// # Errors
 /// [`PkiError::Tls`] when certificate, key and CA do not fit together.
@@ -87,7 +91,7 @@ pub fn client_config(identity: &Identity, clock: Arc<dyn TimeProvider>) -> Resul
     let mut config = ClientConfig::builder_with_details(provider(), clock)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(tls)?
-        .with_root_certificates(roots(identity.ca())?)
+        .with_root_certificates(roots(identity.roots())?)
         .with_client_auth_cert(identity.chain().to_vec(), identity.key().clone_key())
         .map_err(tls)?;
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
@@ -95,7 +99,7 @@ pub fn client_config(identity: &Identity, clock: Arc<dyn TimeProvider>) -> Resul
     Ok(Arc::new(config))
 }
 
-/// Returns the configuration of a dialler that has no certificate yet and trusts this CA (PEM) alone.
+/// Returns the configuration of a dialler that has no certificate yet and trusts these CAs (PEM) alone.
 ///
 /// # Errors
 /// [`PkiError::Pem`] when the text holds no certificate, [`PkiError::Tls`] when it is no CA's.
@@ -103,11 +107,11 @@ pub fn client_config_without_certificate(
     ca_certificate_pem: &str,
     clock: Arc<dyn TimeProvider>,
 ) -> Result<Arc<ClientConfig>, PkiError> {
-    let ca = super::identity::one_certificate("CA certificate", ca_certificate_pem)?;
+    let trusted = super::identity::roots_of("CA certificate", ca_certificate_pem)?;
     let mut config = ClientConfig::builder_with_details(provider(), clock)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(tls)?
-        .with_root_certificates(roots(&ca)?)
+        .with_root_certificates(roots(&trusted)?)
         .with_no_client_auth();
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
     config.resumption = rustls::client::Resumption::disabled();

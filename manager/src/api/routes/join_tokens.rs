@@ -110,7 +110,7 @@ pub async fn create(
     }
     make_current(&api, Wanted::Default).await?;
     let ca = published::read(api.published(), |state| {
-        state.cluster().map(|cluster| CaDigest::of_pem(&cluster.secrets.ca_certificate))
+        state.cluster().map(|cluster| CaDigest::of_pem(cluster.secrets.signing_ca().0))
     });
     let ca = ca.ok_or_else(|| Problem::new(ProblemKind::NotInitialised, "the cluster is not initialised"))?;
     let ca = ca.map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))?;

@@ -1,6 +1,7 @@
 //! One file per group of routes; each says in its `utoipa::path` what it takes and answers.
 
 pub mod backup;
+pub mod ca;
 pub mod cluster;
 pub mod events;
 pub mod explain;
@@ -51,6 +52,10 @@ pub(super) fn public_routes() -> OpenApiRouter<Api> {
         .routes(routes!(events::list))
         .routes(routes!(cluster::show))
         .routes(routes!(cluster::init))
+        .routes(routes!(ca::show))
+        .routes(routes!(ca::rotate))
+        .routes(routes!(ca::switch))
+        .routes(routes!(ca::finish))
         .routes(routes!(members::add))
         .routes(routes!(members::promote))
         .routes(routes!(members::remove))

@@ -14,14 +14,15 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 use vouch_types::command::{ClusterSecrets, PathChange};
 use vouch_types::{
-    Applied, BootId, Cause, ClusterId, Command, Fault, Incarnation, IncidentChange, IncidentScope, IncidentWord,
-    LogIndex, ManagerId, ManagerNode, Network, NodeId, NodePath, NodeRecord, RankedCause, SortedMap, Source, Term,
-    Timing, Verdict, VerdictChange, VerdictVersion, VmId, VmSpec, VmState, WallTime,
+    Applied, BootId, CaStage, Cause, ClusterId, Command, DenyReason, Fault, Incarnation, IncidentChange, IncidentScope,
+    IncidentWord, LogIndex, ManagerId, ManagerNode, Network, NextCa, NodeId, NodePath, NodeRecord, RankedCause,
+    SortedMap, Source, Term, Timing, Verdict, VerdictChange, VerdictVersion, VmId, VmSpec, VmState, WallTime,
 };
 use vouch_wire::links::{LinkError, PeerLink, Session};
 use vouch_wire::proto;
 
-use crate::api::live::MemberChange;
+use crate::api::ca_view::CaView;
+use crate::api::live::{CaError, CaStep, MemberChange};
 use crate::api::view::{CheckView, EvidenceView, HearingView, ReasonView};
 use crate::api::{
     Api, ApiParts, ApiToken, CheckError, InitError, LiveView, Metric, MetricKind, OwnHosts, Published, Readiness,
@@ -180,6 +181,23 @@ impl LiveView for SimLive {
         Err(InitError::AlreadyInitialised)
     }
 
+    async fn ca(&self) -> Result<CaView, CaError> {
+        let (stage, ca_certificates) = ("steady".to_owned(), String::new());
+        Ok(CaView { stage, cas: Vec::new(), behind: Vec::new(), ca_certificates })
+    }
+
+    async fn rotate_ca(&self, step: CaStep) -> Result<CaView, CaError> {
+        match step {
+            CaStep::Begin => self.ca().await,
+            CaStep::Switch { .. } => Err(CaError::Refused(DenyReason::CaStage(CaStage::Steady))),
+            CaStep::Finish { without } => {
+                let behind = ["n1.node.vouch", "n2.node.vouch"].map(ToOwned::to_owned);
+                let behind = behind.into_iter().filter(|n| !without.iter().any(|w| w.server_name() == *n)).collect();
+                Err(CaError::Behind { stage: CaStage::Renewing, behind })
+            }
+        }
+    }
+
     async fn change_members(&self, change: MemberChange) -> Result<(), MembershipError> {
         match change {
             MemberChange::Add(manager, _) => Err(MembershipError::AlreadyMember(manager)),
@@ -314,6 +332,7 @@ pub fn populate(published: &SimPublished, node: &str, vms: &[(u128, &str)]) {
             ca_key: String::new(),
             grant_key: Vec::new(),
             grant_public_key: Vec::new(),
+            next_ca: NextCa::None,
         };
         let cluster = ClusterId::new(uuid::Uuid::from_u128(7));
         published.apply(Command::InitCluster { cluster, secrets, at: at(0) });

@@ -420,6 +420,33 @@ async fn members_are_changed_by_the_leader_and_a_refusal_says_why() {
 }
 
 #[tokio::test]
+async fn the_ca_is_rotated_by_the_leader_and_a_refusal_names_who_would_be_locked_out() {
+    let manager = farm();
+    let (code, ca) = get(&manager, "/v1/cluster/ca").await;
+    assert_eq!((code.as_u16(), &ca["stage"]), (200, &json!("steady")));
+    let (code, ca) = tell(&manager, "POST", "/v1/cluster/ca/rotate", &json!({})).await;
+    assert_eq!((code.as_u16(), &ca["behind"]), (200, &json!([])));
+    for (step, without, status, problem, word) in [
+        ("switch", json!([]), 409, "ca-unchanged", "no rotation of the CA is under way"),
+        ("switch", json!(["n3"]), 400, "bad-parameter", "ID.node.vouch"),
+        ("finish", json!([]), 409, "ca-unchanged", "n1.node.vouch, n2.node.vouch"),
+        ("finish", json!(["n1.node.vouch"]), 409, "ca-unchanged", "new CA: n2.node.vouch"),
+    ] {
+        let path = format!("/v1/cluster/ca/{step}");
+        let (code, answer) = tell(&manager, "POST", &path, &json!({"without": without})).await;
+        assert_eq!(code.as_u16(), status, "{path}: {answer}");
+        assert_eq!(answer["type"], format!("/problems/{problem}"), "{path}");
+        assert!(answer.to_string().contains(word), "{path}: {answer}");
+    }
+    let [leader, follower, _] = three();
+    for manager in [&leader, &follower] {
+        populate(&manager.published, "n1", &[]);
+    }
+    let (code, ca) = get(&follower, "/v1/cluster/ca").await;
+    assert_eq!((code.as_u16(), &ca["stage"]), (200, &json!("steady")), "a follower asks the leader");
+}
+
+#[tokio::test]
 async fn a_join_token_is_made_through_a_follower_shown_without_its_secret_and_revoked() {
     let [leader, follower, _] = three();
     for manager in [&leader, &follower] {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use uuid::Uuid;
 use vouch_types::command::ClusterSecrets;
 use vouch_types::{
-    BootId, ClusterId, Command, Incarnation, LogIndex, NodePath, NodeRecord, SortedMap, VmSpec, WallTime,
+    BootId, ClusterId, Command, Incarnation, LogIndex, NextCa, NodePath, NodeRecord, SortedMap, VmSpec, WallTime,
 };
 
 use super::*;
@@ -26,6 +26,7 @@ impl World {
             ca_key: String::new(),
             grant_key: Vec::new(),
             grant_public_key: Vec::new(),
+            next_ca: NextCa::None,
         };
         world.apply(Command::InitCluster { cluster: ClusterId::new(Uuid::nil()), secrets, at: AT });
         for (number, (name, rack, vms)) in nodes.iter().enumerate() {

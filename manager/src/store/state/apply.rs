@@ -81,6 +81,9 @@ impl State {
             Command::RedeemJoinToken { secret_hash, joiner, request, incarnation, at } => {
                 self.redeem_join_token(step, &secret_hash, JoinUse { joiner, request, at }, incarnation)
             }
+            Command::AddCa { ca, at } => self.add_ca(step, ca, at),
+            Command::SwitchCa { at } => self.switch_ca(step, at),
+            Command::RetireCa { at } => self.retire_ca(step, at),
             Command::PlaceWatcher { node, secret_hash, at } => self.place_watcher(step, node, secret_hash, at),
             Command::RedeemSecret { watcher, secret_hash, incarnation, at } => {
                 self.redeem_secret(step, watcher, &secret_hash, incarnation, at)

@@ -152,6 +152,9 @@ impl State {
             | Command::RecordMaintenance { .. }
             | Command::CreateJoinToken { .. }
             | Command::RedeemJoinToken { .. }
+            | Command::AddCa { .. }
+            | Command::SwitchCa { .. }
+            | Command::RetireCa { .. }
             | Command::RecordLeader { .. } => None,
         }
     }

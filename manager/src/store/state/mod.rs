@@ -6,6 +6,7 @@
 //! costs pointers, not copies.
 
 mod apply;
+mod ca;
 mod fencing;
 mod guarded;
 mod incidents;

@@ -1,5 +1,6 @@
 //! Each command: what it does, what it refuses, and that doing it again does nothing.
 
+mod ca;
 mod fencing;
 mod guarded;
 mod incidents;

@@ -45,6 +45,7 @@ fn the_samples_try_these_kinds_of_events() {
     }
     // A kind that is missing here would not have been tried by the test above.
     let expected = [
+        "ca_rotated",
         "cluster_initialised",
         "fence_proof_recorded",
         "fence_proof_withdrawn",
@@ -85,6 +86,7 @@ fn refusals_survive_being_written() {
         DenyReason::TooMany { what: "vms".to_owned(), count: 3, limit: 2 },
         DenyReason::UnknownVm(samples::vm_id(1)),
         DenyReason::UnknownMaintenance(vouch_types::MaintenanceId::new(3)),
+        DenyReason::CaStage(vouch_types::CaStage::Renewing),
         DenyReason::UnknownJoinToken(vouch_types::JoinTokenId::new(3)),
         DenyReason::JoinRefused(vouch_types::JoinRefusal::Unknown),
         DenyReason::BadPolicy(vouch_types::PolicyError {

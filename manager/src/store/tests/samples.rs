@@ -4,11 +4,11 @@ use uuid::Uuid;
 use vouch_types::command::{ClusterSecrets, PathChange};
 use vouch_types::event::ManagerNote;
 use vouch_types::{
-    Advice, BootId, Cause, ClusterId, Command, Digest, Fault, FenceKind, Generation, Guard, Identity, Incarnation,
-    IncidentChange, IncidentScope, IncidentWord, JoinFor, JoinRole, JoinTokenId, Joiner, LogIndex, MaintenanceId,
-    ManagerId, Network, NodeId, NodePath, NodeRecord, Once, Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment,
-    ProbeImports, ProbeName, ProbeRecord, RankedCause, SortedMap, Source, Term, Verdict, VerdictChange, VerdictVersion,
-    VmId, VmSpec, VmState, WallTime, WatcherId,
+    Advice, BootId, CaSecrets, Cause, ClusterId, Command, Digest, Fault, FenceKind, Generation, Guard, Identity,
+    Incarnation, IncidentChange, IncidentScope, IncidentWord, JoinFor, JoinRole, JoinTokenId, Joiner, LogIndex,
+    MaintenanceId, ManagerId, Network, NextCa, NodeId, NodePath, NodeRecord, Once, Pin, PlacementChange, Policy,
+    PolicyScope, ProbeAssignment, ProbeImports, ProbeName, ProbeRecord, RankedCause, SortedMap, Source, Term, Verdict,
+    VerdictChange, VerdictVersion, VmId, VmSpec, VmState, WallTime, WatcherId,
 };
 
 pub(crate) fn at(millis: u64) -> WallTime {
@@ -33,6 +33,7 @@ pub(crate) fn init() -> Command {
         ca_key: "key".to_owned(),
         grant_key: vec![1, 2, 255],
         grant_public_key: vec![7; 32],
+        next_ca: NextCa::None,
     };
     Command::InitCluster { cluster: cluster_id(), secrets, at: at(1) }
 }
@@ -244,8 +245,17 @@ fn joining() -> Vec<Command> {
         create(JoinFor::One(joiner.clone())),
         Command::RedeemJoinToken { secret_hash, joiner, request, incarnation: Incarnation::default(), at: at(61) },
         Command::RevokeJoinToken { token: JoinTokenId::new(1), at: at(62) },
+        add_ca("second"),
+        Command::SwitchCa { at: at(63) },
+        Command::RetireCa { at: at(64) },
+        add_ca("third"),
         create(JoinFor::Any(JoinRole::Manager)),
     ]
+}
+
+pub(crate) fn add_ca(name: &str) -> Command {
+    let ca = CaSecrets { certificate: format!("certificate of the {name}"), key: format!("key of the {name}") };
+    Command::AddCa { ca, at: at(62) }
 }
 
 fn every_scope() -> Vec<IncidentScope> {

@@ -19,6 +19,7 @@ use vouch_types::{
 };
 use vouch_wire::links::DatagramLink;
 use vouch_wire::pki::CertificateAuthority;
+use vouch_wire::renewal::CHECK_DEFAULT;
 
 use super::agent;
 use super::heartbeats;
@@ -292,6 +293,7 @@ async fn start_managers(
             blobs: Arc::new(MemoryBlobs::default()),
             shipped: probes::shipped(),
             ca: ca(),
+            certificate_check: CHECK_DEFAULT,
         })
         .await
         .expect("a manager over empty memory starts");

@@ -10,8 +10,8 @@ use vouch_manager::detect::{commands_of, records_of};
 use vouch_manager::store::{Changes, State};
 use vouch_types::command::ClusterSecrets;
 use vouch_types::{
-    Applied, AssignmentGeneration, BootId, ClusterId, Command, Incarnation, LogIndex, ManagerId, Moment, NodeId,
-    NodePath, NodeRecord, Source, VmId, VmRecord, VmSpec, WallTime, WatcherId,
+    Applied, AssignmentGeneration, BootId, ClusterId, Command, Incarnation, LogIndex, ManagerId, Moment, NextCa,
+    NodeId, NodePath, NodeRecord, Source, VmId, VmRecord, VmSpec, WallTime, WatcherId,
 };
 
 use super::Score;
@@ -42,6 +42,7 @@ impl Records {
             ca_key: String::new(),
             grant_key: Vec::new(),
             grant_public_key: Vec::new(),
+            next_ca: NextCa::None,
         };
         let cluster = ClusterId::new(uuid::Uuid::from_u128(1));
         records.apply(Command::InitCluster { cluster, secrets, at: WallTime::default() });

@@ -16,8 +16,8 @@ use vouch_types::{ManagerId, Network, NodeId, WallTime, WatcherId};
 use crate::grpc::{DialOptions, Dialler, serve_manager, serve_relay};
 use crate::links::{LinkError, ManagerEndpoint, ManagerService, RaftCall, RaftService, RelayService, Session};
 use crate::pki::{
-    AdjustableTime, CertificateAuthority, Identity, PeerIdentity, VALIDITY_MIN, client_config,
-    client_config_without_certificate, server_config,
+    AdjustableTime, CertificateAuthority, Identity, LiveIdentity, PeerIdentity, ShownCertificate, VALIDITY_MIN,
+    client_config, client_config_without_certificate, server_config,
 };
 use crate::proto;
 
@@ -157,6 +157,18 @@ impl ManagerService for Echo {
         Ok(proto::JoinResponse { certificate, ca_certificate: self.ca.certificate_pem().to_owned() })
     }
 
+    async fn check_certificate(
+        &self,
+        shown: ShownCertificate,
+        check: proto::CertificateCheck,
+    ) -> Result<proto::CertificateAnswer, LinkError> {
+        let sign = || self.ca.sign_request(&check.csr, &shown.owner, wall(), VALIDITY_MIN);
+        let certificate =
+            if check.csr.is_empty() { String::new() } else { sign().map_err(|e| LinkError::Refused(e.to_string()))? };
+        let ca_certificates = self.ca.certificate_pem().to_owned();
+        Ok(proto::CertificateAnswer { certificate, ca_certificates, renew_now: false, next_check_secs: 600 })
+    }
+
     async fn probe_bytes(&self, digest: [u8; 32]) -> Option<bytes::Bytes> {
         (digest == [1; 32]).then(|| bytes::Bytes::from(vec![7; 700_000]))
     }
@@ -185,6 +197,7 @@ pub(super) struct Running {
     pub(super) shutdown: CancellationToken,
     pub(super) ended: mpsc::UnboundedReceiver<(String, Ended)>,
     pub(super) task: JoinHandle<()>,
+    pub(super) live: LiveIdentity,
 }
 
 impl Running {
@@ -198,7 +211,8 @@ impl Running {
 pub(super) async fn start_manager(ca: &CertificateAuthority, owner: &PeerIdentity) -> Running {
     let listener = TcpListener::bind(loopback()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let tls = server_config(&identity(ca, owner), clock()).unwrap();
+    let live = LiveIdentity::new(identity(ca, owner), clock()).unwrap();
+    let tls = live.server();
     let (ended, ends) = mpsc::unbounded_channel();
     let ca = CertificateAuthority::from_pem(ca.certificate_pem(), &ca.key_pem()).unwrap();
     let service = Arc::new(Echo { ca, ended });
@@ -208,7 +222,7 @@ pub(super) async fn start_manager(ca: &CertificateAuthority, owner: &PeerIdentit
     let task = tokio::spawn(async move {
         serve_manager(listeners, tls, service, Arc::new(EchoRaft), stop).await.unwrap();
     });
-    Running { address, shutdown, ended: ends, task }
+    Running { address, shutdown, ended: ends, task, live }
 }
 
 /// A relay that can be made to hang.

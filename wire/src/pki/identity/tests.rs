@@ -78,3 +78,41 @@ fn a_certificate_that_does_not_hold_now_is_named_with_its_times_and_the_clocks()
         }
     }
 }
+
+#[test]
+fn up_to_four_cas_are_trusted_at_once_and_a_fifth_is_refused_with_the_rule() {
+    let (_folder, [certificate, key, ca]) = stored(0o600);
+    let one = fs::read_to_string(&ca).unwrap();
+    fs::write(&ca, one.repeat(ROOTS_MAX)).unwrap();
+    assert_eq!(Identity::load(&certificate, &key, &ca).unwrap().roots().len(), ROOTS_MAX);
+    fs::write(&ca, one.repeat(ROOTS_MAX + 1)).unwrap();
+    let e = Identity::load(&certificate, &key, &ca).expect_err("must be refused").to_string();
+    assert!(e.contains("ca.pem") && e.contains("at most 4"), "{e}");
+}
+
+#[test]
+fn a_renewed_certificate_of_another_owner_or_of_a_ca_that_is_not_trusted_is_refused() {
+    let now = WallTime::from_unix_millis(1_795_383_407_000);
+    let ca = CertificateAuthority::generate("test", now).unwrap();
+    let other = CertificateAuthority::generate("test", now).unwrap();
+    let (m1, m2) = (PeerIdentity::Manager(ManagerId::new(1)), PeerIdentity::Manager(ManagerId::new(2)));
+    let identity = ca.issue(&m1, now, VALIDITY_MIN).unwrap().identity().unwrap();
+    let csr = CertificateRequest::renewal_of(&identity).unwrap();
+    let sign = |ca: &CertificateAuthority, owner| ca.sign_request(csr.der(), owner, now, VALIDITY_MIN).unwrap();
+    let renewed = |certificate: &str| identity.renewed(Some(certificate), ca.certificate_pem());
+    assert_eq!(renewed(&sign(&ca, &m1)).unwrap().owner(), &m1);
+    let e = renewed(&sign(&ca, &m2)).expect_err("another owner").to_string();
+    assert!(e.contains("m1.manager.vouch") && e.contains("m2.manager.vouch"), "{e}");
+    let e = renewed(&sign(&other, &m1)).expect_err("another CA").to_string();
+    assert!(e.contains("none of the 1 CAs"), "{e}");
+}
+
+#[test]
+fn a_request_that_was_begun_is_gone_on_with_by_its_own_key_alone() {
+    let (first, second) = (CertificateRequest::generate().unwrap(), CertificateRequest::generate().unwrap());
+    let again = CertificateRequest::begun(&first.key_pem(), first.der().to_vec()).unwrap();
+    assert_eq!((again.der(), again.key_pem()), (first.der(), first.key_pem()));
+    assert!(matches!(CertificateRequest::begun(&first.key_pem(), second.der().to_vec()), Err(PkiError::Tls(_))));
+    assert!(matches!(CertificateRequest::begun(&first.key_pem(), b"half".to_vec()), Err(PkiError::Request(_))));
+    assert!(matches!(CertificateRequest::begun("half", first.der().to_vec()), Err(PkiError::Pem { .. })));
+}

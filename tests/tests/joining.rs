@@ -1,0 +1,151 @@
+//! Joining by token as an operator does it, with the command line alone; and certificates that are renewed meanwhile.
+
+#![expect(clippy::print_stdout, reason = "what was done when is what these tests are also run for")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Output;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use vouch_tests::story::{LocalStage, Stage};
+use vouch_tests::wait;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn on_local(test: &str, play: impl FnOnce(&mut LocalStage) -> Result<()>) {
+    LocalStage::play(test, |text| println!("{text}"), play);
+}
+
+fn done(output: &Output, what: &str) -> Result<String> {
+    if !output.status.success() {
+        bail!("{what}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout.clone())?)
+}
+
+/// Has the operator make a token, and returns it.
+fn token(stage: &LocalStage, role: &str, name: &str) -> Result<String> {
+    let made = stage.cli().args(["token", "create", "--role", role, "--name", name]).output()?;
+    Ok(done(&made, "token create")?.trim().to_owned())
+}
+
+/// Runs `vouch join` on the new machine: it knows the token and the managers' addresses, and nothing else.
+fn join(stage: &LocalStage, token: &str, role: &str, name: &str, folder: &Path) -> Result<Output> {
+    let managers = [stage.management_of("m2")?, stage.management_of("m1")?].join(",");
+    let mut command = std::process::Command::new(vouch_tests::paths::vouch()?);
+    command.env("VOUCH_JOIN_TOKEN", token).args(["join", "--manager", &managers, "--role", role, "--name", name]);
+    Ok(command.arg("--out").arg(folder).output()?)
+}
+
+fn refusal(output: &Output) -> Result<String> {
+    ensure!(output.status.code() == Some(5), "it must be denied: {output:?}");
+    Ok(String::from_utf8(output.stderr.clone())?)
+}
+
+fn files(folder: &Path) -> Result<Vec<String>> {
+    let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let mut names = names.collect::<Result<Vec<_>>>()?;
+    names.sort();
+    Ok(names)
+}
+
+fn cluster(stage: &LocalStage, arguments: &[&str]) -> Result<()> {
+    done(&stage.cli().arg("cluster").args(arguments).output()?, &arguments.join(" ")).map(drop)
+}
+
+fn has_vote(stage: &LocalStage, manager: &str) -> Result<bool> {
+    let cluster = stage.read("/v1/cluster")?;
+    let members = cluster.get("members").and_then(Value::as_array).context("members")?;
+    let member = members.iter().find(|m| m.get("id").and_then(Value::as_str) == Some(manager));
+    Ok(member.and_then(|m| m.get("voter")).and_then(Value::as_bool) == Some(true))
+}
+
+#[test]
+fn a_manager_and_a_node_join_by_token_with_keys_of_their_own_and_a_spent_token_lets_nobody_in() {
+    on_local("joining", |stage| {
+        let (manager, node) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let m4 = token(stage, "manager", "m4")?;
+        let told = done(&join(stage, &m4, "manager", "m4", manager.path())?, "join")?;
+        ensure!(told.contains("manager m4 joined"), "{told}");
+        ensure!(files(manager.path())? == ["ca.pem", "m4.key", "m4.pem"], "{:?}", files(manager.path())?);
+        let mode = fs::metadata(manager.path().join("m4.key"))?.permissions().mode() & 0o777;
+        ensure!(mode == 0o600, "{mode:o}");
+        let address = stage.start_newcomer_with("m4", manager.path())?;
+        cluster(stage, &["add", "m4", "--management", &address])?;
+        wait::until_ok("m4 can be given a vote", LIMIT, || cluster(stage, &["promote", "m4"]))?;
+        ensure!(has_vote(stage, "m4")?, "m4 votes");
+        stage.must_run("m4")?;
+
+        let n3 = token(stage, "node", "n3")?;
+        done(&join(stage, &n3, "node", "n3", node.path())?, "join")?;
+        stage.start_new_node("n3", node.path())?;
+        let seen = wait::until_ok("the new node's VM is up", LIMIT, || {
+            let vm = stage.read("/v1/vms/desk-9")?;
+            let (state, on) = (vm.pointer("/state"), vm.pointer("/node"));
+            ensure!(state.and_then(Value::as_str) == Some("up") && on.and_then(Value::as_str) == Some("n3"), "{vm}");
+            Ok::<(), anyhow::Error>(())
+        })?;
+        println!("the VM of n3 is up after {:?}", seen.1);
+
+        let other = tempfile::tempdir()?;
+        let why = refusal(&join(stage, &n3, "node", "n3", other.path())?)?;
+        ensure!(why.contains("used up"), "{why}");
+        ensure!(files(other.path())?.is_empty(), "nothing is left behind: {:?}", files(other.path())?);
+        let n5 = token(stage, "node", "n5")?;
+        let why = refusal(&join(stage, &n5, "node", "n6", other.path())?)?;
+        ensure!(why.contains("n5"), "it is for n5 alone: {why}");
+        let tokens: Value =
+            serde_json::from_str(&done(&stage.cli().args(["--output", "json", "token", "ls"]).output()?, "token ls")?)?;
+        let last = tokens.as_array().and_then(|list| list.last()).and_then(|t| t.get("id")).and_then(Value::as_str);
+        let revoked = stage.cli().args(["token", "revoke", last.context("an id")?]).output()?;
+        done(&revoked, "token revoke")?;
+        let why = refusal(&join(stage, &n5, "node", "n5", other.path())?)?;
+        ensure!(why.contains("revoked"), "{why}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_join_that_was_killed_or_got_no_answer_goes_on_with_its_key_and_takes_no_second_use() {
+    on_local("joining-again", |stage| {
+        let folder = tempfile::tempdir()?;
+        let n3 = token(stage, "node", "n3")?;
+        // Nobody answers: the key and the request stay, and it is said what to do.
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let mut command = std::process::Command::new(vouch_tests::paths::vouch()?);
+        command.env("VOUCH_JOIN_TOKEN", &n3).args(["join", "--manager", &nobody, "--role", "node", "--name", "n3"]);
+        let failed = command.arg("--out").arg(folder.path()).output()?;
+        ensure!(failed.status.code() == Some(4), "{failed:?}");
+        let why = String::from_utf8(failed.stderr)?;
+        ensure!(why.contains("n3.key") && why.contains("run the same command again"), "{why}");
+        ensure!(files(folder.path())? == ["n3.csr", "n3.key"], "{:?}", files(folder.path())?);
+        let key = fs::read(folder.path().join("n3.key"))?;
+        let request = fs::read(folder.path().join("n3.csr"))?;
+        done(&join(stage, &n3, "node", "n3", folder.path())?, "join")?;
+        ensure!(fs::read(folder.path().join("n3.key"))? == key, "the key is the one of the first try");
+        ensure!(files(folder.path())? == ["ca.pem", "n3.key", "n3.pem"], "{:?}", files(folder.path())?);
+
+        // Killed before the certificate was on disk, though the manager had signed it: the same request is the same use.
+        fs::remove_file(folder.path().join("n3.pem"))?;
+        fs::write(folder.path().join("n3.csr"), &request)?;
+        let again = join(stage, &n3, "node", "n3", folder.path())?;
+        done(&again, "join again")?;
+        let told = String::from_utf8(again.stderr)?;
+        ensure!(told.contains("going on with the key"), "{told}");
+        ensure!(fs::read(folder.path().join("n3.key"))? == key, "still the same key");
+        let tokens = stage.read("/v1/join-tokens")?;
+        let uses = tokens.pointer("/items/0/uses").and_then(Value::as_u64);
+        ensure!(uses == Some(1), "one use: {tokens}");
+
+        // A key that cannot be used is named, with what to do.
+        fs::remove_file(folder.path().join("n3.pem"))?;
+        fs::write(folder.path().join("n3.key"), "half of a k")?;
+        let damaged = join(stage, &n3, "node", "n3", folder.path())?;
+        let why = String::from_utf8(damaged.stderr)?;
+        ensure!(damaged.status.code() == Some(1) && why.contains("n3.key") && why.contains("remove it"), "{why}");
+        Ok(())
+    });
+}
