@@ -32,7 +32,7 @@ const RECOVERY_MAX: Duration = Duration::from_secs(60);
 
 const MIB: u64 = 1024 * 1024;
 
-/// How often it is looked whether other CAs are to be trusted.
+/// How often it is looked whether other CAs are trusted, or another one signs.
 const CA_LOOK: Duration = Duration::from_secs(1);
 
 /// How long requests that are under way may take once a manager is to stop.
@@ -346,7 +346,7 @@ async fn stop_in_order(stop: &CancellationToken, manager: &ManagerHandle, api: &
 }
 
 /// Labels the data folder with the cluster once there is one, and from then on with the CAs that are trusted, and says when
-/// those have changed: the label is to know them before the file of the CAs does. Returns only if the folder may not be of
+/// those, or the one that signs, have changed: the label is to know them before the file of the CAs does. Returns only if the folder may not be of
 /// that cluster, or cannot be labelled.
 async fn label(mut folder: OwnFolder, consensus: Consensus, cas_changed: &Notify) -> FormatError {
     let mut applied = consensus.applied_index();
@@ -366,16 +366,18 @@ async fn label(mut folder: OwnFolder, consensus: Consensus, cas_changed: &Notify
     let mut known = None;
     loop {
         look.tick().await;
-        let trusted = consensus.read_state(|state| state.cluster().map(|cluster| cluster.secrets.trusted_cas()));
-        if trusted == known {
+        let cas = consensus.read_state(|state| {
+            state.cluster().map(|c| (c.secrets.trusted_cas(), c.secrets.signing_ca().0.to_owned()))
+        });
+        if cas == known {
             continue;
         }
-        if let Some(trusted) = &trusted
+        if let Some((trusted, _)) = &cas
             && let Err(error) = folder.is_also_of(trusted)
         {
             return error;
         }
-        known = trusted;
+        known = cas;
         cas_changed.notify_one();
     }
 }

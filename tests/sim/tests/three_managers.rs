@@ -355,6 +355,11 @@ fn any_manager_has_the_leader_renew_a_certificate_for_who_shows_it_and_for_nobod
             let told = ask(sim, manager, identity.shown(), b"").await.unwrap();
             assert!(told.certificate.is_empty() && told.next_check_secs > 0, "nothing was asked for");
         }
+        let follower = sim.managers.keys().copied().find(|id| *id != leader).unwrap();
+        let crowd = futures::future::join_all((0..70).map(|_| ask(sim, follower, identity.shown(), b""))).await;
+        let too_many = |error: &vouch_wire::links::LinkError| error.to_string().contains("too many ask at once");
+        assert_eq!(crowd.iter().filter(|answer| answer.as_ref().is_err_and(too_many)).count(), 6);
+        assert_eq!(crowd.iter().filter(|answer| answer.is_ok()).count(), 64);
         let refused =
             async |sim: &Sim, shown, csr: &[u8]| ask(sim, leader, shown, csr).await.expect_err("refused").to_string();
         assert!(refused(sim, own(&other, &node).shown(), csr.der()).await.contains("join again"));
@@ -362,10 +367,9 @@ fn any_manager_has_the_leader_renew_a_certificate_for_who_shows_it_and_for_nobod
         let gone = PeerIdentity::Watcher(vouch_types::WatcherId::new(99));
         assert!(refused(sim, own(&ca, &gone).shown(), csr.der()).await.contains("w99 is no watcher"));
         // One that was removed keeps its certificate until that ends, and gets no new one.
-        let removed = sim.managers.keys().copied().find(|id| *id != leader).unwrap();
-        let shown = own(&ca, &PeerIdentity::Manager(removed)).shown();
+        let shown = own(&ca, &PeerIdentity::Manager(follower)).shown();
         ask(sim, leader, shown.clone(), csr.der()).await.unwrap();
-        sim.managers[&leader].consensus().remove_member(removed).await.unwrap();
+        sim.managers[&leader].consensus().remove_member(follower).await.unwrap();
         assert!(refused(sim, shown, csr.der()).await.contains("was removed"));
     });
 }
