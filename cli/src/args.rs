@@ -2,6 +2,7 @@
 
 mod joining;
 mod operating;
+mod probes;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ pub use joining::{JoinArgs, TokenCommand};
 pub use operating::{
     DebugCommand, FenceProofArgs, IncidentCommand, MaintenanceCommand, PolicyCommand, PolicySettingsArgs, TraceArgs,
 };
+pub use probes::{ProbeAimArgs, ProbeCheckArgs, ProbeCommand, ProbeNetwork, ProbeRunArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -113,7 +115,7 @@ pub enum Command {
     /// Watchers.
     #[command(subcommand)]
     Watcher(WatcherCommand),
-    /// Probes.
+    /// Probes: those of the cluster, and the kit to write your own.
     #[command(subcommand)]
     Probe(ProbeCommand),
     /// What happened.
@@ -371,24 +373,6 @@ pub enum VmCommand {
 pub enum WatcherCommand {
     /// List watchers.
     Ls,
-}
-
-/// Probes.
-#[derive(Debug, Subcommand)]
-pub enum ProbeCommand {
-    /// List probes.
-    Ls,
-    /// Upload a probe component.
-    Push {
-        /// The component (wasm32-wasip2).
-        file: PathBuf,
-        /// Its name; default: the file's name without its end.
-        #[arg(long)]
-        name: Option<String>,
-        /// Its version.
-        #[arg(long = "probe-version", default_value = "0.0.0")]
-        version: String,
-    },
 }
 
 /// Events.

@@ -133,6 +133,14 @@ fn the_help_names_every_command_and_exit_code() {
         let help = command.find_subcommand_mut(group).unwrap().render_long_help();
         insta::assert_snapshot!(format!("help_{group}"), help);
     }
+    let probe = command.find_subcommand_mut("probe").unwrap();
+    insta::assert_snapshot!("help_probe", probe.render_long_help());
+    for verb in ["check", "run"] {
+        insta::assert_snapshot!(
+            format!("help_probe_{verb}"),
+            probe.find_subcommand_mut(verb).unwrap().render_long_help()
+        );
+    }
 }
 
 #[test]
@@ -166,6 +174,13 @@ fn a_wrong_command_line_is_told_by_its_field_and_ends_with_2() {
         "vouch cluster backup",
         "vouch cluster restore b",
         "vouch debug bundle",
+        "vouch probe check",
+        "vouch probe run a.wasm",
+        "vouch probe run a.wasm --target desk-1",
+        "vouch probe run a.wasm --fake rdp:maybe",
+        "vouch probe run a.wasm --target 127.0.0.1 --fake rdp:ok",
+        "vouch probe run a.wasm --target 127.0.0.1 --port 0",
+        "vouch probe run a.wasm --target 127.0.0.1 --timeout 2",
     ] {
         let e = Cli::try_parse_from(line.split(' ')).expect_err(line);
         assert_eq!(e.exit_code(), 2, "{line}");
