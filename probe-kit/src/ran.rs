@@ -30,15 +30,7 @@ pub struct Ran {
 impl Ran {
     /// Returns one word for what came of it: `up`, `degraded`, `down`, `unknown`, or `fault`.
     pub fn state(&self) -> &'static str {
-        match &self.result {
-            Ok(found) => match found.outcome {
-                Outcome::Up => "up",
-                Outcome::Degraded => "degraded",
-                Outcome::Down => "down",
-                Outcome::Unknown => "unknown",
-            },
-            Err(_) => "fault",
-        }
+        state(&self.result)
     }
 
     /// Returns the reason, one word: that of the probe, or that of the fault.
@@ -55,5 +47,26 @@ impl Ran {
             Ok(found) => found.message.clone(),
             Err(fault) => fault.to_string(),
         }
+    }
+}
+
+/// Returns state and reason of a run.
+pub(crate) fn said(result: &Result<RunOutcome, RunFault>) -> (&'static str, String) {
+    let reason = match result {
+        Ok(found) => found.reason.clone(),
+        Err(fault) => fault.as_str().to_owned(),
+    };
+    (state(result), reason)
+}
+
+fn state(result: &Result<RunOutcome, RunFault>) -> &'static str {
+    match result {
+        Ok(found) => match found.outcome {
+            Outcome::Up => "up",
+            Outcome::Degraded => "degraded",
+            Outcome::Down => "down",
+            Outcome::Unknown => "unknown",
+        },
+        Err(_) => "fault",
     }
 }
