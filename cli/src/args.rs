@@ -14,7 +14,10 @@ pub use joining::{JoinArgs, TokenCommand};
 pub use operating::{
     DebugCommand, FenceProofArgs, IncidentCommand, MaintenanceCommand, PolicyCommand, PolicySettingsArgs, TraceArgs,
 };
-pub use probes::{ProbeAimArgs, ProbeCheckArgs, ProbeCommand, ProbeNetwork, ProbeRunArgs};
+pub use probes::{
+    PROBE_RUNS_MAX, ProbeAimArgs, ProbeBenchArgs, ProbeCheckArgs, ProbeCommand, ProbeLanguage, ProbeNetwork,
+    ProbeRunArgs,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:

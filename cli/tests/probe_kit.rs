@@ -92,3 +92,54 @@ fn a_deadline_out_of_bounds_is_refused_before_anything_runs() {
     assert_eq!((code, told.as_str()), (1, ""));
     assert!(wrong.contains("must be more than 0 and at most 60s"), "{wrong}");
 }
+
+#[test]
+fn a_new_project_builds_with_cargo_and_its_probe_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, told, wrong) = vouch(&dir, "probe new ssh-banner");
+    assert_eq!(code, 0, "{wrong}");
+    assert!(told.starts_with("made the project ssh-banner:\n  ssh-banner/Cargo.toml\n"), "{told}");
+    let (code, told, wrong) = vouch(&dir, "probe new ssh-banner");
+    assert_eq!((code, told.as_str()), (1, ""));
+    assert_eq!(wrong, "vouch: project ssh-banner: must not exist yet\n");
+
+    let project = dir.path().join("ssh-banner");
+    // The crate of the tests is not released: only a build of the component goes without it.
+    let manifest = std::fs::read_to_string(project.join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("\nvouch-probe-kit = \""), "{manifest}");
+    let kept: Vec<&str> = manifest.lines().filter(|line| !line.starts_with("vouch-probe-kit")).collect();
+    std::fs::write(project.join("Cargo.toml"), kept.join("\n")).unwrap();
+    // The versions of this repository, which its builds have fetched already.
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock"), project.join("Cargo.lock")).unwrap();
+    let (code, component, wrong) = vouch(&dir, "probe build ssh-banner");
+    assert_eq!(code, 0, "{wrong}");
+    let component = component.trim();
+    assert!(component.ends_with("wasm32-wasip2/release/ssh_banner.wasm"), "{component}");
+    let (code, told, wrong) = vouch(&dir, &format!("probe check {component}"));
+    assert_eq!(code, 0, "{told}{wrong}");
+    let (code, told, wrong) = vouch(&dir, &format!("probe run {component} --fake tcp:refuse"));
+    assert_eq!((code, told.starts_with("down  closed  port ")), (12, true), "{told}{wrong}");
+    let traced = vouch(&dir, &format!("probe run {component} --fake tcp:accept --timeout 500ms --trace"));
+    assert_eq!((traced.0, traced.1.contains("debug  connecting to 127.0.0.1 port ")), (12, true), "{traced:?}");
+    let (code, _, wrong) = vouch(&dir, "probe build .");
+    assert_eq!(code, 1);
+    assert!(wrong.contains("project .: has no Cargo.toml: make one with \"vouch probe new\""), "{wrong}");
+}
+
+#[test]
+fn a_bench_tells_rate_times_and_cost_of_what_was_found() {
+    let dir = probes();
+    let (code, told, wrong) =
+        vouch(&dir, "probe bench guest-agent.wasm --fake qga:ok --for 200ms --concurrency 2 -o json");
+    assert_eq!(code, 0, "{wrong}");
+    let document: Value = serde_json::from_str(&told).unwrap();
+    let runs = document["runs"].as_u64().unwrap();
+    assert!(runs > 0 && document["runs_per_second"].as_f64().unwrap() > 0.0, "{told}");
+    assert!(document["p50_us"].as_u64().unwrap() <= document["p99_us"].as_u64().unwrap(), "{told}");
+    assert!(document["cpu_per_run_us"].as_u64().unwrap() > 0 && document["memory_peak_bytes"].is_u64(), "{told}");
+    let found = &document["found"][0];
+    assert_eq!((&found["state"], &found["reason"], &found["runs"]), (&"up".into(), &"answered".into(), &runs.into()));
+    let (code, told, _) = vouch(&dir, "probe bench tcp.wasm --fake tcp:refuse --for 200ms");
+    assert_eq!(code, 0);
+    assert!(told.contains("\nfound    down closed x"), "{told}");
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use vouch_probe_kit::Fake;
+use vouch_types::ProbeName;
 
 use super::operating::duration_of;
 
@@ -14,6 +15,11 @@ use super::operating::duration_of;
 pub enum ProbeCommand {
     /// List probes.
     Ls,
+    /// Tell all that the cluster has of a probe, and which VMs it is assigned to.
+    Show {
+        /// Its name.
+        name: ProbeName,
+    },
     /// Upload a probe component.
     Push {
         /// The component (wasm32-wasip2).
@@ -30,6 +36,26 @@ pub enum ProbeCommand {
     Check(ProbeCheckArgs),
     /// Run a component as a watcher would, at a target or at a fake, and tell what it finds. No cluster is asked.
     Run(ProbeRunArgs),
+    /// Run a component again and again, and tell how fast it is and what it costs. No cluster is asked.
+    Bench(ProbeBenchArgs),
+    /// Make a project for a new probe: a folder of its name that builds with the ordinary tools of its language.
+    New {
+        /// Its name.
+        name: ProbeName,
+        /// The language.
+        #[arg(long = "lang", value_enum, default_value_t = ProbeLanguage::Rust)]
+        language: ProbeLanguage,
+        /// Take the crate for the project's tests from this folder: probe-kit/ in a copy of vouch's sources. Without, the
+        /// project names its release.
+        #[arg(long, value_name = "DIR")]
+        kit: Option<PathBuf>,
+    },
+    /// Build the component of a project with the tools of its language, and tell where it lies.
+    Build {
+        /// Folder of the project.
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+    },
 }
 
 /// Which component is looked at.
@@ -99,4 +125,30 @@ pub enum ProbeNetwork {
     Service,
     /// The one of nodes and managers.
     Management,
+}
+
+/// How a component is measured.
+#[derive(Debug, Args)]
+pub struct ProbeBenchArgs {
+    /// The component (wasm32-wasip2).
+    pub file: PathBuf,
+    /// At what it is aimed. A fake runs in the same process, and what it costs is counted with the probe.
+    #[command(flatten)]
+    pub aim: ProbeAimArgs,
+    /// How long.
+    #[arg(long = "for", value_name = "DURATION", default_value = "5s", value_parser = duration_of)]
+    pub lasts: Duration,
+    /// How many runs at a time.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(PROBE_RUNS_MAX)))]
+    pub concurrency: u32,
+}
+
+/// The most runs at a time of one command.
+pub const PROBE_RUNS_MAX: u32 = 64;
+
+/// A language for probes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProbeLanguage {
+    /// Rust, with cargo and the target wasm32-wasip2.
+    Rust,
 }

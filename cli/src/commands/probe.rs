@@ -1,7 +1,10 @@
 //! `vouch probe`: what the cluster has, and the kit of authors, whose commands ask no cluster.
 
+mod bench;
 mod check;
+mod project;
 mod run;
+pub mod show;
 
 use std::path::Path;
 
@@ -10,13 +13,10 @@ use vouch_manager::api::view::{Page, ProbeView};
 use vouch_probe_host::{HostLimits, ProbeHost};
 
 use super::short;
-use crate::args::{Global, ProbeCommand};
+use crate::args::{Global, PROBE_RUNS_MAX, ProbeCommand};
 use crate::client::{Client, escape};
 use crate::exit::{CliError, Exit};
 use crate::output::{Output, table};
-
-/// The most runs at a time of one command.
-const RUNS_MAX: u32 = 64;
 
 /// Runs a command of this group; returns the exit code, which for a run is what the probe found.
 ///
@@ -31,13 +31,17 @@ pub fn run(global: &Global, command: &ProbeCommand) -> Result<Exit, CliError> {
         }
         ProbeCommand::Push { file, name, version } => push(global, file, name.as_deref(), version),
         ProbeCommand::Check(args) => check::run(global, args),
+        ProbeCommand::Bench(args) => bench::run(global, args),
+        ProbeCommand::Show { name } => show::run(global, name),
+        ProbeCommand::New { name, language, kit } => project::new(global, name, *language, kit.as_deref()),
+        ProbeCommand::Build { dir } => project::build(global, dir),
     };
     done.map(|()| Exit::Ok)
 }
 
 /// Returns a host for one command: few runs at a time, so that it is made at once.
 fn host() -> Result<ProbeHost, CliError> {
-    Ok(ProbeHost::new(HostLimits { concurrency: RUNS_MAX, ..HostLimits::default() })?)
+    Ok(ProbeHost::new(HostLimits { concurrency: PROBE_RUNS_MAX, ..HostLimits::default() })?)
 }
 
 /// Returns the runtime of one command.
