@@ -1,6 +1,6 @@
 //! `vouch probe show`: all that the cluster has of a probe.
 
-use vouch_manager::api::view::{ProbeView, VmView};
+use vouch_manager::api::view::{Page, ProbeView, VmView};
 use vouch_types::ProbeName;
 
 use crate::args::Global;
@@ -14,7 +14,7 @@ use crate::output::Output;
 /// What the managers said, or that there is no probe of this name.
 pub fn run(global: &Global, name: &ProbeName) -> Result<(), CliError> {
     let client = Client::new(global)?;
-    let mut probes: Vec<ProbeView> = client.list("/v1/probes")?;
+    let mut probes = client.get::<Page<ProbeView>>("/v1/probes")?.items;
     probes.retain(|probe| probe.name == name.as_str());
     if probes.is_empty() {
         let text = format!("probe {name}: is not recorded; \"vouch probe ls\" lists those that are");
