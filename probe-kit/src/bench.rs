@@ -16,6 +16,25 @@ use crate::Trial;
 /// The most runs of one bench; their times are kept.
 pub const RUNS_MAX: usize = 1_000_000;
 
+/// How a probe is measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Load {
+    /// How many runs at a time.
+    pub concurrency: u32,
+    /// How long: no run begins after that, and each that began is carried out.
+    pub lasts: Duration,
+    /// The most runs of each of those that go on at a time.
+    pub runs_max: usize,
+}
+
+impl Load {
+    /// Returns a load of so many runs at a time for so long, within [`RUNS_MAX`].
+    pub fn new(concurrency: u32, lasts: Duration) -> Self {
+        let concurrency = concurrency.max(1);
+        Self { concurrency, lasts, runs_max: RUNS_MAX / usize::try_from(concurrency).unwrap_or(1) }
+    }
+}
+
 /// What was measured.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Benched {
@@ -44,18 +63,17 @@ impl Benched {
     }
 }
 
-/// Runs a probe again and again for so long, so many at a time, each begun before the end carried out to its own.
-pub async fn bench(trial: Trial, concurrency: u32, lasts: Duration) -> Benched {
+/// Runs a probe again and again, as the load says.
+pub async fn bench(trial: Trial, load: Load) -> Benched {
     let trial = Arc::new(trial);
-    let each_max = RUNS_MAX / usize::try_from(concurrency.max(1)).unwrap_or(1);
     forget_peak();
     let (begun, cpu_before) = (Instant::now(), cpu());
     let mut tasks = JoinSet::new();
-    for _ in 0..concurrency {
+    for _ in 0..load.concurrency {
         let trial = Arc::clone(&trial);
         tasks.spawn(async move {
             let (mut found, mut times) = (BTreeMap::new(), Vec::new());
-            while begun.elapsed() < lasts && times.len() < each_max {
+            while begun.elapsed() < load.lasts && times.len() < load.runs_max {
                 let run_begun = Instant::now();
                 let result = trial.run_bare().await;
                 let took = run_begun.elapsed();
@@ -110,6 +128,14 @@ mod tests {
             times: times.into_iter().map(Duration::from_millis).collect(),
             cpu_per_run: Duration::ZERO,
             memory_peak: None,
+        }
+    }
+
+    #[test]
+    fn a_load_is_bounded_however_many_run_at_a_time() {
+        for concurrency in [0, 1, 64] {
+            let load = Load::new(concurrency, Duration::MAX);
+            assert!(load.runs_max * usize::try_from(load.concurrency).unwrap() <= RUNS_MAX && load.runs_max > 0);
         }
     }
 

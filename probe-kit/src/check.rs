@@ -77,8 +77,9 @@ pub async fn check(file: &ProbeFile, settings: Option<&str>) -> CheckReport {
     let mut broken = Vec::new();
     let described = match file.probe.describe().await {
         Ok(descriptor) => {
-            broken.extend(broken_by(descriptor));
-            Some(described(descriptor))
+            let described = described(descriptor);
+            broken.extend(broken_by(&described));
+            Some(described)
         }
         Err(fault) => {
             broken.push(BrokenRule { about: "describe".to_owned(), text: fault.to_string() });
@@ -119,7 +120,7 @@ fn described(descriptor: &Descriptor) -> Described {
 }
 
 /// Returns the rules that a description breaks.
-fn broken_by(said: &Descriptor) -> Vec<BrokenRule> {
+fn broken_by(said: &Described) -> Vec<BrokenRule> {
     let rule = |about: &str, text: String| BrokenRule { about: about.to_owned(), text };
     let mut broken = Vec::new();
     if let Err(error) = ProbeName::new(&said.name) {
@@ -144,7 +145,7 @@ mod tests {
 
     #[test]
     fn every_rule_that_a_description_breaks_is_told_with_its_value() {
-        let said = Descriptor {
+        let said = Described {
             name: "My_Probe".to_owned(),
             version: "one".to_owned(),
             summary: " ".to_owned(),
@@ -160,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_good_description_breaks_none() {
-        let said = Descriptor {
+        let said = Described {
             name: "ssh".to_owned(),
             version: "0.1.0".to_owned(),
             summary: "Reads the banner of SSH.".to_owned(),

@@ -21,7 +21,7 @@ mod recorder;
 pub mod testing;
 mod trial;
 
-pub use bench::{Benched, bench};
+pub use bench::{Benched, Load, bench};
 pub use build::{BuildError, build};
 pub use check::{BrokenRule, CheckReport, Described, SettingsAnswer, check};
 pub use fakes::Fake;

@@ -143,20 +143,24 @@ impl Trial {
     /// Runs the probe once, and takes down what it logs and asks of the host.
     pub async fn run(&self) -> Ran {
         let recorder = Recorder::starting_now();
-        let lent = Capabilities {
-            icmp: self
-                .icmp
-                .clone()
-                .map(|inner| Arc::new(RecordedIcmp { inner, recorder: recorder.clone() }) as Arc<dyn Icmp>),
-            guest_agent: self
-                .guest_agent
-                .clone()
-                .map(|inner| Arc::new(RecordedAgent { inner, recorder: recorder.clone() }) as Arc<dyn GuestAgent>),
-            ports: self.ports.clone(),
-        };
+        let mut lent = self.lent();
+        lent.icmp =
+            lent.icmp.map(|inner| Arc::new(RecordedIcmp { inner, recorder: recorder.clone() }) as Arc<dyn Icmp>);
+        lent.guest_agent = lent
+            .guest_agent
+            .map(|inner| Arc::new(RecordedAgent { inner, recorder: recorder.clone() }) as Arc<dyn GuestAgent>);
         let run = self.file.probe.run(&self.target, &self.settings, self.timeout, &lent);
         let result = run.with_subscriber(recorder.subscriber()).await;
         Ran { result, took: recorder.elapsed(), trace: recorder.lines() }
+    }
+
+    /// Returns what a run may do.
+    fn lent(&self) -> Capabilities {
+        let mut lent = Capabilities::default();
+        lent.icmp.clone_from(&self.icmp);
+        lent.guest_agent.clone_from(&self.guest_agent);
+        lent.ports.clone_from(&self.ports);
+        lent
     }
 
     /// Runs the probe once and takes nothing down: as a watcher runs it.
@@ -164,8 +168,7 @@ impl Trial {
     /// # Errors
     /// Why the run says nothing.
     pub async fn run_bare(&self) -> Result<vouch_probe_host::RunOutcome, RunFault> {
-        let lent =
-            Capabilities { icmp: self.icmp.clone(), guest_agent: self.guest_agent.clone(), ports: self.ports.clone() };
+        let lent = self.lent();
         self.file.probe.run(&self.target, &self.settings, self.timeout, &lent).await
     }
 }

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 use vouch_probe_host::RunFault;
-use vouch_probe_kit::{Aim, Fake, Plan, Ran, Trial, TrialError};
+use vouch_probe_kit::{Aim, Fake, Load, Plan, Ran, Trial, TrialError, bench};
 
 /// Time for a probe to find out that somebody is silent.
 const SHORT: Duration = Duration::from_millis(600);
@@ -106,6 +106,31 @@ async fn web_servers_answer_with_their_status_or_not_at_all() {
     drop(fake);
     let left = stream.read(&mut [0; 1]).await;
     assert!(!matches!(left, Ok(1..)), "it said something before it ended: {left:?}");
+}
+
+#[tokio::test]
+async fn what_is_too_long_is_hung_up_on() {
+    for (fake, begin, more) in
+        [("http:200", &b"GET / HTTP/1.1\r\n"[..], 17 * 1024), ("rdp:ok", &b"\x03\0\x04\x01"[..], 1)]
+    {
+        let fake = fake.parse::<Fake>().unwrap().start().await.unwrap();
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, fake.port().unwrap())).await.unwrap();
+        stream.write_all(begin).await.unwrap();
+        // It may be gone before it has read all that comes.
+        let _ = stream.write_all(&vec![b'x'; more]).await;
+        let answer = stream.read(&mut [0; 1]).await;
+        assert!(!matches!(answer, Ok(1..)), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_bench_ends_with_its_runs_too() {
+    let plan = Plan::new(Aim::Fake("qga:ok".parse().unwrap()));
+    let trial = Trial::start(&shipped("guest-agent"), &plan).await.unwrap();
+    let load = Load { concurrency: 2, lasts: Duration::from_secs(3600), runs_max: 3 };
+    let benched = bench(trial, load).await;
+    assert_eq!(benched.found, [(("up", "answered".to_owned()), 6)].into());
+    assert!(benched.times.len() == 6 && benched.times.is_sorted());
 }
 
 #[tokio::test]

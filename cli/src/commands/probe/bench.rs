@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use vouch_probe_kit::{Benched, Trial, bench};
+use vouch_probe_kit::{Benched, Load, Trial, bench};
 
 use super::run::{open, plan};
 use super::runtime;
@@ -43,7 +43,7 @@ pub fn run(global: &Global, args: &ProbeBenchArgs) -> Result<(), CliError> {
         let trial = Trial::start(&file, &plan).await?;
         // What is done once in a probe's life is not measured.
         let _ = trial.run_bare().await;
-        Ok::<_, CliError>(bench(trial, args.concurrency, args.lasts).await)
+        Ok::<_, CliError>(bench(trial, Load::new(args.concurrency, args.lasts)).await)
     })?;
     let document = document(args.concurrency, &benched);
     Output::new(global).show(&document, |_| tell(&document))
