@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
 
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, Output};
+use std::thread;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -18,9 +22,21 @@ fn probes() -> TempDir {
 
 fn vouch(dir: &TempDir, line: &str) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vouch"));
+    command.envs(zig().map(|zig| ("ZIG", zig)));
     let Output { status, stdout, stderr } = command.current_dir(dir.path()).args(line.split(' ')).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+/// Returns the compiler of C for WASI: that on the PATH, or the one that `cargo xtask test` fetches.
+fn zig() -> Option<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|folder| folder.join("zig").is_file()) {
+        return Some("zig".to_owned());
+    }
+    let target = Path::new(env!("CARGO_BIN_EXE_vouch")).ancestors().nth(2).unwrap();
+    let python = target.join("tools/zig/bin/python");
+    python.is_file().then(|| format!("{} -m ziglang", python.display()))
 }
 
 #[test]
@@ -123,7 +139,10 @@ fn a_new_project_builds_with_cargo_and_its_probe_runs() {
     assert_eq!((traced.0, traced.1.contains("debug  connecting to 127.0.0.1 port ")), (12, true), "{traced:?}");
     let (code, _, wrong) = vouch(&dir, "probe build .");
     assert_eq!(code, 1);
-    assert!(wrong.contains("project .: has no Cargo.toml: make one with \"vouch probe new\""), "{wrong}");
+    assert!(
+        wrong.contains("project .: has no Cargo.toml and no Makefile: make one with \"vouch probe new\""),
+        "{wrong}"
+    );
 }
 
 #[test]
@@ -142,4 +161,39 @@ fn a_bench_tells_rate_times_and_cost_of_what_was_found() {
     let (code, told, _) = vouch(&dir, "probe bench tcp.wasm --fake tcp:refuse --for 200ms");
     assert_eq!(code, 0);
     assert!(told.contains("\nfound    down closed x"), "{told}");
+}
+
+#[test]
+fn a_new_project_in_c_builds_with_make_and_its_probe_runs() {
+    if zig().is_none() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI=true, but there is no zig");
+        println!("left out: there is no zig; `cargo xtask test` fetches it");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (code, told, wrong) = vouch(&dir, "probe new c-banner --lang c");
+    assert_eq!((code, told.contains("\n  c-banner/bindings/probe.h\n")), (0, true), "{told}{wrong}");
+    let (code, component, wrong) = vouch(&dir, "probe build c-banner");
+    assert_eq!((code, component.trim()), (0, "c-banner/build/c-banner.wasm"), "{wrong}");
+    let component = component.trim();
+    let (code, told, wrong) = vouch(&dir, &format!("probe check {component} --settings {{\"port\":2222}}"));
+    assert_eq!((code, told.starts_with("probe     c-banner 0.1.0\n")), (0, true), "{told}{wrong}");
+    for (settings, why) in [("{\"port\":0}", "field `port` is 0: must be"), ("[]", "settings are []: must be")] {
+        let (code, _, wrong) = vouch(&dir, &format!("probe check {component} --settings {settings}"));
+        assert_eq!((code, wrong.contains(why)), (78, true), "{settings}: {wrong}");
+    }
+    for (fake, words) in [("refuse", "down  closed  "), ("hang", "down  timeout  "), ("accept", "down  wedged  ")] {
+        let (code, told, wrong) =
+            vouch(&dir, &format!("probe run {component} --fake tcp:{fake} --timeout 500ms --trace"));
+        assert_eq!((code, told.starts_with(words)), (12, true), "{fake}: {told}{wrong}");
+        assert!(told.contains("debug  connecting to 127.0.0.1 port "), "{told}");
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let greeter = thread::spawn(move || listener.accept().unwrap().0.write_all(b"SSH-2.0-Example\r\n").unwrap());
+    let settings = format!("{{\"port\":{port}}}");
+    let (code, told, wrong) = vouch(&dir, &format!("probe run {component} --target 127.0.0.1 --settings {settings}"));
+    greeter.join().unwrap();
+    assert_eq!((code, told.starts_with("up  greeted  port ")), (0, true), "{told}{wrong}");
+    assert!(told.contains("fact    banner  SSH-2.0-Example\n"), "{told}");
 }

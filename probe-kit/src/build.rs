@@ -15,7 +15,7 @@ const WASM_TARGET: &str = "wasm32-wasip2";
 #[derive(thiserror::Error, Debug)]
 pub enum BuildError {
     /// The folder holds no project.
-    #[error("project {folder}: has no Cargo.toml: make one with \"vouch probe new\"")]
+    #[error("project {folder}: has no Cargo.toml and no Makefile: make one with \"vouch probe new\"")]
     NoProject {
         /// The folder.
         folder: PathBuf,
@@ -37,7 +37,7 @@ pub enum BuildError {
         folder: PathBuf,
     },
     /// The project makes no component.
-    #[error("{command}, in {folder}: made no component: the library must have the crate type cdylib")]
+    #[error("{command}, in {folder}: made no component")]
     NoComponent {
         /// What was run.
         command: String,
@@ -53,6 +53,7 @@ pub enum BuildError {
 pub fn build(folder: &Path) -> Result<PathBuf, BuildError> {
     match Language::of_project(folder) {
         Some(Language::Rust) => build_rust(folder),
+        Some(Language::C) => build_c(folder),
         None => Err(BuildError::NoProject { folder: folder.to_owned() }),
     }
 }
@@ -68,21 +69,42 @@ struct Made {
 fn build_rust(folder: &Path) -> Result<PathBuf, BuildError> {
     // Inside `cargo test` this names the cargo that runs it.
     let tool = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let arguments = ["build", "--lib", "--release", "--target", WASM_TARGET];
-    let command = format!("cargo {}", arguments.join(" "));
-    let mut cargo = Command::new(&tool);
-    cargo.args(arguments).args(["--message-format", "json-render-diagnostics"]).current_dir(folder);
+    let mut cargo = Command::new(tool);
+    cargo.args(["build", "--lib", "--release", "--target", WASM_TARGET, "--message-format", "json-render-diagnostics"]);
     // Flags for this machine's code are not for the component's.
     for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
         cargo.env_remove(variable);
     }
-    let done = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-    let done = done.map_err(|source| BuildError::Tool { tool: tool.to_string_lossy().into_owned(), source })?;
-    if !done.status.success() {
-        return Err(BuildError::Failed { command, folder: folder.to_owned() });
+    let said = said_by(&mut cargo, folder)?;
+    component_in(&said).ok_or_else(|| BuildError::NoComponent { command: words(&cargo), folder: folder.to_owned() })
+}
+
+fn build_c(folder: &Path) -> Result<PathBuf, BuildError> {
+    let mut make = Command::new("make");
+    said_by(make.arg("--silent"), folder)?;
+    // The same command once more with a goal of the template that prints where the component lies, and nothing else.
+    let said = said_by(make.arg("where"), folder)?;
+    let component = folder.join(said.trim());
+    if component.is_file() {
+        return Ok(component);
     }
-    component_in(&String::from_utf8_lossy(&done.stdout))
-        .ok_or_else(|| BuildError::NoComponent { command, folder: folder.to_owned() })
+    Err(BuildError::NoComponent { command: words(&make), folder: folder.to_owned() })
+}
+
+/// Runs a tool in the project's folder and returns what it said on standard output.
+fn said_by(tool: &mut Command, folder: &Path) -> Result<String, BuildError> {
+    let done = tool.current_dir(folder).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let done = done.map_err(|source| BuildError::Tool { tool: words(tool), source })?;
+    if !done.status.success() {
+        return Err(BuildError::Failed { command: words(tool), folder: folder.to_owned() });
+    }
+    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+fn words(tool: &Command) -> String {
+    let words: Vec<_> =
+        std::iter::once(tool.get_program()).chain(tool.get_args()).map(|w| w.to_string_lossy()).collect();
+    words.join(" ")
 }
 
 /// Returns the last component among what cargo says that it made: the project itself is made last.
@@ -109,6 +131,6 @@ mod tests {
     fn a_folder_without_a_project_is_told_with_what_makes_one() {
         let dir = tempfile::tempdir().unwrap();
         let refused = build(dir.path()).unwrap_err().to_string();
-        assert!(refused.ends_with("has no Cargo.toml: make one with \"vouch probe new\""), "{refused}");
+        assert!(refused.ends_with("has no Cargo.toml and no Makefile: make one with \"vouch probe new\""), "{refused}");
     }
 }

@@ -73,17 +73,17 @@ pub fn create(
         Ok(()) => {}
     }
     let mut files = Vec::new();
-    for (file, text) in template::files(name, language, &kit) {
+    for (file, bytes) in template::files(name, language, &kit) {
         let path = folder.join(file);
-        write_new(&path, &text).map_err(|e| make(&path, e))?;
+        write_new(&path, &bytes).map_err(|e| make(&path, e))?;
         files.push(path);
     }
     Ok((folder, files))
 }
 
-fn write_new(path: &Path, text: &str) -> io::Result<()> {
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
-    fs::File::create_new(path)?.write_all(text.as_bytes())
+    fs::File::create_new(path)?.write_all(bytes)
 }

@@ -68,6 +68,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("virt", &["vouch-node"]),
     ("wasmtime", &["vouch-probe-host"]),
     ("wasmtime-wasi", &["vouch-probe-host"]),
+    ("wit-bindgen-c", &["vouch-probe-kit"]),
     ("wit-bindgen", &["probe-kit", "probe-hostile", "probe-ping", "probe-rdp", "probe-guest-agent", "probe-tcp"]),
 ];
 

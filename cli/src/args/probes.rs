@@ -151,4 +151,6 @@ pub const PROBE_RUNS_MAX: u32 = 64;
 pub enum ProbeLanguage {
     /// Rust, with cargo and the target wasm32-wasip2.
     Rust,
+    /// C, with make, zig, and the C library of Rust's target wasm32-wasip2.
+    C,
 }

@@ -9,16 +9,19 @@ use std::path::Path;
 pub enum Language {
     /// Rust, for the target `wasm32-wasip2`.
     Rust,
+    /// C, compiled by zig and linked with the C library of Rust's target `wasm32-wasip2`.
+    C,
 }
 
 impl Language {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Rust];
+    pub const ALL: [Self; 2] = [Self::Rust, Self::C];
 
     /// Returns its name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Rust => "rust",
+            Self::C => "c",
         }
     }
 
@@ -31,6 +34,7 @@ impl Language {
     pub const fn manifest(self) -> &'static str {
         match self {
             Self::Rust => "Cargo.toml",
+            Self::C => "Makefile",
         }
     }
 }

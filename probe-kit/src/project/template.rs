@@ -1,6 +1,8 @@
 //! The files of a new project as text: templates with a few words in braces, and the contract as it is.
 
 use vouch_types::ProbeName;
+use wit_bindgen_core::Files;
+use wit_bindgen_core::wit_parser::{Resolve, SourceMap};
 
 use super::{KitSource, Language};
 
@@ -25,10 +27,22 @@ const RUST: [(&str, &str); 9] = [
     ("tests/in_the_host.rs", include_str!("../../templates/rust/tests/in_the_host.rs.in")),
 ];
 
+const C: [(&str, &str); 8] = [
+    ("Makefile", include_str!("../../templates/c/Makefile.in")),
+    (".gitignore", include_str!("../../templates/c/gitignore.in")),
+    ("README.md", include_str!("../../templates/c/README.md.in")),
+    ("src/banner.c", include_str!("../../templates/c/src/banner.c.in")),
+    ("src/banner.h", include_str!("../../templates/c/src/banner.h.in")),
+    ("src/component.c", include_str!("../../templates/c/src/component.c.in")),
+    ("src/settings.c", include_str!("../../templates/c/src/settings.c.in")),
+    ("src/settings.h", include_str!("../../templates/c/src/settings.h.in")),
+];
+
 /// Returns the files of a project, by their path in it.
-pub(super) fn files(name: &ProbeName, language: Language, kit: &KitSource) -> Vec<(&'static str, String)> {
+pub(super) fn files(name: &ProbeName, language: Language, kit: &KitSource) -> Vec<(String, Vec<u8>)> {
     let templates: &[(&str, &str)] = match language {
         Language::Rust => &RUST,
+        Language::C => &C,
     };
     let kit = match kit {
         KitSource::Release => format!("vouch-probe-kit = {:?}", env!("CARGO_PKG_VERSION")),
@@ -43,10 +57,32 @@ pub(super) fn files(name: &ProbeName, language: Language, kit: &KitSource) -> Ve
     let file = package.replace('-', "_");
     let fill = |(path, text): &(&'static str, &str)| {
         let text = text.replace("name = \"{name}\"\nversion", &format!("name = \"{package}\"\nversion"));
-        (*path, text.replace("{name}", name.as_str()).replace("{file}", &file).replace("{kit}", &kit))
+        let text = text.replace("{name}", name.as_str()).replace("{file}", &file).replace("{kit}", &kit);
+        ((*path).to_owned(), text.into_bytes())
     };
-    let contract = CONTRACT.iter().map(|(path, text)| (*path, (*text).to_owned()));
-    templates.iter().map(fill).chain(contract).collect()
+    let contract = CONTRACT.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec()));
+    let bindings = match language {
+        // Its compiler makes them while it builds.
+        Language::Rust => Vec::new(),
+        Language::C => c_bindings(),
+    };
+    templates.iter().map(fill).chain(contract).chain(bindings).collect()
+}
+
+/// Returns the contract as C.
+fn c_bindings() -> Vec<(String, Vec<u8>)> {
+    let mut resolve = Resolve::default();
+    let mut sources = SourceMap::default();
+    for (path, text) in CONTRACT {
+        sources.push_str(path, text);
+    }
+    let group = sources.parse().map_err(|(_, error)| error).expect("the contract of this repository is well-formed");
+    let package = resolve.push_group(group).expect("the contract needs no other package");
+    let world = resolve.select_world(&[package], Some("probe")).expect("the contract has this world");
+    let mut files = Files::default();
+    let mut generator = wit_bindgen_c::Opts::default().build();
+    generator.generate(&mut resolve, world, &mut files).expect("the contract has only what C can say");
+    files.iter().map(|(name, bytes)| (format!("bindings/{name}"), bytes.to_vec())).collect()
 }
 
 #[cfg(test)]
@@ -55,12 +91,14 @@ mod tests {
 
     fn text(name: &str, kit: &KitSource, file: &str) -> String {
         let files = files(&ProbeName::new(name).unwrap(), Language::Rust, kit);
-        files.into_iter().find(|(path, _)| *path == file).unwrap().1
+        String::from_utf8(files.into_iter().find(|(path, _)| *path == file).unwrap().1).unwrap()
     }
 
     #[test]
     fn no_word_in_braces_is_left() {
-        for (path, text) in files(&ProbeName::new("a").unwrap(), Language::Rust, &KitSource::Release) {
+        let of = |language| files(&ProbeName::new("a").unwrap(), language, &KitSource::Release);
+        for (path, text) in Language::ALL.into_iter().flat_map(of) {
+            let text = String::from_utf8_lossy(&text);
             for word in ["{name}", "{file}", "{kit}"] {
                 assert!(!text.contains(word), "{path} holds {word}");
             }

@@ -29,6 +29,7 @@ struct BuiltDocument {
 pub fn new(global: &Global, name: &ProbeName, language: ProbeLanguage, kit: Option<&Path>) -> Result<(), CliError> {
     let language = match language {
         ProbeLanguage::Rust => Language::Rust,
+        ProbeLanguage::C => Language::C,
     };
     let kit = kit.map_or(KitSource::Release, |path| KitSource::Path(path.to_owned()));
     let (folder, files) = project::create(Path::new(""), name, language, &kit)?;
