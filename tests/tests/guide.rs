@@ -1,8 +1,8 @@
 //! The guide for authors of probes, run: every command of `docs/probes.md` in its order, in one shell, in an empty folder.
 //!
 //! The shell has its own ports and folders. What the guide says before its first block (a checkout that is built) is what
-//! this test begins with; the project takes over the versions and the built dependencies of this repository, so that
-//! nothing is fetched or compiled a second time.
+//! this test begins with; the project takes over the versions of this repository and its target folder, so that nothing is
+//! fetched a second time, and what was compiled with the same features is not compiled again.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use vouch_tests::{paths, process::Process, wait};
 
 /// A whole project with the host of probes may have to be compiled on a busy machine.
-const LIMIT: Duration = Duration::from_secs(900);
+const LIMIT: Duration = Duration::from_secs(3000);
 /// How long the shell may take to end what it started, after it was asked to.
 const END: Duration = Duration::from_secs(30);
 /// What the shell does first: whatever ends it, nothing that it started stays.
