@@ -2,6 +2,7 @@
 
 mod joining;
 mod operating;
+mod probes;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,6 +13,10 @@ use vouch_types::VmId;
 pub use joining::{JoinArgs, TokenCommand};
 pub use operating::{
     DebugCommand, FenceProofArgs, IncidentCommand, MaintenanceCommand, PolicyCommand, PolicySettingsArgs, TraceArgs,
+};
+pub use probes::{
+    PROBE_RUNS_MAX, ProbeAimArgs, ProbeBenchArgs, ProbeCheckArgs, ProbeCommand, ProbeLanguage, ProbeNetwork,
+    ProbeRunArgs,
 };
 
 const EXIT_CODES: &str = "\
@@ -113,7 +118,7 @@ pub enum Command {
     /// Watchers.
     #[command(subcommand)]
     Watcher(WatcherCommand),
-    /// Probes.
+    /// Probes: those of the cluster, and the kit to write your own.
     #[command(subcommand)]
     Probe(ProbeCommand),
     /// What happened.
@@ -391,24 +396,6 @@ pub enum VmCommand {
 pub enum WatcherCommand {
     /// List watchers.
     Ls,
-}
-
-/// Probes.
-#[derive(Debug, Subcommand)]
-pub enum ProbeCommand {
-    /// List probes.
-    Ls,
-    /// Upload a probe component.
-    Push {
-        /// The component (wasm32-wasip2).
-        file: PathBuf,
-        /// Its name; default: the file's name without its end.
-        #[arg(long)]
-        name: Option<String>,
-        /// Its version.
-        #[arg(long = "probe-version", default_value = "0.0.0")]
-        version: String,
-    },
 }
 
 /// Events.

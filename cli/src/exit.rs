@@ -1,4 +1,7 @@
 //! Exit codes, and the one report of what went wrong.
+//!
+//! `vouch probe run` ends with what the probe found, 10 to 13 for what is not up: nothing went wrong then, and nothing is
+//! reported besides.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -18,6 +21,14 @@ pub enum Exit {
     Unavailable,
     /// Token or role.
     Denied,
+    /// A probe found its target degraded.
+    Degraded,
+    /// A probe could not tell.
+    Unknown,
+    /// A probe found its target down.
+    Down,
+    /// A probe could not be run to its end.
+    Fault,
     /// Storage error of a manager (sysexits EX_IOERR).
     Storage,
     /// The configuration is wrong (sysexits EX_CONFIG).
@@ -34,6 +45,10 @@ impl Exit {
             Self::NotFound => 3,
             Self::Unavailable => 4,
             Self::Denied => 5,
+            Self::Degraded => 10,
+            Self::Unknown => 11,
+            Self::Down => 12,
+            Self::Fault => 13,
             Self::Storage => 74,
             Self::Config => 78,
         }

@@ -15,18 +15,20 @@ mod tell;
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
-use exit::CliError;
+use exit::{CliError, Exit};
 
 fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
     match run(cli) {
-        Ok(()) => exit::Exit::Ok.into(),
+        Ok(exit) => exit.into(),
         Err(e) => e.report(),
     }
 }
 
-fn run(cli: Cli) -> Result<(), CliError> {
-    match cli.command {
+fn run(cli: Cli) -> Result<Exit, CliError> {
+    let done = match cli.command {
+        // What a probe finds is told by the exit code too.
+        Command::Probe(command) => return commands::probe::run(&cli.global, &command),
         Command::Manager(args) => commands::daemon::manager(&args),
         Command::Node(args) => match args.command {
             None => commands::daemon::node(&args.run),
@@ -44,14 +46,14 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Policy(command) => commands::policy::run(&cli.global, &command),
         Command::Maintenance(command) => commands::maintenance::run(&cli.global, &command),
         Command::Watcher(command) => commands::watcher::run(&cli.global, &command),
-        Command::Probe(command) => commands::probe::run(&cli.global, &command),
         Command::Event(command) => commands::event::run(&cli.global, &command),
         Command::Debug(command) => commands::debug::run(&cli.global, &command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "vouch", &mut std::io::stdout());
             Ok(())
         }
-    }
+    };
+    done.map(|()| Exit::Ok)
 }
 
 #[cfg(test)]

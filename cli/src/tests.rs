@@ -133,6 +133,14 @@ fn the_help_names_every_command_and_exit_code() {
         let help = command.find_subcommand_mut(group).unwrap().render_long_help();
         insta::assert_snapshot!(format!("help_{group}"), help);
     }
+    let probe = command.find_subcommand_mut("probe").unwrap();
+    insta::assert_snapshot!("help_probe", probe.render_long_help());
+    for verb in ["check", "run", "new", "build", "bench", "show"] {
+        insta::assert_snapshot!(
+            format!("help_probe_{verb}"),
+            probe.find_subcommand_mut(verb).unwrap().render_long_help()
+        );
+    }
 }
 
 #[test]
@@ -166,6 +174,17 @@ fn a_wrong_command_line_is_told_by_its_field_and_ends_with_2() {
         "vouch cluster backup",
         "vouch cluster restore b",
         "vouch debug bundle",
+        "vouch probe check",
+        "vouch probe new My_Probe",
+        "vouch probe show My_Probe",
+        "vouch probe bench a.wasm --fake tcp:accept --concurrency 65",
+        "vouch probe new ssh --lang cobol",
+        "vouch probe run a.wasm",
+        "vouch probe run a.wasm --target desk-1",
+        "vouch probe run a.wasm --fake rdp:maybe",
+        "vouch probe run a.wasm --target 127.0.0.1 --fake rdp:ok",
+        "vouch probe run a.wasm --target 127.0.0.1 --port 0",
+        "vouch probe run a.wasm --target 127.0.0.1 --timeout 2",
     ] {
         let e = Cli::try_parse_from(line.split(' ')).expect_err(line);
         assert_eq!(e.exit_code(), 2, "{line}");
@@ -299,6 +318,10 @@ fn tables_are_as_they_were() {
         imports: vec!["vouch:probe/types@0.1.0".to_owned(), "wasi:sockets/tcp@0.2.6".to_owned()],
         shipped: true,
     };
+    insta::assert_snapshot!(
+        "probe_show",
+        commands::probe::show::tell(std::slice::from_ref(&probe), &[("desk-1", "service", "{}")])
+    );
     insta::assert_snapshot!("probe_ls", commands::probe::tell(&[probe]));
 
     let cluster = ClusterView {

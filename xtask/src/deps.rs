@@ -13,6 +13,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("vouch-detector", &["vouch-types"]),
     ("vouch-wire", &["vouch-types"]),
     ("vouch-probe-host", &["vouch-types"]),
+    ("vouch-probe-kit", &["vouch-types", "vouch-probe-host"]),
     ("vouch-probe-bundle", &["vouch-types"]),
     ("probe-kit", &[]),
     ("probe-hostile", &["probe-kit"]),
@@ -32,6 +33,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
             "vouch-node",
             "vouch-watcher",
             "vouch-probe-host",
+            "vouch-probe-kit",
             "vouch-probe-bundle",
         ],
     ),
@@ -66,6 +68,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("virt", &["vouch-node"]),
     ("wasmtime", &["vouch-probe-host"]),
     ("wasmtime-wasi", &["vouch-probe-host"]),
+    ("wit-bindgen-c", &["vouch-probe-kit"]),
     ("wit-bindgen", &["probe-kit", "probe-hostile", "probe-ping", "probe-rdp", "probe-guest-agent", "probe-tcp"]),
 ];
 
@@ -76,6 +79,8 @@ const BANNED: &[(&str, &[&str])] = &[
     ("vouch-manager", &["wasmtime"]),
     ("vouch-node", &["wasmtime", "openraft", "sled", "raft-log"]),
     ("vouch-watcher", &["openraft", "sled", "raft-log"]),
+    // The tests of a probe's author are built with it: it stays as small as the host.
+    ("vouch-probe-kit", &["openraft", "sled", "raft-log", "tonic", "axum", "clap"]),
     ("xtask", &["wasmtime", "tokio"]),
 ];
 

@@ -29,6 +29,7 @@ pub(crate) fn phases(phases: &mut Phases) {
         prerequisites::ensure_rust_targets()?;
         prerequisites::ensure(prerequisites::BUILD)?;
         prerequisites::ensure(prerequisites::IMAGE)?;
+        zig()?;
         system_tools()
     });
     if set_up == Went::Wrong {
@@ -70,6 +71,18 @@ pub(crate) fn phases(phases: &mut Phases) {
 fn fleet(networks: &[&str]) -> Vec<String> {
     let size = ["n2", "--vms", "1000", "--nodes", "20", "--hours", "1", "--seed", "1"];
     size.iter().chain(networks).map(|&text| text.to_owned()).collect()
+}
+
+/// The compiler for probes in C: as with the tools of the whole-system tests, only CI cannot do without.
+fn zig() -> Result<()> {
+    match prerequisites::ensure_zig() {
+        Err(error) if std::env::var_os("CI").is_some_and(|value| value == "true") => Err(error),
+        Err(error) => {
+            println!("note: {error:#}. The test of probes in C will be left out");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 /// The tools of the whole-system tests. A machine of a developer without root can do without them, as the tests that

@@ -1,27 +1,61 @@
-//! `vouch probe`.
+//! `vouch probe`: what the cluster has, and the kit of authors, whose commands ask no cluster.
+
+mod bench;
+mod check;
+mod project;
+mod run;
+pub mod show;
 
 use std::path::Path;
 
 use anyhow::Context;
 use vouch_manager::api::view::{Page, ProbeView};
+use vouch_probe_host::{HostLimits, ProbeHost};
 
 use super::short;
-use crate::args::{Global, ProbeCommand};
+use crate::args::{Global, PROBE_RUNS_MAX, ProbeCommand};
 use crate::client::{Client, escape};
 use crate::exit::{CliError, Exit};
 use crate::output::{Output, table};
 
-/// Runs a command of this group.
+/// Runs a command of this group; returns the exit code, which for a run is what the probe found.
 ///
 /// # Errors
 /// What the managers said, or a file that cannot be read.
-pub fn run(global: &Global, command: &ProbeCommand) -> Result<(), CliError> {
-    match command {
+pub fn run(global: &Global, command: &ProbeCommand) -> Result<Exit, CliError> {
+    let done = match command {
+        ProbeCommand::Run(args) => return run::run(global, args),
         ProbeCommand::Ls => {
             let page: Page<ProbeView> = Client::new(global)?.get("/v1/probes")?;
             Output::new(global).show(&page.items, |_| tell(&page.items))
         }
         ProbeCommand::Push { file, name, version } => push(global, file, name.as_deref(), version),
+        ProbeCommand::Check(args) => check::run(global, args),
+        ProbeCommand::Bench(args) => bench::run(global, args),
+        ProbeCommand::Show { name } => show::run(global, name),
+        ProbeCommand::New { name, language, kit } => project::new(global, name, *language, kit.as_deref()),
+        ProbeCommand::Build { dir } => project::build(global, dir),
+    };
+    done.map(|()| Exit::Ok)
+}
+
+/// Returns a host for one command: few runs at a time, so that it is made at once.
+fn host() -> Result<ProbeHost, CliError> {
+    Ok(ProbeHost::new(HostLimits { concurrency: PROBE_RUNS_MAX, ..HostLimits::default() })?)
+}
+
+/// Returns the runtime of one command.
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+/// Returns the text of `--settings`: as it is, or that of the file that `@` names.
+fn settings_text(given: &str) -> Result<String, CliError> {
+    match given.strip_prefix('@') {
+        None => Ok(given.to_owned()),
+        Some(path) => Ok(std::fs::read_to_string(path)
+            .with_context(|| format!("--settings {given}: cannot be read"))
+            .map_err(|e| CliError::new(Exit::Usage, e))?),
     }
 }
 

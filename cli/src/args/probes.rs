@@ -1,0 +1,156 @@
+//! The command line of probes: what the cluster has, and the kit of their authors.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use vouch_probe_kit::Fake;
+use vouch_types::ProbeName;
+
+use super::operating::duration_of;
+
+/// Probes.
+#[derive(Debug, Subcommand)]
+pub enum ProbeCommand {
+    /// List probes.
+    Ls,
+    /// Tell all that the cluster has of a probe, and which VMs it is assigned to.
+    Show {
+        /// Its name.
+        name: ProbeName,
+    },
+    /// Upload a probe component.
+    Push {
+        /// The component (wasm32-wasip2).
+        file: PathBuf,
+        /// Its name; default: the file's name without its end.
+        #[arg(long)]
+        name: Option<String>,
+        /// Its version.
+        #[arg(long = "probe-version", default_value = "0.0.0")]
+        version: String,
+    },
+    /// Tell what a component is, what it may use, what it says to settings, and which rules it breaks. No cluster is
+    /// asked.
+    Check(ProbeCheckArgs),
+    /// Run a component as a watcher would, at a target or at a fake, and tell what it finds. No cluster is asked.
+    Run(ProbeRunArgs),
+    /// Run a component again and again, and tell how fast it is and what it costs. No cluster is asked.
+    Bench(ProbeBenchArgs),
+    /// Make a project for a new probe: a folder of its name that builds with the ordinary tools of its language.
+    New {
+        /// Its name.
+        name: ProbeName,
+        /// The language.
+        #[arg(long = "lang", value_enum, default_value_t = ProbeLanguage::Rust)]
+        language: ProbeLanguage,
+        /// Take the crate for the project's tests from this folder: probe-kit/ in a copy of vouch's sources. Without, the
+        /// project names its release.
+        #[arg(long, value_name = "DIR")]
+        kit: Option<PathBuf>,
+    },
+    /// Build the component of a project with the tools of its language, and tell where it lies.
+    Build {
+        /// Folder of the project.
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+    },
+}
+
+/// Which component is looked at.
+#[derive(Debug, Args)]
+pub struct ProbeCheckArgs {
+    /// The component (wasm32-wasip2).
+    pub file: PathBuf,
+    /// Settings that it is to take: JSON, or @FILE.
+    #[arg(long, value_name = "JSON|@FILE")]
+    pub settings: Option<String>,
+}
+
+/// How a component is run.
+#[derive(Debug, Args)]
+#[command(after_help = RUN_EXIT_CODES)]
+pub struct ProbeRunArgs {
+    /// The component (wasm32-wasip2).
+    pub file: PathBuf,
+    /// At what it is aimed.
+    #[command(flatten)]
+    pub aim: ProbeAimArgs,
+    /// How often it runs, one run after the other.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub count: u32,
+    /// Tell what the probe logs, and each question to the network or the guest agent with its time.
+    #[arg(long)]
+    pub trace: bool,
+}
+
+const RUN_EXIT_CODES: &str = "\
+Exit codes, of the worst of the runs:
+  0   up
+  10  degraded
+  11  unknown: the run says nothing about the target
+  12  down
+  13  fault: the probe could not check, crashed, or overstayed its deadline
+The others are those of every command: see \"vouch --help\".";
+
+/// At what a component is aimed, and what it is lent.
+#[derive(Debug, Args)]
+pub struct ProbeAimArgs {
+    /// An address of the target; may be given again, the one to use first in front.
+    #[arg(long, value_name = "IP", required_unless_present = "fake", conflicts_with = "fake")]
+    pub target: Vec<IpAddr>,
+    /// Start a fake on 127.0.0.1 and aim at it: tcp:accept|refuse|hang, http:200|500|hang|slow,
+    /// rdp:ok|refuse|hang|tls-hang|nla, qga:ok|hang|stale|disabled. Settings without `port` are given its port.
+    #[arg(long)]
+    pub fake: Option<Fake>,
+    /// The network that the probe is told.
+    #[arg(long, value_enum, default_value_t = ProbeNetwork::Service)]
+    pub network: ProbeNetwork,
+    /// A port that it may reach; may be given again. Without: the `port` of its settings, else those that it describes.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Vec<u16>,
+    /// Settings: JSON, or @FILE.
+    #[arg(long, value_name = "JSON|@FILE", default_value = "{}")]
+    pub settings: String,
+    /// The deadline of each run.
+    #[arg(long, default_value = "2s", value_parser = duration_of)]
+    pub timeout: Duration,
+}
+
+/// A network, as the probe is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProbeNetwork {
+    /// The one on which VMs offer their services.
+    Service,
+    /// The one of nodes and managers.
+    Management,
+}
+
+/// How a component is measured.
+#[derive(Debug, Args)]
+pub struct ProbeBenchArgs {
+    /// The component (wasm32-wasip2).
+    pub file: PathBuf,
+    /// At what it is aimed. A fake runs in the same process, and what it costs is counted with the probe.
+    #[command(flatten)]
+    pub aim: ProbeAimArgs,
+    /// How long.
+    #[arg(long = "for", value_name = "DURATION", default_value = "5s", value_parser = duration_of)]
+    pub lasts: Duration,
+    /// How many runs at a time.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(PROBE_RUNS_MAX)))]
+    pub concurrency: u32,
+}
+
+/// The most runs at a time of one command.
+pub const PROBE_RUNS_MAX: u32 = 64;
+
+/// A language for probes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProbeLanguage {
+    /// Rust, with cargo and the target wasm32-wasip2.
+    Rust,
+    /// C, with make, zig, and the C library of Rust's target wasm32-wasip2.
+    C,
+}

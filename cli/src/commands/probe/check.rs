@@ -1,0 +1,65 @@
+//! `vouch probe check`: a component without a target and without a cluster.
+
+use vouch_manager::api::limits::COMPONENT_MAX as UPLOAD_MAX;
+use vouch_probe_kit::{BrokenRule, CheckReport, SettingsAnswer, check};
+
+use super::run::open;
+use super::{runtime, settings_text};
+use crate::args::{Global, ProbeCheckArgs};
+use crate::exit::{CliError, Exit};
+use crate::output::{Output, Paint};
+
+/// Looks at a component.
+///
+/// # Errors
+/// A file that is no probe or breaks a rule; settings that it refuses, as a wrong configuration.
+pub fn run(global: &Global, args: &ProbeCheckArgs) -> Result<(), CliError> {
+    let settings = args.settings.as_deref().map(settings_text).transpose()?;
+    let file = open(&args.file)?;
+    let mut report = runtime()?.block_on(check(&file, settings.as_deref()));
+    if file.size > UPLOAD_MAX {
+        let text = format!("size {}: a cluster takes at most {UPLOAD_MAX} bytes of one component", file.size);
+        report.broken.push(BrokenRule { about: "size".to_owned(), text });
+    }
+    Output::new(global).show(&report, |paint| tell(&report, paint))?;
+    match (report.broken.len(), report.refused()) {
+        (0, None) => Ok(()),
+        (0, Some(SettingsAnswer { refused, .. })) => {
+            let why = refused.as_deref().unwrap_or_default();
+            Err(CliError::text(Exit::Config, format!("--settings: the probe refuses them: {why}")))
+        }
+        (broken, _) => {
+            let file = args.file.display();
+            Err(CliError::text(Exit::Failed, format!("component {file}: breaks {broken} of the rules, told above")))
+        }
+    }
+}
+
+/// Returns a report for people.
+pub fn tell(report: &CheckReport, paint: Paint) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| text += &format!("{name:<10}{value}\n");
+    if let Some(described) = &report.described {
+        line("probe", &paint.bold(&format!("{} {}", described.name, described.version)));
+        line("checks", &described.summary);
+        let ports: Vec<String> = described.ports.iter().map(ToString::to_string).collect();
+        line("ports", &if ports.is_empty() { "those of its settings".to_owned() } else { ports.join(", ") });
+    }
+    line("file", &report.file);
+    line("size", &format!("{} of at most {} bytes", report.size, UPLOAD_MAX.min(report.size_max)));
+    line("sha256", &report.sha256);
+    for answer in &report.settings {
+        let said = match &answer.refused {
+            None => "taken".to_owned(),
+            Some(why) => format!("refused: {why}"),
+        };
+        line("settings", &format!("{}  {said}", answer.settings.trim()));
+    }
+    for (i, import) in report.imports.iter().enumerate() {
+        line(if i == 0 { "imports" } else { "" }, import);
+    }
+    for rule in &report.broken {
+        line("broken", &paint.broken(&format!("{}: {}", rule.about, rule.text)));
+    }
+    text
+}

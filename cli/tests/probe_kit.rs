@@ -1,0 +1,199 @@
+//! The kit of probe authors as a user sees it: the real `vouch`, shipped probes as files, fakes, and no cluster.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::thread;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A folder with the shipped probes as if their author had built them.
+fn probes() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for probe in vouch_probe_bundle::all() {
+        std::fs::write(dir.path().join(format!("{}.wasm", probe.name)), probe.bytes).unwrap();
+    }
+    dir
+}
+
+fn vouch(dir: &TempDir, line: &str) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vouch"));
+    command.envs(zig().map(|zig| ("ZIG", zig)));
+    let Output { status, stdout, stderr } = command.current_dir(dir.path()).args(line.split(' ')).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+/// Returns the compiler of C for WASI: that on the PATH, or the one that `cargo xtask test` fetches.
+fn zig() -> Option<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|folder| folder.join("zig").is_file()) {
+        return Some("zig".to_owned());
+    }
+    let target = Path::new(env!("CARGO_BIN_EXE_vouch")).ancestors().nth(2).unwrap();
+    let python = target.join("tools/zig/bin/python");
+    python.is_file().then(|| format!("{} -m ziglang", python.display()))
+}
+
+#[test]
+fn check_tells_what_a_component_is_and_names_what_is_wrong() {
+    let dir = probes();
+    let (code, told, _) = vouch(&dir, r#"probe check tcp.wasm --settings {"port":22}"#);
+    assert_eq!(code, 0, "{told}");
+    for words in
+        ["probe     tcp 0.", "checks    Connects to one TCP port", "wasi:sockets/tcp@0.2", r#"{"port":22}  taken"#]
+    {
+        assert!(told.contains(words), "{words} is not in\n{told}");
+    }
+    let (code, _, wrong) = vouch(&dir, r#"probe check tcp.wasm --settings {"port":0}"#);
+    assert_eq!(code, 78);
+    assert!(wrong.starts_with("vouch: --settings: the probe refuses them: field `port` is 0: must be"), "{wrong}");
+    std::fs::write(dir.path().join("core.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    let (code, _, wrong) = vouch(&dir, "probe check core.wasm");
+    assert_eq!(code, 1);
+    assert!(wrong.contains("because: a core WASM module, not a component: build it for wasm32-wasip2"), "{wrong}");
+    let (code, _, wrong) = vouch(&dir, "probe check no.wasm");
+    assert_eq!((code, wrong.lines().next()), (3, Some("vouch: component no.wasm: cannot be read")));
+}
+
+#[test]
+fn check_prints_one_document_for_programs_and_reads_settings_from_a_file() {
+    let dir = probes();
+    std::fs::write(dir.path().join("s.json"), r#"{"port": 3390}"#).unwrap();
+    let (code, told, _) = vouch(&dir, "probe check rdp.wasm --settings @s.json -o json");
+    let document: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((code, &document["described"]["name"]), (0, &"rdp".into()));
+    assert_eq!(document["settings"][1]["settings"], r#"{"port": 3390}"#);
+    assert_eq!(document["settings"][1]["refused"], Value::Null);
+    let (code, _, wrong) = vouch(&dir, "probe check rdp.wasm --settings @no.json");
+    assert_eq!((code, wrong.lines().next()), (2, Some("vouch: --settings @no.json: cannot be read")));
+}
+
+#[test]
+fn what_a_run_finds_is_its_exit_code() {
+    let dir = probes();
+    for (line, code, words) in [
+        ("tcp.wasm --fake tcp:accept", 0, "up  connected  port "),
+        ("rdp.wasm --fake rdp:refuse", 10, "degraded  refused  port "),
+        ("tcp.wasm --fake tcp:refuse", 12, "down  closed  port "),
+        ("tcp.wasm --target 127.0.0.1", 13, "fault  bad_settings  settings refused: "),
+        ("guest-agent.wasm --target 127.0.0.1", 13, "fault  probe_error  "),
+    ] {
+        let (found, told, wrong) = vouch(&dir, &format!("probe run {line}"));
+        assert_eq!((found, told.starts_with(words)), (code, true), "{line}:\n{told}{wrong}");
+        assert_eq!(wrong, "", "what is found is no error");
+    }
+}
+
+#[test]
+fn several_runs_are_one_document_each_with_their_trace() {
+    let dir = probes();
+    let (code, told, _) = vouch(&dir, "probe run guest-agent.wasm --fake qga:ok --count 3 --trace -o json");
+    assert_eq!(code, 0);
+    let documents: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let runs: Vec<_> = documents.iter().map(|d| (d["run"].clone(), d["state"].clone())).collect();
+    assert_eq!(runs, [1, 2, 3].map(|n| (Value::from(n), Value::from("up"))));
+    assert_eq!(documents[0]["trace"][0]["kind"], "guest-agent");
+    assert_eq!(documents[0]["samples"][0]["name"], "round_trip");
+}
+
+#[test]
+fn a_deadline_out_of_bounds_is_refused_before_anything_runs() {
+    let dir = probes();
+    let (code, told, wrong) = vouch(&dir, "probe run tcp.wasm --fake tcp:accept --timeout 2h");
+    assert_eq!((code, told.as_str()), (1, ""));
+    assert!(wrong.contains("must be more than 0 and at most 60s"), "{wrong}");
+}
+
+#[test]
+fn a_new_project_builds_with_cargo_and_its_probe_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, told, wrong) = vouch(&dir, "probe new ssh-banner");
+    assert_eq!(code, 0, "{wrong}");
+    assert!(told.starts_with("made the project ssh-banner:\n  ssh-banner/Cargo.toml\n"), "{told}");
+    let (code, told, wrong) = vouch(&dir, "probe new ssh-banner");
+    assert_eq!((code, told.as_str()), (1, ""));
+    assert_eq!(wrong, "vouch: project ssh-banner: must not exist yet\n");
+
+    let project = dir.path().join("ssh-banner");
+    // The crate of the tests is not released: only a build of the component goes without it.
+    let manifest = std::fs::read_to_string(project.join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("\nvouch-probe-kit = \""), "{manifest}");
+    let kept: Vec<&str> = manifest.lines().filter(|line| !line.starts_with("vouch-probe-kit")).collect();
+    std::fs::write(project.join("Cargo.toml"), kept.join("\n")).unwrap();
+    // The versions of this repository, which its builds have fetched already.
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.lock"), project.join("Cargo.lock")).unwrap();
+    let (code, component, wrong) = vouch(&dir, "probe build ssh-banner");
+    assert_eq!(code, 0, "{wrong}");
+    let component = component.trim();
+    assert!(component.ends_with("wasm32-wasip2/release/ssh_banner.wasm"), "{component}");
+    let (code, told, wrong) = vouch(&dir, &format!("probe check {component}"));
+    assert_eq!(code, 0, "{told}{wrong}");
+    let (code, told, wrong) = vouch(&dir, &format!("probe run {component} --fake tcp:refuse"));
+    assert_eq!((code, told.starts_with("down  closed  port ")), (12, true), "{told}{wrong}");
+    let traced = vouch(&dir, &format!("probe run {component} --fake tcp:accept --timeout 500ms --trace"));
+    assert_eq!((traced.0, traced.1.contains("debug  connecting to 127.0.0.1 port ")), (12, true), "{traced:?}");
+    let (code, _, wrong) = vouch(&dir, "probe build .");
+    assert_eq!(code, 1);
+    assert!(
+        wrong.contains("project .: has no Cargo.toml and no Makefile: make one with \"vouch probe new\""),
+        "{wrong}"
+    );
+}
+
+#[test]
+fn a_bench_tells_rate_times_and_cost_of_what_was_found() {
+    let dir = probes();
+    let (code, told, wrong) =
+        vouch(&dir, "probe bench guest-agent.wasm --fake qga:ok --for 200ms --concurrency 2 -o json");
+    assert_eq!(code, 0, "{wrong}");
+    let document: Value = serde_json::from_str(&told).unwrap();
+    let runs = document["runs"].as_u64().unwrap();
+    assert!(runs > 0 && document["runs_per_second"].as_f64().unwrap() > 0.0, "{told}");
+    assert!(document["p50_us"].as_u64().unwrap() <= document["p99_us"].as_u64().unwrap(), "{told}");
+    assert!(document["cpu_per_run_us"].as_u64().unwrap() > 0 && document["memory_peak_bytes"].is_u64(), "{told}");
+    let found = &document["found"][0];
+    assert_eq!((&found["state"], &found["reason"], &found["runs"]), (&"up".into(), &"answered".into(), &runs.into()));
+    let (code, told, _) = vouch(&dir, "probe bench tcp.wasm --fake tcp:refuse --for 200ms");
+    assert_eq!(code, 0);
+    assert!(told.contains("\nfound    down closed x"), "{told}");
+}
+
+#[test]
+fn a_new_project_in_c_builds_with_make_and_its_probe_runs() {
+    if zig().is_none() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI=true, but there is no zig");
+        println!("left out: there is no zig; `cargo xtask test` fetches it");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (code, told, wrong) = vouch(&dir, "probe new c-banner --lang c");
+    assert_eq!((code, told.contains("\n  c-banner/bindings/probe.h\n")), (0, true), "{told}{wrong}");
+    let (code, component, wrong) = vouch(&dir, "probe build c-banner");
+    assert_eq!((code, component.trim()), (0, "c-banner/build/c-banner.wasm"), "{wrong}");
+    let component = component.trim();
+    let (code, told, wrong) = vouch(&dir, &format!("probe check {component} --settings {{\"port\":2222}}"));
+    assert_eq!((code, told.starts_with("probe     c-banner 0.1.0\n")), (0, true), "{told}{wrong}");
+    for (settings, why) in [("{\"port\":0}", "field `port` is 0: must be"), ("[]", "settings are []: must be")] {
+        let (code, _, wrong) = vouch(&dir, &format!("probe check {component} --settings {settings}"));
+        assert_eq!((code, wrong.contains(why)), (78, true), "{settings}: {wrong}");
+    }
+    for (fake, words) in [("refuse", "down  closed  "), ("hang", "down  timeout  "), ("accept", "down  wedged  ")] {
+        let (code, told, wrong) =
+            vouch(&dir, &format!("probe run {component} --fake tcp:{fake} --timeout 500ms --trace"));
+        assert_eq!((code, told.starts_with(words)), (12, true), "{fake}: {told}{wrong}");
+        assert!(told.contains("debug  connecting to 127.0.0.1 port "), "{told}");
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let greeter = thread::spawn(move || listener.accept().unwrap().0.write_all(b"SSH-2.0-Example\r\n").unwrap());
+    let settings = format!("{{\"port\":{port}}}");
+    let (code, told, wrong) = vouch(&dir, &format!("probe run {component} --target 127.0.0.1 --settings {settings}"));
+    greeter.join().unwrap();
+    assert_eq!((code, told.starts_with("up  greeted  port ")), (0, true), "{told}{wrong}");
+    assert!(told.contains("fact    banner  SSH-2.0-Example\n"), "{told}");
+}

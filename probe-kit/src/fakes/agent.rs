@@ -1,0 +1,47 @@
+//! A guest agent, as the node that carries questions to it would tell of it.
+
+use std::time::{Duration, Instant};
+
+use vouch_probe_host::{GuestAgent, GuestAgentError};
+use vouch_types::VmId;
+
+/// What the agent does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum FakeAgent {
+    /// It answers.
+    Ok,
+    /// It is silent.
+    Hang,
+    /// It answers questions of before and never this one: answers without the id that was asked for don't count.
+    Stale,
+    /// It answers that the command is disabled, which is a sign of life (QEMU guest agent reference).
+    Disabled,
+}
+
+/// A guest agent that behaves in one way.
+#[derive(Clone, Copy, Debug)]
+pub struct FakeGuestAgent {
+    behaviour: FakeAgent,
+}
+
+impl FakeGuestAgent {
+    /// Returns an agent that behaves like this.
+    pub fn new(behaviour: FakeAgent) -> Self {
+        Self { behaviour }
+    }
+}
+
+#[async_trait::async_trait]
+impl GuestAgent for FakeGuestAgent {
+    async fn ping(&self, _vm: &VmId, timeout: Duration) -> Result<Duration, GuestAgentError> {
+        let asked = Instant::now();
+        match self.behaviour {
+            // Any well-formed answer proves life, also a refusal.
+            FakeAgent::Ok | FakeAgent::Disabled => Ok(asked.elapsed()),
+            FakeAgent::Hang | FakeAgent::Stale => {
+                tokio::time::sleep(timeout).await;
+                Err(GuestAgentError::Silent)
+            }
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Every fake, looked at by the shipped probe for it: what it is called is what is found.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
+
+mod common;
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::shipped;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+use vouch_probe_host::RunFault;
+use vouch_probe_kit::{Aim, Fake, Load, Plan, Ran, Trial, TrialError, bench};
+
+/// Time for a probe to find out that somebody is silent.
+const SHORT: Duration = Duration::from_millis(600);
+
+async fn ran(probe: &'static str, fake: &str, timeout: Duration) -> Ran {
+    let plan = Plan { timeout, ..Plan::new(Aim::Fake(fake.parse().unwrap())) };
+    Trial::start(&shipped(probe), &plan).await.unwrap().run().await
+}
+
+async fn finds(probe: &'static str, fake: &str, state: &str, reason: &str) -> Ran {
+    let timeout = if state == "up" { Duration::from_secs(10) } else { SHORT };
+    let ran = ran(probe, fake, timeout).await;
+    assert_eq!((ran.state(), ran.reason()), (state, reason), "{fake}: {}", ran.message());
+    ran
+}
+
+#[tokio::test]
+async fn ports_accept_refuse_and_hang() {
+    finds("tcp", "tcp:accept", "up", "connected").await;
+    finds("tcp", "tcp:refuse", "down", "closed").await;
+    finds("tcp", "tcp:hang", "down", "timeout").await;
+}
+
+#[tokio::test]
+async fn desktops_are_what_their_names_say() {
+    finds("rdp", "rdp:ok", "up", "negotiated").await;
+    finds("rdp", "rdp:refuse", "degraded", "refused").await;
+    finds("rdp", "rdp:hang", "down", "wedged").await;
+    let nla = finds("rdp", "rdp:nla", "up", "negotiated").await.result.unwrap();
+    assert!(nla.facts.contains(&("protocol".to_owned(), "credssp".to_owned())), "{:?}", nla.facts);
+}
+
+#[tokio::test]
+async fn a_desktop_whose_tls_hangs_still_negotiates() {
+    let ran = ran("rdp", "rdp:tls-hang", Duration::from_secs(10)).await;
+    assert_eq!(ran.result.unwrap().facts[0], ("protocol".to_owned(), "tls".to_owned()));
+}
+
+#[tokio::test]
+async fn a_desktop_goes_on_to_the_handshake_with_a_certificate_of_its_own() {
+    for fake in ["rdp:ok", "rdp:nla"] {
+        let fake = fake.parse::<Fake>().unwrap().start().await.unwrap();
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, fake.port().unwrap())).await.unwrap();
+        stream.write_all(b"\x03\0\0\x13\x0e\xe0\0\0\0\0\0\x01\0\x08\0\x0b\0\0\0").await.unwrap();
+        stream.read_exact(&mut [0; 19]).await.unwrap();
+        let nobody = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let refused = TlsConnector::from(Arc::new(nobody)).connect("fake-desktop".try_into().unwrap(), stream).await;
+        // Whoever trusts nobody learns from the handshake that the server signed its certificate itself.
+        let refused = refused.err().unwrap().to_string();
+        assert!(refused.contains("UnknownIssuer"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn agents_are_what_their_names_say() {
+    finds("guest-agent", "qga:ok", "up", "answered").await;
+    finds("guest-agent", "qga:disabled", "up", "answered").await;
+    finds("guest-agent", "qga:hang", "down", "silent").await;
+    let stale = finds("guest-agent", "qga:stale", "down", "silent").await;
+    let call = &stale.trace[0];
+    assert_eq!(call.kind, "guest-agent");
+    assert!(call.text.starts_with("ping: the guest agent stayed silent, after "), "{}", call.text);
+}
+
+async fn get(fake: &str) -> (TcpStream, vouch_probe_kit::fakes::RunningFake) {
+    let fake = fake.parse::<Fake>().unwrap().start().await.unwrap();
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, fake.port().unwrap())).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: fake\r\n\r\n").await.unwrap();
+    (stream, fake)
+}
+
+#[tokio::test]
+async fn web_servers_answer_with_their_status_or_not_at_all() {
+    for (fake, status) in [("http:200", "200 OK"), ("http:500", "500 Internal Server Error"), ("http:slow", "200 OK")] {
+        finds("tcp", fake, "up", "connected").await;
+        let (mut stream, _fake) = get(fake).await;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{answer}");
+    }
+    finds("tcp", "http:hang", "up", "connected").await;
+    let (mut stream, fake) = get("http:hang").await;
+    drop(fake);
+    let left = stream.read(&mut [0; 1]).await;
+    assert!(!matches!(left, Ok(1..)), "it said something before it ended: {left:?}");
+}
+
+#[tokio::test]
+async fn what_is_too_long_is_hung_up_on() {
+    for (fake, begin, more) in
+        [("http:200", &b"GET / HTTP/1.1\r\n"[..], 17 * 1024), ("rdp:ok", &b"\x03\0\x04\x01"[..], 1)]
+    {
+        let fake = fake.parse::<Fake>().unwrap().start().await.unwrap();
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, fake.port().unwrap())).await.unwrap();
+        stream.write_all(begin).await.unwrap();
+        // It may be gone before it has read all that comes.
+        let _ = stream.write_all(&vec![b'x'; more]).await;
+        let answer = stream.read(&mut [0; 1]).await;
+        assert!(!matches!(answer, Ok(1..)), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_bench_ends_with_its_runs_too() {
+    let plan = Plan::new(Aim::Fake("qga:ok".parse().unwrap()));
+    let trial = Trial::start(&shipped("guest-agent"), &plan).await.unwrap();
+    let load = Load { concurrency: 2, lasts: Duration::from_secs(3600), runs_max: 3 };
+    let benched = bench(trial, load).await;
+    assert_eq!(benched.found, [(("up", "answered".to_owned()), 6)].into());
+    assert!(benched.times.len() == 6 && benched.times.is_sorted());
+}
+
+#[tokio::test]
+async fn a_probe_that_takes_no_port_is_not_sent_to_a_fake_that_has_one() {
+    let plan = Plan::new(Aim::Fake("tcp:accept".parse().unwrap()));
+    match Trial::start(&shipped("guest-agent"), &plan).await.err() {
+        Some(TrialError::NoPort { said, .. }) => assert!(said.contains("`port`"), "{said}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn deadlines_out_of_bounds_are_refused_with_the_rule() {
+    for timeout in [Duration::ZERO, Duration::from_secs(61)] {
+        let plan = Plan { timeout, ..Plan::new(Aim::Fake("tcp:accept".parse().unwrap())) };
+        let refused = Trial::start(&shipped("tcp"), &plan).await.err().unwrap().to_string();
+        assert!(refused.ends_with("must be more than 0 and at most 60s"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn only_granted_ports_are_reached_and_lines_of_the_probe_are_traced() {
+    let fake = "tcp:accept".parse::<Fake>().unwrap().start().await.unwrap();
+    let port = fake.port().unwrap();
+    let aim = Aim::Addresses(vec![Ipv4Addr::LOCALHOST.into()]);
+    let settings = format!(r#"{{"port": {port}}}"#);
+    let plan = Plan { settings, ..Plan::new(aim.clone()) };
+    let ran = Trial::start(&shipped("tcp"), &plan).await.unwrap().run().await;
+    assert_eq!(ran.reason(), "connected");
+    let narrow = Plan { ports: [1].into(), ..plan };
+    let refused = Trial::start(&shipped("tcp"), &narrow).await.unwrap().run().await;
+    assert!(matches!(refused.result, Err(RunFault::Probe(_))), "{refused:?}");
+
+    let plan = Plan { settings: "\"log\"".to_owned(), ..Plan::new(aim) };
+    let logged = Trial::start(&shipped("hostile"), &plan).await.unwrap().run().await;
+    assert!(!logged.trace.is_empty() && logged.trace[0].kind != "icmp", "{logged:?}");
+}

@@ -1,0 +1,100 @@
+//! The guide for authors of probes, run: every command of `docs/probes.md` in its order, in one shell, in an empty folder.
+//!
+//! The shell has its own ports and folders. What the guide says before its first block (a checkout that is built) is what
+//! this test begins with; the project takes over the versions of this repository and its target folder, so that nothing is
+//! fetched a second time, and what was compiled with the same features is not compiled again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use vouch_tests::{paths, process::Process, wait};
+
+/// A whole project with the host of probes may have to be compiled on a busy machine.
+const LIMIT: Duration = Duration::from_secs(3000);
+/// How long the shell may take to end what it started, after it was asked to.
+const END: Duration = Duration::from_secs(30);
+/// What the shell does first: whatever ends it, nothing that it started stays.
+const PROLOGUE: &str =
+    "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait || true' EXIT\ntrap 'exit 143' TERM\n";
+
+/// Returns the commands of the `console` blocks of a page: lines that begin with `$ `.
+fn commands(page: &str) -> Vec<&str> {
+    let blocks = page.split("```console\n").skip(1).filter_map(|block| block.split("```").next());
+    blocks.flat_map(str::lines).filter_map(|line| line.strip_prefix("$ ")).collect()
+}
+
+/// Returns a script of these commands that says each before it runs it.
+fn script(commands: &[&str], after_new: &str) -> String {
+    let mut script = PROLOGUE.to_owned();
+    for command in commands {
+        let said = command.replace('\'', r"'\''");
+        script += &format!("printf '%s\\n' '$ {said}'\n{command}\n");
+        if command.starts_with("vouch probe new ") {
+            script += after_new;
+        }
+    }
+    script + "printf 'the guide ends\\n'\n"
+}
+
+fn source() -> Result<PathBuf> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().context("finding the sources")
+}
+
+#[test]
+fn every_command_of_the_guide_for_probe_authors_does_what_it_says() -> Result<()> {
+    let source = source()?;
+    let page = fs::read_to_string(source.join("docs/probes.md"))?;
+    let commands = commands(&page);
+    for verb in ["new", "build", "check", "run", "bench", "push", "ls", "show"] {
+        ensure!(commands.iter().any(|c| c.contains(&format!("vouch probe {verb}"))), "{verb} is not in the guide");
+    }
+    let vouch = paths::vouch()?.canonicalize()?;
+    let programs = vouch.parent().context("the folder of vouch")?;
+    ensure!(programs.join("vouch-watcher").is_file(), "vouch-watcher is not there: run `cargo build` first");
+    let folder = tempfile::Builder::new().prefix("vg").tempdir_in("/tmp")?;
+    let after_new = format!(
+        "ln -s '{}' ssh-banner/target\ncp '{}' ssh-banner/\n",
+        paths::target().canonicalize()?.display(),
+        source.join("Cargo.lock").display()
+    );
+    fs::write(folder.path().join("guide.sh"), script(&commands, &after_new))?;
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH")?);
+    let mut shell = Command::new("bash");
+    shell.arg("guide.sh").current_dir(folder.path()).env("PATH", path).env("VOUCH_SOURCE", &source);
+    for variable in ["CARGO_TARGET_DIR", "VOUCH_API", "VOUCH_TOKEN_FILE", "VOUCH_CA"] {
+        shell.env_remove(variable);
+    }
+    let mut shell = Process::start("guide", &mut shell, &paths::logs("guide")?)?;
+    let ended = wait::until("the guide has ended", LIMIT, || shell.ended().ok().flatten());
+    let Ok((status, _)) = ended else {
+        shell.stop(END)?;
+        anyhow::bail!("the guide did not come to its end:\n{}", shell.log()?);
+    };
+    let log = shell.log()?;
+    ensure!(status.success() && log.ends_with("the guide ends\n"), "the guide ended with {status}:\n{log}");
+    for words in [
+        "down  closed  port ",
+        "down  wedged  port ",
+        "up  greeted  port ",
+        "fact    banner  SSH-2.0-Example",
+        "test a_service_that_greets_is_up ... ok",
+        "probe ssh-banner 0.1.0 recorded",
+        "assigned  desk-1  service  ",
+    ] {
+        ensure!(log.contains(words), "{words:?} was not said:\n{log}");
+    }
+    Ok(())
+}
+
+#[test]
+fn commands_are_the_lines_behind_a_dollar_in_console_blocks() {
+    let page =
+        "```sh\n$ no\n```\n```console\n$ a 'b'\nits answer\n$ vouch probe new x\n```\ntext\n```console\n$ c\n```\n";
+    assert_eq!(commands(page), ["a 'b'", "vouch probe new x", "c"]);
+    let script = script(&commands(page), "after\n");
+    assert!(script.contains("printf '%s\\n' '$ a '\\''b'\\'''\na 'b'\n"), "{script}");
+    assert!(script.contains("vouch probe new x\nafter\nprintf"), "{script}");
+}
