@@ -70,8 +70,15 @@ impl ProcessIdentity {
     /// Returns whether its command line mentions `path`.
     pub fn mentions(&self, path: &Path) -> bool {
         let needle = path.as_os_str().as_encoded_bytes();
-        std::fs::read(format!("/proc/{}/cmdline", self.pid))
-            .is_ok_and(|line| !needle.is_empty() && line.windows(needle.len()).any(|w| w == needle))
+        !needle.is_empty() && self.command_line().windows(needle.len()).any(|w| w == needle)
+    }
+
+    /// Returns its command line, as any of its threads that still executes tells it: one that has ended tells none.
+    fn command_line(&self) -> Vec<u8> {
+        let of = |path: PathBuf| std::fs::read(path.join("cmdline")).ok().filter(|line| !line.is_empty());
+        let process = PathBuf::from(format!("/proc/{}", self.pid));
+        let threads = || std::fs::read_dir(process.join("task")).into_iter().flatten().flatten();
+        of(process.clone()).or_else(|| threads().find_map(|thread| of(thread.path()))).unwrap_or_default()
     }
 
     fn open(&self) -> io::Result<Option<std::os::fd::OwnedFd>> {

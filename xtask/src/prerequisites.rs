@@ -52,10 +52,18 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
         return Ok(());
     }
     let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    install(&packages)?;
+    match missing.iter().find(|tool| shell::find_program(tool.program).is_none()) {
+        Some(tool) => bail!("{} was installed, but `{}` is still not there", tool.package, tool.program),
+        None => Ok(()),
+    }
+}
+
+/// Installs Debian packages as root, else says what to run.
+fn install(packages: &[&str]) -> Result<()> {
     let by_hand = format!("apt-get install --no-install-recommends {}", packages.join(" "));
     if !shell::is_root() {
-        let programs: Vec<&str> = missing.iter().map(|tool| tool.program).collect();
-        bail!("missing: {}. Run: sudo {by_hand}", programs.join(", "));
+        bail!("missing: {}. Run: sudo {by_hand}", packages.join(", "));
     }
     if shell::find_program("apt-get").is_none() {
         bail!("this is no Debian machine. Install what corresponds to: {by_hand}");
@@ -66,7 +74,7 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
         shell::output(
             Command::new("apt-get")
                 .args(["install", "-y", "-qq", "--no-install-recommends"])
-                .args(&packages)
+                .args(packages)
                 .env("DEBIAN_FRONTEND", "noninteractive"),
         )
     };
@@ -75,10 +83,7 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
         update_lists()?;
         install()?;
     }
-    match missing.iter().find(|tool| shell::find_program(tool.program).is_none()) {
-        Some(tool) => bail!("`{by_hand}` succeeded, but `{}` is still not there", tool.program),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Makes sure that the rustup targets of the toolchain file are there.
@@ -106,8 +111,12 @@ pub(crate) fn ensure_zig() -> Result<()> {
         return Ok(());
     }
     println!("fetching {ZIG} into {}", folder.display());
-    shell::output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
-        .context("no folder for zig. Install python3-venv, or zig itself")?;
+    let venv = || shell::output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
+    if venv().is_err() {
+        // Debian's python3 comes without it.
+        install(&["python3-venv"])?;
+        venv().context("no folder for zig. Install python3-venv, or zig itself")?;
+    }
     let python = folder.join("bin/python");
     shell::output(Command::new(python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", ZIG]))
         .context("no zig from PyPI. Install zig itself")?;

@@ -5,6 +5,7 @@
 //! between two machines is lost by the network itself, by either uplink's burst, or by either uplink's flap. Within one
 //! node nothing is lost.
 
+use std::fmt;
 use std::time::Duration;
 
 use vouch_types::{Moment, Network};
@@ -109,6 +110,15 @@ pub(crate) enum Machine {
     Node(usize),
 }
 
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Manager => f.write_str("managers"),
+            Self::Node(node) => write!(f, "n{node}"),
+        }
+    }
+}
+
 /// The two networks with every machine's uplinks.
 #[derive(Debug)]
 pub(crate) struct SimNetworks {
@@ -146,10 +156,17 @@ impl SimNetworks {
         self.uplinks.len() - 1
     }
 
-    /// Returns for how long a machine's link to a network carried nothing between two moments that are not long ago, at
-    /// one go.
-    pub(crate) fn outage(&mut self, machine: Machine, network: Network, since: Moment, until: Moment) -> Duration {
-        self.uplink(machine, network).flaps.longest_between(since, until)
+    /// Returns for how long a machine's link to a network carried nothing, and for how long it had a burst of loss, between
+    /// two moments that are not long ago, at one go each.
+    pub(crate) fn outage(
+        &mut self,
+        machine: Machine,
+        network: Network,
+        since: Moment,
+        until: Moment,
+    ) -> (Duration, Duration) {
+        let uplink = self.uplink(machine, network);
+        (uplink.flaps.longest_between(since, until), uplink.bursts.longest_between(since, until))
     }
 
     /// Returns whether a packet that is sent at `at`, now or soon, is lost.

@@ -49,30 +49,36 @@ pub(crate) fn told(networks: &mut SimNetworks, records: &Records, now: Moment, p
     let since = now - LATELY;
     let mut told = Vec::new();
     for ((node, what), count) in said {
-        let mut outages = Vec::new();
+        let mut out = Vec::new();
         let mut is_true = false;
-        for (machine, name) in [(Machine::Node(node), format!("n{node}")), (Machine::Manager, "managers".to_owned())] {
+        // Its own uplinks, those of the node whose watcher looks at it, those of the node that its own watcher looks at.
+        let before = (node + nodes - 1) % nodes;
+        let machines =
+            [Machine::Node(node), Machine::Manager, Machine::Node(before), Machine::Node((node + 1) % nodes)];
+        for machine in machines {
             for network in Network::ALL {
-                let out = networks.outage(machine, network, since, now);
-                if out >= OUTAGE_LEAST {
-                    outages.push(format!("{name}/{network} {} ms", out.as_millis()));
-                    is_true |= may_rest_on(&what, machine, network);
+                let (flap, burst) = networks.outage(machine, network, since, now);
+                is_true |= flap >= OUTAGE_LEAST && may_rest_on(&what, node, machine, network);
+                for (kind, lasted) in [("flap", flap), ("burst", burst)] {
+                    if !lasted.is_zero() {
+                        out.push(format!("{kind} of {machine}/{network} {} ms", lasted.as_millis()));
+                    }
                 }
             }
         }
-        let outages = if outages.is_empty() { "nothing".to_owned() } else { outages.join(", ") };
-        told.push(Told { count, is_true, line: format!("{now:?} n{node} x {count} {what}; out were: {outages}") });
+        let out = if out.is_empty() { "nothing".to_owned() } else { out.join(", ") };
+        told.push(Told { count, is_true, line: format!("{now:?} n{node} x {count} {what}; lately: {out}") });
     }
     told
 }
 
 /// Returns whether what is said may rest on an outage of this uplink: the network that it names, of the node itself; and
 /// for a cut, whatever carries the node's words to the managers.
-fn may_rest_on(what: &str, machine: Machine, network: Network) -> bool {
+fn may_rest_on(what: &str, node: usize, machine: Machine, network: Network) -> bool {
     let named =
         what.contains(&Cause::NodeUplink(network).to_string()) || what.contains(&Cause::Network(network).to_string());
     match machine {
-        Machine::Node(_) => named || what.starts_with("cut off"),
+        Machine::Node(own) => own == node && (named || what.starts_with("cut off")),
         Machine::Manager => what.starts_with("cut off"),
     }
 }
@@ -88,10 +94,11 @@ mod tests {
     #[test]
     fn what_is_said_rests_on_the_uplink_that_it_names_and_a_cut_on_any_way_to_the_managers() {
         let degraded = "degraded: node_uplink(service)";
-        assert!(may_rest_on(degraded, Machine::Node(3), Network::Service));
-        assert!(!may_rest_on(degraded, Machine::Node(3), Network::Management));
-        assert!(!may_rest_on(degraded, Machine::Manager, Network::Service));
-        assert!(!may_rest_on("degraded: service(rdp)", Machine::Node(3), Network::Service));
-        assert!(may_rest_on("cut off: node_agent", Machine::Manager, Network::Management));
+        assert!(may_rest_on(degraded, 3, Machine::Node(3), Network::Service));
+        assert!(!may_rest_on(degraded, 3, Machine::Node(3), Network::Management));
+        assert!(!may_rest_on(degraded, 3, Machine::Manager, Network::Service));
+        assert!(!may_rest_on(degraded, 3, Machine::Node(2), Network::Service), "another node's");
+        assert!(!may_rest_on("degraded: service(rdp)", 3, Machine::Node(3), Network::Service));
+        assert!(may_rest_on("cut off: node_agent", 3, Machine::Manager, Network::Management));
     }
 }
