@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vouch_types::command::ClusterSecrets;
 use vouch_types::{Applied, CaSecrets, CaStage, Command, DenyReason, NextCa, WatcherLife};
-use vouch_wire::pki::{CaDigest, CertificateAuthority, PeerIdentity, PkiError, Validity, certificates_of};
+use vouch_wire::pki::{CaDigest, CertificateAuthority, PeerIdentity, PkiError, ROOTS_MAX, Validity, certificates_of};
 
 use crate::api::ca_view::{CaCertificateView, CaView};
 use crate::api::live::{CaError, CaStep};
@@ -45,13 +45,20 @@ fn newest(secrets: &ClusterSecrets) -> Result<CaDigest, PkiError> {
     })
 }
 
+/// Whether there is room for one CA more: with more than may be trusted nobody could read them, and none could be taken
+/// away again.
+fn has_room(secrets: &ClusterSecrets) -> Result<(), CaError> {
+    let trusted = certificates_of(&secrets.trusted_cas()).map_err(internal)?.len();
+    if trusted < ROOTS_MAX { Ok(()) } else { Err(CaError::NoRoom { trusted }) }
+}
+
 fn internal(error: impl std::fmt::Display) -> CaError {
     CaError::Internal(error.to_string())
 }
 
 impl ManagerHandle {
     /// Returns all who need a certificate: managers, nodes, and watchers that live.
-    fn certified(&self) -> BTreeSet<PeerIdentity> {
+    pub(crate) fn certified(&self) -> BTreeSet<PeerIdentity> {
         let mut all: BTreeSet<_> = self.0.members.now().into_keys().map(PeerIdentity::Manager).collect();
         self.0.consensus.read_state(|state| {
             all.extend(state.nodes().keys().cloned().map(PeerIdentity::Node));
@@ -64,7 +71,7 @@ impl ManagerHandle {
     async fn current_secrets(&self) -> Result<ClusterSecrets, CaError> {
         self.lead_now().await.map_err(|error| match error {
             EnrollError::NotLeader(_) => CaError::NotLeader,
-            EnrollError::Refused(why) => CaError::Internal(why),
+            EnrollError::Unavailable(why) | EnrollError::Refused(why) => CaError::Internal(why),
         })?;
         let secrets = self.0.consensus.read_state(|state| state.cluster().map(|cluster| cluster.secrets.clone()));
         secrets.ok_or(CaError::Refused(DenyReason::NotInitialised))
@@ -72,7 +79,7 @@ impl ManagerHandle {
 
     fn all_behind(&self, secrets: &ClusterSecrets) -> Result<BTreeSet<PeerIdentity>, CaError> {
         let new = newest(secrets).map_err(internal)?;
-        Ok(behind(secrets.next_ca.stage(), new, &self.certified(), &self.0.certificates.seen()))
+        Ok(behind(secrets.next_ca.stage(), new, &self.certified(), &self.certificates_seen()))
     }
 
     /// Returns where the rotation stands.
@@ -103,6 +110,7 @@ impl ManagerHandle {
         let elsewhere = || CaError::Refused(DenyReason::CaStage(stage));
         let (command, without) = match (step, stage) {
             (CaStep::Begin, CaStage::Steady) => {
+                has_room(&secrets)?;
                 let ca = CertificateAuthority::generate(CA_NAME, at).map_err(internal)?;
                 let ca = CaSecrets { certificate: ca.certificate_pem().to_owned(), key: ca.key_pem() };
                 (Command::AddCa { ca, at }, BTreeSet::new())
@@ -131,5 +139,29 @@ impl ManagerHandle {
             Err(error @ ProposeError::Unknown { .. }) => Err(CaError::Unknown(error.to_string())),
             Err(error @ ProposeError::Stopped(_)) => Err(internal(error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vouch_types::WallTime;
+
+    use super::*;
+
+    #[test]
+    fn a_rotation_does_not_begin_when_the_new_ca_would_be_one_too_many_to_be_read() {
+        let now = WallTime::from_unix_millis(1_795_383_407_000);
+        let one = CertificateAuthority::generate(CA_NAME, now).unwrap();
+        let of = |count: usize| ClusterSecrets {
+            ca_certificate: one.certificate_pem().repeat(count),
+            ca_key: one.key_pem(),
+            grant_key: Vec::new(),
+            grant_public_key: Vec::new(),
+            next_ca: NextCa::None,
+        };
+        assert_eq!(has_room(&of(ROOTS_MAX - 1)), Ok(()));
+        let full = has_room(&of(ROOTS_MAX)).unwrap_err();
+        assert_eq!(full, CaError::NoRoom { trusted: ROOTS_MAX });
+        assert!(full.to_string().contains("4 CAs") && full.to_string().contains("must be at most 4"), "{full}");
     }
 }

@@ -33,6 +33,18 @@ pub(crate) fn unreachable(why: impl ToString) -> LinkError {
     LinkError::Unreachable { to: "the leader".to_owned(), address: String::new(), why: why.to_string() }
 }
 
+/// Whoever refused the connection to the leader has not judged the request: that must not be taken for a final word.
+fn not_heard(error: LinkError) -> LinkError {
+    match error {
+        LinkError::Refused(why) => unreachable(why),
+        LinkError::Unreachable { .. }
+        | LinkError::NotListening { .. }
+        | LinkError::Reset(_)
+        | LinkError::Timeout(_)
+        | LinkError::Malformed(_) => error,
+    }
+}
+
 impl ManagerHandle {
     /// Serves an enrolment, or has the leader serve it.
     ///
@@ -58,14 +70,17 @@ impl ManagerHandle {
         let leader = match error {
             EnrollError::NotLeader(Some(leader)) if leader != self.0.manager => leader,
             EnrollError::NotLeader(_) => return Err(unreachable("nobody leads")),
+            EnrollError::Unavailable(why) => return Err(unreachable(why)),
             EnrollError::Refused(why) => return Err(LinkError::Refused(why)),
         };
         let forward = proto::ForwardRequest { request: Some(request) };
         let answer = tokio::time::timeout(FORWARD_WITHIN, self.0.peer_link.forward(leader, forward))
             .await
-            .map_err(|_| LinkError::Timeout(FORWARD_WITHIN))??;
+            .map_err(|_| LinkError::Timeout(FORWARD_WITHIN))?
+            .map_err(not_heard)?;
         match answer.response {
             Some(proto::forward_response::Response::Failed(why)) => Err(LinkError::Refused(why)),
+            Some(proto::forward_response::Response::Unavailable(why)) => Err(unreachable(why)),
             Some(response) => Ok(response),
             None => Err(no_longer()),
         }
@@ -117,8 +132,7 @@ impl ManagerHandle {
                 tracing::info!(watcher_id = %watcher, incarnation = request.incarnation, "watcher enrolled");
                 Ok(proto::EnrollResponse { certificate })
             }
-            Err(ProposeError::NotLeader { leader }) => Err(EnrollError::NotLeader(leader)),
-            Err(error) => Err(refused(&error)),
+            Err(error) => Err(error.into()),
         }
     }
 }
@@ -127,6 +141,40 @@ impl ManagerHandle {
 pub(crate) enum EnrollError {
     /// Another manager leads, if that is known.
     NotLeader(Option<vouch_types::ManagerId>),
+    /// Not now: the same may be asked again.
+    Unavailable(String),
     /// Secret or request are wrong.
     Refused(String),
+}
+
+impl From<ProposeError> for EnrollError {
+    /// Nothing of it is final. What was proposed with an unknown end may be proposed again: the same request is the same
+    /// use of a secret.
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::NotLeader { leader } | ProposeError::Unknown { leader } => Self::NotLeader(leader),
+            ProposeError::NoRoom | ProposeError::Stopped(_) => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vouch_types::ManagerId;
+
+    use super::*;
+
+    #[test]
+    fn a_command_that_was_not_decided_on_is_never_told_as_a_refusal() {
+        let leader = Some(ManagerId::new(2));
+        for error in [ProposeError::NotLeader { leader }, ProposeError::Unknown { leader }] {
+            assert!(matches!(error.into(), EnrollError::NotLeader(to) if to == leader));
+        }
+        for error in [ProposeError::NoRoom, ProposeError::Stopped("the disk".to_owned())] {
+            let text = error.to_string();
+            assert!(matches!(error.into(), EnrollError::Unavailable(why) if why == text));
+        }
+        let refused = LinkError::Refused("m2 is no member".to_owned());
+        assert!(matches!(not_heard(refused), LinkError::Unreachable { why, .. } if why.contains("no member")));
+    }
 }

@@ -19,7 +19,6 @@ use crate::counters::Count;
 use crate::enroll::{EnrollError, no_longer, unreachable};
 use crate::join_limit::{REFUSALS_MAX, RefusedSources};
 use crate::manager::ManagerHandle;
-use crate::raft::ProposeError;
 use crate::seams::digest_of;
 
 /// How long the certificate of one who joined is valid. It is renewed when half of that is over.
@@ -77,7 +76,8 @@ impl ManagerHandle {
         self.0.counters.add(Count::JoinsRefused, "too_many", 1);
         let wait = wait.as_secs() + 1;
         let why = format!("{REFUSALS_MAX} joins from this address were refused within a minute: try again in {wait} s");
-        Err(LinkError::Refused(why))
+        // No word on this join: an earlier try of the same may have been let in.
+        Err(unreachable(why))
     }
 
     async fn join_anywhere(&self, request: proto::JoinRequest) -> Result<proto::JoinResponse, LinkError> {
@@ -124,8 +124,7 @@ impl ManagerHandle {
             Ok(Applied::Denied(DenyReason::JoinRefused(refusal))) => Err(self.count_refusal(&refusal)),
             Ok(Applied::Denied(reason)) => Err(refused(&reason)),
             Ok(_) => Ok(proto::JoinResponse { certificate, ca_certificate: secrets.trusted_cas() }),
-            Err(ProposeError::NotLeader { leader }) => Err(EnrollError::NotLeader(leader)),
-            Err(error) => Err(refused(&error)),
+            Err(error) => Err(error.into()),
         }
     }
 

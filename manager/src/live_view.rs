@@ -134,7 +134,7 @@ impl LiveView for Live {
             labels: Vec::new(),
             value: inner.fleet.checkpoints_compared(),
         });
-        metrics.extend(inner.certificates.metrics(inner.manager, self.0.leads().is_some()));
+        metrics.extend(inner.certificates.metrics(inner.manager, self.0.certificates_seen()));
         for (name, report) in inner.reports.borrow().iter() {
             let labels = vec![("reconciler", (*name).to_owned())];
             let metric = gauge(

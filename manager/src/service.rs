@@ -30,6 +30,14 @@ fn not_leader(leader: Option<ManagerId>) -> Response {
     Response::NotLeader(leader.map_or(0, ManagerId::get))
 }
 
+fn not_enrolled(error: EnrollError) -> Response {
+    match error {
+        EnrollError::NotLeader(leader) => not_leader(leader),
+        EnrollError::Unavailable(why) => Response::Unavailable(why),
+        EnrollError::Refused(why) => failed(why),
+    }
+}
+
 impl Service {
     async fn command(&self, bytes: &[u8]) -> Response {
         let command: Command = match decode("command", bytes) {
@@ -51,8 +59,7 @@ impl Service {
         };
         match self.0.check_certificate_here(&shown, &request.check.unwrap_or_default()).await {
             Ok(answer) => Response::Certificate(answer),
-            Err(EnrollError::NotLeader(leader)) => not_leader(leader),
-            Err(EnrollError::Refused(why)) => failed(why),
+            Err(error) => not_enrolled(error),
         }
     }
 
@@ -61,13 +68,11 @@ impl Service {
             Request::Command(bytes) => self.command(&bytes).await,
             Request::Enroll(request) => match self.0.enroll_here(&request).await {
                 Ok(response) => Response::Enrolled(response),
-                Err(EnrollError::NotLeader(leader)) => not_leader(leader),
-                Err(EnrollError::Refused(why)) => failed(why),
+                Err(error) => not_enrolled(error),
             },
             Request::Join(request) => match self.0.join_here(&request).await {
                 Ok(response) => Response::Joined(response),
-                Err(EnrollError::NotLeader(leader)) => not_leader(leader),
-                Err(EnrollError::Refused(why)) => failed(why),
+                Err(error) => not_enrolled(error),
             },
             Request::Certificate(request) => self.certificate(request).await,
             Request::ToWatcher(forward) => {

@@ -96,7 +96,7 @@ async fn call(
         .map_err(|e| unavailable(e.to_string()))?;
     match answer.response {
         Some(Response::Api(answer)) => Ok(answer),
-        Some(Response::Failed(why)) => Err(unavailable(why)),
+        Some(Response::Failed(why) | Response::Unavailable(why)) => Err(unavailable(why)),
         Some(Response::NotLeader(_)) => Err(unavailable("it does not lead".to_owned())),
         Some(
             Response::Applied(_)

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use thiserror::Error;
 use vouch_types::{CaStage, ClusterId, DenyReason, ManagerId, ManagerNode, VmId};
-use vouch_wire::pki::PeerIdentity;
+use vouch_wire::pki::{PeerIdentity, ROOTS_MAX};
 
 use crate::raft::MembershipError;
 
@@ -112,6 +112,12 @@ pub enum CaError {
         stage: CaStage,
         /// Who is not ready.
         behind: Vec<String>,
+    },
+    /// There would be more CAs than may be trusted.
+    #[error("{trusted} CAs are trusted: with a new one there must be at most {ROOTS_MAX}")]
+    NoRoom {
+        /// How many are trusted.
+        trusted: usize,
     },
     /// It may be done or not.
     #[error("{0}")]

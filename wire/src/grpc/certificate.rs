@@ -33,7 +33,8 @@ impl CertificateService for ManagerPort {
 #[derive(Debug, Clone)]
 pub struct GrpcCertificateLink {
     dialler: Dialler,
-    /// The one that answered last is first.
+    /// The one that answered last is first, and one that did not is last: a check may be given up before all were asked,
+    /// and the next one then goes on with the others.
     managers: Arc<Mutex<Vec<ManagerEndpoint>>>,
 }
 
@@ -41,6 +42,20 @@ impl GrpcCertificateLink {
     /// Returns a link to these managers.
     pub fn new(dialler: Dialler, managers: Vec<ManagerEndpoint>) -> Self {
         Self { dialler, managers: Arc::new(Mutex::new(managers)) }
+    }
+
+    fn put_last(&self, manager: &ManagerEndpoint) {
+        let mut managers = self.managers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = managers.iter().position(|other| other == manager) {
+            managers[place..].rotate_left(1);
+        }
+    }
+
+    fn put_first(&self, manager: &ManagerEndpoint) {
+        let mut managers = self.managers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = managers.iter().position(|other| other == manager) {
+            managers[..=place].rotate_right(1);
+        }
     }
 
     async fn ask(
@@ -73,10 +88,12 @@ impl CertificateLink for GrpcCertificateLink {
             address: "no address".to_owned(),
             why: "no manager is configured".to_owned(),
         };
-        for (place, manager) in managers.iter().enumerate() {
-            match self.ask(manager, check.clone()).await {
+        for manager in managers {
+            // Last until it has answered, whether it fails or the check is given up while it is silent.
+            self.put_last(&manager);
+            match self.ask(&manager, check.clone()).await {
                 Ok(answer) => {
-                    self.managers.lock().unwrap_or_else(PoisonError::into_inner)[..=place].rotate_right(1);
+                    self.put_first(&manager);
                     return Ok(answer);
                 }
                 // A refusal may be of the connection, by one whose own certificate is the trouble: the others are asked.

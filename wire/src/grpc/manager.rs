@@ -28,7 +28,8 @@ use crate::proto::watcher_service_server::{WatcherService, WatcherServiceServer}
 
 /// Serves a manager on its listeners, one per network, until `shutdown`, which cuts every connection.
 ///
-/// `tls` is [`crate::pki::server_config`], of each connection the one of its beginning. Every call but enrolling and joining needs a client certificate of the right role.
+/// `tls` is [`crate::pki::server_config`], of each connection the one of its beginning. Enrolling and joining need no
+/// client certificate, a check of a certificate needs one of any role, and every other call one of the right role.
 ///
 /// # Errors
 /// [`ServeError`] when HTTP/2 cannot be served at all.

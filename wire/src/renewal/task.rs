@@ -59,6 +59,10 @@ enum CheckError {
     Keep(#[from] KeepError),
     #[error("the clock of this machine tells no time")]
     NoTime,
+    #[error("the managers signed none, as for one that is no member")]
+    NotSigned,
+    #[error("the new one must not be due at once: it is at {renew_at}, and this machine's clock says {now}")]
+    DueAtOnce { renew_at: WallTime, now: WallTime },
 }
 
 /// What was taken into use and is to be kept yet.
@@ -143,15 +147,24 @@ impl RenewalTask {
         let identity = self.live.identity();
         let due = renew_at(identity.validity()?, identity.owner()) <= now;
         let mut answer = self.ask(due).await?;
-        if answer.renew_now && !due {
+        let renew = due || answer.renew_now;
+        if renew && !due {
             // First the CAs: whoever shows a certificate of a new one has to trust it.
             self.take(&answer)?;
             answer = self.ask(true).await?;
         }
         self.take(&answer)?;
         self.keep()?;
-        let now = self.live.identity();
-        if now.chain() != identity.chain() || now.roots() != identity.roots() {
+        if renew && answer.certificate.is_empty() {
+            return Err(CheckError::NotSigned);
+        }
+        let new = self.live.identity();
+        if new.chain() != identity.chain() || new.roots() != identity.roots() {
+            // With a wrong clock each new one is due too: asking soon again would have the managers sign without an end.
+            let (renew_at, now) = (renew_at(new.validity()?, new.owner()), self.live.now().unwrap_or(now));
+            if renew_at <= now {
+                return Err(CheckError::DueAtOnce { renew_at, now });
+            }
             // So that the managers see soon what is in use now.
             return Ok(CONFIRM_AFTER);
         }

@@ -23,7 +23,7 @@ fn problem(error: CaError) -> Problem {
     let kind = match &error {
         CaError::NotLeader => ProblemKind::NoLeader,
         CaError::Refused(DenyReason::NotInitialised) => ProblemKind::NotInitialised,
-        CaError::Refused(_) | CaError::Behind { .. } => ProblemKind::CaUnchanged,
+        CaError::Refused(_) | CaError::Behind { .. } | CaError::NoRoom { .. } => ProblemKind::CaUnchanged,
         CaError::Unknown(_) => ProblemKind::Timeout,
         CaError::Internal(_) => ProblemKind::Internal,
     };

@@ -144,3 +144,21 @@ async fn the_managers_are_asked_one_after_the_other_until_one_answers() {
     let answer = link.check(proto::CertificateCheck::default()).await.unwrap();
     assert_eq!(answer.ca_certificates, ca.certificate_pem());
 }
+
+#[tokio::test]
+async fn a_manager_that_takes_connections_and_says_nothing_does_not_starve_those_behind_it() {
+    let ca = authority();
+    let m2 = start_manager(&ca, &manager(2)).await;
+    let silent = tokio::net::TcpListener::bind(loopback()).await.unwrap();
+    let managers = vec![endpoint(1, silent.local_addr().unwrap()), endpoint(2, m2.address)];
+    let link = GrpcCertificateLink::new(dialler(&ca, &watcher(3)), managers);
+    // Given up while the first one is silent, as whoever asks does after a time.
+    tokio::select! {
+        answer = link.check(proto::CertificateCheck::default()) => panic!("nobody answers: {answer:?}"),
+        taken = silent.accept() => drop(taken.unwrap()),
+    }
+    tokio::select! {
+        answer = link.check(proto::CertificateCheck::default()) => assert!(answer.is_ok(), "{answer:?}"),
+        _ = silent.accept() => panic!("the silent one is asked first again"),
+    }
+}

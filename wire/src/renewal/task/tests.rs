@@ -33,6 +33,7 @@ struct SimManagers {
     cas: Mutex<Vec<Arc<CertificateAuthority>>>,
     clock: Arc<AdjustableTime>,
     silent: AtomicBool,
+    signs: AtomicBool,
     asked: Mutex<Vec<proto::CertificateCheck>>,
 }
 
@@ -47,6 +48,7 @@ impl CertificateLink for SimManagers {
         let now = self.clock.now();
         let certificate = match check.csr.as_slice() {
             [] => String::new(),
+            _ if !self.signs.load(Ordering::SeqCst) => String::new(),
             csr => cas[0].sign_request(csr, &n1(), now, VALIDITY_MIN).unwrap(),
         };
         let ca_certificates = cas.iter().map(|ca| ca.certificate_pem()).collect();
@@ -88,11 +90,14 @@ impl Bed {
         let clock = Arc::new(AdjustableTime::at_least(WallTime::default()));
         clock.set(after(days));
         let live = LiveIdentity::new(issued.identity().unwrap(), clock.clone()).unwrap();
+        let managers_clock = Arc::new(AdjustableTime::at_least(WallTime::default()));
+        managers_clock.set(after(days));
         let managers = Arc::new(SimManagers {
             next_check,
             cas: Mutex::new(vec![ca]),
-            clock: clock.clone(),
+            clock: managers_clock,
             silent: AtomicBool::new(false),
+            signs: AtomicBool::new(true),
             asked: Mutex::default(),
         });
         let at =
@@ -109,6 +114,12 @@ impl Bed {
 
     fn stored(&self) -> Identity {
         Identity::load(&self.path("n1.pem"), &self.path("n1.key"), &self.path("ca.pem")).unwrap()
+    }
+
+    /// Sets the clocks of all.
+    fn set_clocks(&self, now: WallTime) {
+        self.clock.set(now);
+        self.managers.clock.set(now);
     }
 
     fn asked(&self) -> usize {
@@ -149,7 +160,7 @@ async fn a_young_certificate_is_left_alone_until_half_of_its_life_is_over() {
     bed.pass(FIRST_SPREAD).await;
     assert_eq!(bed.asked(), 1);
     assert_eq!(bed.live.identity().chain(), first);
-    bed.clock.set(after(5));
+    bed.set_clocks(after(5));
     bed.pass(Duration::from_secs(1200)).await;
     assert_ne!(bed.live.identity().chain(), first);
 }
@@ -221,4 +232,34 @@ async fn managers_that_say_to_ask_in_a_year_are_asked_within_a_day_and_an_eighth
     assert_eq!(bed.asked(), 1);
     bed.pass(CHECK_MAX + CHECK_MAX / 8).await;
     assert_eq!(bed.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_makes_every_new_certificate_due_has_the_managers_asked_no_more_often_than_a_failure() {
+    let bed = Bed::start(5, false);
+    // The managers' clock stands at the birth of the certificate, this machine's days later.
+    bed.managers.clock.set(after(0));
+    bed.pass(FIRST_SPREAD).await;
+    let problem = bed.report.borrow().clone().unwrap().problem.unwrap();
+    assert!(problem.contains("must not be due at once"), "{problem}");
+    let asked = bed.asked();
+    for _ in 0..20 {
+        bed.pass(RETRY).await;
+    }
+    assert!(bed.asked() - asked <= 20, "{} times within {:?}", bed.asked() - asked, RETRY * 20);
+    bed.managers.clock.set(after(5));
+    bed.pass(RETRY * 2).await;
+    assert_eq!(bed.report.borrow().clone().unwrap().problem, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_the_managers_do_not_sign_is_told_as_not_renewed() {
+    let bed = Bed::start(5, false);
+    bed.managers.signs.store(false, Ordering::SeqCst);
+    bed.pass(FIRST_SPREAD).await;
+    let problem = bed.report.borrow().clone().unwrap().problem.unwrap();
+    assert!(problem.contains("signed none"), "{problem}");
+    bed.managers.signs.store(true, Ordering::SeqCst);
+    bed.pass(RETRY * 2).await;
+    assert_eq!(bed.report.borrow().clone().unwrap().problem, None);
 }
