@@ -3,7 +3,7 @@
 //! The key never leaves this machine, and the secret of the token is told only to a manager whose CA the token names.
 //!
 //! Key and signing request are on disk before anybody is asked, and go away only after the certificate is there or a
-//! manager has refused. So one that is killed midway, or gets no answer, may be run again: the same request is the same
+//! manager has refused while no other one may have let it in. So one that is killed midway, or gets no answer, may be run again: the same request is the same
 //! use of the token.
 
 use std::fs;
@@ -15,8 +15,11 @@ use anyhow::Context;
 use vouch_types::{Joiner, WallTime};
 use vouch_wire::grpc::{DialOptions, join};
 use vouch_wire::links::LinkError;
-use vouch_wire::pki::{AdjustableTime, CaDigest, CertificateRequest, JoinToken, LiveIdentity};
+use vouch_wire::pki::{
+    AdjustableTime, CaDigest, CertificateRequest, JoinToken, LiveIdentity, PeerIdentity, trusted_together,
+};
 use vouch_wire::proto::{JoinRequest, JoinResponse};
+use vouch_wire::renewal::Kept;
 
 use crate::args::JoinArgs;
 use crate::exit::{CliError, Exit};
@@ -50,10 +53,9 @@ pub fn run(args: &JoinArgs) -> Result<(), CliError> {
     };
     // What cannot be used is not kept.
     let identity = request.complete(&response.certificate, &response.ca_certificate)?;
+    let owner = identity.owner().clone();
     LiveIdentity::new(identity, Arc::new(AdjustableTime::at_least(WallTime::default())))?;
-    if !ca_file.exists() {
-        private_file::write(&ca_file, response.ca_certificate.as_bytes())?;
-    }
+    keep_cas(&ca_file, &owner, &response.ca_certificate)?;
     private_file::write(&certificate_file, response.certificate.as_bytes())?;
     // The certificate is there: a request that stays does no harm.
     let _of_no_more_use = fs::remove_file(&asking.request_file);
@@ -140,7 +142,23 @@ fn check_ca(ca_file: &Path, token: &JoinToken) -> Result<(), CliError> {
     Err(CliError::text(Exit::Failed, why))
 }
 
-/// Asks the managers one after the other, until one lets it in or refuses.
+/// Keeps the CAs that the managers trust, beside those that are there already: parts on one machine may share the file,
+/// and while one CA takes another's place the certificate may be of either.
+fn keep_cas(ca_file: &Path, owner: &PeerIdentity, told: &str) -> Result<(), CliError> {
+    if !ca_file.exists() {
+        return Ok(private_file::write(ca_file, told.as_bytes())?);
+    }
+    let there = fs::read_to_string(ca_file).with_context(|| format!("{}: cannot be read", ca_file.display()))?;
+    let known = CaDigest::all_of_pem(&there)?;
+    if CaDigest::all_of_pem(told)?.iter().all(|ca| known.contains(ca)) {
+        return Ok(());
+    }
+    // As a renewal puts it in place: with the mode that it has.
+    let kept = Kept::Files { certificate: PathBuf::new(), ca_certificate: ca_file.to_owned() };
+    Ok(kept.keep_roots(owner, &trusted_together(told, &there)?)?)
+}
+
+/// Asks the managers, until one lets it in or refuses.
 fn ask(args: &JoinArgs, token: &JoinToken, joiner: &Joiner, request: &[u8]) -> Result<JoinResponse, CliError> {
     let message = JoinRequest {
         secret: token.secret.to_vec(),
@@ -151,20 +169,50 @@ fn ask(args: &JoinArgs, token: &JoinToken, joiner: &Joiner, request: &[u8]) -> R
     };
     let clock = Arc::new(AdjustableTime::at_least(WallTime::default()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut last = None;
-    for manager in &args.manager {
-        for address in addresses(manager)? {
-            let asked = join(token.ca, clock.clone(), DialOptions::default(), address, message.clone());
-            match runtime.block_on(asked) {
+    ask_each(&args.manager, |address| {
+        runtime.block_on(join(token.ca, clock.clone(), DialOptions::default(), address, message.clone()))
+    })
+}
+
+/// Asks the managers one after the other. A refusal is the end of it, and the last word only if none asked before may
+/// have let it in without our hearing of it.
+fn ask_each(
+    managers: &[String],
+    mut ask: impl FnMut(SocketAddr) -> Result<JoinResponse, LinkError>,
+) -> Result<JoinResponse, CliError> {
+    let (mut silent, mut open) = (None, None);
+    for manager in managers {
+        for address in addresses(manager).map_err(|error| last_word(error, open.as_ref()))? {
+            match ask(address) {
                 Ok(response) => return Ok(response),
-                Err(LinkError::Refused(why)) => return Err(CliError::text(Exit::Denied, why)),
+                Err(LinkError::Refused(why)) => {
+                    return Err(last_word(CliError::text(Exit::Denied, why), open.as_ref()));
+                }
+                // Nobody there has heard of it.
+                Err(error @ LinkError::NotListening { .. }) => silent = Some(error),
                 // The next one is sent the same request: should this one have been applied, it is the same use.
-                Err(error) => last = Some(error),
+                Err(
+                    error @ (LinkError::Unreachable { .. }
+                    | LinkError::Reset(_)
+                    | LinkError::Timeout(_)
+                    | LinkError::Malformed(_)),
+                ) => open = Some(error),
             }
         }
     }
-    let why = last.map_or_else(|| "--manager: no address".to_owned(), |error| error.to_string());
+    let why = open.or(silent).map_or_else(|| "--manager: no address".to_owned(), |error| error.to_string());
     Err(CliError::text(Exit::Unavailable, why))
+}
+
+/// Returns what a try ends with: while it is open what came of an earlier question, nothing is the last word.
+fn last_word(error: CliError, open: Option<&LinkError>) -> CliError {
+    match open {
+        None => error,
+        Some(open) => {
+            let why = format!("{:#}; another manager may have let it in before: {open}", error.error);
+            CliError::text(Exit::Unavailable, why)
+        }
+    }
 }
 
 fn addresses(manager: &str) -> Result<Vec<SocketAddr>, CliError> {
@@ -172,3 +220,6 @@ fn addresses(manager: &str) -> Result<Vec<SocketAddr>, CliError> {
     let found = manager.to_socket_addrs().with_context(|| format!("--manager {manager:?}: must be HOST:PORT"));
     found.map(Iterator::collect).map_err(|e| CliError::new(Exit::Usage, e))
 }
+
+#[cfg(test)]
+mod tests;

@@ -164,7 +164,7 @@ fn parameters(common_name: &str, now: WallTime, validity: Duration) -> Result<Ce
 }
 
 /// Returns a certificate as PEM (RFC 7468): lines of 64 characters.
-fn pem_of(certificate: &CertificateDer<'_>) -> String {
+pub(super) fn pem_of(certificate: &CertificateDer<'_>) -> String {
     use base64::Engine as _;
     let text = base64::engine::general_purpose::STANDARD.encode(certificate);
     let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();

@@ -8,6 +8,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
 use vouch_types::WallTime;
 
+use super::authority::pem_of;
 use super::certificate::issuer_among;
 use super::{PeerIdentity, PkiError, ShownCertificate, Validity};
 
@@ -282,6 +283,21 @@ fn certificates(what: &str, pem: &str) -> Result<Vec<CertificateDer<'static>>, P
 /// [`PkiError::Pem`] when it holds none, or more than [`ROOTS_MAX`].
 pub fn certificates_of(pem: &str) -> Result<Vec<CertificateDer<'static>>, PkiError> {
     roots_of("CA certificate", pem)
+}
+
+/// Returns the CA certificates of two PEM texts as one, each once: those of the first, and of the second as many as there
+/// is room for.
+///
+/// # Errors
+/// [`PkiError::Pem`] when a text holds none, or more than [`ROOTS_MAX`].
+pub fn trusted_together(first: &str, second: &str) -> Result<String, PkiError> {
+    let mut all: Vec<CertificateDer<'static>> = Vec::new();
+    for certificate in certificates_of(first)?.into_iter().chain(certificates_of(second)?) {
+        if all.len() < ROOTS_MAX && !all.contains(&certificate) {
+            all.push(certificate);
+        }
+    }
+    Ok(all.iter().map(pem_of).collect())
 }
 
 /// Returns the CA certificates of a text: one to [`ROOTS_MAX`].

@@ -19,7 +19,7 @@ pub use authority::{CertificateAuthority, ISSUE_BACKDATE, VALIDITY_MIN};
 pub use certificate::{ShownCertificate, Validity};
 pub use clock::AdjustableTime;
 pub use current::Current;
-pub use identity::{CertificateRequest, Identity, Issued, ROOTS_MAX, certificates_of};
+pub use identity::{CertificateRequest, Identity, Issued, ROOTS_MAX, certificates_of, trusted_together};
 pub use join_token::{CaDigest, JoinToken, JoinTokenError};
 pub use joining::{JoinVerdict, joining_config};
 pub use live_identity::LiveIdentity;

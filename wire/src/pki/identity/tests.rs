@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use vouch_types::{ManagerId, WallTime};
 
 use super::*;
-use crate::pki::{AdjustableTime, CertificateAuthority, VALIDITY_MIN, server_config};
+use crate::pki::{AdjustableTime, CaDigest, CertificateAuthority, VALIDITY_MIN, server_config};
 
 fn stored(mode: u32) -> (TempDir, [std::path::PathBuf; 3]) {
     let now = WallTime::from_unix_millis(1_795_383_407_000);
@@ -115,4 +115,18 @@ fn a_request_that_was_begun_is_gone_on_with_by_its_own_key_alone() {
     assert!(matches!(CertificateRequest::begun(&first.key_pem(), second.der().to_vec()), Err(PkiError::Tls(_))));
     assert!(matches!(CertificateRequest::begun(&first.key_pem(), b"half".to_vec()), Err(PkiError::Request(_))));
     assert!(matches!(CertificateRequest::begun("half", first.der().to_vec()), Err(PkiError::Pem { .. })));
+}
+
+#[test]
+fn cas_of_two_texts_are_trusted_together_each_once_and_no_more_than_four() {
+    let now = WallTime::from_unix_millis(1_795_383_407_000);
+    let cas: Vec<String> = (0..=ROOTS_MAX)
+        .map(|_| CertificateAuthority::generate("test", now).unwrap().certificate_pem().to_owned())
+        .collect();
+    let digests = |pem: &str| CaDigest::all_of_pem(pem).unwrap();
+    let together = trusted_together(&cas[..2].concat(), &cas[1..3].concat()).unwrap();
+    assert_eq!(digests(&together), digests(&cas[..3].concat()));
+    let full = trusted_together(&cas[1..].concat(), &cas[0]).unwrap();
+    assert_eq!(digests(&full), digests(&cas[1..].concat()), "those of the first have the room");
+    assert!(trusted_together(&cas[0], "").is_err());
 }
