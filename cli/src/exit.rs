@@ -1,7 +1,7 @@
 //! Exit codes, and the one report of what went wrong.
 //!
-//! `vouch probe run` ends with what the probe found, 10 to 13 for what is not up: nothing went wrong then, and nothing is
-//! reported besides.
+//! `vouch probe run` ends with what the probe found, 10 to 13 for what is not up: nothing went wrong then, and nothing
+//! is reported besides.
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
 //! The rotation of the CA, as the leader sees it: who is not ready for the next step yet, and the step itself.
 //!
-//! A step is refused with the names of those whom it would lock out: who was not seen by this leader counts as not ready.
-//! An operator may leave out by name who will not come back.
+//! A step is refused with the names of those whom it would lock out: who was not seen by this leader counts as not
+//! ready. An operator may leave out by name who will not come back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,8 +19,8 @@ use crate::raft::ProposeError;
 /// Name of a new CA, for people.
 const CA_NAME: &str = "vouch cluster CA";
 
-/// Returns who is not ready for the step that follows, of all that there are: who does not trust the new CA yet, or has no
-/// certificate of it yet.
+/// Returns who is not ready for the step that follows, of all that there are: who does not trust the new CA yet, or has
+/// no certificate of it yet.
 fn behind(
     stage: CaStage,
     new: CaDigest,

@@ -2,10 +2,12 @@
 //! request.
 //!
 //! Everybody asks now and then on a connection of its own. So the leader also knows which certificate each part uses
-//! now, and tells when those end. What it knows of that is soft: a new leader learns it anew, and who is gone is forgotten.
+//! now, and tells when those end. What it knows of that is soft: a new leader learns it anew, and who is gone is
+//! forgotten.
 //!
-//! Nothing is signed for one who only may be of the cluster: a manager that was removed is nobody known to a leader that
-//! has started anew, and so is one that has joined and is no member yet. Both hear which CAs are trusted, and no more.
+//! Nothing is signed for one who only may be of the cluster: a manager that was removed is nobody known to a leader
+//! that has started anew, and so is one that has joined and is no member yet. Both hear which CAs are trusted, and no
+//! more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -1,8 +1,8 @@
 //! Enrolment: a watcher shows its one-time secret and gets a certificate. Only the leader signs.
 //!
-//! Anybody who reaches the port may ask, so a wrong secret costs a comparison: nothing is signed or proposed for it, and
-//! only a few enrolments are worked on at once. The same life may ask again with the same secret: its certificate may
-//! have been lost on the way.
+//! Anybody who reaches the port may ask, so a wrong secret costs a comparison: nothing is signed or proposed for it,
+//! and only a few enrolments are worked on at once. The same life may ask again with the same secret: its certificate
+//! may have been lost on the way.
 
 use std::time::Duration;
 
@@ -148,8 +148,8 @@ pub(crate) enum EnrollError {
 }
 
 impl From<ProposeError> for EnrollError {
-    /// Nothing of it is final. What was proposed with an unknown end may be proposed again: the same request is the same
-    /// use of a secret.
+    /// Nothing of it is final. What was proposed with an unknown end may be proposed again: the same request is the
+    /// same use of a secret.
     fn from(error: ProposeError) -> Self {
         match error {
             ProposeError::NotLeader { leader } | ProposeError::Unknown { leader } => Self::NotLeader(leader),

@@ -2,8 +2,8 @@
 //!
 //! The name in the certificate is the one that the token lets in, never one of the signing request. A secret that no
 //! token has costs a comparison; it is counted and logged with its sender, and nothing is signed or proposed for it.
-//! Whether a name is taken is the leader's knowledge of now, and so judged before the proposal; all else is judged in the
-//! log as well.
+//! Whether a name is taken is the leader's knowledge of now, and so judged before the proposal; all else is judged in
+//! the log as well.
 
 use std::net::SocketAddr;
 use std::sync::{MutexGuard, PoisonError};

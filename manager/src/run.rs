@@ -335,8 +335,8 @@ async fn dial_members(
         .await;
 }
 
-/// Waits until this manager is to stop, and hands the leadership over first: the others need not miss it. Then the API takes
-/// no more requests, and those that are under way end while everything behind them still works.
+/// Waits until this manager is to stop, and hands the leadership over first: the others need not miss it. Then the API
+/// takes no more requests, and those that are under way end while everything behind them still works.
 async fn stop_in_order(stop: &CancellationToken, manager: &ManagerHandle, api: &CancellationToken) {
     stop.cancelled().await;
     manager.step_down().await;
@@ -345,9 +345,9 @@ async fn stop_in_order(stop: &CancellationToken, manager: &ManagerHandle, api: &
     tokio::time::sleep(DRAIN_MAX).await;
 }
 
-/// Labels the data folder with the cluster once there is one, and from then on with the CAs that are trusted, and says when
-/// those, or the one that signs, have changed: the label is to know them before the file of the CAs does. Returns only if the folder may not be of
-/// that cluster, or cannot be labelled.
+/// Labels the data folder with the cluster once there is one, and from then on with the CAs that are trusted, and says
+/// when those, or the one that signs, have changed: the label is to know them before the file of the CAs does. Returns
+/// only if the folder may not be of that cluster, or cannot be labelled.
 async fn label(mut folder: OwnFolder, consensus: Consensus, cas_changed: &Notify) -> FormatError {
     let mut applied = consensus.applied_index();
     loop {

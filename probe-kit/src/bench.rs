@@ -1,7 +1,7 @@
 //! How fast a probe is: runs per second, their times, and what they cost this process.
 //!
-//! A fake that is aimed at lives in the same process: its processor time and memory are among the figures, and so they say
-//! what a probe costs at most.
+//! A fake that is aimed at lives in the same process: its processor time and memory are among the figures, and so they
+//! say what a probe costs at most.
 
 use std::collections::BTreeMap;
 use std::fs;

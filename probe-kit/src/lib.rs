@@ -7,8 +7,9 @@
 //!                                --bench--> Benched
 //! ```
 //!
-//! [`testing`] is the same for the tests of an author. Everything runs in the host of the watchers, with real sockets and the same limits and grants, so that what works
-//! here works there. It must never know a manager or a node: the tests of an author's project are built with it.
+//! [`testing`] is the same for the tests of an author. Everything runs in the host of the watchers, with real sockets
+//! and the same limits and grants, so that what works here works there. It must never know a manager or a node: the
+//! tests of an author's project are built with it.
 
 pub mod bench;
 mod build;

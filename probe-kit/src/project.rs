@@ -1,7 +1,7 @@
 //! A new project of a probe's author, out of templates.
 //!
-//! The project builds with the ordinary tools of its language and knows nothing of this repository: the contract is copied
-//! into it, and the crate of the tests is named by a path or a version. Nothing that exists is ever replaced.
+//! The project builds with the ordinary tools of its language and knows nothing of this repository: the contract is
+//! copied into it, and the crate of the tests is named by a path or a version. Nothing that exists is ever replaced.
 
 mod language;
 mod template;

@@ -1,8 +1,8 @@
 //! Writes down what a run logs and asks of the host, with the time of each.
 //!
 //! Lines of the probe come as events of the host's own log, caught by a subscriber that holds for the one run alone;
-//! questions to the network and the agent are taken down by doubles that pass them on. What a probe does with sockets is
-//! not seen: the host hands these through.
+//! questions to the network and the agent are taken down by doubles that pass them on. What a probe does with sockets
+//! is not seen: the host hands these through.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -8,7 +8,8 @@
 //! probe.settings(r#"{"port": 0}"#).assert_refused("`port` is 0");
 //! ```
 //!
-//! It panics where a test should fail, with what was expected and what the probe said, and nowhere else is it to be used.
+//! It panics where a test should fail, with what was expected and what the probe said, and nowhere else is it to be
+//! used.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};

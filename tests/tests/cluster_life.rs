@@ -20,8 +20,8 @@ fn on_local(test: &str, play: impl FnOnce(&mut LocalStage) -> Result<()>) {
     LocalStage::play(test, |text| println!("{text}"), play);
 }
 
-/// Asks one manager after the other, the last that answered first, as the command line does: the next one when one cannot
-/// be reached.
+/// Asks one manager after the other, the last that answered first, as the command line does: the next one when one
+/// cannot be reached.
 fn ask(clients: &[(String, Client)], first: &mut usize, call: impl Fn(&Client) -> Result<Value>) -> Result<Value> {
     let mut last = None;
     for _ in 0..clients.len() {

@@ -1,8 +1,9 @@
-//! The guide for authors of probes, run: every command of `docs/probes.md` in its order, in one shell, in an empty folder.
+//! The guide for authors of probes, run: every command of `docs/probes.md` in its order, in one shell, in an empty
+//! folder.
 //!
-//! The shell has its own ports and folders. What the guide says before its first block (a checkout that is built) is what
-//! this test begins with; the project takes over the versions of this repository and its target folder, so that nothing is
-//! fetched a second time, and what was compiled with the same features is not compiled again.
+//! The shell has its own ports and folders. What the guide says before its first block (a checkout that is built) is
+//! what this test begins with; the project takes over the versions of this repository and its target folder, so that
+//! nothing is fetched a second time, and what was compiled with the same features is not compiled again.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -128,7 +128,8 @@ fn a_join_that_was_killed_or_got_no_answer_goes_on_with_its_key_and_takes_no_sec
         ensure!(fs::read(folder.path().join("n3.key"))? == key, "the key is the one of the first try");
         ensure!(files(folder.path())? == ["ca.pem", "n3.key", "n3.pem"], "{:?}", files(folder.path())?);
 
-        // Killed before the certificate was on disk, though the manager had signed it: the same request is the same use.
+        // Killed before the certificate was on disk, though the manager had signed it: the same request is the same
+        // use.
         fs::remove_file(folder.path().join("n3.pem"))?;
         fs::write(folder.path().join("n3.csr"), &request)?;
         let again = join(stage, &n3, "node", "n3", folder.path())?;

@@ -115,8 +115,8 @@ pub struct Policy {
     /// How long a guest may take to boot before it counts as hung, in milliseconds; 1,000 to 86,400,000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot_budget_ms: Option<u64>,
-    /// Failures in a row before silence is believed, [`SILENCE_FAILURES_MIN`] to [`SILENCE_FAILURES_MAX`]; measured loss
-    /// raises it, never lowers it.
+    /// Failures in a row before silence is believed, [`SILENCE_FAILURES_MIN`] to [`SILENCE_FAILURES_MAX`]; measured
+    /// loss raises it, never lowers it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub silence_failures: Option<u32>,
     /// Probes whose failure lowers the state; failures of others are notes. None named: all services count.

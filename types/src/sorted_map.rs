@@ -92,16 +92,6 @@ impl<K: Ord, V> From<SortedMap<K, V>> for BTreeMap<K, V> {
     }
 }
 
-impl<K: Ord, V> std::ops::Index<&K> for SortedMap<K, V> {
-    type Output = V;
-
-    /// # Panics
-    /// When there is no such key, as any map.
-    fn index(&self, key: &K) -> &V {
-        self.get(key).expect("a key that the map has")
-    }
-}
-
 impl<K, V> IntoIterator for SortedMap<K, V> {
     type Item = (K, V);
     type IntoIter = std::vec::IntoIter<(K, V)>;

@@ -16,6 +16,7 @@ pub mod proto {
 }
 
 pub mod convert;
+pub mod files;
 pub mod grpc;
 pub mod heartbeat;
 pub mod links;

@@ -287,8 +287,8 @@ pub trait RaftService: Send + Sync + 'static {
     /// [`LinkError`] when the request is malformed or this manager stops.
     async fn call(&self, from: ManagerId, request: RaftCall) -> Result<Vec<u8>, LinkError>;
 
-    /// Answers an ordered stream of AppendEntries, in order. Requests that end with an error were cut off: the sender did
-    /// not end them.
+    /// Answers an ordered stream of AppendEntries, in order. Requests that end with an error were cut off: the sender
+    /// did not end them.
     async fn append_stream(
         &self,
         from: ManagerId,
@@ -327,8 +327,8 @@ pub trait ManagerService: Send + Sync + 'static {
         from: Option<SocketAddr>,
     ) -> Result<proto::JoinResponse, LinkError>;
 
-    /// Somebody whose certificate was checked asks what is to be trusted, or for a new certificate. Whose it is about is
-    /// what was shown, never what the request says.
+    /// Somebody whose certificate was checked asks what is to be trusted, or for a new certificate. Whose it is about
+    /// is what was shown, never what the request says.
     ///
     /// # Errors
     /// [`LinkError::Refused`] says why it gets none; [`LinkError::Unreachable`] when no leader can be asked.

@@ -70,7 +70,7 @@ fn install(packages: &[&str]) -> Result<()> {
     }
     update_lists_if_empty()?;
     println!("installing {}", packages.join(" "));
-    let install = || {
+    let apt_get = || {
         shell::output(
             Command::new("apt-get")
                 .args(["install", "-y", "-qq", "--no-install-recommends"])
@@ -79,9 +79,9 @@ fn install(packages: &[&str]) -> Result<()> {
         )
     };
     // Lists that are weeks old name package files that are gone: a second try with new lists settles it.
-    if install().is_err() {
+    if apt_get().is_err() {
         update_lists()?;
-        install()?;
+        apt_get()?;
     }
     Ok(())
 }
@@ -104,7 +104,8 @@ pub(crate) fn ensure_rust_targets() -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that there is a compiler for probes in C: the one on the PATH, else that of PyPI, below the target folder.
+/// Makes sure that there is a compiler for probes in C: the one on the PATH, else that of PyPI, below the target
+/// folder.
 pub(crate) fn ensure_zig() -> Result<()> {
     let folder = shell::target().join("tools/zig");
     if shell::find_program("zig").is_some() || folder.join(ZIG_DONE).is_file() {

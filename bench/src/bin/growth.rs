@@ -1,8 +1,9 @@
 //! `vouch-bench-growth`: what the replicated state costs as it grows, in the stores of one manager.
 //!
-//! Apply, projection (sled) and snapshot are those of a manager; Raft and its log, whose cost does not depend on the size
-//! of the state, are left out. Each size has processes of its own, so that memory is that of one size: one that fills the
-//! stores, one that starts from a projection closed in good order, one that starts from the snapshot, as after a crash.
+//! Apply, projection (sled) and snapshot are those of a manager; Raft and its log, whose cost does not depend on the
+//! size of the state, are left out. Each size has processes of its own, so that memory is that of one size: one that
+//! fills the stores, one that starts from a projection closed in good order, one that starts from the snapshot, as
+//! after a crash.
 
 #![expect(clippy::print_stdout, reason = "a command talks to its terminal")]
 

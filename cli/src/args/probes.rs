@@ -45,8 +45,8 @@ pub enum ProbeCommand {
         /// The language.
         #[arg(long = "lang", value_enum, default_value_t = ProbeLanguage::Rust)]
         language: ProbeLanguage,
-        /// Take the crate for the project's tests from this folder: probe-kit/ in a copy of vouch's sources. Without, the
-        /// project names its release.
+        /// Take the crate for the project's tests from this folder: probe-kit/ in a copy of vouch's sources. Without,
+        /// the project names its release.
         #[arg(long, value_name = "DIR")]
         kit: Option<PathBuf>,
     },

@@ -3,8 +3,8 @@
 //! The key never leaves this machine, and the secret of the token is told only to a manager whose CA the token names.
 //!
 //! Key and signing request are on disk before anybody is asked, and go away only after the certificate is there or a
-//! manager has refused while no other one may have let it in. So one that is killed midway, or gets no answer, may be run again: the same request is the same
-//! use of the token.
+//! manager has refused while no other one may have let it in. So one that is killed midway, or gets no answer, may be
+//! run again: the same request is the same use of the token.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -13,13 +13,13 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use vouch_types::{Joiner, WallTime};
+use vouch_wire::files::{Readers, put};
 use vouch_wire::grpc::{DialOptions, join};
 use vouch_wire::links::LinkError;
 use vouch_wire::pki::{
     AdjustableTime, CaDigest, CertificateRequest, JoinToken, LiveIdentity, PeerIdentity, trusted_together,
 };
 use vouch_wire::proto::{JoinRequest, JoinResponse};
-use vouch_wire::renewal::Kept;
 
 use crate::args::JoinArgs;
 use crate::exit::{CliError, Exit};
@@ -145,17 +145,17 @@ fn check_ca(ca_file: &Path, token: &JoinToken) -> Result<(), CliError> {
 /// Keeps the CAs that the managers trust, beside those that are there already: parts on one machine may share the file,
 /// and while one CA takes another's place the certificate may be of either.
 fn keep_cas(ca_file: &Path, owner: &PeerIdentity, told: &str) -> Result<(), CliError> {
-    if !ca_file.exists() {
-        return Ok(private_file::write(ca_file, told.as_bytes())?);
+    let mut roots = told.to_owned();
+    if ca_file.exists() {
+        let there = fs::read_to_string(ca_file).with_context(|| format!("{}: cannot be read", ca_file.display()))?;
+        let known = CaDigest::all_of_pem(&there)?;
+        if CaDigest::all_of_pem(told)?.iter().all(|ca| known.contains(ca)) {
+            return Ok(());
+        }
+        roots = trusted_together(told, &there)?;
     }
-    let there = fs::read_to_string(ca_file).with_context(|| format!("{}: cannot be read", ca_file.display()))?;
-    let known = CaDigest::all_of_pem(&there)?;
-    if CaDigest::all_of_pem(told)?.iter().all(|ca| known.contains(ca)) {
-        return Ok(());
-    }
-    // As a renewal puts it in place: with the mode that it has.
-    let kept = Kept::Files { certificate: PathBuf::new(), ca_certificate: ca_file.to_owned() };
-    Ok(kept.keep_roots(owner, &trusted_together(told, &there)?)?)
+    // As a renewal puts them in place: with the mode that the file has.
+    Ok(put(ca_file, &format!(".{owner}.new"), Readers::AsBefore, roots.as_bytes())?)
 }
 
 /// Asks the managers, until one lets it in or refuses.

@@ -1,5 +1,5 @@
-//! `vouch pki`: the CA of a cluster and its certificates, as PEM files that only their owner may read; and the rotation of
-//! the CA of a running cluster.
+//! `vouch pki`: the CA of a cluster and its certificates, as PEM files that only their owner may read; and the rotation
+//! of the CA of a running cluster.
 
 use std::fs;
 use std::io::Write;

@@ -90,8 +90,8 @@ pub enum InitializeError {
 /// Why a command did not come back applied.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum ProposeError {
-    /// Another manager leads, or this one does and has not heard from a quorum within its lease (or not yet, when it was
-    /// just elected). Nothing was proposed.
+    /// Another manager leads, or this one does and has not heard from a quorum within its lease (or not yet, when it
+    /// was just elected). Nothing was proposed.
     #[error("this manager cannot propose{}", leads(.leader))]
     NotLeader {
         /// Who leads, if anybody is known to do so with a quorum.
@@ -291,8 +291,8 @@ impl Consensus {
         }
     }
 
-    /// Says whether there is room for more of the log. While there is not, nothing is proposed here, and entries from the
-    /// leader are refused; votes, heartbeats and reads go on.
+    /// Says whether there is room for more of the log. While there is not, nothing is proposed here, and entries from
+    /// the leader are refused; votes, heartbeats and reads go on.
     pub fn set_room(&self, room: Room) {
         self.0.room.set(room);
     }
@@ -399,10 +399,11 @@ impl Consensus {
         self.0.raft.trigger().snapshot().await.map_err(|e| e.to_string())
     }
 
-    /// Stops, and leaves everything on disk in good order. Errors are told in the log: the next start makes up for them.
+    /// Stops, and leaves everything on disk in good order. Errors are told in the log: the next start makes up for
+    /// them.
     ///
-    /// After a storage error there is no good order: nothing more is flushed, and the projection is not closed, so that the
-    /// next start makes it again from what is durable.
+    /// After a storage error there is no good order: nothing more is flushed, and the projection is not closed, so that
+    /// the next start makes it again from what is durable.
     pub async fn shutdown(&self) {
         let failed = self.0.raft.metrics().borrow_watched().running_state.is_err();
         if let Err(error) = self.0.raft.shutdown().await {

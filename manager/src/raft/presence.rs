@@ -1,8 +1,8 @@
 //! The stream that a leader holds open to each follower for as long as it leads, and never sends anything over.
 //!
-//! When the leader's process ends, its kernel resets this stream at once, and the followers need not wait for silence to
-//! last (`succession.rs`). It proves nothing else: a stream that stands says nothing of its leader, and one that cannot be
-//! opened costs no more than the ordinary timeout.
+//! When the leader's process ends, its kernel resets this stream at once, and the followers need not wait for silence
+//! to last (`succession.rs`). It proves nothing else: a stream that stands says nothing of its leader, and one that
+//! cannot be opened costs no more than the ordinary timeout.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

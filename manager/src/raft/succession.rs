@@ -3,9 +3,9 @@
 //! An election timeout is the lease and a random part, which keeps followers from asking for votes at the same moment.
 //! When the stream that the leader appends over is reset, its followers know more than its silence tells: they can do
 //! without the random part, and go one after the other by their ids. openraft ends its streams whenever it has sent all
-//! that there was, so the leader holds one more open to each follower (`presence.rs`), which ends with it alone. The lease
-//! is always waited out, or reads under it would lie; and votes are asked for by Pre-Vote alone, so that a leader which
-//! others hear is never disturbed. What comes to nothing here is left to the ordinary timeout.
+//! that there was, so the leader holds one more open to each follower (`presence.rs`), which ends with it alone. The
+//! lease is always waited out, or reads under it would lie; and votes are asked for by Pre-Vote alone, so that a leader
+//! which others hear is never disturbed. What comes to nothing here is left to the ordinary timeout.
 
 use std::time::Duration;
 

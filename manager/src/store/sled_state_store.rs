@@ -4,11 +4,11 @@
 //! leaves the file `closed` beside it. A start takes that file away first: after a crash it is missing, and the
 //! projection is wiped and made again from snapshot and log. It is never the truth.
 //!
-//! So nothing is gained by writing early, and writing each apply by itself costs more than all else that a command does:
-//! what is kept gathers in memory, where a record that changes again takes the place of its older self, and is written
-//! behind. It is written record by record: only a close in good order makes it count, so half of it does no harm. sled
-//! frees what a write replaces as later operations come by, a little at each; a batch is one operation that replaces
-//! more than its followers ever free, and memory grew by gigabytes.
+//! So nothing is gained by writing early, and writing each apply by itself costs more than all else that a command
+//! does: what is kept gathers in memory, where a record that changes again takes the place of its older self, and is
+//! written behind. It is written record by record: only a close in good order makes it count, so half of it does no
+//! harm. sled frees what a write replaces as later operations come by, a little at each; a batch is one operation that
+//! replaces more than its followers ever free, and memory grew by gigabytes.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

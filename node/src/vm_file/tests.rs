@@ -46,10 +46,11 @@ fn write(dir: &Path, name: &str, text: &str) {
 #[test]
 fn a_file_becomes_the_spec_that_managers_see() {
     let spec = VmFile::parse(DESK, DriverKind::Qemu).unwrap().spec();
-    assert_eq!(spec.addresses[&Network::Service], ["10.2.0.101".parse::<IpAddr>().unwrap()]);
+    assert_eq!(spec.addresses.get(&Network::Service).unwrap(), &["10.2.0.101".parse::<IpAddr>().unwrap()]);
     assert_eq!(spec.probes[0].settings, r#"{"port":3389}"#);
     let local = VmFile::parse(LOCAL, DriverKind::Local).unwrap().spec();
-    assert_eq!(local.addresses[&Network::Management], local.addresses[&Network::Service]);
+    let on = |network| local.addresses.get(&network).unwrap();
+    assert_eq!(on(Network::Management), on(Network::Service));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The stage of processes: `vouch dev`, whose VMs and watchers are processes on loopback and whose links run through
-//! forwarders. It shows the logic of a whole cluster in seconds; that real machines agree is what the stage of QEMU shows.
+//! forwarders. It shows the logic of a whole cluster in seconds; that real machines agree is what the stage of QEMU
+//! shows.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -259,7 +260,8 @@ impl LocalStage {
         self.start_daemon("node", name)
     }
 
-    /// Makes certificate and configuration of a fourth manager, and starts it; it waits to be added. Returns its address.
+    /// Makes certificate and configuration of a fourth manager, and starts it; it waits to be added. Returns its
+    /// address.
     ///
     /// # Errors
     /// Fails if they can't be made.
@@ -272,8 +274,8 @@ impl LocalStage {
         self.start_newcomer_with(name, &pki)
     }
 
-    /// Makes the configuration of a fourth manager, whose files are NAME.pem, NAME.key and ca.pem of a folder, and starts
-    /// it; it waits to be added. Returns its address.
+    /// Makes the configuration of a fourth manager, whose files are NAME.pem, NAME.key and ca.pem of a folder, and
+    /// starts it; it waits to be added. Returns its address.
     ///
     /// # Errors
     /// Fails if it can't be made.

@@ -33,8 +33,8 @@ impl CertificateService for ManagerPort {
 #[derive(Debug, Clone)]
 pub struct GrpcCertificateLink {
     dialler: Dialler,
-    /// The one that answered last is first, and one that did not is last: a check may be given up before all were asked,
-    /// and the next one then goes on with the others.
+    /// The one that answered last is first, and one that did not is last: a check may be given up before all were
+    /// asked, and the next one then goes on with the others.
     managers: Arc<Mutex<Vec<ManagerEndpoint>>>,
 }
 
@@ -96,7 +96,8 @@ impl CertificateLink for GrpcCertificateLink {
                     self.put_first(&manager);
                     return Ok(answer);
                 }
-                // A refusal may be of the connection, by one whose own certificate is the trouble: the others are asked.
+                // A refusal may be of the connection, by one whose own certificate is the trouble: the others are
+                // asked.
                 Err(error) => failed = error,
             }
         }

@@ -130,8 +130,8 @@ impl Identity {
     /// Returns it with another certificate of the same owner and key, or with other CAs, or both.
     ///
     /// # Errors
-    /// [`PkiError::Pem`] when a text holds nothing of its kind; [`PkiError::Renewal`] when the certificate is of another
-    /// owner, or none of the CAs signed it: whoever took it would be turned down by everybody.
+    /// [`PkiError::Pem`] when a text holds nothing of its kind; [`PkiError::Renewal`] when the certificate is of
+    /// another owner, or none of the CAs signed it: whoever took it would be turned down by everybody.
     pub fn renewed(&self, certificate_pem: Option<&str>, ca_certificates_pem: &str) -> Result<Self, PkiError> {
         let chain = match certificate_pem {
             Some(pem) => certificates("certificate", pem)?,
@@ -193,8 +193,8 @@ impl CertificateRequest {
         Self::of_key(KeyPair::generate().map_err(make)?)
     }
 
-    /// Returns the request for the key of an identity, to have its certificate made anew. A key that is kept cannot fail
-    /// to fit its certificate, whenever the machine dies while files are put in place.
+    /// Returns the request for the key of an identity, to have its certificate made anew. A key that is kept cannot
+    /// fail to fit its certificate, whenever the machine dies while files are put in place.
     ///
     /// # Errors
     /// [`PkiError::Make`] when the key is of a kind that cannot sign requests.
@@ -211,8 +211,8 @@ impl CertificateRequest {
         Self::of_key(KeyPair::from_pem(key_pem).map_err(malformed)?)
     }
 
-    /// Returns the key that was made before (PEM) with the request that was made of it then (DER): whoever sends the same
-    /// request again asks for the same once more.
+    /// Returns the key that was made before (PEM) with the request that was made of it then (DER): whoever sends the
+    /// same request again asks for the same once more.
     ///
     /// # Errors
     /// [`PkiError::Pem`] when the text holds no such key; [`PkiError::Request`] when the request is malformed, and
@@ -285,8 +285,8 @@ pub fn certificates_of(pem: &str) -> Result<Vec<CertificateDer<'static>>, PkiErr
     roots_of("CA certificate", pem)
 }
 
-/// Returns the CA certificates of two PEM texts as one, each once: those of the first, and of the second as many as there
-/// is room for.
+/// Returns the CA certificates of two PEM texts as one, each once: those of the first, and of the second as many as
+/// there is room for.
 ///
 /// # Errors
 /// [`PkiError::Pem`] when a text holds none, or more than [`ROOTS_MAX`].

@@ -15,7 +15,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use vouch_types::WallTime;
 
-use super::{KeepError, Kept, renew_at, share_of};
+use super::{Kept, renew_at, share_of};
+use crate::files::PutError;
 use crate::links::{CertificateLink, LinkError};
 use crate::pki::{CaDigest, CertificateRequest, LiveIdentity, PkiError, Validity};
 use crate::proto;
@@ -56,7 +57,7 @@ enum CheckError {
     #[error(transparent)]
     Pki(#[from] PkiError),
     #[error(transparent)]
-    Keep(#[from] KeepError),
+    Keep(#[from] PutError),
     #[error("the clock of this machine tells no time")]
     NoTime,
     #[error("the managers signed none, as for one that is no member")]
@@ -160,7 +161,8 @@ impl RenewalTask {
         }
         let new = self.live.identity();
         if new.chain() != identity.chain() || new.roots() != identity.roots() {
-            // With a wrong clock each new one is due too: asking soon again would have the managers sign without an end.
+            // With a wrong clock each new one is due too: asking soon again would have the managers sign without an
+            // end.
             let (renew_at, now) = (renew_at(new.validity()?, new.owner()), self.live.now().unwrap_or(now));
             if renew_at <= now {
                 return Err(CheckError::DueAtOnce { renew_at, now });
@@ -202,7 +204,7 @@ impl RenewalTask {
     }
 
     /// Keeps what is to be kept yet; what fails is tried again at the next check, and is in use meanwhile.
-    fn keep(&mut self) -> Result<(), KeepError> {
+    fn keep(&mut self) -> Result<(), PutError> {
         let owner = self.live.identity().owner().clone();
         if let Some(roots) = &self.unkept.roots {
             self.kept.keep_roots(&owner, roots)?;
@@ -222,8 +224,8 @@ impl RenewalTask {
         self.report.send_replace(Some(RenewalReport { validity, renew_at, problem }));
     }
 
-    /// Says what stands in the way: as a warning once a certificate should be renewed or could not be kept, and then once
-    /// a day.
+    /// Says what stands in the way: as a warning once a certificate should be renewed or could not be kept, and then
+    /// once a day.
     fn tell_failure(&mut self, error: &CheckError) {
         self.tell_report(Some(whole(error)));
         let report = self.report.borrow().clone();

@@ -68,7 +68,7 @@ pub async fn show(State(api): State<Api>, hop: Hop, uri: Uri, params: Params) ->
     post, path = "/v1/cluster/ca/rotate", tag = "cluster",
     responses(
         (status = 200, description = "The CAs", body = CaView),
-        (status = 409, description = "A rotation is under way",
+        (status = 409, description = "A rotation is under way, or so many CAs are trusted already that there is no room for one more",
             body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     ),

@@ -76,8 +76,8 @@ fn allowed(role: &str, name: Option<&str>) -> Result<JoinFor, Problem> {
     Joiner::parse(role, name).map(JoinFor::One).ok_or_else(|| bad("name", name, rule))
 }
 
-/// Makes a join token. Its secret is in the answer and nowhere else: there is no `Idempotency-Key` for this, and a token
-/// whose answer was lost is found in the list and revoked.
+/// Makes a join token. Its secret is in the answer and nowhere else: there is no `Idempotency-Key` for this, and a
+/// token whose answer was lost is found in the list and revoked.
 #[utoipa::path(
     post, path = "/v1/join-tokens", tag = "join-tokens",
     request_body = JoinTokenRequest,

@@ -1,5 +1,5 @@
-//! [`Sim`]: a whole cluster on one thread, with a paused clock: real managers over memory, real watcher logic, models of
-//! nodes, VMs and networks.
+//! [`Sim`]: a whole cluster on one thread, with a paused clock: real managers over memory, real watcher logic, models
+//! of nodes, VMs and networks.
 //!
 //! The same seed does the same thing every time: delays, losses, election timeouts and ids all follow from it.
 
@@ -155,7 +155,8 @@ impl Sim {
         self.managers.iter().find(|(_, manager)| manager.leads().is_some()).map(|(id, _)| *id)
     }
 
-    /// Returns the leader that has a quorum behind it, once there is one; the first manager where there are models only.
+    /// Returns the leader that has a quorum behind it, once there is one; the first manager where there are models
+    /// only.
     ///
     /// # Panics
     /// When there is none within [`PATIENCE`].

@@ -1,7 +1,8 @@
 //! A fleet without Raft: one real detector, many real watchers, and models of nodes, VMs and two networks.
 //!
 //! Nothing here ever dies, so every `down` and every `lost` that is recorded is false: this is number N2 of the design.
-//! It is driven by one queue of virtual events and one thread, and draws everything from one seed: a run replays exactly.
+//! It is driven by one queue of virtual events and one thread, and draws everything from one seed: a run replays
+//! exactly.
 //!
 //! ```text
 //!  SimNode ---- streams, heartbeats ----\                        /--> Detector (real) --> Records (State, real)
@@ -11,10 +12,10 @@
 //! ```
 //!
 //! Real are the detector, the watchers' logic with the messages that it makes and takes, the conversion and dating of
-//! those messages, and the replicated state that applies what is proposed. Models are the two networks, the streams over
-//! them, the nodes' agents (whose reports are handed over as converted structs: encoding them costs and tells nothing),
-//! and the managers' Raft, which commits everything after a fixed time. It must never know anything of the detector but
-//! its events and effects.
+//! those messages, and the replicated state that applies what is proposed. Models are the two networks, the streams
+//! over them, the nodes' agents (whose reports are handed over as converted structs: encoding them costs and tells
+//! nothing), and the managers' Raft, which commits everything after a fixed time. It must never know anything of the
+//! detector but its events and effects.
 
 pub mod command;
 mod config;

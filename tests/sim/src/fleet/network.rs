@@ -1,9 +1,9 @@
 //! The two networks: how likely a packet is lost now, and how long it takes.
 //!
 //! Every machine has an uplink per network. An uplink *flaps* (nothing passes for up to two seconds, which is less than
-//! `lost` takes, so that a `lost` is never a fair answer) and has *bursts* in which half of the packets are lost. A packet
-//! between two machines is lost by the network itself, by either uplink's burst, or by either uplink's flap. Within one
-//! node nothing is lost.
+//! `lost` takes, so that a `lost` is never a fair answer) and has *bursts* in which half of the packets are lost. A
+//! packet between two machines is lost by the network itself, by either uplink's burst, or by either uplink's flap.
+//! Within one node nothing is lost.
 
 use std::fmt;
 use std::time::Duration;
@@ -156,8 +156,8 @@ impl SimNetworks {
         self.uplinks.len() - 1
     }
 
-    /// Returns for how long a machine's link to a network carried nothing, and for how long it had a burst of loss, between
-    /// two moments that are not long ago, at one go each.
+    /// Returns for how long a machine's link to a network carried nothing, and for how long it had a burst of loss,
+    /// between two moments that are not long ago, at one go each.
     pub(crate) fn outage(
         &mut self,
         machine: Machine,

@@ -1,7 +1,7 @@
 //! The replicated records: the manager's real state, which applies what the detector proposes; without Raft.
 //!
-//! Everything that is proposed commits, after [`COMMIT`]. Commands and records are made of proposals and of the state by
-//! the very functions of the manager's detector task.
+//! Everything that is proposed commits, after [`COMMIT`]. Commands and records are made of proposals and of the state
+//! by the very functions of the manager's detector task.
 
 use std::time::Duration;
 

@@ -18,6 +18,15 @@ const LATELY: Duration = Duration::from_secs(5);
 /// An outage shorter than this is no reason to say anything.
 const OUTAGE_LEAST: Duration = Duration::from_millis(400);
 
+/// What was said of a node, or of what is on it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Word {
+    /// VMs of it are degraded.
+    Degraded,
+    /// No manager hears it.
+    CutOff,
+}
+
 /// One thing that was said of a node and what is on it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Told {
@@ -31,34 +40,36 @@ pub(crate) struct Told {
 
 /// Returns what a proposal says of nodes that are cut off or VMs that are degraded, a node each, against the truth.
 pub(crate) fn told(networks: &mut SimNetworks, records: &Records, now: Moment, proposal: &Proposal) -> Vec<Told> {
-    let mut said: BTreeMap<(usize, String), u64> = BTreeMap::new();
+    // By node, word and causes as they are told; with the faults themselves, and how often it was said.
+    let mut said: BTreeMap<(usize, Word, String), (&[Fault], u64)> = BTreeMap::new();
     let nodes = networks.nodes();
-    for change in &proposal.verdicts {
+    let degraded = proposal.verdicts.iter().filter(|change| {
         let known = records.vm(change.vm).map(|vm| vm.verdict.state);
-        if change.verdict.state == VmState::Degraded && known != Some(VmState::Degraded) {
-            let what = format!("degraded: {}", causes(&change.verdict.faults));
-            *said.entry((node_of(change.vm, nodes), what)).or_default() += 1;
-        }
-    }
-    for change in &proposal.paths {
-        if change.source == Source::Watcher && records.source(&change.node) == Some(Source::Direct) {
-            let what = format!("cut off: {}", causes(&change.faults));
-            *said.entry((node_number(&change.node), what)).or_default() += 1;
-        }
+        change.verdict.state == VmState::Degraded && known != Some(VmState::Degraded)
+    });
+    let cut = proposal
+        .paths
+        .iter()
+        .filter(|change| change.source == Source::Watcher && records.source(&change.node) == Some(Source::Direct));
+    let degraded = degraded.map(|c| (node_of(c.vm, nodes), Word::Degraded, c.verdict.faults.as_slice()));
+    let cut = cut.map(|c| (node_number(&c.node), Word::CutOff, c.faults.as_slice()));
+    for (node, word, faults) in degraded.chain(cut) {
+        said.entry((node, word, causes(faults))).or_insert((faults, 0)).1 += 1;
     }
     let since = now - LATELY;
     let mut told = Vec::new();
-    for ((node, what), count) in said {
+    for ((node, word, causes), (faults, count)) in said {
         let mut out = Vec::new();
         let mut is_true = false;
-        // Its own uplinks, those of the node whose watcher looks at it, those of the node that its own watcher looks at.
+        // Its own uplinks, those of the node whose watcher looks at it, those of the node that its own watcher looks
+        // at.
         let before = (node + nodes - 1) % nodes;
         let machines =
             [Machine::Node(node), Machine::Manager, Machine::Node(before), Machine::Node((node + 1) % nodes)];
         for machine in machines {
             for network in Network::ALL {
                 let (flap, burst) = networks.outage(machine, network, since, now);
-                is_true |= flap >= OUTAGE_LEAST && may_rest_on(&what, node, machine, network);
+                is_true |= flap >= OUTAGE_LEAST && may_rest_on(word, faults, node, machine, network);
                 for (kind, lasted) in [("flap", flap), ("burst", burst)] {
                     if !lasted.is_zero() {
                         out.push(format!("{kind} of {machine}/{network} {} ms", lasted.as_millis()));
@@ -67,19 +78,23 @@ pub(crate) fn told(networks: &mut SimNetworks, records: &Records, now: Moment, p
             }
         }
         let out = if out.is_empty() { "nothing".to_owned() } else { out.join(", ") };
-        told.push(Told { count, is_true, line: format!("{now:?} n{node} x {count} {what}; lately: {out}") });
+        told.push(Told {
+            count,
+            is_true,
+            line: format!("{now:?} n{node} x {count} {word:?}: {causes}; lately: {out}"),
+        });
     }
     told
 }
 
-/// Returns whether what is said may rest on an outage of this uplink: the network that it names, of the node itself; and
-/// for a cut, whatever carries the node's words to the managers.
-fn may_rest_on(what: &str, node: usize, machine: Machine, network: Network) -> bool {
-    let named =
-        what.contains(&Cause::NodeUplink(network).to_string()) || what.contains(&Cause::Network(network).to_string());
+/// Returns whether what is said may rest on an outage of this uplink: the network that it names, of the node itself;
+/// and for a cut, whatever carries the node's words to the managers.
+fn may_rest_on(word: Word, faults: &[Fault], node: usize, machine: Machine, network: Network) -> bool {
+    let names = |cause: &Cause| [Cause::NodeUplink(network), Cause::Network(network)].contains(cause);
+    let named = faults.iter().flat_map(|fault| &fault.causes).any(|ranked| names(&ranked.cause));
     match machine {
-        Machine::Node(own) => own == node && (named || what.starts_with("cut off")),
-        Machine::Manager => what.starts_with("cut off"),
+        Machine::Node(own) => own == node && (named || word == Word::CutOff),
+        Machine::Manager => word == Word::CutOff,
     }
 }
 
@@ -93,12 +108,15 @@ mod tests {
 
     #[test]
     fn what_is_said_rests_on_the_uplink_that_it_names_and_a_cut_on_any_way_to_the_managers() {
-        let degraded = "degraded: node_uplink(service)";
-        assert!(may_rest_on(degraded, 3, Machine::Node(3), Network::Service));
-        assert!(!may_rest_on(degraded, 3, Machine::Node(3), Network::Management));
-        assert!(!may_rest_on(degraded, 3, Machine::Manager, Network::Service));
-        assert!(!may_rest_on(degraded, 3, Machine::Node(2), Network::Service), "another node's");
-        assert!(!may_rest_on("degraded: service(rdp)", 3, Machine::Node(3), Network::Service));
-        assert!(may_rest_on("cut off: node_agent", 3, Machine::Manager, Network::Management));
+        let uplink = [Fault::sure(Cause::NodeUplink(Network::Service))];
+        let degraded = |machine, network| may_rest_on(Word::Degraded, &uplink, 3, machine, network);
+        assert!(degraded(Machine::Node(3), Network::Service));
+        assert!(!degraded(Machine::Node(3), Network::Management));
+        assert!(!degraded(Machine::Manager, Network::Service));
+        assert!(!degraded(Machine::Node(2), Network::Service), "another node's");
+        let service = [Fault::sure(Cause::Service("rdp".to_owned()))];
+        assert!(!may_rest_on(Word::Degraded, &service, 3, Machine::Node(3), Network::Service));
+        let agent = [Fault::sure(Cause::NodeAgent)];
+        assert!(may_rest_on(Word::CutOff, &agent, 3, Machine::Manager, Network::Management));
     }
 }

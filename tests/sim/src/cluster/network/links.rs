@@ -41,7 +41,8 @@ impl SimLinks {
         Host::Manager(self.own)
     }
 
-    /// Returns the network for the next call; the other one once calls have gone unanswered for too long and it answers.
+    /// Returns the network for the next call; the other one once calls have gone unanswered for too long and it
+    /// answers.
     fn route(&self, to: ManagerId) -> Network {
         let mut routes = lock(&self.routes);
         let route = routes.entry(to).or_insert(Route { network: Network::Management, waiting_since: None });
