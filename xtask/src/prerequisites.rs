@@ -45,6 +45,38 @@ const ZIG_DONE: &str = "complete";
 
 const RUST_TARGETS: &[&str] = &["wasm32-wasip2", "x86_64-unknown-linux-musl"];
 
+/// What everything that is built takes in the target folder, and what it takes beside that while it is built.
+const BUILT: u64 = 9 * GIB;
+const BESIDE: u64 = 2 * GIB;
+const GIB: u64 = 1 << 30;
+
+/// Makes sure that there is room for what is going to be built: a compiler that runs out of it says so in a hundred lines
+/// and not in one.
+pub(crate) fn ensure_room() -> Result<()> {
+    let target = shell::target();
+    fs::create_dir_all(&target).with_context(|| format!("can't make {}", target.display()))?;
+    let number = |text: String| text.split_whitespace().next_back().and_then(|word| word.parse::<u64>().ok());
+    let free = shell::output(Command::new("df").args(["--block-size=1", "--output=avail"]).arg(&target))?;
+    let built = shell::output(Command::new("du").args(["--block-size=1", "--summarize"]).arg(&target))?;
+    let built = built.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0);
+    let free = number(free).with_context(|| format!("df tells no number for {}", target.display()))?;
+    match missing_room(free, built) {
+        0 => Ok(()),
+        missing => bail!(
+            "{}: {} GiB are free, and the build takes {} GiB more: free {} GiB, or set CARGO_TARGET_DIR to where there is room",
+            target.display(),
+            free / GIB,
+            (free + missing).div_ceil(GIB),
+            missing.div_ceil(GIB),
+        ),
+    }
+}
+
+/// Returns how many bytes are missing where so many are free and so many are built already.
+fn missing_room(free: u64, built: u64) -> u64 {
+    (BUILT.saturating_sub(built) + BESIDE).saturating_sub(free)
+}
+
 /// Makes sure that the tools are there: installs their packages as root, else says what to run.
 pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
     let missing: Vec<Tool> = tools.iter().copied().filter(|tool| shell::find_program(tool.program).is_none()).collect();
@@ -141,4 +173,17 @@ pub(crate) fn update_lists_if_empty() -> Result<()> {
 fn update_lists() -> Result<()> {
     println!("fetching apt's package lists");
     shell::output(Command::new("apt-get").args(["update", "-qq"])).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_that_has_not_begun_needs_more_room_than_one_that_is_done() {
+        assert_eq!(missing_room(11 * GIB, 0), 0);
+        assert_eq!(missing_room(10 * GIB, 0), GIB);
+        assert_eq!(missing_room(2 * GIB, 40 * GIB), 0);
+        assert_eq!(missing_room(GIB, 9 * GIB), GIB, "what is built is built again, file by file");
+    }
 }

@@ -26,6 +26,7 @@ pub(crate) fn run() -> Result<()> {
 /// Adds the phases of the tests to a run.
 pub(crate) fn phases(phases: &mut Phases) {
     let set_up = phases.run("set-up", || {
+        prerequisites::ensure_room()?;
         prerequisites::ensure_rust_targets()?;
         prerequisites::ensure(prerequisites::BUILD)?;
         prerequisites::ensure(prerequisites::IMAGE)?;
