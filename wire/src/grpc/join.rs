@@ -32,7 +32,8 @@ impl JoinService for ManagerPort {
 ///
 /// # Errors
 /// [`LinkError::Refused`] when it is a manager of another CA, which then has not heard the secret, or when it refuses;
-/// else why it did not answer.
+/// [`LinkError::Malformed`] when it let the joiner in and handed out other CAs than the token's; else why it did not
+/// answer.
 pub async fn join(
     ca: CaDigest,
     clock: Arc<dyn TimeProvider>,
@@ -57,11 +58,13 @@ pub async fn join(
         .map_err(|_| LinkError::Timeout(limit))?
         .map(Response::into_inner)
         .map_err(|status| from_status(&status, &connection.callee))?;
-    let told = CaDigest::all_of_pem(&response.ca_certificate).map_err(|e| refuse(&e))?;
+    // From here on the token is used: what is wrong with the answer is no refusal, after which a key is thrown away.
+    let malformed = |why: &dyn std::fmt::Display| LinkError::Malformed(format!("manager at {address}: {why}"));
+    let told = CaDigest::all_of_pem(&response.ca_certificate).map_err(|e| malformed(&e))?;
     if told.contains(&ca) {
         Ok(response)
     } else {
         let told = told.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        Err(LinkError::Refused(format!("manager at {address}: it handed out the CA {told}, and the token names {ca}")))
+        Err(malformed(&format!("it handed out the CA {told}, and the token names {ca}")))
     }
 }
