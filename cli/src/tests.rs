@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use clap::{CommandFactory, Parser};
 use vouch_manager::api::view::{
     AdviceView, CauseView, ClusterView, EventView, EvidenceView, FaultView, HeardView, MemberView, NodeView,
-    NodeWordView, ObservationView, ProbeView, ReasonView, RelayView, StatementView, TimeView, VmView, VmWatcherView,
-    WatcherView,
+    NodeWordView, ObservationView, ProbeView, ReasonView, RelayView, StateComparedView, StateHashView, StatementView,
+    TimeView, VmView, VmWatcherView, WatcherView,
 };
 use vouch_types::WallTime;
 
@@ -340,9 +340,23 @@ fn tables_are_as_they_were() {
             })
             .collect(),
         notes: vec![ReasonView::new("manager_deaf", "m2 cannot hear node n1, which other managers hear")],
+        state: StateHashView {
+            log_index: Some(64),
+            hash: Some("0b".to_owned()),
+            compared: [("m1", false), ("m3", true)]
+                .map(|(id, same)| (id.to_owned(), StateComparedView { log_index: 64, hash: "0c".to_owned(), same }))
+                .into(),
+        },
     };
     insta::assert_snapshot!("cluster_status", commands::cluster::tell(&cluster, Paint::Plain));
-    let none = ClusterView { id: None, leader: None, members: Vec::new(), notes: Vec::new(), ..cluster };
+    let none = ClusterView {
+        id: None,
+        leader: None,
+        members: Vec::new(),
+        notes: Vec::new(),
+        state: StateHashView::default(),
+        ..cluster
+    };
     insta::assert_snapshot!("cluster_status_none", commands::cluster::tell(&none, Paint::Plain));
 
     let event = EventView {

@@ -6,7 +6,7 @@ use vouch_types::{ClusterId, ManagerId, Network, VmId};
 
 use crate::api::ca_view::CaView;
 use crate::api::live::{CaError, CaStep, MemberChange};
-use crate::api::view::{CheckView, EvidenceView, HearingView, ReasonView};
+use crate::api::view::{CheckView, EvidenceView, HearingView, ReasonView, StateComparedView, StateHashView};
 use crate::api::{CheckError, InitError, LiveView, Metric, MetricKind, Readiness};
 use crate::detect::DetectorInput;
 use crate::manager::ManagerHandle;
@@ -146,6 +146,24 @@ impl LiveView for Live {
             metrics.push(metric);
         }
         metrics
+    }
+
+    fn state_hashes(&self) -> StateHashView {
+        let inner = &self.0.0;
+        let newest = inner.consensus.newest_checkpoints().into_iter().max_by_key(|checkpoint| checkpoint.index);
+        let compared = inner.fleet.compared_with().into_iter().map(|(manager, compared)| {
+            let view = StateComparedView {
+                log_index: compared.index.get(),
+                hash: compared.theirs.to_string(),
+                same: compared.agrees,
+            };
+            (manager.to_string(), view)
+        });
+        StateHashView {
+            log_index: newest.as_ref().map(|checkpoint| checkpoint.index.get()),
+            hash: newest.map(|checkpoint| checkpoint.digest.to_string()),
+            compared: compared.collect(),
+        }
     }
 
     async fn init_cluster(&self) -> Result<ClusterId, InitError> {

@@ -63,6 +63,10 @@ pub fn tell(cluster: &ClusterView, paint: Paint) -> String {
         vec![m.id.clone(), paint.state(role), on("management"), on("service"), m.api.clone().unwrap_or_default()]
     });
     text.push_str(&table(&["manager", "role", "management", "service", "api"], rows));
+    for (manager, compared) in cluster.state.compared.iter().filter(|(_, compared)| !compared.same) {
+        let differs = format!("{manager} and {} hold different states", cluster.manager);
+        text.push_str(&format!("\n{}, found at log index {}\n", paint.broken(&differs), compared.log_index));
+    }
     for note in &cluster.notes {
         text.push_str(&format!("\nnote: {}\n", note.message));
     }

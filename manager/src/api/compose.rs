@@ -12,7 +12,7 @@ use vouch_types::{
 use super::incidents::incidents_of;
 use super::view::{
     AdviceView, ClusterView, FaultView, FenceProofView, HeardView, HearingView, MemberView, NodeView, PinView,
-    ProbeView, ReasonView, VmProbeView, VmView, VmWatcherView, WatcherView,
+    ProbeView, ReasonView, StateHashView, VmProbeView, VmView, VmWatcherView, WatcherView,
 };
 use crate::raft::ConsensusStatus;
 use crate::store::State;
@@ -200,7 +200,7 @@ pub fn probe_view(probe: &ProbeRecord) -> ProbeView {
 }
 
 /// Returns the cluster as the API shows it.
-pub fn cluster_view(state: &State, status: &ConsensusStatus) -> ClusterView {
+pub fn cluster_view(state: &State, status: &ConsensusStatus, hashes: StateHashView) -> ClusterView {
     ClusterView {
         id: state.cluster().map(|c| c.id.to_string()),
         manager: status.manager.to_string(),
@@ -228,6 +228,7 @@ pub fn cluster_view(state: &State, status: &ConsensusStatus) -> ClusterView {
                 )
             })
             .collect(),
+        state: hashes,
     }
 }
 

@@ -13,7 +13,7 @@ use vouch_wire::pki::{PeerIdentity, ROOTS_MAX};
 use crate::raft::MembershipError;
 
 use super::ca_view::CaView;
-use super::view::{CheckView, EvidenceView, HearingView, ReasonView};
+use super::view::{CheckView, EvidenceView, HearingView, ReasonView, StateHashView};
 
 /// The running manager as the API sees it.
 #[async_trait]
@@ -36,6 +36,9 @@ pub trait LiveView: Send + Sync + 'static {
 
     /// Returns counters and gauges of this process for `/metrics`, beside those that the API makes from the state.
     async fn metrics(&self) -> Vec<Metric>;
+
+    /// Returns the hash of this manager's applied state, and how it compares with the others'.
+    fn state_hashes(&self) -> StateHashView;
 
     /// Makes the cluster out of the configured managers, and its keys out of this manager's CA key. Returns once the
     /// cluster's id is committed; one that exists already is an error.

@@ -402,6 +402,8 @@ async fn a_second_initialisation_is_refused() {
     assert_eq!((status.as_u16(), &problem["type"]), (409, &json!("/problems/already-initialised")));
     let (status, cluster) = get(&manager, "/v1/cluster").await;
     assert_eq!((status.as_u16(), &cluster["role"], &cluster["leader"]), (200, &json!("leader"), &json!("m1")));
+    let compared = json!({ "m2": { "log_index": 64, "hash": "0c", "same": false } });
+    assert_eq!(cluster["state"], json!({ "log_index": 128, "hash": "0b", "compared": compared }));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod evidence;
 mod incident;
 mod join_token;
 mod policy;
+mod state_hash;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,7 @@ pub use policy::{
     FenceProofRequest, FenceProofView, MaintenanceRequest, MaintenanceView, PolicySettings, PolicyView, SettingView,
     VmPolicyView,
 };
+pub use state_hash::{StateComparedView, StateHashView};
 
 /// A moment on the wall clock of the leader that recorded it; for people, nothing is decided by it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
@@ -414,6 +416,9 @@ pub struct ClusterView {
     pub members: Vec<MemberView>,
     /// Managers that cannot hear a node which others hear.
     pub notes: Vec<ReasonView>,
+    /// The hash of the applied state, here and on the others.
+    #[serde(default)]
+    pub state: StateHashView,
 }
 
 /// One manager of the cluster.

@@ -32,7 +32,19 @@ pub(crate) struct Divergence {
 pub(crate) struct HealthBook {
     rooms: BTreeMap<ManagerId, Room>,
     diverged: BTreeMap<ManagerId, Divergence>,
+    latest: BTreeMap<ManagerId, Compared>,
     compared: u64,
+}
+
+/// The newest entry at which the state of another manager was compared with this one's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Compared {
+    /// The entry.
+    pub(crate) index: LogIndex,
+    /// The hash there.
+    pub(crate) theirs: StateDigest,
+    /// Whether it is the hash here.
+    pub(crate) agrees: bool,
 }
 
 /// What became of a comparison.
@@ -47,12 +59,16 @@ impl HealthBook {
     fn forget(&mut self, manager: ManagerId) {
         self.rooms.remove(&manager);
         self.diverged.remove(&manager);
+        self.latest.remove(&manager);
     }
 
     /// Compares a checkpoint of another manager with the one here at the same entry.
     fn compare(&mut self, other: ManagerId, index: LogIndex, own: &StateDigest, theirs: &StateDigest) -> Verdict {
         let Some(agrees) = own.agrees(theirs) else { return Verdict::Same };
         self.compared += 1;
+        if self.latest.get(&other).is_none_or(|latest| latest.index <= index) {
+            self.latest.insert(other, Compared { index, theirs: theirs.clone(), agrees });
+        }
         match (agrees, self.diverged.get(&other)) {
             (false, None) => {
                 let divergence = Divergence { index, own: own.clone(), theirs: theirs.clone() };
@@ -133,6 +149,11 @@ impl Fleet {
         self.health().diverged.clone()
     }
 
+    /// Returns how the states of the other managers compared last.
+    pub(crate) fn compared_with(&self) -> BTreeMap<ManagerId, Compared> {
+        self.health().latest.clone()
+    }
+
     /// Returns how many checkpoints were compared.
     pub(crate) fn checkpoints_compared(&self) -> u64 {
         self.health().compared
@@ -157,6 +178,8 @@ mod tests {
         assert_eq!(book.compare(other, at(192), &digest("c"), &digest("d")), Verdict::Same, "told once");
         assert_eq!(book.compare(other, at(64), &digest("a"), &digest("a")), Verdict::Same, "an earlier one is no news");
         assert_eq!(book.diverged.get(&other), Some(&found));
+        let latest = Compared { index: at(192), theirs: digest("d"), agrees: false };
+        assert_eq!(book.latest.get(&other), Some(&latest), "the newest one is shown");
         assert_eq!(book.compare(other, at(256), &digest("e"), &digest("e")), Verdict::Ended);
         assert!(book.diverged.is_empty());
     }
@@ -167,7 +190,7 @@ mod tests {
         book.rooms.insert(gone, Room::Low);
         book.compare(gone, LogIndex::new(64), &digest("a"), &digest("b"));
         book.forget(gone);
-        assert!(book.rooms.is_empty() && book.diverged.is_empty());
+        assert!(book.rooms.is_empty() && book.diverged.is_empty() && book.latest.is_empty());
     }
 
     #[test]

@@ -108,6 +108,9 @@ fn managers_that_applied_the_same_compare_and_find_nothing() {
         for manager in sim.managers.keys() {
             assert!(gauge(&sim, *manager, "state_checkpoints_compared").await > 0, "{manager} compares");
             assert_eq!(gauge(&sim, *manager, "state_divergences").await, 0, "{manager}");
+            let hashes = sim.managers[manager].live_view().state_hashes();
+            assert!(hashes.hash.is_some() && hashes.log_index >= Some(CHECKPOINT_EVERY), "{manager}: {hashes:?}");
+            assert!(hashes.compared.len() == 2 && hashes.compared.values().all(|c| c.same), "{manager}: {hashes:?}");
         }
         sim.stop().await;
     });
@@ -137,6 +140,8 @@ fn a_manager_whose_state_was_changed_behind_its_back_is_found_out_and_told_by_al
             if manager == bent_one {
                 assert!(reasons.contains(&"state_diverged"), "it is not to be asked: {readiness:?}");
                 assert_eq!(gauge(&sim, manager, "state_divergences").await, 2);
+                let hashes = sim.managers[&manager].live_view().state_hashes();
+                assert!(hashes.compared.values().all(|compared| !compared.same), "{hashes:?}");
             } else {
                 assert!(notes.contains(&"state_diverged") && reasons.is_empty(), "{manager}: {readiness:?}");
                 assert_eq!(gauge(&sim, manager, "state_divergences").await, 1);

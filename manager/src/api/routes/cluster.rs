@@ -23,8 +23,8 @@ pub async fn show(State(api): State<Api>, mut params: Params) -> Result<(HeaderM
     let wanted = Wanted::take_or(&mut params, Wanted::Stale)?;
     params.finish(&["consistency"])?;
     let headers = freshness::make_current(&api, wanted).await?;
-    let status = api.published().status();
-    Ok((headers, Json(published::read(api.published(), |state| compose::cluster_view(state, &status)))))
+    let (status, hashes) = (api.published().status(), api.live().state_hashes());
+    Ok((headers, Json(published::read(api.published(), |state| compose::cluster_view(state, &status, hashes)))))
 }
 
 /// Makes the cluster out of the configured managers. Done once, on a manager that has the key of the CA.
@@ -48,6 +48,6 @@ pub async fn init(State(api): State<Api>, params: Params) -> Result<Json<Cluster
         };
         Problem::new(kind, e.to_string())
     })?;
-    let status = api.published().status();
-    Ok(Json(published::read(api.published(), |state| compose::cluster_view(state, &status))))
+    let (status, hashes) = (api.published().status(), api.live().state_hashes());
+    Ok(Json(published::read(api.published(), |state| compose::cluster_view(state, &status, hashes))))
 }

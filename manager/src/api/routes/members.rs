@@ -57,8 +57,8 @@ async fn change(
         return Ok(answer);
     }
     api.live().change_members(change).await.map_err(problem)?;
-    let status = api.published().status();
-    Ok(Json(published::read(api.published(), |state| compose::cluster_view(state, &status))).into_response())
+    let (status, hashes) = (api.published().status(), api.live().state_hashes());
+    Ok(Json(published::read(api.published(), |state| compose::cluster_view(state, &status, hashes))).into_response())
 }
 
 /// Adds a manager without a vote. Start it with a data folder of its own, and promote it once it has caught up.

@@ -23,7 +23,7 @@ use vouch_wire::proto;
 
 use crate::api::ca_view::CaView;
 use crate::api::live::{CaError, CaStep, MemberChange};
-use crate::api::view::{CheckView, EvidenceView, HearingView, ReasonView};
+use crate::api::view::{CheckView, EvidenceView, HearingView, ReasonView, StateComparedView, StateHashView};
 use crate::api::{
     Api, ApiParts, ApiToken, CheckError, InitError, LiveView, Metric, MetricKind, OwnHosts, Published, Readiness,
 };
@@ -165,6 +165,15 @@ impl LiveView for SimLive {
 
     async fn readiness(&self) -> Readiness {
         Readiness { reasons: vec![ReasonView::new("no_quorum", "no quorum of managers answers")], notes: Vec::new() }
+    }
+
+    fn state_hashes(&self) -> StateHashView {
+        let compared = StateComparedView { log_index: 64, hash: "0c".to_owned(), same: false };
+        StateHashView {
+            log_index: Some(128),
+            hash: Some("0b".to_owned()),
+            compared: [("m2".to_owned(), compared)].into(),
+        }
     }
 
     async fn metrics(&self) -> Vec<Metric> {
