@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use vouch_tests::story::{Cursor, Events, Expected, LocalStage, Stage, VM_ONE, VM_TWO, WELL};
+use vouch_tests::story::{
+    Claim, Cursor, Events, Expected, LocalStage, Shared, Stage, VM_ONE, VM_TWO, WELL, claim, well,
+};
 use vouch_tests::wait;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -81,6 +83,35 @@ fn what_the_hypervisor_says_of_a_guest_is_what_the_managers_say() {
         stage.control(VM_TWO, "panic")?;
         stage.expect(VM_TWO, direct("down", Some("guest_os")), LIMIT)?;
         Events::after(stage, &before)?.never(NEVER)
+    });
+}
+
+#[test]
+fn a_node_that_loses_its_store_has_its_guests_paused_and_is_told_once() {
+    on_local("rows-of-a-store", |stage| {
+        println!("row 21: both guests of n1 are paused by I/O errors");
+        let before = Cursor::now(stage)?;
+        let paused = |vm| Claim {
+            vm,
+            state: "paused",
+            source: Some("direct"),
+            causes: &["storage"],
+            advice: "fence_first",
+        };
+        for vm in [VM_ONE, VM_TWO] {
+            stage.control(vm, "io-error")?;
+        }
+        let shared = Shared { kind: "datastore", of: "dev", causes: &["storage"] };
+        claim(stage, "21", &[paused(VM_ONE), paused(VM_TWO)], Some(shared))?;
+        for vm in [VM_ONE, VM_TWO] {
+            stage.control(vm, "resume")?;
+        }
+        claim(stage, "21, mended", &[well(VM_ONE), well(VM_TWO)], None)?;
+        let events = Events::after(stage, &before)?;
+        events.never(&["down", "lost", "hung", "conflict"])?;
+        events.in_order()?;
+        ensure!(events.of_kind("incident_opened") == 1, "more than one incident:\n{}", events.lines());
+        Ok(())
     });
 }
 

@@ -295,11 +295,14 @@ async fn dial(forwarder: &mut Forwarder, from: &str, to: &ManagerPlan) -> io::Re
     Ok((management, service))
 }
 
+/// All of it is on one disk.
+const DATASTORE: &str = "dev";
+
 fn vm_file(vm: &VmPlan, forwarded: u16) -> String {
     let VmPlan { name, id, address, rdp_port } = vm;
     format!(
         "# Made by \"vouch dev\". Watchers reach the VM through a forwarder on port {forwarded}.\n\
-         id = \"{id}\"\nname = \"{name}\"\n\n[local]\naddress = \"{address}\"\nrdp_port = {rdp_port}\n\n\
+         id = \"{id}\"\nname = \"{name}\"\ndatastore = \"{DATASTORE}\"\n\n[local]\naddress = \"{address}\"\nrdp_port = {rdp_port}\n\n\
          [[probe]]\nprobe = \"rdp\"\nnetwork = \"service\"\nsettings = {{ port = {forwarded} }}\n\n\
          [[probe]]\nprobe = \"guest-agent\"\nnetwork = \"management\"\n"
     )
