@@ -198,7 +198,7 @@ fn what_is_not_a_probe_is_refused_with_one_clear_error() {
     let cut = refused(&whole[..whole.len() / 2]);
     assert!(matches!(cut, LoadError::Compile(_)), "{cut}");
     let empty = refused(b"\0asm\x0d\0\x01\0");
-    assert!(matches!(empty, LoadError::Contract(_)), "{empty}");
+    assert!(matches!(empty, LoadError::NoContract { .. }), "{empty}");
 }
 
 /// A component that imports one empty interface of this name, in the binary format.

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use common::{DEADLINE, LOCALHOST, confirm, port, probe, refusing_port, server, target, target_at};
 use tokio::io::AsyncWriteExt;
 use vouch_probe_host::{
-    Capabilities, EchoReply, EchoRequest, GuestAgent, GuestAgentError, Icmp, IcmpError, IcmpSockets, PortGrant,
-    RunFault, RunOutcome,
+    AgentQuery, Capabilities, EchoReply, EchoRequest, GuestAgent, GuestAgentError, Icmp, IcmpError, IcmpSockets,
+    PortGrant, RunFault, RunOutcome,
 };
 use vouch_types::{Outcome, VmId};
 
@@ -207,6 +207,10 @@ impl GuestAgent for ScriptedAgent {
         assert_eq!(vm.to_string(), common::VM);
         assert!(timeout <= DEADLINE);
         self.0.clone()
+    }
+
+    async fn query(&self, _vm: &VmId, query: AgentQuery, _timeout: Duration) -> Result<String, GuestAgentError> {
+        Ok(format!(r#"{{"return":{:?}}}"#, query.as_str()))
     }
 }
 

@@ -12,7 +12,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
-use vouch_probe_host::{EchoReply, EchoRequest, GuestAgent, GuestAgentError, Icmp, IcmpError};
+use vouch_probe_host::{AgentQuery, EchoReply, EchoRequest, GuestAgent, GuestAgentError, Icmp, IcmpError};
 use vouch_types::VmId;
 
 use crate::TraceLine;
@@ -132,12 +132,22 @@ impl GuestAgent for RecordedAgent {
     async fn ping(&self, vm: &VmId, timeout: Duration) -> Result<Duration, GuestAgentError> {
         let at = self.recorder.elapsed();
         let answer = self.inner.ping(vm, timeout).await;
-        let said = match &answer {
-            Ok(_) => "answered".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        let took = self.recorder.elapsed().saturating_sub(at);
-        self.recorder.note(at, "guest-agent", format!("ping: {said}, after {took:.1?}"));
+        self.note(at, "ping", answer.as_ref().err());
         answer
+    }
+
+    async fn query(&self, vm: &VmId, query: AgentQuery, timeout: Duration) -> Result<String, GuestAgentError> {
+        let at = self.recorder.elapsed();
+        let answer = self.inner.query(vm, query, timeout).await;
+        self.note(at, query.as_str(), answer.as_ref().err());
+        answer
+    }
+}
+
+impl RecordedAgent {
+    fn note(&self, at: Duration, asked: &str, refused: Option<&GuestAgentError>) {
+        let said = refused.map_or_else(|| "answered".to_owned(), ToString::to_string);
+        let took = self.recorder.elapsed().saturating_sub(at);
+        self.recorder.note(at, "guest-agent", format!("{asked}: {said}, after {took:.1?}"));
     }
 }
