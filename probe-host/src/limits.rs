@@ -57,6 +57,14 @@ pub const DESCRIBED_PORTS_MAX: usize = 16;
 pub const DESCRIBED_NETWORKS_MAX: usize = 2;
 /// The most that a probe tells about itself beyond the rest.
 pub const ABOUT_MAX: usize = 16;
+/// The longest version of a probe, in bytes.
+pub const VERSION_MAX: usize = 32;
+/// The shortest and the longest interval that a probe may propose.
+pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// See [`INTERVAL_MIN`].
+pub const INTERVAL_MAX: Duration = Duration::from_secs(86_400);
+/// The shortest timeout that a probe may propose; the longest is [`DEADLINE_MAX`].
+pub const TIMEOUT_MIN: Duration = Duration::from_millis(50);
 /// The longest schema of settings, in bytes.
 pub const SCHEMA_MAX: usize = 16 * 1024;
 /// The most TLS connections of one run.

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use probe_kit::{Budget, ConnectError};
 
-use crate::settings::RDP_PORT;
+use crate::settings::{RDP_PORT, SCHEMA};
 use crate::{Confirm, Finding, Negotiated, RdpSettings, is_healthy_refusal, negotiate, selected};
 
-wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-0.1.0" });
+wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-1" });
 
-use vouch::probe::types::{Phase, State};
+use exports::vouch::probe::check::{Descriptor, Fault, Guest, Outcome, Target};
+use vouch::probe::types::{Fact, Network, Phase, State};
 
 struct Rdp;
 
@@ -21,8 +22,14 @@ impl Guest for Rdp {
         Descriptor {
             name: "rdp".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            summary: "Negotiates with the remote desktop service of the target, without logging in.".to_owned(),
+            proves: "The remote desktop service of the target negotiates (RDP), up to where a login would begin."
+                .to_owned(),
+            settings_schema: SCHEMA.to_owned(),
+            networks: vec![Network::Management, Network::Service],
             ports: vec![RDP_PORT],
+            interval_ms: 1000,
+            timeout_ms: 1000,
+            about: vec![fact("author", "vouch")],
         }
     }
 
@@ -35,7 +42,7 @@ impl Guest for Rdp {
         let port = RdpSettings::parse(&settings).map_err(Fault::BadSettings)?.port;
         let first = target.addresses.first().ok_or(Fault::NotApplicable("the target has no address".to_owned()))?;
         let address: IpAddr =
-            first.parse().map_err(|_| Fault::Other(format!("address {first} is not an IP address")))?;
+            first.parse().map_err(|_| Fault::Internal(format!("address {first} is not an IP address")))?;
         match negotiate(address, port, &budget) {
             Finding::Answered(negotiated) => Ok(answered(port, &negotiated)),
             Finding::NotConnected(error) => not_connected(address, port, error),
@@ -75,10 +82,10 @@ fn answered(port: u16, negotiated: &Negotiated) -> Outcome {
         }
     };
     if let Some(protocol) = selected(negotiated.confirm) {
-        outcome.facts.push(("protocol".to_owned(), protocol.as_str().to_owned()));
+        outcome.facts.push(fact("protocol", protocol.as_str()));
     }
     if let Confirm::Refused(code) = negotiated.confirm {
-        outcome.facts.push(("refusal".to_owned(), code.as_str().to_owned()));
+        outcome.facts.push(fact("refusal", code.as_str()));
     }
     outcome.phases = vec![phase("connect", negotiated.connect), phase("negotiate", negotiated.answer)];
     outcome
@@ -90,8 +97,8 @@ fn not_connected(address: IpAddr, port: u16, error: ConnectError) -> Result<Outc
         ConnectError::Timeout => (State::Down, "timeout", format!("port {port} stays silent")),
         ConnectError::Unreachable => (State::Down, "unreachable", format!("{address} is not reachable")),
         ConnectError::NoRoute => (State::Unknown, "no_route", format!("no route to {address} from here")),
-        ConnectError::NotGranted => return Err(Fault::Other(format!("port {port} is not granted to this run"))),
-        ConnectError::Other(error) => return Err(Fault::Other(format!("connect to port {port}: {error}"))),
+        ConnectError::NotGranted => return Err(Fault::Internal(format!("port {port} is not granted to this run"))),
+        ConnectError::Other(error) => return Err(Fault::Internal(format!("connect to port {port}: {error}"))),
     };
     Ok(outcome(state, reason, message))
 }
@@ -102,4 +109,8 @@ fn outcome(state: State, reason: &str, message: String) -> Outcome {
 
 fn phase(name: &str, took: Duration) -> Phase {
     Phase { name: name.to_owned(), micros: took.as_micros() as u64 }
+}
+
+fn fact(name: &str, value: &str) -> Fact {
+    Fact { name: name.to_owned(), value: value.to_owned() }
 }

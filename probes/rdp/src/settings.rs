@@ -2,6 +2,10 @@
 
 use probe_kit::Settings;
 
+/// JSON Schema of the settings.
+#[cfg(any(target_family = "wasm", test))]
+pub const SCHEMA: &str = include_str!("settings.schema.json");
+
 /// The port of the remote desktop service.
 pub const RDP_PORT: u16 = 3389;
 

@@ -2,6 +2,10 @@
 
 use probe_kit::Settings;
 
+/// JSON Schema of the settings.
+#[cfg(any(target_family = "wasm", test))]
+pub const SCHEMA: &str = include_str!("settings.schema.json");
+
 /// Settings of the `tcp` probe: `{"port": 22}`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TcpSettings {
