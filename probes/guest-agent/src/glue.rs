@@ -2,8 +2,7 @@
 
 use probe_kit::Budget;
 
-use crate::GuestAgentSettings;
-use crate::settings::SCHEMA;
+use crate::{GuestAgentSettings, SCHEMA};
 
 wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-1" });
 

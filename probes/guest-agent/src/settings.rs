@@ -3,7 +3,6 @@
 use probe_kit::Settings;
 
 /// JSON Schema of the settings.
-#[cfg(any(target_family = "wasm", test))]
 pub const SCHEMA: &str = include_str!("settings.schema.json");
 
 /// Settings of the `guest-agent` probe: `{"timeout_ms": 1500}`, optional.

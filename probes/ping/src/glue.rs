@@ -2,8 +2,7 @@
 
 use probe_kit::Budget;
 
-use crate::settings::SCHEMA;
-use crate::{PingSettings, SeriesState, judge};
+use crate::{PingSettings, SCHEMA, SeriesState, judge};
 
 wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-1" });
 

@@ -3,7 +3,6 @@
 use probe_kit::Settings;
 
 /// JSON Schema of the settings.
-#[cfg(any(target_family = "wasm", test))]
 pub const SCHEMA: &str = include_str!("settings.schema.json");
 
 /// Settings of the `ping` probe: `{"count": 3, "interval_ms": 50}`, both optional.

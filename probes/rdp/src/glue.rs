@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use probe_kit::{Budget, ConnectError};
 
-use crate::settings::{RDP_PORT, SCHEMA};
-use crate::{Confirm, Finding, Negotiated, RdpSettings, is_healthy_refusal, negotiate, selected};
+use crate::settings::RDP_PORT;
+use crate::{
+    Confirm, Depth, Finding, Line, Negotiated, Protocol, RdpSettings, SCHEMA, handshake, is_healthy_refusal, negotiate,
+    plainly, selected,
+};
 
 wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-1" });
 
@@ -39,12 +42,25 @@ impl Guest for Rdp {
 
     fn run(target: Target, settings: String, deadline_ms: u32) -> Result<Outcome, Fault> {
         let budget = Budget::starting_now(deadline_ms);
-        let port = RdpSettings::parse(&settings).map_err(Fault::BadSettings)?.port;
+        let RdpSettings { port, depth } = RdpSettings::parse(&settings).map_err(Fault::BadSettings)?;
         let first = target.addresses.first().ok_or(Fault::NotApplicable("the target has no address".to_owned()))?;
         let address: IpAddr =
             first.parse().map_err(|_| Fault::Internal(format!("address {first} is not an IP address")))?;
-        match negotiate(address, port, &budget) {
-            Finding::Answered(negotiated) => Ok(answered(port, &negotiated)),
+        let (finding, line) = match depth {
+            Depth::Negotiation => {
+                let (finding, line) = negotiate(|| plainly(address, port, &budget), &budget);
+                line.into_iter().for_each(Line::close);
+                (finding, None)
+            }
+            Depth::Certificate => negotiate(|| handshake::connect(first, port, &budget), &budget),
+        };
+        match finding {
+            Finding::Answered(negotiated) => match (selected(negotiated.confirm), line) {
+                (Some(protocol), Some(line)) if protocol != Protocol::Rdp => {
+                    Ok(handshake::complete(line, answered(port, &negotiated), port, &budget))
+                }
+                _ => Ok(answered(port, &negotiated)),
+            },
             Finding::NotConnected(error) => not_connected(address, port, error),
             Finding::Broken => {
                 Ok(outcome(State::Down, "broken", format!("port {port} accepts connections and closes them at once")))
@@ -107,10 +123,12 @@ fn outcome(state: State, reason: &str, message: String) -> Outcome {
     Outcome { state, reason: reason.to_owned(), message, phases: Vec::new(), samples: Vec::new(), facts: Vec::new() }
 }
 
-fn phase(name: &str, took: Duration) -> Phase {
+/// Returns a step with its time.
+pub(crate) fn phase(name: &str, took: Duration) -> Phase {
     Phase { name: name.to_owned(), micros: took.as_micros() as u64 }
 }
 
-fn fact(name: &str, value: &str) -> Fact {
+/// Returns something that was learnt.
+pub(crate) fn fact(name: &str, value: &str) -> Fact {
     Fact { name: name.to_owned(), value: value.to_owned() }
 }

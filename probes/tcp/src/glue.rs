@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use probe_kit::{Budget, ConnectError, connect};
 
-use crate::TcpSettings;
-use crate::settings::SCHEMA;
+use crate::{SCHEMA, TcpSettings};
 
 wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-1" });
 
