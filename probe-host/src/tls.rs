@@ -9,6 +9,7 @@ mod reply_end;
 mod witness;
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use wasmtime::component::Resource;
 use wasmtime_wasi::sockets::SocketAddrUse;
@@ -39,7 +40,10 @@ impl tls::HostConnection for RunState {
             return Ok(Err(tls::Error::OutOfBounds(text)));
         };
         self.tls_left.connections = left;
-        match Connection::open(address, self.within_run(timeout_ms)).await {
+        let begun = Instant::now();
+        let opened = Connection::open(address, self.within_run(timeout_ms)).await;
+        self.note_call("tls", begun, || format!("connect {address}: {}", came_to(&opened, |_| "connected".to_owned())));
+        match opened {
             Ok(connection) => Ok(Ok(self.table.push(connection)?)),
             Err(error) => Ok(Err(error)),
         }
@@ -68,8 +72,13 @@ impl tls::HostConnection for RunState {
             return Ok(Err(tls::Error::OutOfBounds(text)));
         };
         self.tls_left.exchanges = left;
-        let within = self.within_run(timeout_ms);
-        Ok(self.table.get_mut(&connection)?.exchange(&send, &end, within).await)
+        let (within, begun) = (self.within_run(timeout_ms), Instant::now());
+        let exchanged = self.table.get_mut(&connection)?.exchange(&send, &end, within).await;
+        self.note_call("tls", begun, || {
+            let heard = came_to(&exchanged, |reply| format!("{} bytes came", reply.len()));
+            format!("exchange of {} bytes: {heard}", send.len())
+        });
+        Ok(exchanged)
     }
 
     async fn handshake(
@@ -87,9 +96,14 @@ impl tls::HostConnection for RunState {
             let text = format!("alpn: a protocol's name must have 1 to {PROTOCOL_NAME_MAX} bytes");
             return Ok(Err(tls::Error::OutOfBounds(text)));
         }
-        let within = self.within_run(timeout_ms);
+        let (within, begun) = (self.within_run(timeout_ms), Instant::now());
         let alpn = alpn.into_iter().map(String::into_bytes).collect();
-        Ok(self.table.get_mut(&connection)?.handshake(server_name, alpn, within).await)
+        let done = self.table.get_mut(&connection)?.handshake(server_name, alpn, within).await;
+        self.note_call("tls", begun, || {
+            let session = came_to(&done, |session| format!("{}, {}", session.version, session.cipher));
+            format!("handshake: {session}")
+        });
+        Ok(done)
     }
 
     fn certificate(&mut self, connection: Resource<Connection>) -> Answer<tls::Certificate> {
@@ -115,4 +129,9 @@ impl tls::HostConnection for RunState {
         self.table.delete(connection)?.close();
         Ok(())
     }
+}
+
+/// Returns what a call came to, for the trace of a run.
+fn came_to<T>(result: &Result<T, tls::Error>, done: impl FnOnce(&T) -> String) -> String {
+    result.as_ref().map_or_else(|error| format!("{error:?}"), done)
 }

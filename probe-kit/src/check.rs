@@ -95,7 +95,7 @@ pub async fn check(file: &ProbeFile, settings: Option<&str>) -> CheckReport {
     let described = match file.probe.describe().await {
         Ok(descriptor) => {
             broken.extend(broken_by(descriptor));
-            Some(described(descriptor))
+            Some(Described::of(descriptor))
         }
         Err(fault) => {
             broken.push(BrokenRule { about: "describe".to_owned(), text: fault.to_string() });
@@ -127,19 +127,23 @@ pub async fn check(file: &ProbeFile, settings: Option<&str>) -> CheckReport {
     }
 }
 
-fn described(said: &Descriptor) -> Described {
-    let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
-    Described {
-        name: said.name.clone(),
-        version: said.version.clone(),
-        summary: said.summary.clone(),
-        ports: said.ports.clone(),
-        networks: said.networks.iter().map(|network| network.as_str()).collect(),
-        interval_ms: said.interval.map(millis),
-        timeout_ms: said.timeout.map(millis),
-        settings_schema: said.settings_schema.clone(),
-        settings: said.settings_schema.as_deref().and_then(|schema| schema::settings(schema).ok()).unwrap_or_default(),
-        about: said.about.clone(),
+impl Described {
+    /// Returns what a component says of itself, for people and programs.
+    pub fn of(said: &Descriptor) -> Self {
+        let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let settings = said.settings_schema.as_deref().and_then(|schema| schema::settings(schema).ok());
+        Self {
+            name: said.name.clone(),
+            version: said.version.clone(),
+            summary: said.summary.clone(),
+            ports: said.ports.clone(),
+            networks: said.networks.iter().map(|network| network.as_str()).collect(),
+            interval_ms: said.interval.map(millis),
+            timeout_ms: said.timeout.map(millis),
+            settings_schema: said.settings_schema.clone(),
+            settings: settings.unwrap_or_default(),
+            about: said.about.clone(),
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Writes down what a run logs and asks of the host, with the time of each.
 //!
-//! Lines of the probe come as events of the host's own log, caught by a subscriber that holds for the one run alone;
-//! questions to the network and the agent are taken down by doubles that pass them on. What a probe does with sockets
-//! is not seen: the host hands these through.
+//! Lines of the probe come as events of the host's own log, caught by a subscriber that holds for the one run alone, and
+//! so do its calls of the host's TLS. Questions to the network and the agent are taken down by doubles that pass them on.
+//! What a probe does with sockets is not seen: the host hands these through.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,8 +21,10 @@ use crate::TraceLine;
 const HOST_TARGET: &str = "vouch_probe_host";
 /// Fields of such an event that say who speaks, and not what is said.
 const WHO: [&str; 2] = ["probe", "vm_id"];
-/// The constant message of such an event.
-const SAYS: &str = "probe says";
+/// The field that names the interface of a call.
+const INTERFACE: &str = "interface";
+/// The constant messages of such events.
+const SAYS: [&str; 2] = ["probe says", "probe calls"];
 
 /// What is taken down of one run; cheap to clone.
 #[derive(Clone)]
@@ -73,19 +75,25 @@ impl<S: Subscriber> Layer<S> for LogLines {
             Level::INFO => "info",
             Level::WARN | Level::ERROR => "warn",
         };
-        let mut said = Said(Vec::new());
+        let mut said = Said::default();
         event.record(&mut said);
-        self.0.note(self.0.elapsed(), kind, said.0.join(" "));
+        self.0.note(self.0.elapsed(), said.interface.as_deref().unwrap_or(kind), said.words.join(" "));
     }
 }
 
-/// The words of an event that are the probe's own.
-struct Said(Vec<String>);
+/// The words of an event that are the probe's own, and the interface that it called.
+#[derive(Default)]
+struct Said {
+    words: Vec<String>,
+    interface: Option<String>,
+}
 
 impl Said {
     fn add(&mut self, field: &Field, value: String) {
-        if !WHO.contains(&field.name()) && value != SAYS {
-            self.0.push(value);
+        if field.name() == INTERFACE {
+            self.interface = Some(value);
+        } else if !WHO.contains(&field.name()) && !SAYS.contains(&value.as_str()) {
+            self.words.push(value);
         }
     }
 }

@@ -63,7 +63,14 @@ async fn certificate_of(fake: &str, timeout: Duration) -> Ran {
 #[tokio::test]
 async fn a_desktop_that_is_asked_for_its_certificate_tells_it() {
     for fake in ["rdp:ok", "rdp:nla"] {
-        let found = certificate_of(fake, Duration::from_secs(10)).await.result.unwrap();
+        let ran = certificate_of(fake, Duration::from_secs(10)).await;
+        let calls: Vec<&str> = ran.trace.iter().map(|line| line.text.as_str()).collect();
+        assert!(ran.trace.iter().all(|line| line.kind == "tls"), "{:?}", ran.trace);
+        for (call, begins) in calls.iter().zip(["connect 127.0.0.1:", "exchange of 19 bytes: 4 bytes came"]) {
+            assert!(call.starts_with(begins), "{call}");
+        }
+        assert!(calls.last().unwrap().starts_with("handshake: TLS 1.3, TLS_AES_"), "{calls:?}");
+        let found = ran.result.unwrap();
         assert_eq!((found.outcome, found.reason.as_str()), (Outcome::Up, "negotiated"), "{}", found.message);
         let fact = |name: &str| &found.facts.iter().find(|(told, _)| told == name).unwrap().1;
         assert_eq!((fact("tls_version").as_str(), fact("certificate_key_proved").as_str()), ("TLS 1.3", "yes"));

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vouch_types::VmId;
 
@@ -111,6 +111,15 @@ impl RunState {
         };
         self.questions_left = left;
         Ok((agent, vm))
+    }
+
+    /// Writes down a call of the probe and what it came to, for who traces runs.
+    pub(crate) fn note_call(&self, interface: &'static str, begun: Instant, call: impl FnOnce() -> String) {
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let (vm_id, call) = (self.reach.vm.map(|vm| vm.to_string()), call());
+            let call = cut(format!("{call}, after {:.1?}", begun.elapsed()), LOG_LINE_MAX);
+            tracing::debug!(probe = &*self.probe, vm_id, interface, call, "probe calls");
+        }
     }
 
     /// Writes a line of the probe into the log.
