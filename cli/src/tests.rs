@@ -318,9 +318,28 @@ fn tables_are_as_they_were() {
         imports: vec!["vouch:probe/types@0.1.0".to_owned(), "wasi:sockets/tcp@0.2.6".to_owned()],
         shipped: true,
     };
+    let described = vouch_probe_kit::Described {
+        name: probe.name.clone(),
+        version: probe.version.clone(),
+        summary: "The remote desktop negotiates.".to_owned(),
+        ports: vec![3389],
+        networks: vec!["management", "service"],
+        interval_ms: Some(1000),
+        timeout_ms: Some(500),
+        settings_schema: None,
+        settings: vec![vouch_probe_kit::Setting {
+            name: "port".to_owned(),
+            rule: "integer from 1 to 65535".to_owned(),
+            default: Some("3389".to_owned()),
+            required: false,
+            description: "Where it listens.".to_owned(),
+        }],
+        about: vec![("author".to_owned(), "vouch".to_owned())],
+    };
+    let assigned = [("desk-1", "service", "{}")];
     insta::assert_snapshot!(
         "probe_show",
-        commands::probe::show::tell(std::slice::from_ref(&probe), &[("desk-1", "service", "{}")])
+        commands::probe::show::tell(std::slice::from_ref(&probe), Some(&described), &assigned)
     );
     insta::assert_snapshot!("probe_ls", commands::probe::tell(&[probe]));
 

@@ -44,9 +44,16 @@ fn check_tells_what_a_component_is_and_names_what_is_wrong() {
     let dir = probes();
     let (code, told, _) = vouch(&dir, r#"probe check tcp.wasm --settings {"port":22}"#);
     assert_eq!(code, 0, "{told}");
-    for words in
-        ["probe     tcp 0.", "checks    Connects to one TCP port", "wasi:sockets/tcp@0.2", r#"{"port":22}  taken"#]
-    {
+    for words in [
+        "probe     tcp 0.",
+        "proves    One TCP port of the target accepts",
+        "networks  management, service\n",
+        "proposes  a run every 1000 ms, of at most 1000 ms\n",
+        "setting   port  integer from 1 to 65535, needed  The port to connect to.\n",
+        "contract  vouch:probe@1.0.0\n",
+        "wasi:sockets/tcp@0.2",
+        r#"{"port":22}  taken"#,
+    ] {
         assert!(told.contains(words), "{words} is not in\n{told}");
     }
     let (code, _, wrong) = vouch(&dir, r#"probe check tcp.wasm --settings {"port":0}"#);
@@ -71,6 +78,38 @@ fn check_prints_one_document_for_programs_and_reads_settings_from_a_file() {
     assert_eq!(document["settings"][1]["refused"], Value::Null);
     let (code, _, wrong) = vouch(&dir, "probe check rdp.wasm --settings @no.json");
     assert_eq!((code, wrong.lines().next()), (2, Some("vouch: --settings @no.json: cannot be read")));
+}
+
+#[test]
+fn a_probe_of_the_first_contract_is_looked_at_and_run_as_before() {
+    let dir = probes();
+    std::fs::write(dir.path().join("old.wasm"), vouch_probe_bundle::of_the_first_contract().bytes).unwrap();
+    let (code, told, _) = vouch(&dir, "probe check old.wasm");
+    assert_eq!(
+        (code, told.contains("contract  vouch:probe@0.1.0\n"), told.contains("proposes")),
+        (0, true, false),
+        "{told}"
+    );
+    let (code, told, _) = vouch(&dir, "probe run old.wasm --fake tcp:accept");
+    assert_eq!((code, told.starts_with("up  connected  ")), (0, true), "{told}");
+}
+
+#[test]
+fn what_is_pushed_says_its_own_name_and_flags_must_say_the_same() {
+    let dir = probes();
+    let (code, _, wrong) = vouch(&dir, "probe push tcp.wasm --name udp");
+    assert_eq!((code, wrong.as_str()), (2, "vouch: --name udp: the component says that it is tcp\n"));
+    let (code, _, wrong) = vouch(&dir, "probe push tcp.wasm --probe-version 9.9.9");
+    assert_eq!(code, 2);
+    assert!(wrong.starts_with("vouch: --probe-version 9.9.9: the component says that it is 0."), "{wrong}");
+    std::fs::write(dir.path().join("hostile.wasm"), vouch_probe_bundle::hostile().bytes).unwrap();
+    let (code, _, wrong) = vouch(&dir, "probe push hostile.wasm");
+    assert_eq!(code, 1);
+    for rule in
+        ["breaks rules of the contract: ", "networks [\"service\", \"service\"]: must be", "validate: settings {}: "]
+    {
+        assert!(wrong.contains(rule), "{rule}: {wrong}");
+    }
 }
 
 #[test]
@@ -178,6 +217,7 @@ fn a_new_project_in_c_builds_with_make_and_its_probe_runs() {
     let component = component.trim();
     let (code, told, wrong) = vouch(&dir, &format!("probe check {component} --settings {{\"port\":2222}}"));
     assert_eq!((code, told.starts_with("probe     c-banner 0.1.0\n")), (0, true), "{told}{wrong}");
+    assert!(told.contains("setting   port  integer from 1 to 65535, 22 when absent  "), "{told}");
     for (settings, why) in [("{\"port\":0}", "field `port` is 0: must be"), ("[]", "settings are []: must be")] {
         let (code, _, wrong) = vouch(&dir, &format!("probe check {component} --settings {settings}"));
         assert_eq!((code, wrong.contains(why)), (78, true), "{settings}: {wrong}");

@@ -1,48 +1,149 @@
-//! What a component may import, by name.
+//! The versions of the contract beside each other, behind one door: what a probe is asked and says, in our own words.
 //!
-//! The standard library of a guest names the files, the environment and the standard streams of WASI, whether its author
-//! uses them or not, and the lookup of names as soon as an address is given as text. These are provided and empty: no
-//! folder is open, no variable is set, standard input is closed, no name is looked up. Anything that is not on this list is refused before a component ever runs.
+//! A component shows its version by what it exports: the interface `vouch:probe/check@1.x`, or the three bare functions of
+//! 0.1. The host runs both; nothing beyond this module knows which one a probe was written for.
 
-/// Our own interfaces.
-const OWN: [&str; 4] =
-    ["vouch:probe/types@0.1.0", "vouch:probe/icmp@0.1.0", "vouch:probe/guest-agent@0.1.0", "vouch:probe/log@0.1.0"];
+mod imports;
+mod v0_1;
+mod v1;
 
-/// Interfaces of WASI 0.2, in any of its versions.
-const WASI: [&str; 27] = [
-    "wasi:cli/environment",
-    "wasi:cli/exit",
-    "wasi:cli/stderr",
-    "wasi:cli/stdin",
-    "wasi:cli/stdout",
-    "wasi:cli/terminal-input",
-    "wasi:cli/terminal-output",
-    "wasi:cli/terminal-stderr",
-    "wasi:cli/terminal-stdin",
-    "wasi:cli/terminal-stdout",
-    "wasi:clocks/monotonic-clock",
-    "wasi:clocks/wall-clock",
-    "wasi:filesystem/preopens",
-    "wasi:filesystem/types",
-    "wasi:io/error",
-    "wasi:io/poll",
-    "wasi:io/streams",
-    "wasi:random/insecure",
-    "wasi:random/insecure-seed",
-    "wasi:random/random",
-    "wasi:sockets/instance-network",
-    "wasi:sockets/ip-name-lookup",
-    "wasi:sockets/network",
-    "wasi:sockets/tcp",
-    "wasi:sockets/tcp-create-socket",
-    "wasi:sockets/udp",
-    "wasi:sockets/udp-create-socket",
-];
+use wasmtime::Store;
+use wasmtime::component::{HasSelf, InstancePre, Linker};
 
-/// Returns whether a component may import this.
-pub(crate) fn may_import(name: &str) -> bool {
-    let is_wasi = |known: &str| name.strip_prefix(known).is_some_and(|rest| rest.starts_with("@0.2."));
-    OWN.contains(&name) || WASI.iter().any(|known| is_wasi(known))
+pub(crate) use imports::may_import;
+
+use crate::bindings;
+use crate::outcome::Found;
+use crate::run_state::RunState;
+use crate::{Descriptor, LoadError, RunFault, Target};
+
+/// The interface that a probe of the contract exports, up to its version.
+const CHECK: &str = "vouch:probe/check@";
+/// What a probe of 0.1 exports.
+const BARE: [&str; 3] = ["describe", "run", "validate"];
+
+/// A version of the contract, as a component was written for it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum ContractVersion {
+    /// `vouch:probe@0.1.0`.
+    V0_1,
+    /// `vouch:probe@1`: 1.0.0, and whatever fits it.
+    V1,
+}
+
+impl ContractVersion {
+    /// Returns the package with its version.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V0_1 => "vouch:probe@0.1.0",
+            Self::V1 => "vouch:probe@1.0.0",
+        }
+    }
+
+    /// Returns the version that a component with these exports was written for.
+    pub(crate) fn of<'a>(exports: impl Iterator<Item = &'a str>) -> Result<Self, LoadError> {
+        let exports: Vec<&str> = exports.collect();
+        let versions: Vec<&str> = exports.iter().filter_map(|name| name.strip_prefix(CHECK)).collect();
+        if versions.iter().any(|version| version.starts_with("1.")) {
+            return Ok(Self::V1);
+        }
+        if let Some(version) = versions.first() {
+            return Err(LoadError::UnknownContract { version: (*version).to_owned() });
+        }
+        if BARE.iter().any(|name| exports.contains(name)) {
+            return Ok(Self::V0_1);
+        }
+        Err(LoadError::NoContract { exports: exports.into_iter().map(ToOwned::to_owned).collect() })
+    }
+}
+
+/// Provides the imports of all versions.
+pub(crate) fn add_to_linker(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
+    bindings::v0_1::Probe::add_to_linker::<_, HasSelf<RunState>>(linker, |state| state)?;
+    bindings::v1::Probe::add_to_linker::<_, HasSelf<RunState>>(linker, |state| state)
+}
+
+/// A component that was found to fit its version.
+pub(crate) enum Linked {
+    /// One of 0.1.
+    V0_1(bindings::v0_1::ProbePre<RunState>),
+    /// One of 1.
+    V1(bindings::v1::ProbePre<RunState>),
+}
+
+impl Linked {
+    /// Returns it, if it exports what its version asks for.
+    pub(crate) fn new(version: ContractVersion, linked: InstancePre<RunState>) -> wasmtime::Result<Self> {
+        Ok(match version {
+            ContractVersion::V0_1 => Self::V0_1(bindings::v0_1::ProbePre::new(linked)?),
+            ContractVersion::V1 => Self::V1(bindings::v1::ProbePre::new(linked)?),
+        })
+    }
+
+    /// Returns the version.
+    pub(crate) const fn version(&self) -> ContractVersion {
+        match self {
+            Self::V0_1(_) => ContractVersion::V0_1,
+            Self::V1(_) => ContractVersion::V1,
+        }
+    }
+
+    /// Makes an instance.
+    pub(crate) async fn instantiate(&self, store: &mut Store<RunState>) -> wasmtime::Result<Instance> {
+        Ok(match self {
+            Self::V0_1(linked) => Instance::V0_1(linked.instantiate_async(store).await?),
+            Self::V1(linked) => Instance::V1(linked.instantiate_async(store).await?),
+        })
+    }
+}
+
+/// An instance that is asked one question.
+pub(crate) enum Instance {
+    /// One of 0.1.
+    V0_1(bindings::v0_1::Probe),
+    /// One of 1.
+    V1(bindings::v1::Probe),
+}
+
+impl Instance {
+    /// Asks it to describe itself.
+    pub(crate) async fn describe(&self, store: &mut Store<RunState>) -> wasmtime::Result<Descriptor> {
+        Ok(match self {
+            Self::V0_1(probe) => v0_1::described(probe.call_describe(store).await?),
+            Self::V1(probe) => v1::described(probe.vouch_probe_check().call_describe(store).await?),
+        })
+    }
+
+    /// Asks it whether it takes settings.
+    pub(crate) async fn validate(
+        &self,
+        store: &mut Store<RunState>,
+        settings: &str,
+    ) -> wasmtime::Result<Result<(), String>> {
+        match self {
+            Self::V0_1(probe) => probe.call_validate(store, settings).await,
+            Self::V1(probe) => probe.vouch_probe_check().call_validate(store, settings).await,
+        }
+    }
+
+    /// Has it check a target.
+    pub(crate) async fn run(
+        &self,
+        store: &mut Store<RunState>,
+        target: &Target,
+        settings: &str,
+        deadline_ms: u32,
+    ) -> wasmtime::Result<Result<Found, RunFault>> {
+        Ok(match self {
+            Self::V0_1(probe) => {
+                v0_1::answered(probe.call_run(store, &v0_1::target(target), settings, deadline_ms).await?)
+            }
+            Self::V1(probe) => {
+                let check = probe.vouch_probe_check();
+                v1::answered(check.call_run(store, &v1::target(target), settings, deadline_ms).await?)
+            }
+        })
+    }
 }
 
 #[cfg(test)]
@@ -50,17 +151,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_on_the_list_is_refused() {
-        assert!(may_import("wasi:sockets/tcp@0.2.6"));
-        assert!(may_import("vouch:probe/icmp@0.1.0"));
-        for other in [
-            "wasi:http/outgoing-handler@0.2.6",
-            "wasi:sockets/tcp@0.3.0",
-            "wasi:sockets/tcp",
-            "vouch:probe/icmp@0.2.0",
-            "env",
-        ] {
-            assert!(!may_import(other), "{other}");
-        }
+    fn a_component_shows_its_version_by_what_it_exports() {
+        let of = |exports: &[&str]| ContractVersion::of(exports.iter().copied());
+        assert_eq!(of(&["describe", "run", "validate"]).unwrap(), ContractVersion::V0_1);
+        assert_eq!(of(&["vouch:probe/check@1.0.0"]).unwrap(), ContractVersion::V1);
+        assert_eq!(of(&["vouch:probe/check@1.7.2"]).unwrap(), ContractVersion::V1, "it may ask for nothing newer");
+        assert_eq!(of(&["run", "vouch:probe/check@1.0.0"]).unwrap(), ContractVersion::V1, "the newer one goes first");
+        assert!(
+            matches!(of(&["vouch:probe/check@2.0.0"]), Err(LoadError::UnknownContract { version }) if version == "2.0.0")
+        );
+        assert!(matches!(of(&["wasi:cli/run@0.2.6"]), Err(LoadError::NoContract { exports }) if exports.len() == 1));
     }
 }

@@ -24,6 +24,30 @@ pub enum GuestAgentError {
     Other(String),
 }
 
+/// A command that only reads.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum AgentQuery {
+    /// `guest-info`: the agent's version and commands.
+    Info,
+}
+
+impl AgentQuery {
+    /// All that are carried.
+    pub const ALL: [Self; 1] = [Self::Info];
+
+    /// Returns the command (QEMU guest agent reference).
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "guest-info",
+        }
+    }
+
+    /// Returns the query of this command, if it is carried.
+    pub fn of(command: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|query| query.as_str() == command)
+    }
+}
+
 /// Carries questions to guest agents.
 #[async_trait::async_trait]
 pub trait GuestAgent: Send + Sync {
@@ -32,4 +56,10 @@ pub trait GuestAgent: Send + Sync {
     /// # Errors
     /// [`GuestAgentError`]; only `Silent` speaks of the agent.
     async fn ping(&self, vm: &VmId, timeout: Duration) -> Result<Duration, GuestAgentError>;
+
+    /// Has the agent of this VM run a command that only reads; returns its answer, JSON with `return` or `error`.
+    ///
+    /// # Errors
+    /// [`GuestAgentError`]; only `Silent` speaks of the agent.
+    async fn query(&self, vm: &VmId, query: AgentQuery, timeout: Duration) -> Result<String, GuestAgentError>;
 }

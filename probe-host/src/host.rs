@@ -5,15 +5,15 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use vouch_types::Digest;
 use wasmtime::Engine;
-use wasmtime::component::{Component, HasSelf, Linker};
+use wasmtime::component::{Component, Linker};
 
-use crate::bindings::{Probe as Contract, ProbePre};
+use crate::contract::{self, Linked};
 use crate::engine::{self, EngineError};
 use crate::limits::COMPONENT_MAX;
 use crate::manifest::{Manifest, digest_of};
 use crate::run_state::RunState;
 use crate::ticker::Ticker;
-use crate::{HostLimits, Probe, contract};
+use crate::{ContractVersion, HostLimits, Probe};
 
 /// Version field of a component and of a core module, bytes 4 to 8.
 const COMPONENT_VERSION: [u8; 4] = [0x0d, 0x00, 0x01, 0x00];
@@ -43,9 +43,33 @@ pub enum LoadError {
         /// The interface.
         interface: String,
     },
-    /// It does not fit `vouch:probe/probe@0.1.0`.
-    #[error("the component does not fit the world `vouch:probe/probe@0.1.0`: {0}")]
-    Contract(String),
+    /// It is no probe.
+    #[error(
+        "the component exports {}: a probe exports `vouch:probe/check@1.0.0`",
+        if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") }
+    )]
+    NoContract {
+        /// What it exports.
+        exports: Vec<String>,
+    },
+    /// It was written for a contract that this host does not know.
+    #[error(
+        "the component exports `vouch:probe/check@{version}`: this host runs probes of {} and {}",
+        ContractVersion::V1.as_str(),
+        ContractVersion::V0_1.as_str()
+    )]
+    UnknownContract {
+        /// The version.
+        version: String,
+    },
+    /// It does not fit its contract.
+    #[error("the component does not fit the contract `{}`: {reason}", contract.as_str())]
+    Contract {
+        /// The contract that it was written for.
+        contract: ContractVersion,
+        /// Where it does not fit.
+        reason: String,
+    },
     /// Native code that nobody vouched for.
     #[error("native code {digest} is not in the manifest")]
     NotInManifest {
@@ -86,8 +110,7 @@ impl ProbeHost {
         let engine = engine::engine(&limits)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(|e| EngineError::Link(e.into()))?;
-        Contract::add_to_linker::<_, HasSelf<RunState>>(&mut linker, |state| state)
-            .map_err(|e| EngineError::Link(e.into()))?;
+        contract::add_to_linker(&mut linker).map_err(|e| EngineError::Link(e.into()))?;
         let ticker = Ticker::start(&engine).map_err(EngineError::Clock)?;
         let slots = Semaphore::new(usize::try_from(limits.concurrency).unwrap_or(usize::MAX));
         Ok(Self { shared: Arc::new(Shared { engine, ticker, slots, limits, linker }) })
@@ -142,9 +165,10 @@ impl ProbeHost {
         if let Some(interface) = imports.iter().find(|name| !contract::may_import(name)) {
             return Err(LoadError::ForbiddenImport { interface: interface.clone() });
         }
-        let contract = |e: wasmtime::Error| LoadError::Contract(format!("{e:#}"));
-        let linked = self.shared.linker.instantiate_pre(&component).map_err(contract)?;
-        Ok(Probe::new(Arc::clone(&self.shared), ProbePre::new(linked).map_err(contract)?, imports))
+        let version = ContractVersion::of(component.component_type().exports(engine).map(|(name, _)| name))?;
+        let misfit = |e: wasmtime::Error| LoadError::Contract { contract: version, reason: format!("{e:#}") };
+        let linked = self.shared.linker.instantiate_pre(&component).map_err(misfit)?;
+        Ok(Probe::new(Arc::clone(&self.shared), Linked::new(version, linked).map_err(misfit)?, imports))
     }
 }
 

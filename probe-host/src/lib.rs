@@ -8,11 +8,14 @@
 //! nothing but the addresses of its target on the granted ports, and what the caller lends it ([`Capabilities`]).
 //! A run that could not be made is a [`RunFault`], never a `down`.
 //!
+//! Components of every version of the contract run beside each other (`contract`).
+//!
 //! This crate decides nothing about a VM, keeps no schedule, and never takes native code that is not in a [`Manifest`].
 
 mod bindings;
 mod capabilities;
 mod contract;
+mod descriptor;
 mod engine;
 mod guest_agent;
 mod host;
@@ -26,14 +29,17 @@ mod probe;
 mod run_state;
 mod socket_filter;
 mod ticker;
+mod tls;
 
 pub use capabilities::{Capabilities, PortGrant};
+pub use contract::ContractVersion;
+pub use descriptor::Descriptor;
 pub use engine::{EngineError, compilations, engine_config};
-pub use guest_agent::{GuestAgent, GuestAgentError};
+pub use guest_agent::{AgentQuery, GuestAgent, GuestAgentError};
 pub use host::{LoadError, ProbeHost};
 pub use icmp::{EchoReply, EchoRequest, Icmp, IcmpError};
 pub use icmp_sockets::{IcmpSocketKind, IcmpSockets};
 pub use limits::HostLimits;
 pub use manifest::{Manifest, digest_of};
 pub use outcome::{Phase, RunFault, RunOutcome, Sample};
-pub use probe::{Descriptor, Probe, Target};
+pub use probe::{Probe, Target};

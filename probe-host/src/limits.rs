@@ -39,10 +39,48 @@ pub const ECHOES_MAX: u32 = 32;
 pub const ECHO_INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// The most questions to the guest agent of one run.
 pub const AGENT_QUESTIONS_MAX: u32 = 8;
-/// The most phases, samples and facts, each, of one outcome.
+/// The most bytes of an agent's answer.
+pub const AGENT_REPLY_MAX: usize = 64 * 1024;
+/// The most phases, samples and facts, each, of one outcome of the first contract.
 pub const OUTCOME_ITEMS_MAX: usize = 16;
-/// The longest name, unit or value of a phase, sample or fact, in bytes.
+/// The most phases of one outcome.
+pub const PHASES_MAX: usize = 16;
+/// The most samples of one outcome.
+pub const SAMPLES_MAX: usize = 32;
+/// The most facts of one outcome.
+pub const FACTS_MAX: usize = 32;
+/// The longest value of a fact, in bytes; in the first contract, of a name or unit too.
 pub const OUTCOME_TEXT_MAX: usize = 256;
+/// The most ports that a probe describes.
+pub const DESCRIBED_PORTS_MAX: usize = 16;
+/// The most networks that a probe describes: each once.
+pub const DESCRIBED_NETWORKS_MAX: usize = 2;
+/// The most that a probe tells about itself beyond the rest.
+pub const ABOUT_MAX: usize = 16;
+/// The longest version of a probe, in bytes.
+pub const VERSION_MAX: usize = 32;
+/// The shortest and the longest interval that a probe may propose.
+pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// See [`INTERVAL_MIN`].
+pub const INTERVAL_MAX: Duration = Duration::from_secs(86_400);
+/// The shortest timeout that a probe may propose; the longest is [`DEADLINE_MAX`].
+pub const TIMEOUT_MIN: Duration = Duration::from_millis(50);
+/// The longest schema of settings, in bytes.
+pub const SCHEMA_MAX: usize = 16 * 1024;
+/// The most TLS connections of one run.
+pub const TLS_CONNECTIONS_MAX: u32 = 4;
+/// The most exchanges on all TLS connections of one run.
+pub const TLS_EXCHANGES_MAX: u32 = 64;
+/// The most bytes that one exchange sends.
+pub const TLS_SEND_MAX: usize = 16 * 1024;
+/// The longest reply of one exchange, and the longest certificate, in bytes.
+pub const TLS_REPLY_MAX: usize = 64 * 1024;
+/// The longest terminator of a reply, in bytes.
+pub const TLS_TERMINATOR_MAX: usize = 16;
+/// The most protocols that a handshake offers (ALPN).
+pub const TLS_PROTOCOLS_MAX: usize = 8;
+/// The most names of a certificate.
+pub const CERTIFICATE_NAMES_MAX: usize = 32;
 /// The longest settings, in bytes.
 pub const SETTINGS_MAX: usize = 16 * 1024;
 /// The largest component that is compiled, in bytes.

@@ -5,8 +5,7 @@ use std::time::Duration;
 use vouch_types::Outcome;
 use vouch_types::observation::{MESSAGE_MAX, REASON_MAX};
 
-use crate::bindings::vouch::probe::types;
-use crate::limits::{OUTCOME_ITEMS_MAX, OUTCOME_TEXT_MAX};
+use crate::limits::OUTCOME_TEXT_MAX;
 
 /// One step of a check.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,6 +42,8 @@ pub struct RunOutcome {
     pub samples: Vec<Sample>,
     /// What was learnt about the target.
     pub facts: Vec<(String, String)>,
+    /// How many phases, samples and facts were left out: beyond the limits, no number, or no name.
+    pub left_out: usize,
     /// How long the whole run took.
     pub elapsed: Duration,
 }
@@ -101,65 +102,83 @@ impl RunFault {
     }
 }
 
-/// Returns a guest's fault in our words.
-pub(crate) fn fault_from(fault: types::Fault) -> RunFault {
-    match fault {
-        types::Fault::BadSettings(text) => RunFault::BadSettings(cut(text, MESSAGE_MAX)),
-        types::Fault::NotApplicable(text) => RunFault::NotApplicable(cut(text, MESSAGE_MAX)),
-        types::Fault::Other(text) => RunFault::Probe(cut(text, MESSAGE_MAX)),
+/// What names phases, samples, facts and units have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Names {
+    /// Any text, cut to its limit.
+    AnyText,
+    /// A word, as reasons are.
+    Words,
+}
+
+impl Names {
+    fn named(self, name: String) -> Option<String> {
+        match self {
+            Self::AnyText => Some(cut(name, OUTCOME_TEXT_MAX)),
+            Self::Words => Some(name).filter(|name| is_word(name)),
+        }
     }
 }
 
-/// Returns a guest's outcome in our words, cut to its limits.
-pub(crate) fn outcome_from(found: types::Outcome, elapsed: Duration) -> Result<RunOutcome, RunFault> {
-    if !is_word(&found.reason) {
-        let shown = cut(found.reason, REASON_MAX);
-        return Err(RunFault::BadAnswer(format!(
-            "reason {shown:?} must be one word of 1 to {REASON_MAX} of a-z, 0-9, `_`, `-`"
-        )));
+/// How much of an outcome is kept, by the version of the contract.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Room {
+    pub(crate) phases: usize,
+    pub(crate) samples: usize,
+    pub(crate) facts: usize,
+    pub(crate) names: Names,
+}
+
+/// What a guest says that it found, not looked at yet.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Found {
+    pub(crate) outcome: Outcome,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    pub(crate) phases: Vec<Phase>,
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) facts: Vec<(String, String)>,
+    pub(crate) room: Room,
+}
+
+impl Found {
+    /// Returns the outcome, cut to its limits.
+    ///
+    /// # Errors
+    /// [`RunFault::BadAnswer`] when the reason is no word: nothing could be told by it.
+    pub(crate) fn bounded(self, elapsed: Duration) -> Result<RunOutcome, RunFault> {
+        if !is_word(&self.reason) {
+            let shown = cut(self.reason, REASON_MAX);
+            return Err(RunFault::BadAnswer(format!(
+                "reason {shown:?} must be one word of 1 to {REASON_MAX} of a-z, 0-9, `_`, `-`"
+            )));
+        }
+        let (room, names) = (self.room, self.room.names);
+        let said = self.phases.len() + self.samples.len() + self.facts.len();
+        let phase = |p: Phase| Some(Phase { name: names.named(p.name)?, took: p.took });
+        let sample = |s: Sample| {
+            let unit = names.named(s.unit)?;
+            Some(Sample { name: names.named(s.name)?, value: s.value, unit }).filter(|s| s.value.is_finite())
+        };
+        let fact = |(name, value)| Some((names.named(name)?, cut(value, OUTCOME_TEXT_MAX)));
+        let phases: Vec<Phase> = self.phases.into_iter().filter_map(phase).take(room.phases).collect();
+        let samples: Vec<Sample> = self.samples.into_iter().filter_map(sample).take(room.samples).collect();
+        let facts: Vec<(String, String)> = self.facts.into_iter().filter_map(fact).take(room.facts).collect();
+        let left_out = said - phases.len() - samples.len() - facts.len();
+        let (outcome, reason, message) = (self.outcome, self.reason, cut(self.message, MESSAGE_MAX));
+        Ok(RunOutcome { outcome, reason, message, phases, samples, facts, left_out, elapsed })
     }
-    Ok(RunOutcome {
-        outcome: match found.state {
-            types::State::Up => Outcome::Up,
-            types::State::Degraded => Outcome::Degraded,
-            types::State::Down => Outcome::Down,
-            types::State::Unknown => Outcome::Unknown,
-        },
-        reason: found.reason,
-        message: cut(found.message, MESSAGE_MAX),
-        phases: found.phases.into_iter().take(OUTCOME_ITEMS_MAX).map(phase_from).collect(),
-        samples: found
-            .samples
-            .into_iter()
-            .filter(|s| s.value.is_finite())
-            .take(OUTCOME_ITEMS_MAX)
-            .map(sample_from)
-            .collect(),
-        facts: found
-            .facts
-            .into_iter()
-            .take(OUTCOME_ITEMS_MAX)
-            .map(|(name, value)| (short(name), short(value)))
-            .collect(),
-        elapsed,
-    })
 }
 
-fn phase_from(phase: types::Phase) -> Phase {
-    Phase { name: short(phase.name), took: Duration::from_micros(phase.micros) }
-}
-
-fn sample_from(sample: types::Sample) -> Sample {
-    Sample { name: short(sample.name), value: sample.value, unit: short(sample.unit) }
-}
-
-fn is_word(reason: &str) -> bool {
+/// Returns whether this is a word of the contract.
+pub(crate) fn is_word(text: &str) -> bool {
     let fits = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_' || c == b'-';
-    (1..=REASON_MAX).contains(&reason.len()) && reason.bytes().all(fits)
+    (1..=REASON_MAX).contains(&text.len()) && text.bytes().all(fits)
 }
 
-fn short(text: String) -> String {
-    cut(text, OUTCOME_TEXT_MAX)
+/// Returns a duration in the microseconds of the contract.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Cuts text to at most `max` bytes, at a character, and takes out what would disturb a terminal or a log.
@@ -177,29 +196,48 @@ pub(crate) fn cut(text: String, max: usize) -> String {
 mod tests {
     use super::*;
 
-    fn found(reason: &str, message: &str) -> types::Outcome {
-        types::Outcome {
-            state: types::State::Down,
+    const WORDS: Room = Room { phases: 2, samples: 3, facts: 4, names: Names::Words };
+
+    fn found(room: Room, reason: &str, message: &str) -> Found {
+        let sample = |name: &str, value| Sample { name: name.to_owned(), value, unit: "ratio".to_owned() };
+        Found {
+            outcome: Outcome::Down,
             reason: reason.to_owned(),
             message: message.to_owned(),
-            phases: Vec::new(),
-            samples: vec![types::Sample { name: "loss".to_owned(), value: f64::NAN, unit: "ratio".to_owned() }],
+            phases: vec![Phase { name: "connect".to_owned(), took: Duration::ZERO }; 9],
+            samples: vec![sample("loss", f64::NAN), sample("loss", f64::INFINITY), sample("loss", 0.5)],
             facts: vec![("name".to_owned(), "v".repeat(9_999)); 99],
+            room,
         }
     }
 
     #[test]
-    fn an_outcome_is_cut_to_its_limits() {
-        let outcome = outcome_from(found("closed", &"é\u{1b}[2J".repeat(1000)), Duration::ZERO).unwrap();
+    fn an_outcome_is_cut_to_its_limits_and_says_how_much_was_left_out() {
+        let outcome = found(WORDS, "closed", &"é\u{1b}[2J".repeat(1000)).bounded(Duration::ZERO).unwrap();
         assert!(outcome.message.len() <= MESSAGE_MAX && !outcome.message.contains('\u{1b}'));
-        assert_eq!((outcome.facts.len(), outcome.facts[0].1.len()), (OUTCOME_ITEMS_MAX, OUTCOME_TEXT_MAX));
-        assert!(outcome.samples.is_empty(), "a number that is none says nothing");
+        assert_eq!((outcome.phases.len(), outcome.samples.len(), outcome.facts.len()), (2, 1, 4));
+        assert_eq!(outcome.facts[0].1.len(), OUTCOME_TEXT_MAX);
+        assert_eq!(outcome.left_out, 7 + 2 + 95, "numbers that are none are among them");
+    }
+
+    #[test]
+    fn what_has_no_word_for_a_name_is_left_out_and_in_the_first_contract_cut() {
+        let named = |names, name: &str| {
+            let mut found = found(Room { names, ..WORDS }, "closed", "");
+            found.phases = vec![Phase { name: name.to_owned(), took: Duration::ZERO }];
+            found.bounded(Duration::ZERO).unwrap().phases
+        };
+        for name in ["", "two words", "Closed", &"x".repeat(REASON_MAX + 1)] {
+            assert_eq!(named(Names::Words, name), [], "{name:?}");
+            assert_eq!(named(Names::AnyText, name)[0].name, name, "as it was taken before");
+        }
+        assert_eq!(named(Names::AnyText, &"x".repeat(9_999))[0].name.len(), OUTCOME_TEXT_MAX);
     }
 
     #[test]
     fn a_reason_that_is_not_one_word_is_a_fault() {
         for reason in ["", "two words", "Closed", &"x".repeat(REASON_MAX + 1)] {
-            let refused = outcome_from(found(reason, ""), Duration::ZERO).unwrap_err();
+            let refused = found(WORDS, reason, "").bounded(Duration::ZERO).unwrap_err();
             assert!(matches!(refused, RunFault::BadAnswer(_)), "{reason:?}");
         }
     }

@@ -9,29 +9,15 @@ use vouch_types::observation::MESSAGE_MAX;
 use vouch_types::{Network, ProbeImports, VmId};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
-use crate::bindings::vouch::probe::types;
-use crate::bindings::{Probe as Instance, ProbePre};
+use crate::contract::{Instance, Linked};
 use crate::host::Shared;
 use crate::limits::{
     DEADLINE_GRACE, DEADLINE_MAX, EPOCH_PAUSE, HOSTCALL_FUEL, QUESTION_DEADLINE, SETTINGS_MAX, UNDISTURBED_TICKS,
 };
-use crate::outcome::{cut, fault_from, outcome_from};
+use crate::outcome::cut;
 use crate::run_state::{Reach, RunState};
 use crate::socket_filter::SocketFilter;
-use crate::{Capabilities, RunFault, RunOutcome};
-
-/// How a probe describes itself.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Descriptor {
-    /// Its name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// What it checks, in one sentence.
-    pub summary: String,
-    /// The ports that it connects to when its settings have no `port`.
-    pub ports: Vec<u16>,
-}
+use crate::{Capabilities, ContractVersion, Descriptor, RunFault, RunOutcome};
 
 /// One VM as a probe sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,7 +34,7 @@ pub struct Target {
 
 struct Inner {
     shared: Arc<Shared>,
-    contract: ProbePre<RunState>,
+    contract: Linked,
     imports: ProbeImports,
     descriptor: OnceCell<Descriptor>,
 }
@@ -60,7 +46,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    pub(crate) fn new(shared: Arc<Shared>, contract: ProbePre<RunState>, imports: Vec<String>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, contract: Linked, imports: Vec<String>) -> Self {
         let imports = ProbeImports { interfaces: imports };
         Self { inner: Arc::new(Inner { shared, contract, imports, descriptor: OnceCell::new() }) }
     }
@@ -70,23 +56,17 @@ impl Probe {
         &self.inner.imports
     }
 
+    /// Returns the version of the contract that the component was written for.
+    pub fn contract(&self) -> ContractVersion {
+        self.inner.contract.version()
+    }
+
     /// Returns how the probe describes itself; asked once, then remembered.
     ///
     /// # Errors
     /// [`RunFault`] when the probe could not be asked.
     pub async fn describe(&self) -> Result<&Descriptor, RunFault> {
-        self.inner
-            .descriptor
-            .get_or_try_init(|| async {
-                let said = self.question(async |probe, store| probe.call_describe(store).await).await?;
-                Ok(Descriptor {
-                    name: cut(said.name, 63),
-                    version: cut(said.version, 63),
-                    summary: cut(said.summary, MESSAGE_MAX),
-                    ports: said.ports.into_iter().take(16).collect(),
-                })
-            })
-            .await
+        self.inner.descriptor.get_or_try_init(|| self.question(async |probe, store| probe.describe(store).await)).await
     }
 
     /// Checks settings, a JSON object.
@@ -96,7 +76,7 @@ impl Probe {
     /// asked.
     pub async fn validate(&self, settings: &str) -> Result<(), RunFault> {
         check_size(settings)?;
-        let said = self.question(async |probe, store| probe.call_validate(store, settings).await).await?;
+        let said = self.question(async |probe, store| probe.validate(store, settings).await).await?;
         said.map_err(|refusal| RunFault::BadSettings(cut(refusal, MESSAGE_MAX)))
     }
 
@@ -117,6 +97,9 @@ impl Probe {
         check_size(settings)?;
         let deadline = deadline.min(DEADLINE_MAX);
         let described = self.describe().await?;
+        if !described.networks.contains(&target.network) {
+            return Err(other_network(described, target.network));
+        }
         let reach = Reach {
             vm: Some(target.vm),
             filter: SocketFilter::new(&target.addresses, capabilities.ports.ports(settings, &described.ports)),
@@ -124,20 +107,15 @@ impl Probe {
             guest_agent: capabilities.guest_agent.clone(),
         };
         let arrived = Instant::now();
-        let answer = self
+        let (answer, elapsed) = self
             .call(reach, deadline, async |probe, store| {
                 let left = deadline.saturating_sub(arrived.elapsed()).as_millis();
                 let begun = Instant::now();
-                let target = guest_target(target);
-                let left = u32::try_from(left).unwrap_or(u32::MAX);
-                let answer = probe.call_run(store, &target, settings, left).await?;
+                let answer = probe.run(store, target, settings, u32::try_from(left).unwrap_or(u32::MAX)).await?;
                 Ok((answer, begun.elapsed()))
             })
             .await?;
-        match answer {
-            (Ok(found), elapsed) => outcome_from(found, elapsed),
-            (Err(fault), _) => Err(fault_from(fault)),
-        }
+        answer?.bounded(elapsed)
     }
 
     async fn question<T>(
@@ -163,7 +141,7 @@ impl Probe {
         let mut store = self.store(reach, ends);
         let _ticking = shared.ticker.tick_while();
         let call = async {
-            let instance = self.inner.contract.instantiate_async(&mut store).await?;
+            let instance = self.inner.contract.instantiate(&mut store).await?;
             ask(&instance, &mut store).await
         };
         match tokio::time::timeout_at(ends.into(), call).await {
@@ -213,14 +191,12 @@ fn check_size(settings: &str) -> Result<(), RunFault> {
     }
 }
 
-fn guest_target(target: &Target) -> types::Target {
-    types::Target {
-        vm_id: target.vm.to_string(),
-        addresses: target.addresses.iter().map(|address| address.to_canonical().to_string()).collect(),
-        network: match target.network {
-            Network::Management => types::Network::Management,
-            Network::Service => types::Network::Service,
-        },
-        labels: target.labels.clone(),
-    }
+fn other_network(described: &Descriptor, asked: Network) -> RunFault {
+    let networks: Vec<&str> = described.networks.iter().map(|network| network.as_str()).collect();
+    RunFault::NotApplicable(format!(
+        "network {}: probe {} checks over {}",
+        asked.as_str(),
+        described.name,
+        if networks.is_empty() { "none".to_owned() } else { networks.join(", ") }
+    ))
 }

@@ -1,6 +1,5 @@
-//! What the host holds for one run, and how it serves the contract's interfaces to it.
+//! What the host holds for one run, and what is left of its limits. What the imports do with it is in `calls` and `tls`.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,13 +9,17 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use crate::bindings::vouch::probe::{guest_agent, icmp, log, types};
 use crate::limits::{
-    AGENT_QUESTIONS_MAX, ECHOES_MAX, LOG_LINE_MAX, LOG_LINES_MAX, RESOURCES_MAX, STDERR_MAX, TABLE_ELEMENTS_MAX,
+    AGENT_QUESTIONS_MAX, ECHOES_MAX, LOG_LINES_MAX, RESOURCES_MAX, STDERR_MAX, TABLE_ELEMENTS_MAX, TLS_CONNECTIONS_MAX,
+    TLS_EXCHANGES_MAX,
 };
 use crate::outcome::cut;
 use crate::socket_filter::SocketFilter;
-use crate::{EchoRequest, GuestAgent, GuestAgentError, Icmp, IcmpError};
+use crate::{GuestAgent, Icmp};
+
+mod calls;
+
+pub(crate) use calls::{AgentRefusal, EchoRefusal, Level};
 
 /// What one run may do besides computing.
 pub(crate) struct Reach {
@@ -36,15 +39,22 @@ impl Reach {
 /// The state of one run.
 pub(crate) struct RunState {
     wasi: WasiCtx,
-    table: ResourceTable,
+    pub(crate) table: ResourceTable,
     stderr: MemoryOutputPipe,
     probe: Arc<str>,
-    reach: Arc<Reach>,
+    pub(crate) reach: Arc<Reach>,
     ends: Instant,
     memory: MemoryLimit,
     echoes_left: u32,
     questions_left: u32,
     lines_left: u32,
+    pub(crate) tls_left: TlsLeft,
+}
+
+/// What a run may still do over TLS.
+pub(crate) struct TlsLeft {
+    pub(crate) connections: u32,
+    pub(crate) exchanges: u32,
 }
 
 impl RunState {
@@ -72,6 +82,7 @@ impl RunState {
             echoes_left: ECHOES_MAX,
             questions_left: AGENT_QUESTIONS_MAX,
             lines_left: LOG_LINES_MAX,
+            tls_left: TlsLeft { connections: TLS_CONNECTIONS_MAX, exchanges: TLS_EXCHANGES_MAX },
         }
     }
 
@@ -90,7 +101,8 @@ impl RunState {
         &mut self.memory
     }
 
-    fn within_run(&self, wanted_ms: u32) -> Duration {
+    /// Returns the time that a call may take: what it wants, and no longer than the run.
+    pub(crate) fn within_run(&self, wanted_ms: u32) -> Duration {
         Duration::from_millis(u64::from(wanted_ms)).min(self.ends.saturating_duration_since(Instant::now()))
     }
 }
@@ -98,76 +110,6 @@ impl RunState {
 impl WasiView for RunState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
-    }
-}
-
-impl types::Host for RunState {}
-
-impl icmp::Host for RunState {
-    async fn echo(&mut self, request: icmp::EchoRequest) -> Result<Vec<icmp::EchoReply>, icmp::Error> {
-        let sender = self.reach.icmp.clone().ok_or(icmp::Error::NotGranted)?;
-        let address: IpAddr = request
-            .address
-            .parse()
-            .ok()
-            .filter(|address| self.reach.filter.is_target(*address))
-            .ok_or(icmp::Error::NotTheTarget)?;
-        if request.count == 0 || request.count > self.echoes_left {
-            return Err(icmp::Error::Other(format!(
-                "count is {}: must be from 1 to {} in the rest of this run",
-                request.count, self.echoes_left
-            )));
-        }
-        self.echoes_left -= request.count;
-        let series = EchoRequest {
-            address: address.to_canonical(),
-            count: request.count,
-            interval: self.within_run(request.interval_ms),
-            timeout: self.within_run(request.timeout_ms),
-        };
-        let replies = sender.echo(series).await.map_err(|error| match error {
-            IcmpError::NoRoute(text) => icmp::Error::Unreachable(text),
-            IcmpError::NoSocket(_) | IcmpError::Send(_) => icmp::Error::Other(error.to_string()),
-        })?;
-        let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
-        Ok(replies
-            .into_iter()
-            .map(|reply| icmp::EchoReply { sequence: reply.sequence, micros: micros(reply.round_trip) })
-            .collect())
-    }
-}
-
-impl guest_agent::Host for RunState {
-    async fn ping(&mut self, timeout_ms: u32) -> Result<u64, guest_agent::Error> {
-        let (Some(agent), Some(vm)) = (self.reach.guest_agent.clone(), self.reach.vm) else {
-            return Err(guest_agent::Error::NotGranted);
-        };
-        let Some(left) = self.questions_left.checked_sub(1) else {
-            return Err(guest_agent::Error::Other(format!("more than {AGENT_QUESTIONS_MAX} questions in one run")));
-        };
-        self.questions_left = left;
-        match agent.ping(&vm, self.within_run(timeout_ms)).await {
-            Ok(took) => Ok(u64::try_from(took.as_micros()).unwrap_or(u64::MAX)),
-            Err(GuestAgentError::NotGranted) => Err(guest_agent::Error::NotGranted),
-            Err(GuestAgentError::NoChannel) => Err(guest_agent::Error::NoChannel),
-            Err(GuestAgentError::Silent) => Err(guest_agent::Error::Silent),
-            Err(GuestAgentError::Unreachable(text)) => Err(guest_agent::Error::Unreachable(text)),
-            Err(GuestAgentError::Other(text)) => Err(guest_agent::Error::Other(text)),
-        }
-    }
-}
-
-impl log::Host for RunState {
-    fn write(&mut self, level: log::Level, message: String) {
-        let Some(left) = self.lines_left.checked_sub(1) else { return };
-        self.lines_left = left;
-        let (probe, message) = (&*self.probe, cut(message, LOG_LINE_MAX));
-        let vm_id = self.reach.vm.map(|vm| vm.to_string());
-        match level {
-            log::Level::Debug => tracing::debug!(probe, vm_id, message, "probe says"),
-            log::Level::Info => tracing::info!(probe, vm_id, message, "probe says"),
-            log::Level::Warn => tracing::warn!(probe, vm_id, message, "probe says"),
-        }
     }
 }
 

@@ -9,10 +9,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{DEADLINE, host, order, port, probe, server, target};
-use vouch_probe_host::limits::{DEADLINE_GRACE, RESOURCES_MAX};
+use vouch_probe_host::limits::{
+    ABOUT_MAX, DEADLINE_GRACE, DESCRIBED_NETWORKS_MAX, DESCRIBED_PORTS_MAX, FACTS_MAX, OUTCOME_TEXT_MAX, PHASES_MAX,
+    RESOURCES_MAX, SAMPLES_MAX,
+};
 use vouch_probe_host::{
     Capabilities, EchoReply, EchoRequest, HostLimits, Icmp, IcmpError, LoadError, PortGrant, ProbeHost, RunFault,
+    Target,
 };
+use vouch_types::Network;
 use vouch_types::observation::MESSAGE_MAX;
 
 /// Everything that a test could lend, so that only the rule under test refuses.
@@ -171,8 +176,33 @@ async fn output_is_limited() {
         Ok(found) => assert!(found.message.len() <= MESSAGE_MAX),
         Err(fault) => assert!(matches!(fault, RunFault::Crashed(_)), "{fault:?}"),
     }
+    let many = order("many-facts", &Capabilities::default()).await.unwrap();
+    assert_eq!((many.phases.len(), many.samples.len(), many.facts.len()), (PHASES_MAX, SAMPLES_MAX, FACTS_MAX));
+    assert_eq!(
+        (many.facts[0].1.len(), many.left_out),
+        (OUTCOME_TEXT_MAX, 3 * 99 - PHASES_MAX - SAMPLES_MAX - FACTS_MAX)
+    );
     let bad = order("bad-reason", &Capabilities::default()).await;
     assert!(matches!(&bad, Err(RunFault::BadAnswer(why)) if why.contains("two words")), "{bad:?}");
+}
+
+#[tokio::test]
+async fn what_a_guest_tells_of_itself_is_limited() {
+    let hostile = probe("hostile");
+    let described = hostile.describe().await.unwrap();
+    assert_eq!((described.networks.len(), described.ports.len()), (DESCRIBED_NETWORKS_MAX, DESCRIBED_PORTS_MAX));
+    assert_eq!((described.about.len(), described.about[0].1.len()), (ABOUT_MAX, OUTCOME_TEXT_MAX));
+    assert_eq!(described.settings_schema, None, "a part of a schema is none");
+}
+
+#[tokio::test]
+async fn a_target_on_a_network_that_the_probe_does_not_describe_is_not_applicable() {
+    let target = Target { network: Network::Management, ..target() };
+    let ran = probe("hostile").run(&target, "\"environment\"", DEADLINE, &Capabilities::default()).await;
+    assert_eq!(
+        ran,
+        Err(RunFault::NotApplicable("network management: probe hostile checks over service, service".to_owned()))
+    );
 }
 
 #[tokio::test]
@@ -198,7 +228,7 @@ fn what_is_not_a_probe_is_refused_with_one_clear_error() {
     let cut = refused(&whole[..whole.len() / 2]);
     assert!(matches!(cut, LoadError::Compile(_)), "{cut}");
     let empty = refused(b"\0asm\x0d\0\x01\0");
-    assert!(matches!(empty, LoadError::Contract(_)), "{empty}");
+    assert!(matches!(empty, LoadError::NoContract { .. }), "{empty}");
 }
 
 /// A component that imports one empty interface of this name, in the binary format.
@@ -215,7 +245,7 @@ fn importing(name: &str) -> Vec<u8> {
 
 #[test]
 fn a_component_that_wants_more_than_a_probe_may_have_is_refused_by_name() {
-    for name in ["wasi:keyvalue/store@0.2.0", "wasi:http/outgoing-handler@0.2.6", "vouch:probe/tls@0.9.0"] {
+    for name in ["wasi:keyvalue/store@0.2.0", "wasi:http/outgoing-handler@0.2.6", "vouch:probe/tls@2.0.0"] {
         match host().compile(&importing(name)).err() {
             Some(LoadError::ForbiddenImport { interface }) => assert_eq!(interface, name),
             other => panic!("{name}: {other:?}"),

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{DEADLINE, LOCALHOST, confirm, port, probe, refusing_port, server, target, target_at};
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use vouch_probe_host::{
-    Capabilities, EchoReply, EchoRequest, GuestAgent, GuestAgentError, Icmp, IcmpError, IcmpSockets, PortGrant,
-    RunFault, RunOutcome,
+    AgentQuery, Capabilities, ContractVersion, EchoReply, EchoRequest, GuestAgent, GuestAgentError, Icmp, IcmpError,
+    IcmpSockets, PortGrant, RunFault, RunOutcome,
 };
-use vouch_types::{Outcome, VmId};
+use vouch_types::{Network, Outcome, VmId};
 
 async fn run(name: &'static str, settings: &str) -> RunOutcome {
     probe(name).run(&target(), settings, DEADLINE, &Capabilities::default()).await.unwrap()
@@ -32,8 +33,33 @@ async fn every_probe_describes_itself_by_the_name_and_version_of_the_bundle() {
         let described = probe.describe().await.unwrap();
         assert_eq!((described.name.as_str(), described.version.as_str()), (bundled.name, bundled.version));
         assert!(!described.summary.is_empty());
+        assert_eq!(described.contract, ContractVersion::V1);
+        assert_eq!(described.networks, [Network::Management, Network::Service], "{}", bundled.name);
+        assert!(described.interval.is_some() && described.timeout.is_some(), "{}", bundled.name);
         let own = probe.imports().interfaces.iter().filter(|name| name.starts_with("vouch:"));
         assert!(own.count() >= 1, "{:?}", probe.imports());
+    }
+}
+
+#[tokio::test]
+async fn what_a_schema_says_of_settings_is_what_the_probe_takes() {
+    for bundled in vouch_probe_bundle::all() {
+        let probe = probe(bundled.name);
+        let schema = probe.describe().await.unwrap().settings_schema.clone().unwrap();
+        let schema: Value = serde_json::from_str(&schema).unwrap();
+        assert_eq!((&schema["type"], &schema["additionalProperties"]), (&"object".into(), &false.into()));
+        let properties = schema["properties"].as_object().unwrap();
+        let with = |field: &str, value: &Value| json!({ field: value }).to_string();
+        for (field, rule) in properties {
+            for bound in ["minimum", "maximum", "default"].iter().filter_map(|bound| rule.get(bound)) {
+                assert_eq!(probe.validate(&with(field, bound)).await, Ok(()), "{} {field}", bundled.name);
+            }
+            let beyond = rule["maximum"].as_u64().map_or(Value::from("no switch"), |most| (most + 1).into());
+            assert!(probe.validate(&with(field, &beyond)).await.is_err(), "{} {field}", bundled.name);
+        }
+        let required = schema.get("required").is_some();
+        assert_eq!(probe.validate("{}").await.is_err(), required, "{}", bundled.name);
+        assert!(probe.validate(r#"{"no_such_setting": 1}"#).await.is_err());
     }
 }
 
@@ -207,6 +233,10 @@ impl GuestAgent for ScriptedAgent {
         assert_eq!(vm.to_string(), common::VM);
         assert!(timeout <= DEADLINE);
         self.0.clone()
+    }
+
+    async fn query(&self, _vm: &VmId, query: AgentQuery, _timeout: Duration) -> Result<String, GuestAgentError> {
+        Ok(format!(r#"{{"return":{:?}}}"#, query.as_str()))
     }
 }
 

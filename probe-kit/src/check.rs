@@ -7,16 +7,19 @@ use std::collections::BTreeSet;
 
 use semver::Version;
 use serde::Serialize;
-use vouch_probe_host::limits::COMPONENT_MAX;
-use vouch_probe_host::{Descriptor, RunFault};
-use vouch_types::ProbeName;
+use vouch_probe_host::limits::{
+    COMPONENT_MAX, DEADLINE_MAX, INTERVAL_MAX, INTERVAL_MIN, SCHEMA_MAX, TIMEOUT_MIN, VERSION_MAX,
+};
+use vouch_probe_host::{ContractVersion, Descriptor, RunFault};
+use vouch_types::{Network, ProbeName};
 
 use crate::ProbeFile;
+use crate::schema::{self, Setting};
 
 /// A rule that a component breaks.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct BrokenRule {
-    /// What it is about: `name`, `version`, `summary`, `ports`, `describe`, `validate`.
+    /// What it is about: `describe`, `validate`, or what of its description.
     pub about: String,
     /// What is there, and what must be.
     pub text: String,
@@ -42,6 +45,8 @@ pub struct CheckReport {
     pub size_max: usize,
     /// Its SHA-256.
     pub sha256: String,
+    /// The contract that it was written for, as `vouch:probe@1.0.0`.
+    pub contract: String,
     /// How it describes itself, if it does.
     pub described: Option<Described>,
     /// What it imports, sorted.
@@ -59,10 +64,22 @@ pub struct Described {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// What it checks.
+    /// What an `up` of it proves; from a probe of 0.1, what it checks.
     pub summary: String,
     /// The ports that it connects to when its settings have no `port`.
     pub ports: Vec<u16>,
+    /// The networks that it can check over.
+    pub networks: Vec<&'static str>,
+    /// The interval that it proposes.
+    pub interval_ms: Option<u64>,
+    /// The timeout that it proposes.
+    pub timeout_ms: Option<u64>,
+    /// The schema of its settings, as it is.
+    pub settings_schema: Option<String>,
+    /// The same, read for people.
+    pub settings: Vec<Setting>,
+    /// Anything else that it tells.
+    pub about: Vec<(String, String)>,
 }
 
 impl CheckReport {
@@ -77,9 +94,8 @@ pub async fn check(file: &ProbeFile, settings: Option<&str>) -> CheckReport {
     let mut broken = Vec::new();
     let described = match file.probe.describe().await {
         Ok(descriptor) => {
-            let described = described(descriptor);
-            broken.extend(broken_by(&described));
-            Some(described)
+            broken.extend(broken_by(descriptor));
+            Some(Described::of(descriptor))
         }
         Err(fault) => {
             broken.push(BrokenRule { about: "describe".to_owned(), text: fault.to_string() });
@@ -103,6 +119,7 @@ pub async fn check(file: &ProbeFile, settings: Option<&str>) -> CheckReport {
         size: file.size,
         size_max: COMPONENT_MAX,
         sha256: file.digest.to_string(),
+        contract: file.probe.contract().as_str().to_owned(),
         described,
         imports: file.probe.imports().interfaces.clone(),
         settings: answers,
@@ -110,17 +127,28 @@ pub async fn check(file: &ProbeFile, settings: Option<&str>) -> CheckReport {
     }
 }
 
-fn described(descriptor: &Descriptor) -> Described {
-    Described {
-        name: descriptor.name.clone(),
-        version: descriptor.version.clone(),
-        summary: descriptor.summary.clone(),
-        ports: descriptor.ports.clone(),
+impl Described {
+    /// Returns what a component says of itself, for people and programs.
+    pub fn of(said: &Descriptor) -> Self {
+        let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let settings = said.settings_schema.as_deref().and_then(|schema| schema::settings(schema).ok());
+        Self {
+            name: said.name.clone(),
+            version: said.version.clone(),
+            summary: said.summary.clone(),
+            ports: said.ports.clone(),
+            networks: said.networks.iter().map(|network| network.as_str()).collect(),
+            interval_ms: said.interval.map(millis),
+            timeout_ms: said.timeout.map(millis),
+            settings_schema: said.settings_schema.clone(),
+            settings: settings.unwrap_or_default(),
+            about: said.about.clone(),
+        }
     }
 }
 
 /// Returns the rules that a description breaks.
-fn broken_by(said: &Described) -> Vec<BrokenRule> {
+fn broken_by(said: &Descriptor) -> Vec<BrokenRule> {
     let rule = |about: &str, text: String| BrokenRule { about: about.to_owned(), text };
     let mut broken = Vec::new();
     if let Err(error) = ProbeName::new(&said.name) {
@@ -129,44 +157,98 @@ fn broken_by(said: &Described) -> Vec<BrokenRule> {
     if let Err(error) = Version::parse(&said.version) {
         let text = format!("version {:?}: must be a semantic version, as 1.2.3 ({error})", said.version);
         broken.push(rule("version", text));
+    } else if said.version.len() > VERSION_MAX {
+        broken.push(rule("version", format!("version {:?}: must have at most {VERSION_MAX} bytes", said.version)));
     }
     if said.summary.trim().is_empty() {
-        broken.push(rule("summary", "summary \"\": must say in one sentence what the probe checks".to_owned()));
+        broken.push(rule("summary", "summary \"\": must say in one sentence what an `up` proves".to_owned()));
     }
     if said.ports.contains(&0) || said.ports.iter().collect::<BTreeSet<_>>().len() != said.ports.len() {
         broken.push(rule("ports", format!("ports {:?}: must be from 1 to 65535, each once", said.ports)));
+    }
+    let networks: Vec<&str> = said.networks.iter().copied().map(Network::as_str).collect();
+    if networks.is_empty() || networks.iter().collect::<BTreeSet<_>>().len() != networks.len() {
+        broken.push(rule("networks", format!("networks {networks:?}: must be at least one, each once")));
+    }
+    for (about, value, least, most) in
+        [("interval", said.interval, INTERVAL_MIN, INTERVAL_MAX), ("timeout", said.timeout, TIMEOUT_MIN, DEADLINE_MAX)]
+    {
+        if let Some(value) = value.filter(|value| !(least..=most).contains(value)) {
+            broken.push(rule(about, format!("{about} {value:?}: must be from {least:?} to {most:?}")));
+        }
+    }
+    match (said.contract, &said.settings_schema) {
+        (ContractVersion::V0_1, _) => {}
+        (ContractVersion::V1, None) => {
+            broken.push(rule("settings-schema", format!("settings-schema: must have at most {SCHEMA_MAX} bytes")));
+        }
+        (ContractVersion::V1, Some(schema)) => {
+            if let Err(why) = schema::settings(schema) {
+                broken.push(rule("settings-schema", format!("settings-schema: {why}")));
+            }
+        }
     }
     broken
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    #[test]
-    fn every_rule_that_a_description_breaks_is_told_with_its_value() {
-        let said = Described {
-            name: "My_Probe".to_owned(),
-            version: "one".to_owned(),
-            summary: " ".to_owned(),
-            ports: vec![22, 22],
-        };
-        let broken = broken_by(&said);
-        let about: Vec<&str> = broken.iter().map(|rule| rule.about.as_str()).collect();
-        assert_eq!(about, ["name", "version", "summary", "ports"]);
-        assert!(broken[0].text.contains("\"My_Probe\"") && broken[0].text.contains("must be"), "{}", broken[0].text);
-        assert!(broken[1].text.contains("\"one\": must be a semantic version"), "{}", broken[1].text);
-        assert!(broken[3].text.contains("[22, 22]: must be from 1 to 65535"), "{}", broken[3].text);
+    fn good() -> Descriptor {
+        Descriptor {
+            contract: ContractVersion::V1,
+            name: "ssh".to_owned(),
+            version: "0.1.0".to_owned(),
+            summary: "An SSH server greets.".to_owned(),
+            settings_schema: Some(r#"{"type": "object"}"#.to_owned()),
+            networks: vec![Network::Service],
+            ports: vec![22],
+            interval: Some(Duration::from_secs(1)),
+            timeout: Some(Duration::from_secs(1)),
+            about: Vec::new(),
+        }
     }
 
     #[test]
-    fn a_good_description_breaks_none() {
-        let said = Described {
-            name: "ssh".to_owned(),
-            version: "0.1.0".to_owned(),
-            summary: "Reads the banner of SSH.".to_owned(),
-            ports: vec![22],
+    fn every_rule_that_a_description_breaks_is_told_with_its_value() {
+        let said = Descriptor {
+            contract: ContractVersion::V1,
+            name: "My_Probe".to_owned(),
+            version: "one".to_owned(),
+            summary: " ".to_owned(),
+            settings_schema: Some("[]".to_owned()),
+            networks: Vec::new(),
+            ports: vec![22, 22],
+            interval: Some(Duration::ZERO),
+            timeout: Some(Duration::from_secs(61)),
+            about: Vec::new(),
         };
-        assert_eq!(broken_by(&said), []);
+        let broken = broken_by(&said);
+        let about: Vec<&str> = broken.iter().map(|rule| rule.about.as_str()).collect();
+        assert_eq!(
+            about,
+            ["name", "version", "summary", "ports", "networks", "interval", "timeout", "settings-schema"]
+        );
+        assert!(broken[0].text.contains("\"My_Probe\"") && broken[0].text.contains("must be"), "{}", broken[0].text);
+        assert!(broken[1].text.contains("\"one\": must be a semantic version"), "{}", broken[1].text);
+        assert!(broken[3].text.contains("[22, 22]: must be from 1 to 65535"), "{}", broken[3].text);
+        assert!(broken[5].text.contains("interval 0ns: must be from 100ms to 86400s"), "{}", broken[5].text);
+        assert!(broken[6].text.contains("timeout 61s: must be from 50ms to 60s"), "{}", broken[6].text);
+    }
+
+    #[test]
+    fn a_good_description_breaks_none_and_one_of_0_1_owes_no_more_than_it_can_say() {
+        assert_eq!(broken_by(&good()), []);
+        let none = (None, None, None);
+        let (settings_schema, interval, timeout) = none;
+        let first = Descriptor { contract: ContractVersion::V0_1, settings_schema, interval, timeout, ..good() };
+        assert_eq!(broken_by(&first), []);
+        let unsaid = Descriptor { settings_schema: None, ..good() };
+        assert_eq!(broken_by(&unsaid)[0].text, "settings-schema: must have at most 16384 bytes");
+        let long = Descriptor { version: format!("1.0.0-{}", "a".repeat(40)), ..good() };
+        assert!(broken_by(&long)[0].text.ends_with("must have at most 32 bytes"));
     }
 }

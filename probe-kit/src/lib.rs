@@ -19,6 +19,7 @@ mod probe_file;
 pub mod project;
 mod ran;
 mod recorder;
+mod schema;
 pub mod testing;
 mod trial;
 
@@ -28,4 +29,5 @@ pub use check::{BrokenRule, CheckReport, Described, SettingsAnswer, check};
 pub use fakes::Fake;
 pub use probe_file::{OpenError, ProbeFile};
 pub use ran::{Ran, TraceLine};
+pub use schema::Setting;
 pub use trial::{Aim, Plan, Trial, TrialError};

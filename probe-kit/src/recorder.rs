@@ -1,8 +1,8 @@
 //! Writes down what a run logs and asks of the host, with the time of each.
 //!
-//! Lines of the probe come as events of the host's own log, caught by a subscriber that holds for the one run alone;
-//! questions to the network and the agent are taken down by doubles that pass them on. What a probe does with sockets
-//! is not seen: the host hands these through.
+//! Lines of the probe come as events of the host's own log, caught by a subscriber that holds for the one run alone, and
+//! so do its calls of the host's TLS. Questions to the network and the agent are taken down by doubles that pass them on.
+//! What a probe does with sockets is not seen: the host hands these through.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
-use vouch_probe_host::{EchoReply, EchoRequest, GuestAgent, GuestAgentError, Icmp, IcmpError};
+use vouch_probe_host::{AgentQuery, EchoReply, EchoRequest, GuestAgent, GuestAgentError, Icmp, IcmpError};
 use vouch_types::VmId;
 
 use crate::TraceLine;
@@ -21,8 +21,10 @@ use crate::TraceLine;
 const HOST_TARGET: &str = "vouch_probe_host";
 /// Fields of such an event that say who speaks, and not what is said.
 const WHO: [&str; 2] = ["probe", "vm_id"];
-/// The constant message of such an event.
-const SAYS: &str = "probe says";
+/// The field that names the interface of a call.
+const INTERFACE: &str = "interface";
+/// The constant messages of such events.
+const SAYS: [&str; 2] = ["probe says", "probe calls"];
 
 /// What is taken down of one run; cheap to clone.
 #[derive(Clone)]
@@ -73,19 +75,25 @@ impl<S: Subscriber> Layer<S> for LogLines {
             Level::INFO => "info",
             Level::WARN | Level::ERROR => "warn",
         };
-        let mut said = Said(Vec::new());
+        let mut said = Said::default();
         event.record(&mut said);
-        self.0.note(self.0.elapsed(), kind, said.0.join(" "));
+        self.0.note(self.0.elapsed(), said.interface.as_deref().unwrap_or(kind), said.words.join(" "));
     }
 }
 
-/// The words of an event that are the probe's own.
-struct Said(Vec<String>);
+/// The words of an event that are the probe's own, and the interface that it called.
+#[derive(Default)]
+struct Said {
+    words: Vec<String>,
+    interface: Option<String>,
+}
 
 impl Said {
     fn add(&mut self, field: &Field, value: String) {
-        if !WHO.contains(&field.name()) && value != SAYS {
-            self.0.push(value);
+        if field.name() == INTERFACE {
+            self.interface = Some(value);
+        } else if !WHO.contains(&field.name()) && !SAYS.contains(&value.as_str()) {
+            self.words.push(value);
         }
     }
 }
@@ -132,12 +140,22 @@ impl GuestAgent for RecordedAgent {
     async fn ping(&self, vm: &VmId, timeout: Duration) -> Result<Duration, GuestAgentError> {
         let at = self.recorder.elapsed();
         let answer = self.inner.ping(vm, timeout).await;
-        let said = match &answer {
-            Ok(_) => "answered".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        let took = self.recorder.elapsed().saturating_sub(at);
-        self.recorder.note(at, "guest-agent", format!("ping: {said}, after {took:.1?}"));
+        self.note(at, "ping", answer.as_ref().err());
         answer
+    }
+
+    async fn query(&self, vm: &VmId, query: AgentQuery, timeout: Duration) -> Result<String, GuestAgentError> {
+        let at = self.recorder.elapsed();
+        let answer = self.inner.query(vm, query, timeout).await;
+        self.note(at, query.as_str(), answer.as_ref().err());
+        answer
+    }
+}
+
+impl RecordedAgent {
+    fn note(&self, at: Duration, asked: &str, refused: Option<&GuestAgentError>) {
+        let said = refused.map_or_else(|| "answered".to_owned(), ToString::to_string);
+        let took = self.recorder.elapsed().saturating_sub(at);
+        self.recorder.note(at, "guest-agent", format!("{asked}: {said}, after {took:.1?}"));
     }
 }

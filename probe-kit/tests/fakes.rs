@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 use vouch_probe_host::RunFault;
 use vouch_probe_kit::{Aim, Fake, Load, Plan, Ran, Trial, TrialError, bench};
+use vouch_types::Outcome;
 
 /// Time for a probe to find out that somebody is silent.
 const SHORT: Duration = Duration::from_millis(600);
@@ -51,6 +52,51 @@ async fn desktops_are_what_their_names_say() {
 async fn a_desktop_whose_tls_hangs_still_negotiates() {
     let ran = ran("rdp", "rdp:tls-hang", Duration::from_secs(10)).await;
     assert_eq!(ran.result.unwrap().facts[0], ("protocol".to_owned(), "tls".to_owned()));
+}
+
+async fn certificate_of(fake: &str, timeout: Duration) -> Ran {
+    let settings = r#"{"certificate": true}"#.to_owned();
+    let plan = Plan { timeout, settings, ..Plan::new(Aim::Fake(fake.parse().unwrap())) };
+    Trial::start(&shipped("rdp"), &plan).await.unwrap().run().await
+}
+
+#[tokio::test]
+async fn a_desktop_that_is_asked_for_its_certificate_tells_it() {
+    for fake in ["rdp:ok", "rdp:nla"] {
+        let ran = certificate_of(fake, Duration::from_secs(10)).await;
+        let calls: Vec<&str> = ran.trace.iter().map(|line| line.text.as_str()).collect();
+        assert!(ran.trace.iter().all(|line| line.kind == "tls"), "{:?}", ran.trace);
+        for (call, begins) in calls.iter().zip(["connect 127.0.0.1:", "exchange of 19 bytes: 4 bytes came"]) {
+            assert!(call.starts_with(begins), "{call}");
+        }
+        assert!(calls.last().unwrap().starts_with("handshake: TLS 1.3, TLS_AES_"), "{calls:?}");
+        let found = ran.result.unwrap();
+        assert_eq!((found.outcome, found.reason.as_str()), (Outcome::Up, "negotiated"), "{}", found.message);
+        let fact = |name: &str| &found.facts.iter().find(|(told, _)| told == name).unwrap().1;
+        assert_eq!((fact("tls_version").as_str(), fact("certificate_key_proved").as_str()), ("TLS 1.3", "yes"));
+        assert_eq!(fact("certificate_names"), "fake-desktop");
+        assert_eq!(fact("certificate_sha256").len(), 64);
+        let expires = fact("certificate_expires");
+        assert!(expires.len() == 20 && expires.ends_with('Z'), "{expires}");
+        let steps: Vec<&str> = found.phases.iter().map(|phase| phase.name.as_str()).collect();
+        assert_eq!(steps, ["connect", "negotiate", "handshake"]);
+        assert!(found.samples[0].name == "certificate_left" && found.samples[0].value > 0.0);
+    }
+}
+
+#[tokio::test]
+async fn a_desktop_that_is_asked_for_its_certificate_and_has_none_is_told_apart() {
+    for (fake, state, reason) in [
+        ("rdp:tls-hang", "down", "wedged"),
+        ("rdp:hang", "down", "wedged"),
+        ("rdp:refuse", "degraded", "refused"),
+        ("tcp:refuse", "down", "closed"),
+        ("tcp:hang", "down", "timeout"),
+        ("http:200", "down", "wedged"),
+    ] {
+        let ran = certificate_of(fake, SHORT).await;
+        assert_eq!((ran.state(), ran.reason()), (state, reason), "{fake}: {}", ran.message());
+    }
 }
 
 #[tokio::test]

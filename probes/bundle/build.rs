@@ -11,9 +11,9 @@ use std::process::Command;
 const TARGET: &str = "wasm32-wasip2";
 /// The shipped probes: the crate is `probe-NAME`.
 const SHIPPED: [&str; 4] = ["guest-agent", "ping", "rdp", "tcp"];
-/// Breaks the rules, for the tests of the probe host. Built with the others because a feature would build them all twice;
-/// no program refers to its bytes, so the linker leaves them out.
-const HOSTILE: &str = "hostile";
+/// For the tests of the probe host: one that breaks the rules, and one of the first contract. Built with the others because
+/// a feature would build them all twice; no program refers to their bytes, so the linker leaves them out.
+const FOR_TESTS: [(&str, &str); 2] = [("hostile", "probes/hostile"), ("v0-1", "probe-host/tests/guests/v0-1")];
 /// What the guests are made from, besides their own folders.
 const SOURCES: [&str; 3] = ["probes/kit", "wit", "Cargo.lock"];
 /// The profile: small, and without what a guest can't use.
@@ -41,12 +41,13 @@ fn tell(line: &str) {
 
 fn build() -> Result<(), String> {
     let root = root()?;
-    let guests = [&SHIPPED[..], &[HOSTILE]].concat();
+    let guests = [&SHIPPED[..], &FOR_TESTS.map(|(name, _)| name)].concat();
     for source in SOURCES {
         tell(&format!("cargo::rerun-if-changed={}", root.join(source).display()));
     }
-    for guest in &guests {
-        tell(&format!("cargo::rerun-if-changed={}", root.join("probes").join(guest).display()));
+    let folders = SHIPPED.map(|name| format!("probes/{name}"));
+    for folder in folders.iter().map(String::as_str).chain(FOR_TESTS.map(|(_, folder)| folder)) {
+        tell(&format!("cargo::rerun-if-changed={}", root.join(folder).display()));
     }
     check_target()?;
     let out = PathBuf::from(variable("OUT_DIR")?);

@@ -17,6 +17,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("vouch-probe-bundle", &["vouch-types"]),
     ("probe-kit", &[]),
     ("probe-hostile", &["probe-kit"]),
+    ("probe-v0-1", &[]),
     ("probe-ping", &["probe-kit"]),
     ("probe-rdp", &["probe-kit"]),
     ("probe-guest-agent", &["probe-kit"]),
@@ -69,7 +70,10 @@ const OWNED: &[(&str, &[&str])] = &[
     ("wasmtime", &["vouch-probe-host"]),
     ("wasmtime-wasi", &["vouch-probe-host"]),
     ("wit-bindgen-c", &["vouch-probe-kit"]),
-    ("wit-bindgen", &["probe-kit", "probe-hostile", "probe-ping", "probe-rdp", "probe-guest-agent", "probe-tcp"]),
+    (
+        "wit-bindgen",
+        &["probe-kit", "probe-hostile", "probe-v0-1", "probe-ping", "probe-rdp", "probe-guest-agent", "probe-tcp"],
+    ),
 ];
 
 /// Crates that must not be anywhere below one of the workspace.

@@ -21,15 +21,17 @@ pub enum ProbeCommand {
         name: ProbeName,
     },
     /// Upload a probe component.
+    ///
+    /// It is recorded under the name and version that it gives itself.
     Push {
         /// The component (wasm32-wasip2).
         file: PathBuf,
-        /// Its name; default: the file's name without its end.
+        /// The name that it must give itself.
         #[arg(long)]
         name: Option<String>,
-        /// Its version.
-        #[arg(long = "probe-version", default_value = "0.0.0")]
-        version: String,
+        /// The version that it must give itself.
+        #[arg(long = "probe-version")]
+        version: Option<String>,
     },
     /// Tell what a component is, what it may use, what it says to settings, and which rules it breaks. No cluster is
     /// asked.

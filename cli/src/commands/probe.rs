@@ -29,7 +29,7 @@ pub fn run(global: &Global, command: &ProbeCommand) -> Result<Exit, CliError> {
             let page: Page<ProbeView> = Client::new(global)?.get("/v1/probes")?;
             Output::new(global).show(&page.items, |_| tell(&page.items))
         }
-        ProbeCommand::Push { file, name, version } => push(global, file, name.as_deref(), version),
+        ProbeCommand::Push { file, name, version } => push(global, file, name.as_deref(), version.as_deref()),
         ProbeCommand::Check(args) => check::run(global, args),
         ProbeCommand::Bench(args) => bench::run(global, args),
         ProbeCommand::Show { name } => show::run(global, name),
@@ -59,19 +59,38 @@ fn settings_text(given: &str) -> Result<String, CliError> {
     }
 }
 
-fn push(global: &Global, file: &Path, name: Option<&str>, version: &str) -> Result<(), CliError> {
-    let stem = || file.file_stem().map(|s| s.to_string_lossy().replace('_', "-"));
-    let name = name
-        .map(ToOwned::to_owned)
-        .or_else(stem)
-        .ok_or_else(|| CliError::text(Exit::Failed, format!("{}: names no file", file.display())))?;
+/// Uploads a component under the name and version that it gives itself.
+///
+/// A manager has no runtime: what the component says of itself is asked here, in the host of the watchers.
+fn push(global: &Global, file: &Path, name: Option<&str>, version: Option<&str>) -> Result<(), CliError> {
+    let opened = run::open(file)?;
+    let report = runtime()?.block_on(vouch_probe_kit::check(&opened, None));
+    if !report.broken.is_empty() {
+        let rules: Vec<String> = report.broken.iter().map(|rule| format!("{}: {}", rule.about, rule.text)).collect();
+        let text = format!("component {}: breaks rules of the contract: {}", file.display(), rules.join("; "));
+        return Err(CliError::text(Exit::Failed, text));
+    }
+    let described = report.described.expect("a component that does not describe itself breaks a rule");
+    said_the_same("--name", name, &described.name)?;
+    said_the_same("--probe-version", version, &described.version)?;
     let component = std::fs::read(file).with_context(|| format!("{}: cannot be read", file.display()))?;
-    let path = format!("/v1/probes?name={}&version={}", escape(&name), escape(version));
+    let path = format!("/v1/probes?name={}&version={}", escape(&described.name), escape(&described.version));
     let probe: ProbeView = Client::new(global)?.post(&path, component)?;
     Output::new(global).show(&probe, |_| {
         let imports: String = probe.imports.iter().map(|i| format!("  {i}\n")).collect();
         format!("probe {} {} recorded, sha256 {}\nit imports:\n{imports}", probe.name, probe.version, probe.digest)
     })
+}
+
+/// Refuses a flag that says something else than the component.
+fn said_the_same(flag: &str, given: Option<&str>, described: &str) -> Result<(), CliError> {
+    match given {
+        Some(given) if given != described => {
+            let text = format!("{flag} {given}: the component says that it is {described}");
+            Err(CliError::text(Exit::Usage, text))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Returns probes for people.

@@ -6,9 +6,15 @@ use thiserror::Error;
 use vouch_types::ProbeImports;
 use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload, Validator};
 
-/// What a probe may import: full names, or with `.` at the end the beginning of one, for every patch of WASI 0.2. The
-/// same list as the probe host's, which refuses everything else once more before it runs a component.
+/// What a probe may import: full names, or with `.` at the end the beginning of one, for every patch of WASI 0.2 and every
+/// 1.x of the contract. The same list as the probe host's, which refuses everything else once more before it runs a
+/// component.
 pub const ALLOWED_IMPORTS: &[&str] = &[
+    "vouch:probe/types@1.",
+    "vouch:probe/icmp@1.",
+    "vouch:probe/guest-agent@1.",
+    "vouch:probe/tls@1.",
+    "vouch:probe/log@1.",
     "vouch:probe/types@0.1.0",
     "vouch:probe/icmp@0.1.0",
     "vouch:probe/guest-agent@0.1.0",
@@ -45,8 +51,10 @@ pub const ALLOWED_IMPORTS: &[&str] = &[
     "wasi:cli/terminal-stderr@0.2.",
 ];
 
-/// What a probe must export: the functions of the world `vouch:probe/probe`.
-pub const REQUIRED_EXPORTS: &[&str] = &["describe", "validate", "run"];
+/// What a probe must export, up to the patch of the version: the interface of the contract.
+pub const REQUIRED_EXPORT: &str = "vouch:probe/check@1.";
+/// What a probe exports that was written for `vouch:probe@0.1.0`.
+pub const FIRST_EXPORTS: &[&str] = &["describe", "validate", "run"];
 
 /// Why a file is not a probe.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -62,13 +70,17 @@ pub enum ComponentError {
         /// Those that are refused.
         refused: Vec<String>,
     },
-    /// It lacks functions of the world.
-    #[error("the component does not export {}: a probe exports {}", missing.join(", "), REQUIRED_EXPORTS.join(", "))]
+    /// It exports no contract that the watchers know.
+    #[error(
+        "the component exports {}: a probe exports vouch:probe/check@1.0.0 (of the contract 0.1: {})",
+        if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") },
+        FIRST_EXPORTS.join(", ")
+    )]
     ExportsMissing {
         /// All imports.
         imports: Vec<String>,
-        /// What is missing.
-        missing: Vec<String>,
+        /// All exports.
+        exports: Vec<String>,
     },
 }
 
@@ -122,10 +134,9 @@ pub fn read_component(bytes: &[u8]) -> Result<ProbeImports, ComponentError> {
     if !refused.is_empty() {
         return Err(ComponentError::ImportsRefused { imports, refused });
     }
-    let missing: Vec<String> =
-        REQUIRED_EXPORTS.iter().filter(|e| !exports.iter().any(|have| have == *e)).map(|e| (*e).to_owned()).collect();
-    if !missing.is_empty() {
-        return Err(ComponentError::ExportsMissing { imports, missing });
+    let is_first = FIRST_EXPORTS.iter().all(|first| exports.iter().any(|export| export == first));
+    if !is_first && !exports.iter().any(|export| export.starts_with(REQUIRED_EXPORT)) {
+        return Err(ComponentError::ExportsMissing { imports, exports });
     }
     Ok(ProbeImports { interfaces: imports })
 }
@@ -144,19 +155,60 @@ mod tests {
         assert!(e.contains("core module"), "{e}");
     }
 
+    /// A component that exports one function type under each of these names, in the binary format.
+    fn exporting(names: &[&str]) -> Vec<u8> {
+        // A type, so that it validates: a component type section with one empty component.
+        let mut bytes = EMPTY_COMPONENT.to_vec();
+        bytes.extend([4, 8]);
+        bytes.extend(EMPTY_COMPONENT);
+        let mut exports = vec![u8::try_from(names.len()).unwrap()];
+        for name in names {
+            exports.extend([0, u8::try_from(name.len()).unwrap()]);
+            exports.extend(name.bytes());
+            // Sort "component", index 0, no type.
+            exports.extend([4, 0, 0]);
+        }
+        bytes.extend([11, u8::try_from(exports.len()).unwrap()]);
+        bytes.extend(exports);
+        bytes
+    }
+
     #[test]
-    fn a_component_without_the_exports_of_a_probe_is_refused_with_their_names() {
+    fn a_component_without_the_exports_of_a_probe_is_refused_with_what_it_has() {
         let e = read_component(EMPTY_COMPONENT).unwrap_err().to_string();
-        assert!(e.contains("describe, validate, run"), "{e}");
+        assert!(e.contains("exports nothing: a probe exports vouch:probe/check@1.0.0"), "{e}");
+        let e = read_component(&exporting(&["describe", "run"])).unwrap_err().to_string();
+        assert!(e.contains("exports describe, run: ") && e.contains("describe, validate, run"), "{e}");
+        let e = read_component(&exporting(&["vouch:probe/check@2.0.0"])).unwrap_err().to_string();
+        assert!(e.contains("exports vouch:probe/check@2.0.0: "), "{e}");
+    }
+
+    #[test]
+    fn probes_of_both_contracts_are_taken() {
+        for exports in [&["vouch:probe/check@1.0.0"][..], &["describe", "run", "validate"]] {
+            assert_eq!(read_component(&exporting(exports)), Ok(ProbeImports::default()), "{exports:?}");
+        }
     }
 
     #[test]
     fn other_worlds_and_versions_are_not_among_what_a_probe_may_import() {
-        for bad in ["wasi:http/types@0.2.0", "wasi:sockets/tcp@0.3.0", "vouch:probe/icmp@0.2.0", "vouch:other/x", "env"]
-        {
+        for bad in [
+            "wasi:http/types@0.2.0",
+            "wasi:sockets/tcp@0.3.0",
+            "vouch:probe/icmp@0.2.0",
+            "vouch:probe/icmp@2.0.0",
+            "vouch:probe/tls@0.1.0",
+            "vouch:other/x",
+            "env",
+        ] {
             assert!(!is_allowed(bad), "{bad}");
         }
-        for good in ["vouch:probe/icmp@0.1.0", "wasi:sockets/tcp@0.2.6", "wasi:clocks/wall-clock@0.2.3"] {
+        for good in [
+            "vouch:probe/icmp@0.1.0",
+            "vouch:probe/tls@1.0.0",
+            "wasi:sockets/tcp@0.2.6",
+            "wasi:clocks/wall-clock@0.2.3",
+        ] {
             assert!(is_allowed(good), "{good}");
         }
     }

@@ -24,12 +24,13 @@ pub fn host() -> &'static ProbeHost {
     &HOST
 }
 
-/// Returns a compiled probe of the bundle, or `hostile`; each is compiled once.
+/// Returns a compiled probe of the bundle, `hostile`, or `v0-1` of the first contract; each is compiled once.
 pub fn probe(name: &'static str) -> Probe {
     let mut probes = PROBES.lock().unwrap();
     let compile = || {
         let bytes = match name {
             "hostile" => vouch_probe_bundle::hostile().bytes,
+            "v0-1" => vouch_probe_bundle::of_the_first_contract().bytes,
             name => vouch_probe_bundle::by_name(name).unwrap().bytes,
         };
         host().compile(bytes).unwrap()

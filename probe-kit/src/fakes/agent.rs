@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use vouch_probe_host::{GuestAgent, GuestAgentError};
+use vouch_probe_host::{AgentQuery, GuestAgent, GuestAgentError};
 use vouch_types::VmId;
+
+/// Answer to `guest-info` (QEMU guest agent reference).
+const INFO: &str = r#"{"return":{"version":"10.0.0","supported_commands":[{"enabled":true,"name":"guest-ping","success-response":true}]}}"#;
 
 /// What the agent does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -44,4 +47,18 @@ impl GuestAgent for FakeGuestAgent {
             }
         }
     }
+
+    async fn query(&self, vm: &VmId, query: AgentQuery, timeout: Duration) -> Result<String, GuestAgentError> {
+        self.ping(vm, timeout).await?;
+        Ok(match (self.behaviour, query) {
+            (FakeAgent::Disabled, query) => disabled(query),
+            (FakeAgent::Ok | FakeAgent::Hang | FakeAgent::Stale, AgentQuery::Info) => INFO.to_owned(),
+        })
+    }
+}
+
+/// Returns the agent's answer to a command that its administrator has disabled.
+fn disabled(query: AgentQuery) -> String {
+    let command = query.as_str();
+    format!(r#"{{"error":{{"class":"CommandNotFound","desc":"Command {command} has been disabled"}}}}"#)
 }

@@ -7,15 +7,17 @@ use wit_bindgen_core::wit_parser::{Resolve, SourceMap};
 use super::{KitSource, Language};
 
 /// The contract that new projects are written for: the one whose words the templates use.
-const CONTRACT: [(&str, &str); 5] = [
-    ("wit/guest-agent.wit", include_str!("../../../wit/vouch-probe-0.1.0/guest-agent.wit")),
-    ("wit/icmp.wit", include_str!("../../../wit/vouch-probe-0.1.0/icmp.wit")),
-    ("wit/log.wit", include_str!("../../../wit/vouch-probe-0.1.0/log.wit")),
-    ("wit/probe.wit", include_str!("../../../wit/vouch-probe-0.1.0/probe.wit")),
-    ("wit/types.wit", include_str!("../../../wit/vouch-probe-0.1.0/types.wit")),
+const CONTRACT: [(&str, &str); 7] = [
+    ("wit/check.wit", include_str!("../../../wit/vouch-probe-1/check.wit")),
+    ("wit/guest-agent.wit", include_str!("../../../wit/vouch-probe-1/guest-agent.wit")),
+    ("wit/icmp.wit", include_str!("../../../wit/vouch-probe-1/icmp.wit")),
+    ("wit/log.wit", include_str!("../../../wit/vouch-probe-1/log.wit")),
+    ("wit/probe.wit", include_str!("../../../wit/vouch-probe-1/probe.wit")),
+    ("wit/tls.wit", include_str!("../../../wit/vouch-probe-1/tls.wit")),
+    ("wit/types.wit", include_str!("../../../wit/vouch-probe-1/types.wit")),
 ];
 
-const RUST: [(&str, &str); 9] = [
+const RUST: [(&str, &str); 10] = [
     ("Cargo.toml", include_str!("../../templates/rust/Cargo.toml.in")),
     (".gitignore", include_str!("../../templates/rust/gitignore.in")),
     ("README.md", include_str!("../../templates/rust/README.md.in")),
@@ -23,6 +25,7 @@ const RUST: [(&str, &str); 9] = [
     ("src/banner.rs", include_str!("../../templates/rust/src/banner.rs.in")),
     ("src/component.rs", include_str!("../../templates/rust/src/component.rs.in")),
     ("src/settings.rs", include_str!("../../templates/rust/src/settings.rs.in")),
+    ("src/settings.schema.json", include_str!("../../templates/rust/src/settings.schema.json.in")),
     ("examples/greeter.rs", include_str!("../../templates/rust/examples/greeter.rs.in")),
     ("tests/in_the_host.rs", include_str!("../../templates/rust/tests/in_the_host.rs.in")),
 ];

@@ -52,6 +52,12 @@ pub fn hostile() -> BundledProbe {
     bundled!("hostile")
 }
 
+/// Returns a probe that was written for `vouch:probe@0.1.0`, for the tests of the probe host. It is not one of [`all`].
+#[doc(hidden)]
+pub fn of_the_first_contract() -> BundledProbe {
+    bundled!("v0-1")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,12 +2,13 @@
 
 use probe_kit::Budget;
 
-use crate::GuestAgentSettings;
+use crate::{GuestAgentSettings, SCHEMA};
 
-wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-0.1.0" });
+wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-1" });
 
+use exports::vouch::probe::check::{Descriptor, Fault, Guest, Outcome, Target};
 use vouch::probe::guest_agent::{self, Error};
-use vouch::probe::types::{Sample, State};
+use vouch::probe::types::{Fact, Network, Sample, State};
 
 struct GuestAgent;
 
@@ -18,8 +19,13 @@ impl Guest for GuestAgent {
         Descriptor {
             name: "guest-agent".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            summary: "Asks the guest agent of the target for a sign of life.".to_owned(),
+            proves: "The guest agent of the target answers.".to_owned(),
+            settings_schema: SCHEMA.to_owned(),
+            networks: vec![Network::Management, Network::Service],
             ports: Vec::new(),
+            interval_ms: 1000,
+            timeout_ms: 1000,
+            about: vec![Fact { name: "author".to_owned(), value: "vouch".to_owned() }],
         }
     }
 
@@ -45,9 +51,9 @@ impl Guest for GuestAgent {
             }
             Err(Error::NoChannel) => Err(Fault::NotApplicable("the target has no channel for an agent".to_owned())),
             Err(Error::NotGranted) => {
-                Err(Fault::Other("questions to the agent are not granted to this run".to_owned()))
+                Err(Fault::Internal("questions to the agent are not granted to this run".to_owned()))
             }
-            Err(Error::Other(why)) => Err(Fault::Other(why)),
+            Err(Error::NotCarried(why) | Error::OutOfBounds(why) | Error::Other(why)) => Err(Fault::Internal(why)),
         }
     }
 }

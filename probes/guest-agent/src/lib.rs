@@ -9,4 +9,4 @@
 mod glue;
 mod settings;
 
-pub use settings::GuestAgentSettings;
+pub use settings::{GuestAgentSettings, SCHEMA};

@@ -2,6 +2,9 @@
 
 use probe_kit::Settings;
 
+/// JSON Schema of the settings.
+pub const SCHEMA: &str = include_str!("settings.schema.json");
+
 /// Settings of the `guest-agent` probe: `{"timeout_ms": 1500}`, optional.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct GuestAgentSettings {

@@ -5,11 +5,13 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::time::Duration;
 
-wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-0.1.0" });
+wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-1" });
 
+use exports::vouch::probe::check::{Descriptor, Fault, Guest, Outcome, Target};
 use vouch::probe::icmp::{self, EchoRequest};
 use vouch::probe::log::{self, Level};
-use vouch::probe::types::State;
+use vouch::probe::tls::{Connection, Error, ReplyEnd};
+use vouch::probe::types::{Fact, Network, Phase, Sample, State};
 
 struct Hostile;
 
@@ -20,8 +22,13 @@ impl Guest for Hostile {
         Descriptor {
             name: "hostile".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            summary: "Breaks the rules.".to_owned(),
-            ports: Vec::new(),
+            proves: "Breaks the rules.".to_owned(),
+            settings_schema: "x".repeat(20_000),
+            networks: vec![Network::Service; 99],
+            ports: (0..=99).collect(),
+            interval_ms: 0,
+            timeout_ms: u32::MAX,
+            about: vec![Fact { name: "author".to_owned(), value: "x".repeat(1000) }; 99],
         }
     }
 
@@ -83,6 +90,55 @@ impl Guest for Hostile {
                 Ok(_) => said("read", String::new()),
                 Err(e) => said("refused", format!("{:?}", e.kind())),
             },
+            "tls-connect" => match Connection::connect(&host(value), port(value), 1000) {
+                Ok(_) => said("connected", String::new()),
+                Err(e) => said("refused", format!("{e:?}")),
+            },
+            "tls-hoard" => {
+                let mut held = Vec::new();
+                let refused = loop {
+                    match Connection::connect(&host(value), port(value), 1000) {
+                        Ok(connection) => held.push(connection),
+                        Err(e) => break e,
+                    }
+                };
+                said("held", format!("{}: {refused:?}", held.len()))
+            }
+            "tls-exchange-on" => {
+                let connection = Connection::connect(&host(value), port(value), 1000).expect("a connection");
+                let mut exchanged = 0;
+                loop {
+                    match connection.exchange(b"x", &ReplyEnd::None, 1000) {
+                        Ok(_) => exchanged += 1,
+                        Err(e) => break said("exchanged", format!("{exchanged}: {e:?}")),
+                    }
+                }
+            }
+            "tls-bounds" => {
+                let connection = Connection::connect(&host(value), port(value), 1000).expect("a connection");
+                let refused = [
+                    connection.exchange(&[0; 16 * 1024 + 1], &ReplyEnd::None, 1000).err(),
+                    connection.exchange(b"", &ReplyEnd::Bytes(65 * 1024), 1000).err(),
+                    connection.exchange(b"", &ReplyEnd::Terminator(vec![0; 17]), 1000).err(),
+                    connection.handshake(Some("no name"), &[], 1000).err(),
+                    connection.handshake(None, &vec!["h2".to_owned(); 9], 1000).err(),
+                    connection.handshake(None, &[String::new()], 1000).err(),
+                    connection.certificate_der(0).err(),
+                    connection.certificate().err(),
+                    // And it goes on after all that; the server sends without end.
+                    connection.exchange(b"", &ReplyEnd::Terminator(vec![1]), 3000).err(),
+                ];
+                let fact = |e: &Option<Error>| Fact { name: "refused".to_owned(), value: format!("{e:?}") };
+                Ok(Outcome { facts: refused.iter().map(fact).collect(), ..said("refused", String::new())? })
+            }
+            "tls-talk" => match talk(value) {
+                Ok(heard) => said("talked", heard),
+                Err(e) => said("refused", format!("{e:?}")),
+            },
+            "tls-wait" => {
+                let connection = Connection::connect(&host(value), port(value), 1000).expect("a connection");
+                said("waited", format!("{:?}", connection.handshake(None, &[], u32::MAX).err()))
+            }
             "environment" => said("counted", std::env::vars().count().to_string()),
             "shout" => {
                 let line = "x".repeat(1000);
@@ -94,10 +150,43 @@ impl Guest for Hostile {
                 said("logged", String::new())
             }
             "huge-message" => said("huge", "x".repeat(4 * 1024 * 1024)),
+            "many-facts" => {
+                let word = || "a".to_owned();
+                Ok(Outcome {
+                    phases: vec![Phase { name: word(), micros: u64::MAX }; 99],
+                    samples: vec![Sample { name: word(), value: 1.0, unit: word() }; 99],
+                    facts: vec![Fact { name: word(), value: "x".repeat(1000) }; 99],
+                    ..said("many", String::new())?
+                })
+            }
             "bad-reason" => said("two words", String::new()),
             other => Err(Fault::BadSettings(format!("order is {other}: not known"))),
         }
     }
+}
+
+/// Asks for TLS in plain text, does the handshake, and talks inside: what all this interface is for.
+fn talk(value: &str) -> Result<String, Error> {
+    let line = ReplyEnd::Terminator(b"\r\n".to_vec());
+    let connection = Connection::connect(&host(value), port(value), 1000)?;
+    let before = connection.exchange(b"STARTTLS\r\n", &line, 1000)?;
+    let session = connection.handshake(Some("desk-1.example"), &["smtp".to_owned()], 3000)?;
+    let certificate = connection.certificate()?;
+    let der = connection.certificate_der(0)?;
+    let inside = connection.exchange(b"EHLO probe\r\n", &line, 1000)?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).trim().to_owned();
+    let (sha256, names) = (&certificate.sha256, certificate.names.join(","));
+    let (version, proved, alpn) = (session.version, session.key_proved, session.alpn.unwrap_or_default());
+    let shown = (certificate.not_after, der.len(), session.certificates);
+    Ok(format!("{}|{version}|{proved}|{alpn}|{sha256}|{names}|{shown:?}|{}", text(before), text(inside)))
+}
+
+fn host(value: &str) -> String {
+    address(value).ip().to_string()
+}
+
+fn port(value: &str) -> u16 {
+    address(value).port()
 }
 
 fn address(value: &str) -> SocketAddr {

@@ -39,6 +39,14 @@ impl ConnectError {
             _ => Self::Other(error.to_string()),
         }
     }
+
+    /// Returns what the error stands for when it came after so long.
+    pub fn after(self, took: Duration) -> Self {
+        match self {
+            Self::Unreachable if took < NO_ROUTE_WITHIN => Self::NoRoute,
+            error => error,
+        }
+    }
 }
 
 /// Connects to a port of the target within what is left of the budget, and returns how long it took.
@@ -55,10 +63,7 @@ pub fn connect(address: IpAddr, port: u16, budget: &Budget) -> Result<(TcpStream
         Ok(stream)
     });
     let took = begun.elapsed();
-    connected.map(|stream| (stream, took)).map_err(|error| match ConnectError::from_io(&error) {
-        ConnectError::Unreachable if took < NO_ROUTE_WITHIN => ConnectError::NoRoute,
-        error => error,
-    })
+    connected.map(|stream| (stream, took)).map_err(|error| ConnectError::from_io(&error).after(took))
 }
 
 #[cfg(test)]

@@ -55,6 +55,18 @@ impl Settings {
         }
     }
 
+    /// Returns a switch, off when the field is absent.
+    ///
+    /// # Errors
+    /// A sentence, when it is something else.
+    pub fn switch(&self, field: &str) -> Result<bool, String> {
+        match self.fields.get(field) {
+            None => Ok(false),
+            Some(Value::Bool(on)) => Ok(*on),
+            Some(other) => Err(format!("field `{field}` is {}: must be true or false", shown(&other.to_string()))),
+        }
+    }
+
     /// Returns the `port`, or `None` when it is absent.
     ///
     /// # Errors
@@ -92,6 +104,7 @@ mod tests {
     #[test]
     fn an_absent_field_is_no_error() {
         assert_eq!(Settings::parse("{}", &["port"]).unwrap().port(), Ok(None));
+        assert_eq!(Settings::parse("{}", &["on"]).unwrap().switch("on"), Ok(false));
         assert_eq!(Settings::parse(r#"{"port": 3389}"#, &["port"]).unwrap().port(), Ok(Some(3389)));
     }
 

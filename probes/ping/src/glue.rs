@@ -2,12 +2,13 @@
 
 use probe_kit::Budget;
 
-use crate::{PingSettings, SeriesState, judge};
+use crate::{PingSettings, SCHEMA, SeriesState, judge};
 
-wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-0.1.0" });
+wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-1" });
 
+use exports::vouch::probe::check::{Descriptor, Fault, Guest, Outcome, Target};
 use vouch::probe::icmp::{self, EchoReply, EchoRequest};
-use vouch::probe::types::{Sample, State};
+use vouch::probe::types::{Fact, Network, Sample, State};
 
 struct Ping;
 
@@ -18,8 +19,13 @@ impl Guest for Ping {
         Descriptor {
             name: "ping".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            summary: "Sends echo requests to the target.".to_owned(),
+            proves: "The target answers echo requests (ping).".to_owned(),
+            settings_schema: SCHEMA.to_owned(),
+            networks: vec![Network::Management, Network::Service],
             ports: Vec::new(),
+            interval_ms: 1000,
+            timeout_ms: 1000,
+            about: vec![Fact { name: "author".to_owned(), value: "vouch".to_owned() }],
         }
     }
 
@@ -48,7 +54,7 @@ impl Guest for Ping {
         };
         match icmp::echo(&request) {
             Ok(replies) => Ok(outcome(address, settings.count, &replies)),
-            Err(icmp::Error::Unreachable(why)) => Ok(Outcome {
+            Err(icmp::Error::NoRoute(why)) => Ok(Outcome {
                 state: State::Unknown,
                 reason: "no_route".to_owned(),
                 message: format!("no route to {address} from here: {why}"),
@@ -56,9 +62,11 @@ impl Guest for Ping {
                 samples: Vec::new(),
                 facts: Vec::new(),
             }),
-            Err(icmp::Error::NotGranted) => Err(Fault::Other("echo requests are not granted to this run".to_owned())),
-            Err(icmp::Error::NotTheTarget) => Err(Fault::Other(format!("{address} is not the target's"))),
-            Err(icmp::Error::Other(why)) => Err(Fault::Other(why)),
+            Err(icmp::Error::NotGranted) => {
+                Err(Fault::Internal("echo requests are not granted to this run".to_owned()))
+            }
+            Err(icmp::Error::NotTheTarget) => Err(Fault::Internal(format!("{address} is not the target's"))),
+            Err(icmp::Error::OutOfBounds(why) | icmp::Error::Other(why)) => Err(Fault::Internal(why)),
         }
     }
 }

@@ -11,4 +11,4 @@ mod series;
 mod settings;
 
 pub use series::{SeriesState, judge};
-pub use settings::PingSettings;
+pub use settings::{PingSettings, SCHEMA};

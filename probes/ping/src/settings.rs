@@ -2,6 +2,9 @@
 
 use probe_kit::Settings;
 
+/// JSON Schema of the settings.
+pub const SCHEMA: &str = include_str!("settings.schema.json");
+
 /// Settings of the `ping` probe: `{"count": 3, "interval_ms": 50}`, both optional.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PingSettings {

@@ -39,16 +39,46 @@ pub enum Finding {
     NotRdp(ParseError),
 }
 
-/// Asks the service once; once more with another offer, if it refuses the first for its offer alone.
-pub fn negotiate(address: IpAddr, port: u16, budget: &Budget) -> Finding {
-    let first = ask(address, port, OFFERED, budget);
-    let Finding::Answered(Negotiated { confirm: Confirm::Refused(code), .. }) = first else { return first };
+/// The connection that an exchange goes over.
+pub trait Line: Sized {
+    /// Sends bytes, then reads so many, each wait within what is left of the budget.
+    ///
+    /// # Errors
+    /// [`LineError`], by what the failure says of the service.
+    fn ask(&mut self, send: &[u8], count: usize, budget: &Budget) -> Result<Vec<u8>, LineError>;
+
+    /// Closes it.
+    fn close(self);
+}
+
+/// Why an exchange came to no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LineError {
+    /// The service hung up.
+    Closed,
+    /// Nothing came in time.
+    Silent,
+}
+
+/// Asks the service once; once more with another offer, if it refuses the first for its offer alone. Returns the line over
+/// which a protocol was chosen, if one was.
+pub fn negotiate<L: Line>(
+    mut connect: impl FnMut() -> Result<(L, Duration), ConnectError>,
+    budget: &Budget,
+) -> (Finding, Option<L>) {
+    let first = ask(&mut connect, OFFERED, budget);
+    let (Finding::Answered(Negotiated { confirm: Confirm::Refused(code), .. }), _) = &first else { return first };
     let Some(offer) = code.offer_instead() else { return first };
-    match ask(address, port, offer, budget) {
+    match ask(&mut connect, offer, budget) {
         // A refusal is an answer: the second attempt can only make it better.
-        second @ Finding::Answered(_) => second,
+        second @ (Finding::Answered(_), _) => second,
         _ => first,
     }
+}
+
+/// Connects for [`negotiate`] without the host's help.
+pub fn plainly(address: IpAddr, port: u16, budget: &Budget) -> Result<(TcpStream, Duration), ConnectError> {
+    connect(address, port, budget)
 }
 
 /// Returns whether a service that refuses with this code works as it should.
@@ -64,53 +94,83 @@ pub fn selected(confirm: Confirm) -> Option<Protocol> {
     }
 }
 
-fn ask(address: IpAddr, port: u16, offer: u32, budget: &Budget) -> Finding {
-    let (mut stream, connected) = match connect(address, port, budget) {
+/// Returns whether a service that was silent for so long is wedged, and not just slow.
+pub fn is_wedged(waited: Duration, budget: &Budget) -> bool {
+    waited >= WEDGED_AFTER.min(budget.whole() / 2)
+}
+
+fn ask<L: Line>(
+    connect: &mut impl FnMut() -> Result<(L, Duration), ConnectError>,
+    offer: u32,
+    budget: &Budget,
+) -> (Finding, Option<L>) {
+    let (mut line, connected) = match connect() {
         Ok(connected) => connected,
-        Err(error) => return Finding::NotConnected(error),
+        Err(error) => return (Finding::NotConnected(error), None),
     };
     let begun = Instant::now();
-    let finding = match exchange(&mut stream, offer, budget) {
+    let finding = match exchange(&mut line, offer, budget) {
         Ok(confirm) => Finding::Answered(Negotiated { confirm, connect: connected, answer: begun.elapsed() }),
-        Err(Failure::Closed) => Finding::Broken,
+        Err(Failure::Line(LineError::Closed)) => Finding::Broken,
         Err(Failure::NotRdp(error)) => Finding::NotRdp(error),
-        Err(Failure::Silent) => match begun.elapsed() {
-            waited if waited >= WEDGED_AFTER.min(budget.whole() / 2) => Finding::Wedged(waited),
+        Err(Failure::Line(LineError::Silent)) => match begun.elapsed() {
+            waited if is_wedged(waited, budget) => Finding::Wedged(waited),
             _ => Finding::TooLate,
         },
     };
-    // The server may be gone already; then there is nothing left to close.
-    let _ = stream.shutdown(Shutdown::Both);
-    finding
+    match finding {
+        Finding::Answered(Negotiated { confirm: Confirm::Selected(_), .. }) => (finding, Some(line)),
+        _ => {
+            line.close();
+            (finding, None)
+        }
+    }
 }
 
 enum Failure {
-    Closed,
-    Silent,
+    Line(LineError),
     NotRdp(ParseError),
 }
 
-fn exchange(stream: &mut TcpStream, offer: u32, budget: &Budget) -> Result<Confirm, Failure> {
-    stream.write_all(&request(offer)).map_err(|_| Failure::Closed)?;
-    let mut header = [0; TPKT_LEN];
-    read_exact(stream, &mut header, budget)?;
-    let mut packet = header.to_vec();
-    packet.resize(tpkt_length(&header).map_err(Failure::NotRdp)?, 0);
-    read_exact(stream, &mut packet[TPKT_LEN..], budget)?;
+impl From<LineError> for Failure {
+    fn from(error: LineError) -> Self {
+        Self::Line(error)
+    }
+}
+
+fn exchange(line: &mut impl Line, offer: u32, budget: &Budget) -> Result<Confirm, Failure> {
+    let mut packet = line.ask(&request(offer), TPKT_LEN, budget)?;
+    let header = packet.first_chunk().ok_or(Failure::Line(LineError::Closed))?;
+    let length = tpkt_length(header).map_err(Failure::NotRdp)?;
+    packet.extend(line.ask(&[], length - TPKT_LEN, budget)?);
     parse_confirm(&packet).map_err(Failure::NotRdp)
 }
 
+impl Line for TcpStream {
+    fn ask(&mut self, send: &[u8], count: usize, budget: &Budget) -> Result<Vec<u8>, LineError> {
+        self.write_all(send).map_err(|_| LineError::Closed)?;
+        let mut reply = vec![0; count];
+        read_exact(self, &mut reply, budget)?;
+        Ok(reply)
+    }
+
+    fn close(self) {
+        // The server may be gone already; then there is nothing left to close.
+        let _ = self.shutdown(Shutdown::Both);
+    }
+}
+
 /// Reads to the end of the buffer, each wait within what is left of the budget: a trickle of bytes can't stretch it.
-fn read_exact(stream: &mut TcpStream, mut buffer: &mut [u8], budget: &Budget) -> Result<(), Failure> {
+fn read_exact(stream: &mut TcpStream, mut buffer: &mut [u8], budget: &Budget) -> Result<(), LineError> {
     while !buffer.is_empty() {
-        let left = budget.left().ok_or(Failure::Silent)?;
-        stream.set_read_timeout(Some(left)).map_err(|_| Failure::Closed)?;
+        let left = budget.left().ok_or(LineError::Silent)?;
+        stream.set_read_timeout(Some(left)).map_err(|_| LineError::Closed)?;
         match stream.read(buffer) {
-            Ok(0) => return Err(Failure::Closed),
+            Ok(0) => return Err(LineError::Closed),
             Ok(read) => buffer = &mut buffer[read..],
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Err(Failure::Silent),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Err(LineError::Silent),
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(_) => return Err(Failure::Closed),
+            Err(_) => return Err(LineError::Closed),
         }
     }
     Ok(())
@@ -138,6 +198,13 @@ mod tests {
         stream.write_all(&[&b"\x03\x00\x00\x13\x0e\xd0\x00\x00\x12\x34\x00"[..], &negotiation].concat()).unwrap();
     }
 
+    fn negotiate(port: u16, budget: Budget) -> Finding {
+        let (finding, line) = super::negotiate(|| plainly(LOCALHOST, port, &budget), &budget);
+        let chosen = matches!(&finding, Finding::Answered(n) if selected(n.confirm).is_some());
+        assert_eq!(line.is_some(), chosen, "a line is kept only if something can go on over it");
+        finding
+    }
+
     fn confirm(finding: Finding) -> Confirm {
         match finding {
             Finding::Answered(negotiated) => negotiated.confirm,
@@ -148,14 +215,14 @@ mod tests {
     #[test]
     fn a_refused_offer_is_followed_by_the_one_that_the_server_wants() {
         let port = server(vec![|s| answer(s, [3, 0, 8, 0, 5, 0, 0, 0]), |s| answer(s, [2, 0, 8, 0, 2, 0, 0, 0])]);
-        let found = negotiate(LOCALHOST, port, &Budget::starting_now(5000));
+        let found = negotiate(port, Budget::starting_now(5000));
         assert_eq!(confirm(found), Confirm::Selected(Protocol::CredSsp));
     }
 
     #[test]
     fn a_refusal_stands_when_asking_again_leads_to_nothing() {
         let port = server(vec![|s| answer(s, [3, 0, 8, 0, 5, 0, 0, 0]), |_| {}]);
-        let found = negotiate(LOCALHOST, port, &Budget::starting_now(5000));
+        let found = negotiate(port, Budget::starting_now(5000));
         assert_eq!(confirm(found), Confirm::Refused(FailureCode::CredSspRequired));
     }
 
@@ -172,7 +239,7 @@ mod tests {
             }
         }]);
         let begun = Instant::now();
-        let found = negotiate(LOCALHOST, port, &Budget::starting_now(600));
+        let found = negotiate(port, Budget::starting_now(600));
         assert!(!matches!(found, Finding::Answered(_)), "{found:?}");
         assert!(begun.elapsed() < Duration::from_secs(2));
     }
@@ -180,13 +247,13 @@ mod tests {
     #[test]
     fn a_full_deadline_of_silence_is_wedged() {
         let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
-        let found = negotiate(LOCALHOST, listener.local_addr().unwrap().port(), &Budget::starting_now(400));
+        let found = negotiate(listener.local_addr().unwrap().port(), Budget::starting_now(400));
         assert!(matches!(found, Finding::Wedged(_)), "{found:?}");
     }
 
     #[test]
     fn a_connection_closed_at_once_is_broken() {
         let port = server(vec![drop]);
-        assert_eq!(negotiate(LOCALHOST, port, &Budget::starting_now(2000)), Finding::Broken);
+        assert_eq!(negotiate(port, Budget::starting_now(2000)), Finding::Broken);
     }
 }

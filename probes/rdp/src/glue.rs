@@ -6,11 +6,15 @@ use std::time::Duration;
 use probe_kit::{Budget, ConnectError};
 
 use crate::settings::RDP_PORT;
-use crate::{Confirm, Finding, Negotiated, RdpSettings, is_healthy_refusal, negotiate, selected};
+use crate::{
+    Confirm, Depth, Finding, Line, Negotiated, Protocol, RdpSettings, SCHEMA, handshake, is_healthy_refusal, negotiate,
+    plainly, selected,
+};
 
-wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-0.1.0" });
+wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-1" });
 
-use vouch::probe::types::{Phase, State};
+use exports::vouch::probe::check::{Descriptor, Fault, Guest, Outcome, Target};
+use vouch::probe::types::{Fact, Network, Phase, State};
 
 struct Rdp;
 
@@ -21,8 +25,14 @@ impl Guest for Rdp {
         Descriptor {
             name: "rdp".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            summary: "Negotiates with the remote desktop service of the target, without logging in.".to_owned(),
+            proves: "The remote desktop service of the target negotiates (RDP), up to where a login would begin."
+                .to_owned(),
+            settings_schema: SCHEMA.to_owned(),
+            networks: vec![Network::Management, Network::Service],
             ports: vec![RDP_PORT],
+            interval_ms: 1000,
+            timeout_ms: 1000,
+            about: vec![fact("author", "vouch")],
         }
     }
 
@@ -32,12 +42,25 @@ impl Guest for Rdp {
 
     fn run(target: Target, settings: String, deadline_ms: u32) -> Result<Outcome, Fault> {
         let budget = Budget::starting_now(deadline_ms);
-        let port = RdpSettings::parse(&settings).map_err(Fault::BadSettings)?.port;
+        let RdpSettings { port, depth } = RdpSettings::parse(&settings).map_err(Fault::BadSettings)?;
         let first = target.addresses.first().ok_or(Fault::NotApplicable("the target has no address".to_owned()))?;
         let address: IpAddr =
-            first.parse().map_err(|_| Fault::Other(format!("address {first} is not an IP address")))?;
-        match negotiate(address, port, &budget) {
-            Finding::Answered(negotiated) => Ok(answered(port, &negotiated)),
+            first.parse().map_err(|_| Fault::Internal(format!("address {first} is not an IP address")))?;
+        let (finding, line) = match depth {
+            Depth::Negotiation => {
+                let (finding, line) = negotiate(|| plainly(address, port, &budget), &budget);
+                line.into_iter().for_each(Line::close);
+                (finding, None)
+            }
+            Depth::Certificate => negotiate(|| handshake::connect(first, port, &budget), &budget),
+        };
+        match finding {
+            Finding::Answered(negotiated) => match (selected(negotiated.confirm), line) {
+                (Some(protocol), Some(line)) if protocol != Protocol::Rdp => {
+                    Ok(handshake::complete(line, answered(port, &negotiated), port, &budget))
+                }
+                _ => Ok(answered(port, &negotiated)),
+            },
             Finding::NotConnected(error) => not_connected(address, port, error),
             Finding::Broken => {
                 Ok(outcome(State::Down, "broken", format!("port {port} accepts connections and closes them at once")))
@@ -75,10 +98,10 @@ fn answered(port: u16, negotiated: &Negotiated) -> Outcome {
         }
     };
     if let Some(protocol) = selected(negotiated.confirm) {
-        outcome.facts.push(("protocol".to_owned(), protocol.as_str().to_owned()));
+        outcome.facts.push(fact("protocol", protocol.as_str()));
     }
     if let Confirm::Refused(code) = negotiated.confirm {
-        outcome.facts.push(("refusal".to_owned(), code.as_str().to_owned()));
+        outcome.facts.push(fact("refusal", code.as_str()));
     }
     outcome.phases = vec![phase("connect", negotiated.connect), phase("negotiate", negotiated.answer)];
     outcome
@@ -90,8 +113,8 @@ fn not_connected(address: IpAddr, port: u16, error: ConnectError) -> Result<Outc
         ConnectError::Timeout => (State::Down, "timeout", format!("port {port} stays silent")),
         ConnectError::Unreachable => (State::Down, "unreachable", format!("{address} is not reachable")),
         ConnectError::NoRoute => (State::Unknown, "no_route", format!("no route to {address} from here")),
-        ConnectError::NotGranted => return Err(Fault::Other(format!("port {port} is not granted to this run"))),
-        ConnectError::Other(error) => return Err(Fault::Other(format!("connect to port {port}: {error}"))),
+        ConnectError::NotGranted => return Err(Fault::Internal(format!("port {port} is not granted to this run"))),
+        ConnectError::Other(error) => return Err(Fault::Internal(format!("connect to port {port}: {error}"))),
     };
     Ok(outcome(state, reason, message))
 }
@@ -100,6 +123,12 @@ fn outcome(state: State, reason: &str, message: String) -> Outcome {
     Outcome { state, reason: reason.to_owned(), message, phases: Vec::new(), samples: Vec::new(), facts: Vec::new() }
 }
 
-fn phase(name: &str, took: Duration) -> Phase {
+/// Returns a step with its time.
+pub(crate) fn phase(name: &str, took: Duration) -> Phase {
     Phase { name: name.to_owned(), micros: took.as_micros() as u64 }
+}
+
+/// Returns something that was learnt.
+pub(crate) fn fact(name: &str, value: &str) -> Fact {
+    Fact { name: name.to_owned(), value: value.to_owned() }
 }

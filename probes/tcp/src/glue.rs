@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use probe_kit::{Budget, ConnectError, connect};
 
-use crate::TcpSettings;
+use crate::{SCHEMA, TcpSettings};
 
-wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-0.1.0" });
+wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-1" });
 
-use vouch::probe::types::{Phase, State};
+use exports::vouch::probe::check::{Descriptor, Fault, Guest, Outcome, Target};
+use vouch::probe::types::{Fact, Network, Phase, State};
 
 struct Tcp;
 
@@ -19,8 +20,13 @@ impl Guest for Tcp {
         Descriptor {
             name: "tcp".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            summary: "Connects to one TCP port of the target.".to_owned(),
+            proves: "One TCP port of the target accepts connections.".to_owned(),
+            settings_schema: SCHEMA.to_owned(),
+            networks: vec![Network::Management, Network::Service],
             ports: Vec::new(),
+            interval_ms: 1000,
+            timeout_ms: 1000,
+            about: vec![Fact { name: "author".to_owned(), value: "vouch".to_owned() }],
         }
     }
 
@@ -41,9 +47,9 @@ impl Guest for Tcp {
                 (State::Unknown, "no_route", format!("no route to {address} from here"), None)
             }
             Err(ConnectError::NotGranted) => {
-                return Err(Fault::Other(format!("port {port} is not granted to this run")));
+                return Err(Fault::Internal(format!("port {port} is not granted to this run")));
             }
-            Err(ConnectError::Other(error)) => return Err(Fault::Other(format!("connect to port {port}: {error}"))),
+            Err(ConnectError::Other(error)) => return Err(Fault::Internal(format!("connect to port {port}: {error}"))),
         };
         let phase = took.map(|took| Phase { name: "connect".to_owned(), micros: took.as_micros() as u64 });
         Ok(Outcome {
@@ -59,5 +65,5 @@ impl Guest for Tcp {
 
 fn first_address(target: &Target) -> Result<IpAddr, Fault> {
     let first = target.addresses.first().ok_or(Fault::NotApplicable("the target has no address".to_owned()))?;
-    first.parse().map_err(|_| Fault::Other(format!("address {first} is not an IP address")))
+    first.parse().map_err(|_| Fault::Internal(format!("address {first} is not an IP address")))
 }

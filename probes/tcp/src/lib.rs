@@ -9,4 +9,4 @@
 mod glue;
 mod settings;
 
-pub use settings::TcpSettings;
+pub use settings::{SCHEMA, TcpSettings};

@@ -2,6 +2,9 @@
 
 use probe_kit::Settings;
 
+/// JSON Schema of the settings.
+pub const SCHEMA: &str = include_str!("settings.schema.json");
+
 /// Settings of the `tcp` probe: `{"port": 22}`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TcpSettings {

@@ -163,7 +163,11 @@ fn a_file_that_is_no_probe_is_refused(client: &Client) {
     let allowed = answer.list("allowed_imports");
     assert!(allowed.iter().any(|a| a.starts_with("wasi:sockets/tcp@")), "{allowed:?}");
     let allowed = component_that_imports("wasi:clocks/monotonic-clock@0.2.0");
-    push(name, &allowed).is(422, "component-refused", &["does not export", "describe", "validate", "run"]);
+    push(name, &allowed).is(
+        422,
+        "component-refused",
+        &["exports nothing", "vouch:probe/check@1.0.0", "describe, validate, run"],
+    );
     push("", &allowed).is(400, "bad-parameter", &["name", "must be given"]);
     let answer = push("?name=Bad%20Probe", &allowed);
     answer.is(400, "bad-parameter", &["name", "Bad Probe", "must be 1 to 63"]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use vouch_probe_host::{GuestAgent, GuestAgentError};
+use vouch_probe_host::{AgentQuery, GuestAgent, GuestAgentError};
 use vouch_types::VmId;
 use vouch_wire::convert::vm_bytes;
 use vouch_wire::links::{LinkError, RelayLink};
@@ -19,19 +19,23 @@ pub(super) struct RelayedGuestAgent {
     pub(super) relay: Arc<RelaySpec>,
 }
 
-#[async_trait]
-impl GuestAgent for RelayedGuestAgent {
-    async fn ping(&self, vm: &VmId, timeout: Duration) -> Result<Duration, GuestAgentError> {
+impl RelayedGuestAgent {
+    /// Has the relay put a question to the agent; returns the agent's answer.
+    async fn ask(
+        &self,
+        vm: &VmId,
+        query: proto::GuestAgentQuery,
+        timeout: Duration,
+    ) -> Result<String, GuestAgentError> {
         let request = proto::GuestAgentRequest {
             grant: Some(self.relay.grant.clone()),
             vm: vm_bytes(*vm),
-            query: proto::GuestAgentQuery::Ping.into(),
+            query: query.into(),
             timeout_micros: u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX),
         };
-        let begun = Instant::now();
         match self.link.guest_agent(&self.relay.node, self.relay.address, request).await {
             Ok(response) => match response.result {
-                Some(Answered::Reply(_)) => Ok(begun.elapsed()),
+                Some(Answered::Reply(reply)) => Ok(reply),
                 Some(Answered::Silent(_)) => Err(GuestAgentError::Silent),
                 Some(Answered::Unavailable(_)) => Err(GuestAgentError::NoChannel),
                 None => Err(GuestAgentError::Other("the relay's answer is empty".to_owned())),
@@ -39,5 +43,20 @@ impl GuestAgent for RelayedGuestAgent {
             Err(LinkError::Refused(_)) => Err(GuestAgentError::NotGranted),
             Err(error) => Err(GuestAgentError::Unreachable(error.to_string())),
         }
+    }
+}
+
+#[async_trait]
+impl GuestAgent for RelayedGuestAgent {
+    async fn ping(&self, vm: &VmId, timeout: Duration) -> Result<Duration, GuestAgentError> {
+        let begun = Instant::now();
+        self.ask(vm, proto::GuestAgentQuery::Ping, timeout).await.map(|_reply| begun.elapsed())
+    }
+
+    async fn query(&self, vm: &VmId, query: AgentQuery, timeout: Duration) -> Result<String, GuestAgentError> {
+        let query = match query {
+            AgentQuery::Info => proto::GuestAgentQuery::Info,
+        };
+        self.ask(vm, query, timeout).await
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
-use tracing::info;
+use tracing::{debug, info};
 use vouch_probe_host::{Capabilities, HostLimits, Icmp, PortGrant, Probe, ProbeHost, Target, compilations, digest_of};
 use vouch_types::{Digest, Identity, Outcome, ProbeName};
 use vouch_wire::links::{ManagerEndpoint, RelayLink, WatcherLink};
@@ -107,6 +107,12 @@ impl ProbeRunner for HostRunner {
         };
         match probe.run(&target, &spec.settings, timeout, &capabilities).await {
             Ok(found) => {
+                // Managers are told what it came to; all else that it found is for who reads the log here.
+                debug!(
+                    probe = %spec.probe, vm_id = %spec.vm, network = %spec.network, outcome = ?found.outcome,
+                    reason = found.reason, phases = ?found.phases, samples = ?found.samples, facts = ?found.facts,
+                    left_out = found.left_out, "probe found"
+                );
                 let identity = found.facts.iter().find(|(name, _)| name == IDENTITY_FACT).map(|(_, who)| {
                     let hash: [u8; 32] = Sha256::digest(who.as_bytes()).into();
                     let (first, _) = hash.split_at(8);

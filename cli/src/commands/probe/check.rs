@@ -1,7 +1,7 @@
 //! `vouch probe check`: a component without a target and without a cluster.
 
 use vouch_manager::api::limits::COMPONENT_MAX as UPLOAD_MAX;
-use vouch_probe_kit::{BrokenRule, CheckReport, SettingsAnswer, check};
+use vouch_probe_kit::{BrokenRule, CheckReport, Described, Setting, SettingsAnswer, check};
 
 use super::run::open;
 use super::{runtime, settings_text};
@@ -41,10 +41,9 @@ pub fn tell(report: &CheckReport, paint: Paint) -> String {
     let mut line = |name: &str, value: &str| text += &format!("{name:<10}{value}\n");
     if let Some(described) = &report.described {
         line("probe", &paint.bold(&format!("{} {}", described.name, described.version)));
-        line("checks", &described.summary);
-        let ports: Vec<String> = described.ports.iter().map(ToString::to_string).collect();
-        line("ports", &if ports.is_empty() { "those of its settings".to_owned() } else { ports.join(", ") });
+        tell_described(described, &mut line);
     }
+    line("contract", &report.contract);
     line("file", &report.file);
     line("size", &format!("{} of at most {} bytes", report.size, UPLOAD_MAX.min(report.size_max)));
     line("sha256", &report.sha256);
@@ -62,4 +61,30 @@ pub fn tell(report: &CheckReport, paint: Paint) -> String {
         line("broken", &paint.broken(&format!("{}: {}", rule.about, rule.text)));
     }
     text
+}
+
+/// Tells what a component says of itself besides its name, a line for each thing.
+pub(super) fn tell_described(described: &Described, line: &mut impl FnMut(&str, &str)) {
+    line("proves", &described.summary);
+    line("networks", &described.networks.join(", "));
+    let ports: Vec<String> = described.ports.iter().map(ToString::to_string).collect();
+    line("ports", &if ports.is_empty() { "those of its settings".to_owned() } else { ports.join(", ") });
+    if let (Some(interval), Some(timeout)) = (described.interval_ms, described.timeout_ms) {
+        line("proposes", &format!("a run every {interval} ms, of at most {timeout} ms"));
+    }
+    for setting in &described.settings {
+        line("setting", &tell_setting(setting));
+    }
+    for (name, value) in &described.about {
+        line("about", &format!("{name}  {value}"));
+    }
+}
+
+fn tell_setting(setting: &Setting) -> String {
+    let absent = match (&setting.default, setting.required) {
+        (Some(default), _) => format!(", {default} when absent"),
+        (None, true) => ", needed".to_owned(),
+        (None, false) => String::new(),
+    };
+    format!("{}  {}{absent}  {}", setting.name, setting.rule, setting.description).trim_end().to_owned()
 }

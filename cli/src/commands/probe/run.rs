@@ -23,6 +23,7 @@ pub struct RunDocument {
     phases: Vec<PhaseDocument>,
     samples: Vec<SampleDocument>,
     facts: Vec<(String, String)>,
+    left_out: usize,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     trace: Vec<TraceDocument>,
 }
@@ -132,6 +133,7 @@ pub fn document(run: u32, ran: &Ran) -> RunDocument {
             .map(|s| SampleDocument { name: s.name.clone(), value: s.value, unit: s.unit.clone() })
             .collect(),
         facts: found.map(|found| found.facts.clone()).unwrap_or_default(),
+        left_out: found.map_or(0, |found| found.left_out),
         trace: ran
             .trace
             .iter()
@@ -157,6 +159,13 @@ pub fn tell(run: &RunDocument, paint: Paint) -> String {
     }
     for (name, value) in &run.facts {
         line("fact", name, value);
+    }
+    if run.left_out > 0 {
+        line(
+            "left out",
+            &run.left_out.to_string(),
+            "phases, samples and facts: too many, or without a word for a name",
+        );
     }
     for traced in &run.trace {
         line("trace", &format!("{:>9}", millis(traced.at_us)), &format!("{}  {}", traced.kind, traced.text));

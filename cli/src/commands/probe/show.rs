@@ -1,8 +1,11 @@
 //! `vouch probe show`: all that the cluster has of a probe.
 
 use vouch_manager::api::view::{Page, ProbeView, VmView};
+use vouch_probe_kit::Described;
 use vouch_types::ProbeName;
 
+use super::check::tell_described;
+use super::{host, runtime};
 use crate::args::Global;
 use crate::client::Client;
 use crate::exit::{CliError, Exit};
@@ -30,15 +33,24 @@ pub fn run(global: &Global, name: &ProbeName) -> Result<(), CliError> {
         .iter()
         .map(|(vm, network, settings)| serde_json::json!({"vm": vm, "network": network, "settings": settings}))
         .collect();
-    let document = serde_json::json!({ "probes": probes, "assigned": lines });
+    let described = probes.iter().find_map(described);
+    let document = serde_json::json!({ "probes": probes, "described": described, "assigned": lines });
     Output::new(global).show(&document, |_| {
         let assigned: Vec<_> = assigned.iter().map(|(v, n, s)| (v.as_str(), n.as_str(), s.as_str())).collect();
-        tell(&probes, &assigned)
+        tell(&probes, described.as_ref(), &assigned)
     })
 }
 
+/// Returns what a shipped probe says of itself. The managers do not keep that, and the component of an uploaded one is its
+/// author's: `vouch probe check` tells it.
+fn described(probe: &ProbeView) -> Option<Described> {
+    let bundled = vouch_probe_bundle::by_name(&probe.name).filter(|own| own.digest().to_string() == probe.digest)?;
+    let component = host().ok()?.compile(bundled.bytes).ok()?;
+    runtime().ok()?.block_on(async { component.describe().await.ok().map(Described::of) })
+}
+
 /// Returns probes of one name for people, with VM, network and settings of each assignment.
-pub fn tell(probes: &[ProbeView], assigned: &[(&str, &str, &str)]) -> String {
+pub fn tell(probes: &[ProbeView], described: Option<&Described>, assigned: &[(&str, &str, &str)]) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| text += &format!("{name:<10}{value}\n");
     for probe in probes {
@@ -49,6 +61,9 @@ pub fn tell(probes: &[ProbeView], assigned: &[(&str, &str, &str)]) -> String {
         for (i, import) in probe.imports.iter().enumerate() {
             line(if i == 0 { "imports" } else { "" }, import);
         }
+    }
+    if let Some(described) = described {
+        tell_described(described, &mut line);
     }
     if assigned.is_empty() {
         line("assigned", "to no VM");

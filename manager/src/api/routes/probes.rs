@@ -117,7 +117,7 @@ fn refusal(e: &ComponentError) -> Problem {
             problem.refused_imports = Some(refused.clone());
         }
         ComponentError::ExportsMissing { imports, .. } => {
-            problem.rule = Some("must export the functions of the world vouch:probe/probe".to_owned());
+            problem.rule = Some("must export vouch:probe/check@1.0.0".to_owned());
             problem.imports = Some(imports.clone());
         }
     }

@@ -1,0 +1,220 @@
+//! One connection of a run: plain text first, TLS once the probe asked for it.
+//!
+//! What it says of a failure is what is known of it: whether the target refused, was silent, or hung up. It is told for how
+//! long each step may take, and holds no reply that is longer than its limit.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConnection, ProtocolVersion};
+
+use super::reply_end::ReplyEnd;
+use super::witness::Witness;
+use crate::bindings::v1::vouch::probe::tls::{Error, Session};
+use crate::limits::TLS_REPLY_MAX;
+
+/// How much is read at a time, in bytes.
+const CHUNK: usize = 4096;
+
+/// What bytes go over.
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    /// Nothing goes over it any more.
+    Broken,
+}
+
+/// One connection of a run.
+pub struct Connection {
+    stream: Stream,
+    peer: IpAddr,
+    /// What came and was not asked for yet.
+    unread: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// What the failure says of the target.
+    pub(super) async fn open(address: SocketAddr, within: Duration) -> Result<Self, Error> {
+        match timeout(within, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                // Small requests go out at once; where that can't be set, they go out a little later.
+                let _ = stream.set_nodelay(true);
+                Ok(Self { stream: Stream::Plain(stream), peer: address.ip(), unread: Vec::new() })
+            }
+            Ok(Err(error)) => Err(not_connected(&error)),
+            Err(_) => Err(Error::Timeout),
+        }
+    }
+
+    /// Sends bytes and reads a reply.
+    ///
+    /// # Errors
+    /// What the failure says of the target.
+    pub(super) async fn exchange(&mut self, send: &[u8], end: &ReplyEnd, within: Duration) -> Result<Vec<u8>, Error> {
+        let exchanged = match &mut self.stream {
+            Stream::Plain(stream) => timeout(within, exchange(stream, &mut self.unread, send, end)).await,
+            Stream::Tls(stream) => timeout(within, exchange(stream, &mut self.unread, send, end)).await,
+            Stream::Broken => Ok(Err(Error::Other("the connection has failed before".to_owned()))),
+        };
+        let exchanged = exchanged.unwrap_or(Err(Error::Timeout));
+        match &exchanged {
+            Ok(_) | Err(Error::Timeout | Error::OutOfBounds(_)) => {}
+            Err(_) => self.stream = Stream::Broken,
+        }
+        exchanged
+    }
+
+    /// Does the handshake.
+    ///
+    /// # Errors
+    /// What the failure says of the target.
+    pub(super) async fn handshake(
+        &mut self,
+        server_name: Option<String>,
+        alpn: Vec<Vec<u8>>,
+        within: Duration,
+    ) -> Result<Session, Error> {
+        let name = match server_name {
+            // rustls sends no name of a server that is named by its address.
+            None => ServerName::IpAddress(self.peer.into()),
+            Some(name) => match ServerName::try_from(name.clone()) {
+                Ok(name) => name,
+                Err(e) => return Err(Error::OutOfBounds(format!("server-name is {name:?}: {e}"))),
+            },
+        };
+        if !self.unread.is_empty() {
+            let text = format!("{} bytes of plain text were not read before the handshake", self.unread.len());
+            return Err(Error::Other(text));
+        }
+        let witness = Witness::new();
+        let config = witness.config(alpn).map_err(|e| Error::Other(e.to_string()))?;
+        let stream = match std::mem::replace(&mut self.stream, Stream::Broken) {
+            Stream::Plain(stream) => stream,
+            tls @ Stream::Tls(_) => {
+                self.stream = tls;
+                return Err(Error::Other("there was a handshake already".to_owned()));
+            }
+            Stream::Broken => return Err(Error::Other("the connection has failed before".to_owned())),
+        };
+        match timeout(within, TlsConnector::from(std::sync::Arc::new(config)).connect(name, stream)).await {
+            Ok(Ok(stream)) => {
+                let session = session(stream.get_ref().1, witness.key_proved());
+                self.stream = Stream::Tls(Box::new(stream));
+                Ok(session)
+            }
+            Ok(Err(error)) => Err(no_handshake(&error)),
+            Err(_) => Err(Error::Timeout),
+        }
+    }
+
+    /// Returns the certificates that the target showed, its own first; none before the handshake.
+    pub(super) fn certificates(&self) -> impl Iterator<Item = &[u8]> {
+        let shown = match &self.stream {
+            Stream::Tls(stream) => stream.get_ref().1.peer_certificates(),
+            Stream::Plain(_) | Stream::Broken => None,
+        };
+        shown.unwrap_or_default().iter().map(AsRef::as_ref)
+    }
+
+    /// Tells the target that nothing more comes, as far as that goes without waiting, and closes.
+    pub(super) fn close(self) {
+        if let Stream::Tls(stream) = self.stream {
+            let (stream, mut tls) = stream.into_inner();
+            tls.send_close_notify();
+            let mut bytes = Vec::new();
+            // The target may be gone; then there is nobody to tell.
+            let _ = tls.write_tls(&mut bytes).and_then(|_| stream.try_write(&bytes));
+        }
+    }
+}
+
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    unread: &mut Vec<u8>,
+    send: &[u8],
+    end: &ReplyEnd,
+) -> Result<Vec<u8>, Error> {
+    if !send.is_empty() {
+        let sent = async {
+            stream.write_all(send).await?;
+            stream.flush().await
+        };
+        sent.await.map_err(|e| lost(&e))?;
+    }
+    loop {
+        if let Some(length) = end.reply_len(unread) {
+            return Ok(unread.drain(..length).collect());
+        }
+        let room = TLS_REPLY_MAX - unread.len();
+        if room == 0 {
+            return Err(Error::OutOfBounds(format!("the reply did not end within {TLS_REPLY_MAX} bytes")));
+        }
+        let mut chunk = [0; CHUNK];
+        match stream.read(&mut chunk[..CHUNK.min(room)]).await {
+            // rustls tells a stream that ends without a close alert; many servers end theirs that way.
+            Ok(0) => break,
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => break,
+            Ok(read) => unread.extend_from_slice(&chunk[..read]),
+            Err(e) => return Err(lost(&e)),
+        }
+    }
+    if end.ends_with_stream() { Ok(std::mem::take(unread)) } else { Err(Error::Closed) }
+}
+
+fn not_connected(error: &io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => Error::Refused,
+        ErrorKind::TimedOut => Error::Timeout,
+        ErrorKind::HostUnreachable => Error::Unreachable(error.to_string()),
+        ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable | ErrorKind::NetworkDown => {
+            Error::NoRoute(error.to_string())
+        }
+        _ => Error::Other(error.to_string()),
+    }
+}
+
+fn lost(error: &io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe | ErrorKind::NotConnected => {
+            Error::Closed
+        }
+        ErrorKind::TimedOut => Error::Timeout,
+        _ => Error::Other(error.to_string()),
+    }
+}
+
+fn no_handshake(error: &io::Error) -> Error {
+    match error.kind() {
+        // What rustls finds wrong comes as this.
+        ErrorKind::InvalidData => Error::Handshake(error.to_string()),
+        ErrorKind::UnexpectedEof => Error::Closed,
+        _ => lost(error),
+    }
+}
+
+fn session(tls: &ClientConnection, key_proved: bool) -> Session {
+    let version = match tls.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "TLS 1.3".to_owned(),
+        Some(ProtocolVersion::TLSv1_2) => "TLS 1.2".to_owned(),
+        other => format!("{other:?}"),
+    };
+    let cipher = tls.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
+    Session {
+        version,
+        // rustls marks the suites of TLS 1.3 by their prefix; the registry does not.
+        cipher: cipher.replace("TLS13_", "TLS_"),
+        alpn: tls.alpn_protocol().map(|chosen| String::from_utf8_lossy(chosen).into_owned()),
+        key_proved,
+        certificates: tls.peer_certificates().map_or(0, |shown| u32::try_from(shown.len()).unwrap_or(u32::MAX)),
+    }
+}

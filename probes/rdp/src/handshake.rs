@@ -1,0 +1,109 @@
+//! The way through the host's TLS: the negotiation in plain text, then the handshake, and what the certificate says.
+//!
+//! A certificate that the service signed itself is normal for RDP, and one that has ended keeps nobody out: both are told as
+//! facts and change nothing. A service that is silent in the handshake is wedged; one that cannot complete it is degraded.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use probe_kit::{Budget, ConnectError};
+
+use crate::glue::exports::vouch::probe::check::Outcome;
+use crate::glue::vouch::probe::tls::{Certificate, Connection, Error, ReplyEnd};
+use crate::glue::vouch::probe::types::{Sample, State};
+use crate::glue::{fact, phase};
+use crate::{Line, LineError, is_wedged, rfc3339};
+
+/// Connects by the host's TLS, in plain text at first.
+pub(crate) fn connect(address: &str, port: u16, budget: &Budget) -> Result<(Connection, Duration), ConnectError> {
+    let within = left_ms(budget).ok_or(ConnectError::Timeout)?;
+    let begun = Instant::now();
+    let connected = Connection::connect(address, port, within);
+    let took = begun.elapsed();
+    connected.map(|line| (line, took)).map_err(|error| {
+        match error {
+            Error::NotGranted => ConnectError::NotGranted,
+            Error::NoRoute(_) => ConnectError::NoRoute,
+            Error::Unreachable(_) => ConnectError::Unreachable,
+            Error::Refused | Error::Closed => ConnectError::Closed,
+            Error::Timeout => ConnectError::Timeout,
+            Error::Handshake(why) | Error::OutOfBounds(why) | Error::Other(why) => ConnectError::Other(why),
+        }
+        .after(took)
+    })
+}
+
+impl Line for Connection {
+    fn ask(&mut self, send: &[u8], count: usize, budget: &Budget) -> Result<Vec<u8>, LineError> {
+        let end = match u32::try_from(count) {
+            Ok(0) => ReplyEnd::None,
+            Ok(count) => ReplyEnd::Bytes(count),
+            Err(_) => return Err(LineError::Closed),
+        };
+        let within = left_ms(budget).ok_or(LineError::Silent)?;
+        self.exchange(send, &end, within).map_err(|error| match error {
+            Error::Timeout => LineError::Silent,
+            _ => LineError::Closed,
+        })
+    }
+
+    fn close(self) {
+        drop(self);
+    }
+}
+
+/// Does the handshake and adds to the outcome of the negotiation what came of it.
+pub(crate) fn complete(line: Connection, mut outcome: Outcome, port: u16, budget: &Budget) -> Outcome {
+    let Some(within) = left_ms(budget) else { return outcome };
+    let begun = Instant::now();
+    // The name of a desktop is not known here, and none asks for one.
+    let done = line.handshake(None, &[], within);
+    let took = begun.elapsed();
+    let mut say = |state, reason: &str, message: String| {
+        outcome.state = state;
+        outcome.reason = reason.to_owned();
+        outcome.message = message;
+    };
+    match done {
+        Ok(session) => {
+            outcome.phases.push(phase("handshake", took));
+            outcome.facts.push(fact("tls_version", &session.version));
+            outcome.facts.push(fact("certificate_key_proved", if session.key_proved { "yes" } else { "no" }));
+            match line.certificate() {
+                Ok(certificate) => tell(&mut outcome, &certificate),
+                Err(error) => outcome.facts.push(fact("certificate_unreadable", &format!("{error:?}"))),
+            }
+        }
+        Err(Error::Timeout) if is_wedged(took, budget) => {
+            let waited = took.as_millis();
+            say(
+                State::Down,
+                "wedged",
+                format!("port {port} negotiates and stayed silent in the handshake for {waited} ms"),
+            );
+        }
+        // Too little time was left to tell a slow service from a wedged one; it has negotiated.
+        Err(Error::Timeout) => {}
+        Err(Error::Handshake(why)) => {
+            say(State::Degraded, "tls_failed", format!("port {port} negotiates, and there is no TLS with it: {why}"));
+        }
+        Err(Error::Closed) => {
+            say(State::Degraded, "tls_broken", format!("port {port} negotiates and hangs up in the handshake"));
+        }
+        Err(other) => outcome.facts.push(fact("tls_unknown", &format!("{other:?}"))),
+    }
+    outcome
+}
+
+fn tell(outcome: &mut Outcome, certificate: &Certificate) {
+    outcome.facts.push(fact("certificate_sha256", &certificate.sha256));
+    outcome.facts.push(fact("certificate_expires", &rfc3339(certificate.not_after)));
+    outcome.facts.push(fact("certificate_names", &certificate.names.join(", ")));
+    outcome.facts.push(fact("certificate_subject", &certificate.subject));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let left = certificate.not_after as f64 - now as f64;
+    outcome.samples.push(Sample { name: "certificate_left".to_owned(), value: left, unit: "seconds".to_owned() });
+}
+
+fn left_ms(budget: &Budget) -> Option<u32> {
+    budget.left().map(|left| u32::try_from(left.as_millis()).unwrap_or(u32::MAX)).filter(|left| *left > 0)
+}
