@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use common::{DEADLINE, host, order, port, probe, server, target};
 use vouch_probe_host::limits::{
-    ABOUT_MAX, DEADLINE_GRACE, DESCRIBED_NETWORKS_MAX, DESCRIBED_PORTS_MAX, FACTS_MAX, OUTCOME_TEXT_MAX, PHASES_MAX,
-    RESOURCES_MAX, SAMPLES_MAX,
+    ABOUT_MAX, AGENT_QUESTIONS_MAX, AGENT_REPLY_MAX, DEADLINE_GRACE, DESCRIBED_NETWORKS_MAX, DESCRIBED_PORTS_MAX,
+    FACTS_MAX, OUTCOME_TEXT_MAX, PHASES_MAX, RESOURCES_MAX, SAMPLES_MAX,
 };
 use vouch_probe_host::{
-    Capabilities, EchoReply, EchoRequest, HostLimits, Icmp, IcmpError, LoadError, PortGrant, ProbeHost, RunFault,
-    Target,
+    AgentQuery, Capabilities, EchoReply, EchoRequest, GuestAgent, GuestAgentError, HostLimits, Icmp, IcmpError,
+    LoadError, PortGrant, ProbeHost, RunFault, Target,
 };
-use vouch_types::Network;
 use vouch_types::observation::MESSAGE_MAX;
+use vouch_types::{Network, VmId};
 
 /// Everything that a test could lend, so that only the rule under test refuses.
 fn port_granted(port: u16) -> Capabilities {
@@ -158,6 +158,41 @@ async fn a_guest_pings_nobody_but_its_target() {
     let (reason, why) = refusal("echo 127.0.0.2", &lent).await;
     assert_eq!(reason, "refused");
     assert!(why.contains("NotTheTarget"), "{why}");
+}
+
+/// An agent whose answer to every command is so long.
+struct LongAnswer(usize);
+
+#[async_trait::async_trait]
+impl GuestAgent for LongAnswer {
+    async fn ping(&self, _vm: &VmId, _timeout: Duration) -> Result<Duration, GuestAgentError> {
+        panic!("nobody pings here");
+    }
+
+    async fn query(&self, _vm: &VmId, query: AgentQuery, _timeout: Duration) -> Result<String, GuestAgentError> {
+        assert_eq!(query, AgentQuery::Info);
+        Ok("x".repeat(self.0))
+    }
+}
+
+async fn asks(words: &str, answer: usize) -> (String, String) {
+    let agent: Arc<dyn GuestAgent> = Arc::new(LongAnswer(answer));
+    refusal(words, &Capabilities { guest_agent: Some(agent), ..Capabilities::default() }).await
+}
+
+#[tokio::test]
+async fn a_guest_asks_the_agent_for_what_only_reads_and_not_without_end() {
+    assert_eq!(asks("ask guest-info", 7).await, ("answered".to_owned(), "xxxxxxx".to_owned()));
+    for command in ["guest-exec", "guest-shutdown", "guest-file-open", ""] {
+        let (_, why) = asks(&format!("ask {command}"), 7).await;
+        assert!(why.starts_with("Error::NotCarried(") && why.contains("must be one of guest-info"), "{command}: {why}");
+    }
+    let (_, why) = asks("ask guest-info", AGENT_REPLY_MAX + 1).await;
+    assert!(why.starts_with("Error::OutOfBounds(") && why.contains("at most 65536 are taken"), "{why}");
+    let (_, why) = asks("ask-on guest-info", 1).await;
+    assert!(why.starts_with(&format!("{AGENT_QUESTIONS_MAX}: Error::OutOfBounds(")), "{why}");
+    let (_, why) = refusal("ask guest-info", &Capabilities::default()).await;
+    assert_eq!(why, "Error::NotGranted");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-1" });
 
 use exports::vouch::probe::check::{Descriptor, Fault, Guest, Outcome, Target};
+use vouch::probe::guest_agent;
 use vouch::probe::icmp::{self, EchoRequest};
 use vouch::probe::log::{self, Level};
 use vouch::probe::tls::{Connection, Error, ReplyEnd};
@@ -80,6 +81,19 @@ impl Guest for Hostile {
                 match icmp::echo(&request) {
                     Ok(_) => said("sent", String::new()),
                     Err(e) => said("refused", format!("{e:?}")),
+                }
+            }
+            "ask" => match guest_agent::query(value, 100) {
+                Ok(reply) => said("answered", reply),
+                Err(e) => said("refused", format!("{e:?}")),
+            },
+            "ask-on" => {
+                let mut answered = 0;
+                loop {
+                    match guest_agent::query(value, 100) {
+                        Ok(_) => answered += 1,
+                        Err(e) => break said("answered", format!("{answered}: {e:?}")),
+                    }
                 }
             }
             "look-up" => match value.to_socket_addrs() {
