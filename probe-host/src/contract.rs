@@ -10,7 +10,7 @@ mod v1;
 use wasmtime::Store;
 use wasmtime::component::{HasSelf, InstancePre, Linker};
 
-pub(crate) use imports::may_import;
+pub(crate) use imports::{allowed, may_import};
 
 use crate::bindings;
 use crate::outcome::Found;

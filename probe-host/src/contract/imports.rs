@@ -51,6 +51,12 @@ pub(crate) fn may_import(name: &str) -> bool {
     FIRST.contains(&name) || OWN.iter().any(|own| is_of(own, "@1.")) || WASI.iter().any(|wasi| is_of(wasi, "@0.2."))
 }
 
+/// Returns what a component may import, as a list for people.
+pub(crate) fn allowed() -> String {
+    let own = OWN.iter().map(|name| format!("{name}@1"));
+    own.chain(WASI.iter().map(|name| format!("{name}@0.2"))).collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

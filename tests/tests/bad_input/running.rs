@@ -196,10 +196,10 @@ fn the_command_line_tells_the_same(stage: &LocalStage) {
     };
     let (code, said) = push(CORE_MODULE);
     assert_eq!(code, Some(1), "{said}");
-    one_message(&said, &["no WebAssembly component", "core module"]);
+    one_message(&said, &["a core WASM module, not a component", "wasm32-wasip2"]);
     let (code, said) = push(&component_that_imports(FORBIDDEN));
     assert_eq!(code, Some(1), "{said}");
-    one_message(&said, &[FORBIDDEN, "a probe may import"]);
+    one_message(&said, &[FORBIDDEN, "a probe may import", "wasi:sockets/tcp@0.2"]);
     let (code, said) = finish(stage.cli().args(["vm", "check", "desk-99"]));
     assert_eq!(code, Some(3), "{said}");
     one_message(&said, &["desk-99"]);
