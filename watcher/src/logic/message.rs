@@ -6,7 +6,7 @@ use vouch_types::TickSequence;
 use vouch_wire::convert::{WireObservation, WireRelayObservation};
 use vouch_wire::proto;
 
-use super::{CheckSpec, Ended, Entry, SessionId};
+use super::{Check, Ended, Entry, SessionId};
 
 /// The two kinds of observation as a message carries them.
 #[derive(Debug, Default)]
@@ -18,10 +18,10 @@ pub(super) struct Observed {
 
 impl Observed {
     /// Returns these observations, dated with the ticks of one stream.
-    pub(super) fn of<'a>(entries: impl IntoIterator<Item = (&'a CheckSpec, &'a Entry)>, session: SessionId) -> Self {
+    pub(super) fn of<'a>(entries: impl IntoIterator<Item = (&'a Check, &'a Entry)>, session: SessionId) -> Self {
         let mut observed = Self::default();
-        for (spec, entry) in entries {
-            observed.add(spec, entry, session);
+        for (check, entry) in entries {
+            observed.add(check, entry, session);
         }
         observed
     }
@@ -32,14 +32,14 @@ impl Observed {
         ticks.flatten().all(|tick| tick.sequence > 0)
     }
 
-    fn add(&mut self, spec: &CheckSpec, entry: &Entry, session: SessionId) {
+    fn add(&mut self, check: &Check, entry: &Entry, session: SessionId) {
         let (begun, begun_after) = entry.ticks.on(session, entry.begun);
-        match (spec, &entry.ended) {
-            (CheckSpec::Probe(spec), Ended::Probe { outcome, reason, message, identity }) => {
+        match (check, &entry.ended) {
+            (Check::Probe { vm, network, probe }, Ended::Probe { outcome, reason, message, identity }) => {
                 let observation = WireObservation {
-                    vm: spec.vm,
-                    network: spec.network,
-                    probe: spec.probe.clone(),
+                    vm: *vm,
+                    network: *network,
+                    probe: probe.clone(),
                     outcome: *outcome,
                     reason: reason.clone(),
                     message: message.clone(),
@@ -50,14 +50,14 @@ impl Observed {
                 };
                 self.observations.push(observation.into());
             }
-            (CheckSpec::Relay(spec), Ended::Relay { outcome, hears, statements }) => {
+            (Check::Relay { node }, Ended::Relay { outcome, hears, statements }) => {
                 let observation =
-                    WireRelayObservation { node: spec.node.clone(), outcome: *outcome, hears: hears.clone(), begun };
+                    WireRelayObservation { node: node.clone(), outcome: *outcome, hears: hears.clone(), begun };
                 self.relays.push((&observation).into());
                 self.statements.extend(statements.iter().cloned());
             }
             // A run answers in the kind of its check: the driver makes both of one spec.
-            (CheckSpec::Probe(_), Ended::Relay { .. }) | (CheckSpec::Relay(_), Ended::Probe { .. }) => {}
+            (Check::Probe { .. }, Ended::Relay { .. }) | (Check::Relay { .. }, Ended::Probe { .. }) => {}
         }
     }
 }

@@ -79,6 +79,8 @@ pub struct Logic {
     bursts: Bursts,
     /// The node that this watcher runs on, as managers say.
     own_node: Option<NodeId>,
+    /// Of each check, whether its target is known to be on another node: then the network lies between them.
+    is_beyond: Vec<bool>,
     /// Results that are still to be sent as answers.
     results: BTreeMap<RunId, (Arc<AssignedCheck>, Entry)>,
     effects: Vec<Effect>,
@@ -104,6 +106,7 @@ impl Logic {
             wanted: VecDeque::new(),
             bursts: Bursts::default(),
             own_node: None,
+            is_beyond: Vec::new(),
             results: BTreeMap::new(),
             effects: Vec::new(),
         }
@@ -161,6 +164,7 @@ impl Logic {
                 state.welcomed();
                 if let Ok(node) = NodeId::new(&welcome.node) {
                     self.own_node = Some(node);
+                    self.look_beyond();
                 }
                 self.set_timing(now, &welcome.timing);
             }
@@ -203,6 +207,7 @@ impl Logic {
         }
         info!(from = %old.generation, to = %self.assigned.generation, checks = self.assigned.checks.len(), "assignment changed");
         self.looks_every = self.assigned.looks_every(self.timing.probe_interval);
+        self.look_beyond();
         let checks = &self.assigned.checks;
         let renumbered: Vec<_> = old.checks.iter().map(|old| checks.number(&old.check)).collect();
         let renumber = |number: CheckNumber| renumbered.get(number.get()).copied().flatten();
@@ -257,7 +262,7 @@ impl Logic {
             (Why::Scheduled(_), None) => {}
             (Why::Asked(_), _) => self.bursts.ended(check),
         }
-        if let Some(number) = run.check.filter(|_| self.is_beyond_own_node(spec)) {
+        if let Some(number) = run.check.filter(|number| self.is_beyond.get(number.get()) == Some(&true)) {
             self.health.run_ended(run.begun, (number, &run.target), &ended);
         }
         if let Some(network) = reached(check, &ended) {
@@ -358,13 +363,17 @@ impl Logic {
         }
     }
 
-    /// Returns whether a target is known to be on another node than this watcher: then the network lies between them.
-    fn is_beyond_own_node(&self, spec: &CheckSpec) -> bool {
-        let node = match spec {
-            CheckSpec::Probe(spec) => spec.relay.as_ref().map(|relay| &relay.node),
-            CheckSpec::Relay(spec) => Some(&spec.node),
+    /// Finds out anew which targets are known to be on another node than this watcher.
+    fn look_beyond(&mut self) {
+        let own = self.own_node.as_ref();
+        let is_beyond = |spec: &CheckSpec| {
+            let node = match spec {
+                CheckSpec::Probe(spec) => spec.relay.as_ref().map(|relay| &relay.node),
+                CheckSpec::Relay(spec) => Some(&spec.node),
+            };
+            matches!((node, own), (Some(node), Some(own)) if node != own)
         };
-        matches!((node, &self.own_node), (Some(node), Some(own)) if node != own)
+        self.is_beyond = self.assigned.checks.iter().map(|assigned| is_beyond(&assigned.spec)).collect();
     }
 
     /// Returns why a probe cannot run now.
@@ -381,7 +390,7 @@ impl Logic {
     fn answer(&mut self, now: Moment) {
         for Answering { nonce, session, runs, complete } in self.asks.take_answers(now) {
             let results =
-                runs.iter().filter_map(|run| self.results.get(run)).map(|(target, entry)| (&target.spec, entry));
+                runs.iter().filter_map(|run| self.results.get(run)).map(|(target, entry)| (&target.check, entry));
             let observed = Observed::of(results, session);
             let answer = proto::Answer {
                 nonce: nonce.get(),
@@ -414,8 +423,8 @@ impl Logic {
                     (entries, Some(oldest))
                 }
             };
-            let specs = &self.assigned.checks;
-            let entry = |number: CheckNumber| Some((&specs.get(number)?.spec, self.ledger.get(number)?));
+            let checks = &self.assigned.checks;
+            let entry = |number: CheckNumber| Some((&checks.get(number)?.check, self.ledger.get(number)?));
             let observed = Observed::of(entries.into_iter().filter_map(entry), session);
             // The manager drops what it cannot date: until all of it can be dated it has not been told, and nothing may
             // make what it holds of these checks look fresh.
