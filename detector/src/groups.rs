@@ -31,7 +31,10 @@ const SAMPLE_NODES_MAX: usize = 16;
 #[derive(Clone, Debug, Default)]
 struct Reach {
     remote_alive: bool,
+    /// Of all its VMs together.
     remote_failures: u32,
+    /// Of the VM that has the most.
+    longest_row: u32,
     /// Somebody elsewhere looks at all, whatever it comes to.
     remote_looks: bool,
     local_alive: bool,
@@ -75,7 +78,11 @@ impl Detector {
                 && reach.remote_looks
                 && !reach.remote_alive
                 && node.local_watchers.iter().any(|w| self.is_heard_lately(now, *w));
-            let shows = silent && reach.remote_failures >= needed && reach.local_alive;
+            // While its heartbeats come over it, its uplink carries something: failures of several VMs at the same time
+            // may then all be of one burst of loss, which no meter has measured yet, and count once.
+            let still_beats = node.still_beats(now, Network::Service, self.timing.heartbeat_interval);
+            let failures = if still_beats { reach.longest_row } else { reach.remote_failures };
+            let shows = silent && failures >= needed && reach.local_alive;
             // Last, because it looks at every VM of the watcher: most nodes are reached, and it is not asked.
             let alone = (silent || stays)
                 && !node.local_watchers.is_empty()
@@ -177,7 +184,9 @@ impl Detector {
                     return reach;
                 } else if check.is_failing() {
                     let begun = self.begun_now(check);
-                    reach.remote_failures += check.failures(begun, self.probe_interval(vm));
+                    let failures = check.failures(begun, self.probe_interval(vm));
+                    reach.remote_failures += failures;
+                    reach.longest_row = reach.longest_row.max(failures);
                     let loss = observer.health.as_ref().map_or(0, |h| h.loss_on(Network::Service));
                     reach.worst_loss = reach.worst_loss.max(loss);
                     if reach.failing.len() < SAMPLE_VMS && !reach.failing.iter().any(|(id, _)| *id == vm.entry.vm) {
@@ -286,11 +295,100 @@ impl Detector {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use vouch_types::{
+        AssignmentGeneration, BootId, ManagerId, NodePath, Observation, Outcome, ProbeAssignment, ProbeName, Timing,
+        WallTime, WatcherLife,
+    };
+
     use super::*;
+    use crate::watcher_track::WatcherTrack;
+    use crate::{LinkMeasure, NodeEntry, WatcherEntry};
 
     #[test]
     fn round_trips_that_lose_half_lose_three_tenths_each_way() {
         assert_eq!(one_way_loss(510), 300);
         assert_eq!((one_way_loss(0), one_way_loss(1000), one_way_loss(u16::MAX)), (0, 1000, 1000));
+    }
+
+    /// Two watchers that look at 20 VMs of node `n1`: from the node itself each is seen, from elsewhere none is, after
+    /// so many runs in a row that failed.
+    fn unreached(rows: impl Fn(u32) -> u32, now: Moment) -> Detector {
+        let mut detector = Detector::new(ManagerId::new(1), Timing::default());
+        for ago in [2_400, 1_600, 800, 0] {
+            detector.listening.note(now - Duration::from_millis(ago), Duration::from_secs(1));
+        }
+        let ids: Vec<VmId> = (1..=20).map(|n| VmId::new(uuid::Uuid::from_u128(n))).collect();
+        let probe = ProbeName::new("rdp").expect("a valid name");
+        for (number, node) in (1..).zip(["n1", "n2"]) {
+            let (watcher, node) = (WatcherId::new(number), NodeId::new(node).expect("a valid name"));
+            let entry = NodeEntry {
+                node: node.clone(),
+                boot: BootId::new(uuid::Uuid::from_u128(1)),
+                rack: None,
+                fence: None,
+                path: NodePath::direct(WallTime::default()),
+            };
+            let mut track = NodeTrack::new(entry, Moment::ZERO);
+            track.local_watchers.insert(watcher);
+            if number == 1 {
+                track.vms.extend(&ids);
+            }
+            detector.nodes.insert(node.clone(), track);
+            let (life, assignment) = (WatcherLife::Live, AssignmentGeneration::default());
+            let entry = WatcherEntry { watcher, node, life, incarnation: None, vms: ids.clone(), assignment };
+            detector.watchers.insert(watcher, WatcherTrack::new(entry, Moment::ZERO));
+        }
+        for (number, id) in (1..).zip(&ids) {
+            let mut vm = crate::vm_track::tests::track();
+            vm.entry.vm = *id;
+            let (network, settings) = (Network::Service, String::new());
+            vm.entry.proven = vec![ProbeAssignment { probe: probe.clone(), network, settings }];
+            let mut saw = |watcher, outcome, begun| {
+                let (watcher, probe, reason) = (WatcherId::new(watcher), probe.clone(), String::new());
+                let (message, identity, asked) = (String::new(), None, None);
+                let seen =
+                    Observation { watcher, vm: *id, network, probe, outcome, reason, message, identity, begun, asked };
+                vm.see(seen, Duration::ZERO);
+            };
+            saw(1, Outcome::Up, now);
+            (0..rows(number)).for_each(|n| saw(2, Outcome::Down, now - Duration::from_millis(50) * (rows(number) - n)));
+            detector.vms.put(vm);
+        }
+        detector
+    }
+
+    fn is_cut(mut detector: Detector, beat: Option<Moment>, now: Moment) -> bool {
+        let node = NodeId::new("n1").expect("a valid name");
+        let (manager, network) = (ManagerId::new(1), Network::Service);
+        let (heard, read_age, echoed) = (beat, None, beat);
+        let (loss_in_per_mille, loss_out_per_mille) = (300, 300);
+        let track = detector.nodes.get_mut(&node).expect("it is known");
+        track.measure(&LinkMeasure {
+            manager,
+            node: node.clone(),
+            network,
+            heard,
+            read_age,
+            echoed,
+            loss_in_per_mille,
+            loss_out_per_mille,
+        });
+        detector.regroup(now);
+        detector.nodes[&node].service_cut.is_some()
+    }
+
+    #[test]
+    fn a_burst_in_which_every_vm_fails_a_few_times_is_no_dead_uplink_while_heartbeats_come_over_it() {
+        let now = Moment::ZERO + Duration::from_secs(60);
+        let ago = |ms| Some(now - Duration::from_millis(ms));
+        let burst = || unreached(|_| 3, now);
+        assert!(is_cut(burst(), None, now), "no heartbeat ever came over it: 60 failures together show it");
+        assert!(!is_cut(burst(), ago(600), now));
+        assert!(!is_cut(burst(), ago(4_500), now), "22 in a row are lost now and then where 30 % are");
+        assert!(is_cut(burst(), ago(4_600), now), "23 are not");
+        let one_long = || unreached(|vm| if vm == 1 { POOLED_FAILURES_MIN } else { 1 }, now);
+        assert!(is_cut(one_long(), ago(600), now), "what the uplink carries does not reach any VM");
     }
 }

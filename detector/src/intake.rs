@@ -159,11 +159,8 @@ impl Detector {
         }
         // The confirmation that comes with this very report does not speak of what the report tells apart.
         let next = self.watchers.get(&watcher).map_or(0, |w| w.confirmations.wrapping_add(2));
-        let (network, probe) = (seen.network, seen.probe.clone());
-        let changed = vm.see(seen, slack);
-        if let Some(check) = vm.checks.iter_mut().find(|c| c.is_of(watcher, network, &probe)) {
-            check.covered_from = next;
-        }
+        let Some((at, changed)) = vm.see(seen, slack) else { return };
+        vm.checks[at].covered_from = next;
         if changed {
             self.mark(id);
         }

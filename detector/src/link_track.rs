@@ -5,6 +5,7 @@ use std::time::Duration;
 use vouch_types::{Moment, Network};
 
 use crate::LinkMeasure;
+use crate::loss::{LOSS_ASSUMED_PER_MILLE, failures_needed};
 
 /// How long one direction has to be silent, while the other is heard, before it is told as one-way.
 pub(crate) const ONE_WAY_AFTER: Duration = Duration::from_millis(1_500);
@@ -12,6 +13,9 @@ pub(crate) const ONE_WAY_AFTER: Duration = Duration::from_millis(1_500);
 pub(crate) const LOSSY_FROM_PER_MILLE: u16 = 100;
 /// The loss below which a lossy path is well again.
 pub(crate) const LOSSY_UNTIL_PER_MILLE: u16 = 50;
+
+/// However much a path loses: when no heartbeat has come over it for this long, it carries nothing.
+const BEATS_MISSED_LONGEST: Duration = Duration::from_secs(5);
 
 /// One network's heartbeats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,8 +79,35 @@ impl LinkTrack {
         self.heard.is_some_and(|at| now.since(at) < ONE_WAY_AFTER)
     }
 
+    /// Returns whether so few heartbeats are missing that loss alone may have taken them all.
+    pub fn still_beats(&self, now: Moment, interval: Duration) -> bool {
+        let needed = failures_needed(self.loss_in.max(LOSS_ASSUMED_PER_MILLE));
+        let silent = (interval * needed).min(BEATS_MISSED_LONGEST);
+        self.heard.is_some_and(|at| now.since(at) < silent)
+    }
+
     /// Returns the share that is lost in the worse direction.
     pub fn loss(&self) -> u16 {
         self.loss_in.max(self.loss_out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_a_path_loses_the_more_heartbeats_must_be_missing_before_it_carries_nothing() {
+        let interval = Duration::from_millis(200);
+        let heard = Moment::ZERO + Duration::from_secs(9);
+        let last_at = |loss_in| {
+            let track = LinkTrack { heard: Some(heard), loss_in, ..LinkTrack::default() };
+            let beats = |ms: &u64| track.still_beats(heard + Duration::from_millis(*ms), interval);
+            (0..20_000).step_by(100).take_while(beats).last()
+        };
+        assert_eq!(last_at(0), Some(1_500), "8 are missed of a good path");
+        assert_eq!(last_at(300), Some(4_500), "23 of one that loses 30 %");
+        assert_eq!(last_at(900), Some(4_900), "and no more than 5 seconds' worth of any");
+        assert!(!LinkTrack::default().still_beats(Moment::ZERO, interval), "it was never heard");
     }
 }

@@ -243,6 +243,12 @@ impl NodeTrack {
         self.hearing.iter().filter(|(_, h)| deaf(h)).map(|(m, _)| *m).collect()
     }
 
+    /// Returns whether its heartbeats still come over `network`, as far as can be told: no more of them are missing than
+    /// what the path loses explains.
+    pub fn still_beats(&self, now: Moment, network: Network, interval: Duration) -> bool {
+        self.hearing.values().any(|hearing| hearing.links.on(network).still_beats(now, interval))
+    }
+
     /// Returns what all its measured paths over `network` lose; `None` while no heartbeat comes over it.
     pub fn loss_on(&self, network: Network, now: Moment) -> Option<PathLoss> {
         let (mut least, mut sum, mut count) = (u16::MAX, 0_u32, 0_u32);

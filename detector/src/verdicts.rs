@@ -108,7 +108,10 @@ impl Detector {
         for id in marked {
             let Some(vm) = self.vms.get_mut(&id) else { continue };
             vm.is_dirty = false;
-            self.restless.remove(&id);
+            // Most are not, and to find that out in the set would cost the most of a look at one that is quiet.
+            if std::mem::take(&mut vm.is_restless) {
+                self.restless.remove(&id);
+            }
             let Some(vm) = self.vms.get(&id) else { continue };
             let node = self.nodes.get(&vm.entry.node);
             let Some(node) = node.filter(|node| !self.is_quiet(now, vm, node)) else {
@@ -142,6 +145,7 @@ impl Detector {
             }
             self.suspect(id, suspicious);
             if let Some(vm) = self.vms.get_mut(&id) {
+                vm.is_restless = restless;
                 if settled {
                     vm.boot = Boot::Settled;
                 }

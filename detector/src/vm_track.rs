@@ -93,6 +93,8 @@ pub(crate) struct VmTrack {
     pub suspicion: Suspicion,
     /// It is to be judged.
     pub is_dirty: bool,
+    /// Time alone can change what is judged of it.
+    pub is_restless: bool,
     /// Words beyond the limits.
     pub refused: u32,
 }
@@ -125,6 +127,7 @@ impl VmTrack {
             hung_since: None,
             suspicion: Suspicion::default(),
             is_dirty: false,
+            is_restless: false,
             refused: 0,
         }
     }
@@ -175,11 +178,12 @@ impl VmTrack {
         }
     }
 
-    /// Takes an observation; one beyond the limits is refused and counted. Returns whether anything changed that is
-    /// judged by.
-    pub fn see(&mut self, seen: Observation, slack: Duration) -> bool {
-        if let Some(check) = self.checks.iter_mut().find(|c| c.is_of(seen.watcher, seen.network, &seen.probe)) {
-            return check.see(seen, slack);
+    /// Takes an observation. Returns at which place of its checks it is, and whether anything changed that is judged by;
+    /// `None` for one beyond the limits, which is refused and counted.
+    pub fn see(&mut self, seen: Observation, slack: Duration) -> Option<(usize, bool)> {
+        let is_its = |c: &CheckTrack| c.is_of(seen.watcher, seen.network, &seen.probe);
+        if let Some(at) = self.checks.iter().position(is_its) {
+            return Some((at, self.checks[at].see(seen, slack)));
         }
         let own = self.checks.iter().filter(|c| c.watcher == seen.watcher).count();
         let room = own < PROBES_MAX && (own > 0 || self.observers_seen() < OBSERVERS_MAX);
@@ -188,7 +192,7 @@ impl VmTrack {
         } else {
             self.refused = self.refused.saturating_add(1);
         }
-        room
+        room.then(|| (self.checks.len() - 1, true))
     }
 
     fn observers_seen(&self) -> usize {

@@ -121,6 +121,9 @@ impl Asks {
 
     /// Takes the answers that are to be sent now.
     pub fn take_answers(&mut self, now: Moment) -> Vec<Answering> {
+        if self.open.is_empty() && self.pushed_out.is_empty() {
+            return Vec::new();
+        }
         let mut answers = std::mem::take(&mut self.pushed_out);
         let (over, mut open): (Vec<_>, Vec<_>) =
             self.open.drain(..).partition(|ask| ask.waiting.is_empty() || ask.deadline <= now);

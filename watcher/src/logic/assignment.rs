@@ -9,7 +9,7 @@ use vouch_types::{AssignmentGeneration, LogIndex, Network, Term};
 use vouch_wire::convert::{Assignment, ConvertError, Target};
 use vouch_wire::proto;
 
-use super::{Check, CheckSpec, ProbeSpec, RelaySpec};
+use super::{Check, CheckSpec, Checks, ProbeSpec, RelaySpec};
 
 /// The most checks that one watcher takes on.
 pub const CHECKS_MAX: usize = 4_000;
@@ -52,7 +52,7 @@ pub struct Assigned {
     /// Its generation.
     pub generation: AssignmentGeneration,
     /// Everything to look at.
-    pub checks: BTreeMap<Check, CheckSpec>,
+    pub checks: Checks,
 }
 
 impl Assigned {
@@ -61,7 +61,7 @@ impl Assigned {
         Self {
             fence: (Term::default(), LogIndex::default()),
             generation: AssignmentGeneration::default(),
-            checks: BTreeMap::new(),
+            checks: Checks::default(),
         }
     }
 
@@ -87,12 +87,12 @@ impl Assigned {
     /// longest: what has not been reached for so long is not reached.
     pub fn looks_every(&self, default: Duration) -> Duration {
         let mut quickest: BTreeMap<Network, Duration> = BTreeMap::new();
-        for (check, spec) in &self.checks {
-            let network = match check {
+        for assigned in self.checks.iter() {
+            let network = match &assigned.check {
                 Check::Probe { network, .. } => *network,
                 Check::Relay { .. } => Network::Management,
             };
-            let interval = spec.interval().unwrap_or(default);
+            let interval = assigned.spec.interval().unwrap_or(default);
             quickest.entry(network).and_modify(|known| *known = interval.min(*known)).or_insert(interval);
         }
         quickest.into_values().max().unwrap_or(default)
@@ -128,7 +128,7 @@ impl Assigned {
         for relay in relays {
             checks.insert(Check::Relay { node: relay.node.clone() }, CheckSpec::Relay(relay));
         }
-        Self { fence: (fence.term, fence.log_index), generation, checks }
+        Self { fence: (fence.term, fence.log_index), generation, checks: checks.into() }
     }
 }
 

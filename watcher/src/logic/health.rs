@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use vouch_types::{Moment, Network, WatcherHealth};
 
-use super::{Check, Ended, LossMeter};
+use super::{AssignedCheck, CheckNumber, Ended, LossMeter};
 
 /// How long a measured loss is told before it is measured again.
 const LOSS_TOLD_FOR: Duration = Duration::from_millis(250);
@@ -43,13 +43,13 @@ impl HealthState {
     }
 
     /// A run to a target beyond the watcher's own node has ended: what is lost on the way there is lost by the network.
-    pub fn run_ended(&mut self, begun: Moment, check: &Check, ended: &Ended) {
-        self.loss.ended(begun, check, ended);
+    pub fn run_ended(&mut self, begun: Moment, (number, check): (CheckNumber, &AssignedCheck), ended: &Ended) {
+        self.loss.ended(begun, (number, &check.check), ended);
     }
 
-    /// Forgets the loss on the way to all targets but those of these checks.
-    pub fn keep<'a>(&mut self, checks: impl Iterator<Item = &'a Check>) {
-        self.loss.keep(checks);
+    /// Gives every check its new number, and forgets the loss on the way to those that get none.
+    pub fn renumber(&mut self, number: impl Fn(CheckNumber) -> Option<CheckNumber>) {
+        self.loss.renumber(number);
     }
 
     fn loss(&mut self, now: Moment) -> ToldLoss {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use vouch_types::{Moment, Network, NodeId, Outcome, RelayOutcome, VmId};
 
-use super::{Check, Ended};
+use super::{Check, CheckNumber, Ended};
 
 /// How many of a target's last runs count.
 pub const RUNS_COUNTED: usize = 64;
@@ -124,47 +124,85 @@ impl Window {
     }
 }
 
+/// What is known of the way of one check.
+#[derive(Debug)]
+struct WayKnown {
+    /// Runs that nobody has answered, until it is answered again.
+    silent: Vec<(Moment, Trips)>,
+    /// Where its target's window is.
+    window: usize,
+}
+
 /// How much is lost on the way to living targets.
 #[derive(Debug, Default)]
 pub struct LossMeter {
-    /// Runs that nobody has answered, per check, until it is answered again.
-    silent: BTreeMap<Check, Vec<(Moment, Trips)>>,
-    windows: BTreeMap<(Network, Target), Window>,
+    /// By the number of the check.
+    ways: Vec<Option<WayKnown>>,
+    windows: Vec<((Network, Target), Window)>,
 }
 
 impl LossMeter {
     /// A run that began at this moment has ended.
-    pub fn ended(&mut self, begun: Moment, check: &Check, ended: &Ended) {
-        match way(check, ended) {
+    pub fn ended(&mut self, begun: Moment, (number, check): (CheckNumber, &Check), ended: &Ended) {
+        let way = way(check, ended);
+        if way == Way::Untold {
+            return;
+        }
+        let at = number.get();
+        if self.ways.len() <= at {
+            self.ways.resize_with(at + 1, || None);
+        }
+        let windows = &mut self.windows;
+        let known = self.ways[at].get_or_insert_with(|| {
+            let target = target(check);
+            let window = windows.iter().position(|(known, _)| *known == target).unwrap_or_else(|| {
+                windows.push((target, Window::default()));
+                windows.len() - 1
+            });
+            WayKnown { silent: Vec::new(), window }
+        });
+        match way {
             Way::Untold => {}
             Way::Silent(trips) => {
-                let silent = self.silent.entry(check.clone()).or_default();
                 // One too many stays as the mark of an outage.
-                if silent.len() <= SILENT_MAX {
-                    silent.push((begun, trips));
+                if known.silent.len() <= SILENT_MAX {
+                    known.silent.push((begun, trips));
                 }
             }
             Way::Answered(trips) => {
-                let lost = self.silent.remove(check).filter(|silent| silent.len() <= SILENT_MAX);
-                let window = self.windows.entry(target(check)).or_default();
-                lost.into_iter().flatten().for_each(|(at, trips)| window.push(at, trips));
+                let window = &mut self.windows[known.window].1;
+                if known.silent.len() <= SILENT_MAX {
+                    known.silent.iter().for_each(|(at, trips)| window.push(*at, *trips));
+                }
+                known.silent.clear();
                 window.push(begun, trips);
             }
         }
     }
 
-    /// Forgets all checks but these.
-    pub fn keep<'a>(&mut self, checks: impl Iterator<Item = &'a Check>) {
-        let targets: std::collections::BTreeSet<_> = checks.map(target).collect();
-        self.silent.retain(|check, _| targets.contains(&target(check)));
-        self.windows.retain(|key, _| targets.contains(key));
+    /// Gives every check its new number, and forgets those that get none.
+    pub fn renumber(&mut self, number: impl Fn(CheckNumber) -> Option<CheckNumber>) {
+        let mut windows: Vec<_> = std::mem::take(&mut self.windows).into_iter().map(Some).collect();
+        let mut moved: BTreeMap<usize, usize> = BTreeMap::new();
+        for (at, way) in std::mem::take(&mut self.ways).into_iter().enumerate() {
+            let (Some(to), Some(mut way)) = (number(CheckNumber::at(at)).map(CheckNumber::get), way) else { continue };
+            if let Some(window) = windows[way.window].take() {
+                moved.insert(way.window, self.windows.len());
+                self.windows.push(window);
+            }
+            way.window = moved[&way.window];
+            if self.ways.len() <= to {
+                self.ways.resize_with(to + 1, || None);
+            }
+            self.ways[to] = Some(way);
+        }
     }
 
     /// Returns the share of round trips over a network that were lost lately, in per mille; 0 while too little is known.
     pub fn per_mille(&mut self, now: Moment, network: Network) -> u16 {
         let floor = now - COUNTED_FOR;
         let mut counted: Vec<(u16, usize)> = Vec::new();
-        for ((_, _), window) in self.windows.iter_mut().filter(|((on, _), _)| *on == network) {
+        for (_, window) in self.windows.iter_mut().filter(|((on, _), _)| *on == network) {
             window.forget_before(floor);
             if !window.runs.is_empty() {
                 counted.push((window.per_mille(), window.runs.len()));
@@ -198,6 +236,27 @@ mod tests {
         Check::Probe { vm, network: Network::Service, probe }
     }
 
+    /// A meter that numbers its checks as they come.
+    #[derive(Default)]
+    struct Bench {
+        meter: LossMeter,
+        checks: Vec<Check>,
+    }
+
+    impl Bench {
+        fn ended(&mut self, begun: Moment, check: &Check, ended: &Ended) {
+            let at = self.checks.iter().position(|known| known == check).unwrap_or_else(|| {
+                self.checks.push(check.clone());
+                self.checks.len() - 1
+            });
+            self.meter.ended(begun, (CheckNumber::at(at), check), ended);
+        }
+
+        fn per_mille(&mut self, now: Moment, network: Network) -> u16 {
+            self.meter.per_mille(now, network)
+        }
+    }
+
     fn up() -> Ended {
         Ended::probe(Outcome::Up, "replied", "")
     }
@@ -224,7 +283,7 @@ mod tests {
     #[test]
     fn thirty_per_cent_each_way_is_half_of_all_round_trips() {
         for probe in ["tcp", "ping"] {
-            let (mut meter, mut dice, mut now) = (LossMeter::default(), Dice(5), Moment::ZERO + SECOND);
+            let (mut meter, mut dice, mut now) = (Bench::default(), Dice(5), Moment::ZERO + SECOND);
             for _ in 0..60 {
                 now = now + SECOND;
                 for vm in 1..=40 {
@@ -247,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_dead_target_and_one_whose_port_drops_everything_are_no_loss() {
-        let (mut meter, mut now) = (LossMeter::default(), Moment::ZERO);
+        let (mut meter, mut now) = (Bench::default(), Moment::ZERO);
         for _ in 0..100 {
             now = now + SECOND;
             meter.ended(now, &check(1, "tcp"), &silent());
@@ -255,12 +314,16 @@ mod tests {
             meter.ended(now, &check(2, "tcp"), &silent());
         }
         assert_eq!(meter.per_mille(now, Network::Service), 0);
-        assert_eq!(meter.silent[&check(1, "tcp")].len(), SILENT_MAX + 1, "no more is kept of a dead target");
+        assert_eq!(
+            meter.meter.ways[0].as_ref().unwrap().silent.len(),
+            SILENT_MAX + 1,
+            "no more is kept of a dead target"
+        );
     }
 
     #[test]
     fn one_target_that_restarts_among_many_is_no_loss() {
-        let (mut meter, mut now) = (LossMeter::default(), Moment::ZERO);
+        let (mut meter, mut now) = (Bench::default(), Moment::ZERO);
         for second in 0..40 {
             now = now + SECOND;
             for vm in 1..=10 {
@@ -273,7 +336,7 @@ mod tests {
 
     #[test]
     fn an_outage_of_all_targets_is_no_loss_once_they_answer_again() {
-        let (mut meter, mut now) = (LossMeter::default(), Moment::ZERO);
+        let (mut meter, mut now) = (Bench::default(), Moment::ZERO);
         for second in 0..30 {
             now = now + SECOND;
             for vm in 1..=10 {
@@ -286,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_an_answer() {
-        let (mut meter, now) = (LossMeter::default(), Moment::ZERO + SECOND);
+        let (mut meter, now) = (Bench::default(), Moment::ZERO + SECOND);
         for vm in 1..=2 {
             meter.ended(now, &check(vm, "tcp"), &silent());
             meter.ended(now, &check(vm, "tcp"), &Ended::probe(Outcome::Down, "closed", ""));
@@ -296,8 +359,8 @@ mod tests {
 
     #[test]
     fn too_few_runs_of_one_target_and_old_ones_say_nothing() {
-        let (mut meter, mut now) = (LossMeter::default(), Moment::ZERO);
-        let lossy = |meter: &mut LossMeter, now| {
+        let (mut meter, mut now) = (Bench::default(), Moment::ZERO);
+        let lossy = |meter: &mut Bench, now| {
             meter.ended(now, &check(1, "tcp"), &silent());
             meter.ended(now, &check(1, "tcp"), &up());
         };
@@ -310,8 +373,8 @@ mod tests {
         now = now + COUNTED_FOR + Duration::from_micros(1);
         assert_eq!(meter.per_mille(now, Network::Service), 0);
         (0..RUNS_COUNTED).for_each(|_| lossy(&mut meter, now));
-        assert_eq!(meter.windows.values().map(|w| w.runs.len()).sum::<usize>(), RUNS_COUNTED);
-        meter.keep([].iter());
-        assert!(meter.windows.is_empty() && meter.silent.is_empty());
+        assert_eq!(meter.meter.windows.iter().map(|(_, w)| w.runs.len()).sum::<usize>(), RUNS_COUNTED);
+        meter.meter.renumber(|_| None);
+        assert!(meter.meter.windows.is_empty() && meter.meter.ways.is_empty());
     }
 }

@@ -48,7 +48,7 @@ impl Observed {
                     took: entry.took,
                     identity: *identity,
                 };
-                self.observations.push((&observation).into());
+                self.observations.push(observation.into());
             }
             (Check::Relay { node }, Ended::Relay { outcome, hears, statements }) => {
                 let observation =

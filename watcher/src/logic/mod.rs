@@ -1,11 +1,13 @@
 //! The pure heart of a watcher: events in, effects out. No async, no clock, no random number, no socket.
 //!
 //! [`Logic`] ties the parts together: [`Schedule`] says when checks are due, [`Ledger`] holds the latest observation of
-//! each, [`Asks`] the questions that are open, [`Bursts`] the runs in flight for them, [`Ticks`] which tick of which manager came last.
+//! each, [`Asks`] the questions that are open, [`Bursts`] the runs in flight for them, [`Ticks`] which tick of which
+//! manager came last.
 
 mod asks;
 mod assignment;
 mod bursts;
+mod checks;
 mod event;
 mod health;
 mod ledger;
@@ -23,6 +25,7 @@ mod tests;
 pub use asks::{ASKS_MAX, Answering, AskId, Asks, Serves};
 pub use assignment::{Assigned, AssignmentError, CHECKS_MAX};
 pub use bursts::{ASKED_RUNS_MAX, BURST_IN_FLIGHT_MAX, BURST_VMS_MAX, Bursts, WANTED_MAX};
+pub use checks::{AssignedCheck, CheckNumber, Checks};
 pub use event::{Check, CheckSpec, CloseReason, Effect, Ended, Event, ProbeSpec, RelaySpec, Run, RunId, SessionId};
 pub use health::HealthState;
 pub use ledger::{Entry, Ledger};

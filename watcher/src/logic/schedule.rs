@@ -1,7 +1,7 @@
 //! When each check is due.
 //!
-//! Every check has an interval, the cluster's or one of its own, and a phase of its own in the interval: a hash of the check and the watcher's id, the same after every
-//! start. So the checks of one watcher are spread evenly, and the watchers of one target look at different times. A check
+//! Every check has an interval, the cluster's or one of its own, and a phase of its own in the interval: a hash of the
+//! check and the watcher's id, the same after every start. So the checks of one watcher are spread evenly, and the watchers of one target look at different times. A check
 //! has one scheduled run in flight; one that is due while its last run has not ended begins when that ends.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,10 +10,11 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use vouch_types::{Moment, WatcherId};
 
-use super::Check;
+use super::{Check, CheckNumber};
 
 #[derive(Debug)]
 struct Plan {
+    check: Check,
     phase: u64,
     /// How often it runs, where that is not as often as all others.
     own: Option<Duration>,
@@ -27,14 +28,15 @@ struct Plan {
 pub struct Schedule {
     watcher: WatcherId,
     interval: Duration,
-    plans: BTreeMap<Check, Plan>,
-    queue: BTreeSet<(Moment, Check)>,
+    /// By number.
+    plans: Vec<Plan>,
+    queue: BTreeSet<(Moment, CheckNumber)>,
 }
 
 impl Schedule {
     /// Returns an empty schedule.
     pub fn new(watcher: WatcherId, interval: Duration) -> Self {
-        Self { watcher, interval: at_least_one(interval), plans: BTreeMap::new(), queue: BTreeSet::new() }
+        Self { watcher, interval: at_least_one(interval), plans: Vec::new(), queue: BTreeSet::new() }
     }
 
     /// Sets how often each check runs that has no interval of its own; those that wait are planned anew.
@@ -44,43 +46,44 @@ impl Schedule {
             return;
         }
         self.interval = interval;
-        for plan in self.plans.values_mut().filter(|plan| plan.own.is_none()) {
+        for plan in self.plans.iter_mut().filter(|plan| plan.own.is_none()) {
             plan.due = next_at(now, plan.phase, interval);
         }
         self.fill_queue();
     }
 
-    /// Sets which checks there are, and how often those run that have an interval of their own. Those that stay with
-    /// their interval keep their times, the others are due within one interval.
+    /// Sets which checks there are, in the order of their numbers, and how often those run that have an interval of
+    /// their own. Those that stay with their interval keep their times, the others are due within one interval.
     pub fn set_checks(&mut self, now: Moment, checks: impl IntoIterator<Item = (Check, Option<Duration>)>) {
-        let mut kept = BTreeMap::new();
+        let known = std::mem::take(&mut self.plans).into_iter().map(|plan| (plan.check.clone(), plan));
+        let mut known: BTreeMap<Check, Plan> = known.collect();
         for (check, own) in checks {
             let own = own.map(at_least_one);
             let interval = own.unwrap_or(self.interval);
-            let plan = match self.plans.remove(&check) {
+            let plan = match known.remove(&check) {
                 Some(plan) if plan.own == own => plan,
                 known => {
                     let phase = phase_of(self.watcher, &check);
                     let in_flight = known.is_some_and(|plan| plan.in_flight);
-                    Plan { phase, own, due: next_at(now, phase, interval), in_flight }
+                    Plan { check, phase, own, due: next_at(now, phase, interval), in_flight }
                 }
             };
-            kept.insert(check, plan);
+            self.plans.push(plan);
         }
-        self.plans = kept;
         self.fill_queue();
     }
 
     fn fill_queue(&mut self) {
-        self.queue = self.plans.iter().filter(|(_, p)| !p.in_flight).map(|(check, p)| (p.due, check.clone())).collect();
+        let waiting = self.plans.iter().enumerate().filter(|(_, plan)| !plan.in_flight);
+        self.queue = waiting.map(|(at, plan)| (plan.due, CheckNumber::at(at))).collect();
     }
 
     /// Takes the checks that are due, at most `room` of them, the longest due first. They are in flight from now on.
-    pub fn take_due(&mut self, now: Moment, room: usize) -> Vec<Check> {
+    pub fn take_due(&mut self, now: Moment, room: usize) -> Vec<CheckNumber> {
         let mut due = Vec::new();
         while due.len() < room && self.queue.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, check)) = self.queue.pop_first() else { break };
-            if let Some(plan) = self.plans.get_mut(&check) {
+            if let Some(plan) = self.plans.get_mut(check.get()) {
                 plan.in_flight = true;
                 plan.due = next_at(now, plan.phase, plan.own.unwrap_or(self.interval));
                 due.push(check);
@@ -90,12 +93,12 @@ impl Schedule {
     }
 
     /// The scheduled run of a check has ended.
-    pub fn ended(&mut self, check: &Check) {
-        if let Some(plan) = self.plans.get_mut(check)
+    pub fn ended(&mut self, check: CheckNumber) {
+        if let Some(plan) = self.plans.get_mut(check.get())
             && plan.in_flight
         {
             plan.in_flight = false;
-            self.queue.insert((plan.due, check.clone()));
+            self.queue.insert((plan.due, check));
         }
     }
 
@@ -158,13 +161,17 @@ mod tests {
         schedule
     }
 
+    fn queued(schedule: &Schedule) -> BTreeSet<(Moment, Check)> {
+        schedule.queue.iter().map(|(at, check)| (*at, schedule.plans[check.get()].check.clone())).collect()
+    }
+
     /// Runs the schedule with runs that end at once, and returns when each check began.
     fn begun(schedule: &mut Schedule, until: Moment) -> BTreeMap<Check, Vec<Moment>> {
         let mut begun: BTreeMap<Check, Vec<Moment>> = BTreeMap::new();
         while let Some(now) = schedule.next_due().filter(|at| *at < until) {
             for check in schedule.take_due(now, usize::MAX) {
-                schedule.ended(&check);
-                begun.entry(check).or_default().push(now);
+                schedule.ended(check);
+                begun.entry(schedule.plans[check.get()].check.clone()).or_default().push(now);
             }
         }
         begun
@@ -198,7 +205,7 @@ mod tests {
         let late = Moment::ZERO + 10 * SECOND;
         assert_eq!(schedule.take_due(late, 8).len(), 1);
         assert_eq!(schedule.take_due(late + 5 * SECOND, 8), []);
-        schedule.ended(&checks[0]);
+        schedule.ended(CheckNumber(0));
         assert_eq!(schedule.take_due(late + 5 * SECOND, 8).len(), 1, "it was due while it ran");
     }
 
@@ -226,14 +233,14 @@ mod tests {
     fn a_check_that_gets_an_interval_of_its_own_is_planned_anew_and_the_others_keep_their_times() {
         let checks = relays(2);
         let mut schedule = schedule(1, &checks);
-        let before: BTreeMap<_, _> = schedule.queue.iter().map(|(at, check)| (check.clone(), *at)).collect();
+        let before: BTreeMap<_, _> = queued(&schedule).into_iter().map(|(at, check)| (check, at)).collect();
         let now = Moment::ZERO + SECOND / 2;
         schedule.set_checks(now, [(checks[0].clone(), Some(SECOND / 10)), (checks[1].clone(), None)]);
-        let after: BTreeMap<_, _> = schedule.queue.iter().map(|(at, check)| (check.clone(), *at)).collect();
+        let after: BTreeMap<_, _> = queued(&schedule).into_iter().map(|(at, check)| (check, at)).collect();
         assert!(after[&checks[0]] <= now + SECOND / 10, "{after:?}");
         assert_eq!(after[&checks[1]], before[&checks[1]]);
         schedule.set_interval(now, 5 * SECOND);
-        let slower: BTreeMap<_, _> = schedule.queue.iter().map(|(at, check)| (check.clone(), *at)).collect();
+        let slower: BTreeMap<_, _> = queued(&schedule).into_iter().map(|(at, check)| (check, at)).collect();
         assert_eq!(slower[&checks[0]], after[&checks[0]], "the interval of the others is not its own");
     }
 
@@ -245,7 +252,7 @@ mod tests {
         assert_eq!(schedule.take_due(now, 8).len(), 1);
         schedule.set_checks(now, [(checks[0].clone(), Some(SECOND / 10))]);
         assert_eq!(schedule.take_due(now + SECOND, 8), [], "one run of a check at a time");
-        schedule.ended(&checks[0]);
+        schedule.ended(CheckNumber(0));
         assert_eq!(schedule.take_due(now + SECOND, 8).len(), 1);
     }
 
@@ -264,9 +271,9 @@ mod tests {
         #[test]
         fn checks_that_stay_keep_their_times(kept in 1u32..20, added in 0u32..20, at in 0u64..1_000_000) {
             let mut schedule = schedule(3, &relays(kept));
-            let before: BTreeSet<_> = schedule.queue.iter().cloned().collect();
+            let before: BTreeSet<_> = queued(&schedule);
             schedule.set_checks(Moment::from_micros(at), all(&relays(kept + added)));
-            prop_assert!(before.is_subset(&schedule.queue));
+            prop_assert!(before.is_subset(&queued(&schedule)));
         }
     }
 }

@@ -3,7 +3,6 @@
 //! A run takes a [`TickStamp`] when it begins, and every manager is later told the tick that *it* had sent on the stream
 //! by then. Ticks that come after the beginning never count for the run, or its word would look younger than it is.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,34 +10,37 @@ use vouch_types::{Moment, TickSequence};
 
 use super::SessionId;
 
-type Last = BTreeMap<SessionId, (TickSequence, Moment)>;
+/// Streams are few: a look at all of them is the quickest way to one.
+type Last = Arc<[(SessionId, TickSequence, Moment)]>;
 
 /// The last tick of every open stream.
 #[derive(Debug, Default)]
 pub struct Ticks {
-    last: Arc<Last>,
+    last: Last,
 }
 
 /// The last tick of every stream at one moment; cheap to clone, shared by all runs that begin between two ticks.
 #[derive(Debug, Clone, Default)]
 pub struct TickStamp {
-    last: Arc<Last>,
+    last: Last,
+}
+
+fn find(last: &Last, session: SessionId) -> Option<(TickSequence, Moment)> {
+    last.iter().find(|(known, ..)| *known == session).map(|(_, tick, came)| (*tick, *came))
 }
 
 impl Ticks {
     /// Records a tick. A number that is not above the last one of the stream changes nothing.
     pub fn record(&mut self, now: Moment, session: SessionId, tick: TickSequence) {
-        let is_new = self.last.get(&session).is_none_or(|(last, _)| tick > *last);
-        if is_new {
-            Arc::make_mut(&mut self.last).insert(session, (tick, now));
+        if find(&self.last, session).is_none_or(|(last, _)| tick > last) {
+            let others = self.last.iter().filter(|(other, ..)| *other != session);
+            self.last = others.copied().chain([(session, tick, now)]).collect();
         }
     }
 
     /// Forgets a stream.
     pub fn forget(&mut self, session: SessionId) {
-        if self.last.contains_key(&session) {
-            Arc::make_mut(&mut self.last).remove(&session);
-        }
+        self.last = self.last.iter().filter(|(other, ..)| *other != session).copied().collect();
     }
 
     /// Returns the last ticks as they are now.
@@ -50,8 +52,8 @@ impl Ticks {
 impl TickStamp {
     /// Returns the last tick on the stream at the time of the stamp, 0 for none, and how long before `begun` it came.
     pub fn on(&self, session: SessionId, begun: Moment) -> (TickSequence, Duration) {
-        match self.last.get(&session) {
-            Some((tick, came)) => (*tick, begun.since(*came)),
+        match find(&self.last, session) {
+            Some((tick, came)) => (tick, begun.since(came)),
             None => (TickSequence::default(), Duration::ZERO),
         }
     }

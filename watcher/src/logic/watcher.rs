@@ -23,8 +23,8 @@ use super::message::{Observed, tick};
 use super::probes::{Probes, Readiness};
 use super::sessions::{SessionState, other_stream};
 use super::{
-    Asks, Assigned, Check, CheckSpec, CloseReason, Effect, Ended, Entry, Event, HealthState, Ledger, Run, RunId,
-    Schedule, SessionId, TickStamp, Ticks,
+    Asks, Assigned, AssignedCheck, Check, CheckNumber, CheckSpec, CloseReason, Effect, Ended, Entry, Event,
+    HealthState, Ledger, Run, RunId, Schedule, SessionId, TickStamp, Ticks,
 };
 
 /// The most runs at a time: a slow target holds one of these, and never delays another's run before they are all held.
@@ -39,8 +39,10 @@ const PROBE_UNAVAILABLE: &str = "probe_unavailable";
 /// A run in flight.
 #[derive(Debug)]
 struct Running {
-    check: Check,
-    spec: CheckSpec,
+    /// What it looks at, as it was assigned when it began.
+    target: Arc<AssignedCheck>,
+    /// Its number; `None` when it is assigned no more.
+    check: Option<CheckNumber>,
     begun: Moment,
     ticks: TickStamp,
     why: Why,
@@ -77,8 +79,10 @@ pub struct Logic {
     bursts: Bursts,
     /// The node that this watcher runs on, as managers say.
     own_node: Option<NodeId>,
+    /// Of each check, whether its target is known to be on another node: then the network lies between them.
+    is_beyond: Vec<bool>,
     /// Results that are still to be sent as answers.
-    results: BTreeMap<RunId, (Check, Entry)>,
+    results: BTreeMap<RunId, (Arc<AssignedCheck>, Entry)>,
     effects: Vec<Effect>,
 }
 
@@ -102,6 +106,7 @@ impl Logic {
             wanted: VecDeque::new(),
             bursts: Bursts::default(),
             own_node: None,
+            is_beyond: Vec::new(),
             results: BTreeMap::new(),
             effects: Vec::new(),
         }
@@ -159,6 +164,7 @@ impl Logic {
                 state.welcomed();
                 if let Ok(node) = NodeId::new(&welcome.node) {
                     self.own_node = Some(node);
+                    self.look_beyond();
                 }
                 self.set_timing(now, &welcome.timing);
             }
@@ -201,14 +207,18 @@ impl Logic {
         }
         info!(from = %old.generation, to = %self.assigned.generation, checks = self.assigned.checks.len(), "assignment changed");
         self.looks_every = self.assigned.looks_every(self.timing.probe_interval);
+        self.look_beyond();
         let checks = &self.assigned.checks;
-        self.health.keep(checks.keys());
-        self.schedule.set_checks(now, checks.iter().map(|(check, spec)| (check.clone(), spec.interval())));
-        self.ledger.keep(|check| match (old.checks.get(check), checks.get(check)) {
-            (Some(old), Some(new)) => old.same_target(new),
-            (None, _) | (_, None) => false,
+        let renumbered: Vec<_> = old.checks.iter().map(|old| checks.number(&old.check)).collect();
+        let renumber = |number: CheckNumber| renumbered.get(number.get()).copied().flatten();
+        self.health.renumber(renumber);
+        self.schedule.set_checks(now, checks.iter().map(|new| (new.check.clone(), new.spec.interval())));
+        self.ledger.renumber(|number| {
+            let (old, to) = (old.checks.get(number)?, renumber(number)?);
+            old.spec.same_target(&checks.get(to)?.spec).then_some(to)
         });
-        let needed = checks.values().filter_map(|spec| match spec {
+        self.runs.values_mut().for_each(|run| run.check = run.check.and_then(renumber));
+        let needed = checks.iter().filter_map(|new| match &new.spec {
             CheckSpec::Probe(spec) => spec.digest.map(|digest| (digest, spec.probe.clone())),
             CheckSpec::Relay(_) => None,
         });
@@ -224,7 +234,8 @@ impl Logic {
             Check::Probe { vm, .. } => vms.contains(vm.get().as_bytes().as_slice()),
             Check::Relay { node } => ask.nodes.iter().any(|asked| asked == node.as_str()),
         };
-        let checks: BTreeSet<_> = self.assigned.checks.keys().filter(is_asked).cloned().collect();
+        let checks: BTreeSet<_> =
+            self.assigned.checks.iter().map(|assigned| &assigned.check).filter(is_asked).cloned().collect();
         let checks = match AskDepth::of_light(ask.light) {
             AskDepth::Full => checks,
             AskDepth::Light => lightened(checks),
@@ -240,31 +251,37 @@ impl Logic {
 
     fn run_ended(&mut self, now: Moment, id: RunId, mut ended: Ended) {
         let Some(run) = self.runs.remove(&id) else { return };
-        let serves = match (&run.check, run.why) {
+        let AssignedCheck { check, spec } = &*run.target;
+        let serves = match (check, run.why) {
             // A poll of a relay carries no nonce: it answers nothing.
             (_, Why::Scheduled(None)) | (Check::Relay { .. }, Why::Scheduled(_)) => Serves::None,
             (Check::Probe { .. }, Why::Scheduled(Some(ask))) | (_, Why::Asked(ask)) => Serves::Only(ask),
         };
-        match run.why {
-            Why::Scheduled(_) => self.schedule.ended(&run.check),
-            Why::Asked(_) => self.bursts.ended(&run.check),
+        match (run.why, run.check) {
+            (Why::Scheduled(_), Some(number)) => self.schedule.ended(number),
+            (Why::Scheduled(_), None) => {}
+            (Why::Asked(_), _) => self.bursts.ended(check),
         }
-        if self.is_beyond_own_node(&run.spec) {
-            self.health.run_ended(run.begun, &run.check, &ended);
+        if let Some(number) = run.check.filter(|number| self.is_beyond.get(number.get()) == Some(&true)) {
+            self.health.run_ended(run.begun, (number, &run.target), &ended);
         }
-        if let Some(network) = reached(&run.check, &ended) {
+        if let Some(network) = reached(check, &ended) {
             self.health.reached(now, network);
         }
         let took = now.since(run.begun);
-        if self.asks.run_ended(now, id, &run.check, serves) {
+        if self.asks.run_ended(now, id, check, serves) {
             let entry = Entry::new(run.begun, run.ticks.clone(), took, ended.clone());
-            self.results.insert(id, (run.check.clone(), entry));
+            self.results.insert(id, (Arc::clone(&run.target), entry));
         }
         if let Ended::Relay { statements, .. } = &mut ended {
             statements.clear();
         }
-        if self.assigned.checks.get(&run.check).is_some_and(|spec| spec.same_target(&run.spec)) {
-            self.ledger.record(run.check, run.begun, run.ticks, took, ended);
+        let same_target = |number: &CheckNumber| {
+            let assigned = self.assigned.checks.get(*number);
+            assigned.is_some_and(|assigned| assigned.spec.same_target(spec))
+        };
+        if let Some(number) = run.check.filter(same_target) {
+            self.ledger.record(number, run.begun, run.ticks, took, ended);
         }
     }
 
@@ -278,9 +295,9 @@ impl Logic {
             self.effects.push(Effect::Prepare { probe, digest });
         }
         self.begin_asked(now);
-        for check in self.schedule.take_due(now, RUNS_MAX.saturating_sub(self.runs.len())) {
-            let instead = self.take_waiting(&check);
-            self.begin(now, check, Why::Scheduled(instead));
+        for number in self.schedule.take_due(now, RUNS_MAX.saturating_sub(self.runs.len())) {
+            let instead = self.take_waiting(number);
+            self.begin(now, number, Why::Scheduled(instead));
         }
         self.answer(now);
         self.report(now);
@@ -294,7 +311,9 @@ impl Logic {
                 continue;
             }
             if self.bursts.may_begin(&check) {
-                self.begin(now, check, Why::Asked(ask));
+                // What is assigned no more is asked about no more; the ask waits for it until its deadline.
+                let number = self.assigned.checks.number(&check);
+                number.into_iter().for_each(|number| self.begin(now, number, Why::Asked(ask)));
             } else {
                 waiting.push_back((check, ask));
             }
@@ -305,7 +324,11 @@ impl Logic {
     }
 
     /// Takes the ask that has waited longest for a run of this probe: the scheduled one answers it as well.
-    fn take_waiting(&mut self, check: &Check) -> Option<AskId> {
+    fn take_waiting(&mut self, number: CheckNumber) -> Option<AskId> {
+        if self.wanted.is_empty() {
+            return None;
+        }
+        let check = &self.assigned.checks.get(number)?.check;
         if let Check::Relay { .. } = check {
             return None;
         }
@@ -313,24 +336,20 @@ impl Logic {
         self.wanted.remove(at).map(|(_, ask)| ask)
     }
 
-    fn begin(&mut self, now: Moment, check: Check, why: Why) {
-        let Some(spec) = self.assigned.checks.get(&check).cloned() else {
-            if let Why::Scheduled(_) = why {
-                self.schedule.ended(&check);
-            }
-            return;
-        };
+    fn begin(&mut self, now: Moment, number: CheckNumber, why: Why) {
+        let Some(target) = self.assigned.checks.get(number).cloned() else { return };
+        let spec = target.spec.clone();
         let id = RunId(self.next_run);
         self.next_run += 1;
-        let nonce = match (&check, why) {
+        let nonce = match (&target.check, why) {
             (Check::Relay { .. }, Why::Asked(ask)) => self.asks.nonce(ask).unwrap_or_default(),
             (Check::Relay { .. }, Why::Scheduled(_)) | (Check::Probe { .. }, _) => Nonce::default(),
         };
         if let Why::Asked(_) = why {
-            self.bursts.begun(&check);
+            self.bursts.begun(&target.check);
         }
         let unavailable = self.unavailable(&spec);
-        let run = Running { check, spec: spec.clone(), begun: now, ticks: self.ticks.stamp(), why };
+        let run = Running { target, check: Some(number), begun: now, ticks: self.ticks.stamp(), why };
         self.runs.insert(id, run);
         match unavailable {
             None => {
@@ -344,13 +363,17 @@ impl Logic {
         }
     }
 
-    /// Returns whether a target is known to be on another node than this watcher: then the network lies between them.
-    fn is_beyond_own_node(&self, spec: &CheckSpec) -> bool {
-        let node = match spec {
-            CheckSpec::Probe(spec) => spec.relay.as_ref().map(|relay| &relay.node),
-            CheckSpec::Relay(spec) => Some(&spec.node),
+    /// Finds out anew which targets are known to be on another node than this watcher.
+    fn look_beyond(&mut self) {
+        let own = self.own_node.as_ref();
+        let is_beyond = |spec: &CheckSpec| {
+            let node = match spec {
+                CheckSpec::Probe(spec) => spec.relay.as_ref().map(|relay| &relay.node),
+                CheckSpec::Relay(spec) => Some(&spec.node),
+            };
+            matches!((node, own), (Some(node), Some(own)) if node != own)
         };
-        matches!((node, &self.own_node), (Some(node), Some(own)) if node != own)
+        self.is_beyond = self.assigned.checks.iter().map(|assigned| is_beyond(&assigned.spec)).collect();
     }
 
     /// Returns why a probe cannot run now.
@@ -366,7 +389,8 @@ impl Logic {
 
     fn answer(&mut self, now: Moment) {
         for Answering { nonce, session, runs, complete } in self.asks.take_answers(now) {
-            let results = runs.iter().filter_map(|run| self.results.get(run)).map(|(check, entry)| (check, entry));
+            let results =
+                runs.iter().filter_map(|run| self.results.get(run)).map(|(target, entry)| (&target.check, entry));
             let observed = Observed::of(results, session);
             let answer = proto::Answer {
                 nonce: nonce.get(),
@@ -399,7 +423,9 @@ impl Logic {
                     (entries, Some(oldest))
                 }
             };
-            let observed = Observed::of(entries, session);
+            let checks = &self.assigned.checks;
+            let entry = |number: CheckNumber| Some((&checks.get(number)?.check, self.ledger.get(number)?));
+            let observed = Observed::of(entries.into_iter().filter_map(entry), session);
             // The manager drops what it cannot date: until all of it can be dated it has not been told, and nothing may
             // make what it holds of these checks look fresh.
             if !observed.is_dated() {

@@ -60,20 +60,26 @@ impl WireObservation {
     }
 }
 
-impl From<&WireObservation> for proto::Observation {
-    fn from(o: &WireObservation) -> Self {
+impl From<WireObservation> for proto::Observation {
+    fn from(o: WireObservation) -> Self {
         Self {
             vm: vm_bytes(o.vm),
             network: proto::Network::from(o.network).into(),
             probe: o.probe.as_str().to_owned(),
             outcome: proto::Outcome::from(o.outcome).into(),
-            reason: o.reason.clone(),
-            message: o.message.clone(),
+            reason: o.reason,
+            message: o.message,
             begun: Some(proto::Tick { sequence: o.begun.get() }),
             begun_after_micros: micros(o.begun_after),
             took_micros: micros(o.took),
             identity: o.identity.map(Identity::get),
         }
+    }
+}
+
+impl From<&WireObservation> for proto::Observation {
+    fn from(o: &WireObservation) -> Self {
+        o.clone().into()
     }
 }
 

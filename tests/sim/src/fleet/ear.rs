@@ -13,6 +13,7 @@ use vouch_types::{
 };
 use vouch_watcher::logic::SessionId;
 use vouch_wire::convert::{WatcherAnswer, WatcherReport};
+use vouch_wire::proto::from_watcher::Message;
 use vouch_wire::{proto, sign};
 
 use super::network::slot;
@@ -47,6 +48,29 @@ struct NodeEar {
     sequence: u64,
     complete: bool,
     streams: [Option<u64>; 2],
+}
+
+/// What a watcher says, converted: the manager does so when it comes, the model when it leaves, because a message on its
+/// way is in nobody's cache.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// Its stream stands.
+    Hello,
+    /// What changed.
+    Report(WatcherReport),
+    /// Of an ask.
+    Answer(WatcherAnswer),
+}
+
+impl Said {
+    /// Returns what a message says; `None` when it says nothing.
+    pub(crate) fn of(message: proto::FromWatcher) -> Option<Self> {
+        Some(match message.message? {
+            Message::Hello(_) => Self::Hello,
+            Message::Report(report) => Self::Report(report.try_into().expect("a watcher makes no malformed report")),
+            Message::Answer(answer) => Self::Answer(answer.try_into().expect("a watcher makes no malformed answer")),
+        })
+    }
 }
 
 /// What a message was worth.
@@ -192,10 +216,9 @@ impl Ear {
         watcher: WatcherId,
         network: Network,
         session: SessionId,
-        message: proto::WatcherReport,
+        report: WatcherReport,
         now: Moment,
     ) -> Taken {
-        let report = WatcherReport::try_from(message).expect("a watcher makes no malformed report");
         let tick = self.sent(report.tick);
         let nothing = Taken::default();
         let Some(ear) = self.stream(watcher, network, session) else { return nothing };
@@ -244,10 +267,9 @@ impl Ear {
         watcher: WatcherId,
         network: Network,
         session: SessionId,
-        message: proto::Answer,
+        answer: WatcherAnswer,
         now: Moment,
     ) -> Vec<Event> {
-        let answer = WatcherAnswer::try_from(message).expect("a watcher makes no malformed answer");
         let Some(ear) = self.stream(watcher, network, session) else { return Vec::new() };
         let incarnation = ear.incarnation;
         if let Some(heard) = &mut ear.streams[slot(network)] {

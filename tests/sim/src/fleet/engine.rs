@@ -10,11 +10,10 @@ use vouch_types::{
 };
 use vouch_watcher::logic::{Effect, Event, RunId, SessionId};
 use vouch_wire::proto;
-use vouch_wire::proto::from_watcher::Message as Said;
 use vouch_wire::proto::to_watcher::Message as Told;
 
 use super::draw::Draw;
-use super::ear::{Ear, OWN};
+use super::ear::{Ear, OWN, Said};
 use super::network::{SimNetworks, slot};
 use super::node::{NodeDoes, Sent, SimNode};
 use super::outcome::{self, Came, carried, node_name, probe_ended, relay_ended};
@@ -43,7 +42,7 @@ enum Happening {
     HealthDue { slot: usize },
     Ticked { slot: usize, session: SessionId, tick: TickSequence },
     ToWatcher { slot: usize, session: SessionId, message: Box<proto::ToWatcher> },
-    FromWatcher { slot: usize, network: Network, session: SessionId, message: Box<proto::FromWatcher> },
+    FromWatcher { slot: usize, network: Network, session: SessionId, said: Box<Said> },
     WatcherDialled { slot: usize, life: WatcherId, network: Network },
     WatcherDials { slot: usize, life: WatcherId, network: Network },
     WatcherStreamGone { watcher: WatcherId, network: Network, session: SessionId },
@@ -232,8 +231,8 @@ impl SimFleet {
             Happening::ToWatcher { slot, session, message } => {
                 self.watch(slot, Event::Heard { session, message: *message });
             }
-            Happening::FromWatcher { slot, network, session, message } => {
-                self.hear_watcher(slot, network, session, *message);
+            Happening::FromWatcher { slot, network, session, said } => {
+                self.hear_watcher(slot, network, session, *said);
             }
             Happening::WatcherDialled { slot, life, network } => {
                 if self.watchers[slot].id == life {
@@ -369,10 +368,10 @@ impl SimFleet {
         self.queue.put(arrives, Happening::ToWatcher { slot: number, session, message });
     }
 
-    fn hear_watcher(&mut self, number: usize, network: Network, session: SessionId, message: proto::FromWatcher) {
+    fn hear_watcher(&mut self, number: usize, network: Network, session: SessionId, said: Said) {
         let (watcher, incarnation, now) = (self.watchers[number].id, self.watchers[number].incarnation, self.now);
-        match message.message {
-            Some(Said::Hello(_)) => {
+        match said {
+            Said::Hello => {
                 let opened = self.ear.watcher_opened(watcher, incarnation, network, session, now);
                 self.tell(opened);
                 let timing = serde_json::to_string(&self.config.timing).unwrap_or_default();
@@ -383,7 +382,7 @@ impl SimFleet {
                     self.send_down(number, network, session, message);
                 }
             }
-            Some(Said::Report(report)) => {
+            Said::Report(report) => {
                 self.score.watcher_reports += 1;
                 let taken = self.ear.report(watcher, network, session, report, now);
                 if taken.resync {
@@ -391,19 +390,19 @@ impl SimFleet {
                 }
                 taken.events.into_iter().for_each(|event| self.tell(event));
             }
-            Some(Said::Answer(answer)) => {
+            Said::Answer(answer) => {
                 let events = self.ear.answer(watcher, network, session, answer, now);
                 events.into_iter().for_each(|event| self.tell(event));
             }
-            None => {}
         }
     }
 
     /// Gives a watcher an event, and does what follows.
     fn watch(&mut self, number: usize, event: Event) {
         let now = self.now;
-        let mut events = vec![event];
-        while let Some(event) = events.pop() {
+        // A probe that is to be made ready is so at once: that event follows. Most have none that follows.
+        let (mut next, mut events) = (Some(event), Vec::new());
+        while let Some(event) = next {
             for effect in self.watchers[number].logic.handle(now, event) {
                 match effect {
                     Effect::Begin(run) => {
@@ -417,8 +416,8 @@ impl SimFleet {
                         let path = self.watchers[number].up(network);
                         let Some(stream) = &mut self.watchers[number].streams[slot(network)] else { continue };
                         let at = stream.up.send(&mut self.networks, now, path);
-                        let message = Box::new(message);
-                        self.queue.put(at, Happening::FromWatcher { slot: number, network, session, message });
+                        let Some(said) = Said::of(message).map(Box::new) else { continue };
+                        self.queue.put(at, Happening::FromWatcher { slot: number, network, session, said });
                     }
                     Effect::Close { session, .. } => {
                         let Some(network) = self.watchers[number].network_of(session) else { continue };
@@ -432,6 +431,7 @@ impl SimFleet {
                     Effect::Prepare { digest, .. } => events.push(Event::ProbeReady { digest }),
                 }
             }
+            next = events.pop();
         }
         let watcher = &mut self.watchers[number];
         if let Some(at) = watcher.logic.next_wake() {
