@@ -11,11 +11,11 @@ use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::ClientWriteResponse;
 use openraft::{ChangeMembers, Instant as _};
 use thiserror::Error;
-use vouch_types::{ManagerId, ManagerNode};
+use vouch_types::{Command, ManagerId, ManagerNode, ReturnEnd, WallTime};
 
 use crate::config::MEMBERS_MAX;
 
-use super::consensus::{Consensus, leader_of};
+use super::consensus::{Consensus, ProposeError, leader_of};
 use super::types::Types;
 
 /// How many entries a manager may be behind the leader and still be given a vote.
@@ -161,6 +161,52 @@ impl Consensus {
         }
         may_remove(manager, &status.voters.keys().copied().collect(), &self.answering())?;
         self.change(ChangeMembers::RemoveVoters(id)).await
+    }
+
+    /// Keeps everybody else on this manager from changing the members while it is held: a change consists of several steps
+    /// for an operator, and for the leader that brings a manager back.
+    pub(crate) async fn changing_members(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changing().lock().await
+    }
+
+    /// Removes a member for good, as an operator asks for: also one that has lost its log, and would be brought back.
+    ///
+    /// # Errors
+    /// [`MembershipError`]; nothing is changed but after [`MembershipError::Unknown`].
+    pub async fn give_up_member(&self, manager: ManagerId, at: WallTime) -> Result<(), MembershipError> {
+        let _changing = self.changing_members().await;
+        let returns = || self.read_state(|state| state.manager_record(manager).is_some_and(|r| r.returning.is_some()));
+        match self.remove_member(manager).await {
+            Ok(()) => {}
+            Err(MembershipError::NotMember(_)) if returns() => {}
+            Err(error) => return Err(error),
+        }
+        if !returns() {
+            return Ok(());
+        }
+        let command = Command::EndManagerReturn { manager, end: ReturnEnd::GivenUp, at };
+        match self.propose(command).await {
+            Ok(_) => Ok(()),
+            Err(ProposeError::NotLeader { leader }) => Err(MembershipError::NotLeader { leader }),
+            Err(ProposeError::Unknown { .. } | ProposeError::NoRoom) => Err(MembershipError::Unknown),
+            Err(ProposeError::Stopped(why)) => Err(MembershipError::Stopped(why)),
+        }
+    }
+
+    /// Returns whether a change of those with a vote was left halfway by a leader that ended: until it is finished, both
+    /// the old ones and the new ones have to agree to everything.
+    pub fn change_is_halfway(&self) -> bool {
+        self.raft().metrics().borrow_watched().membership_config.membership().get_joint_config().len() > 1
+    }
+
+    /// Finishes a change that was left halfway.
+    ///
+    /// # Errors
+    /// [`MembershipError`]; nothing is changed but after [`MembershipError::Unknown`].
+    pub async fn finish_change(&self) -> Result<(), MembershipError> {
+        self.leading_status()?;
+        // To change nothing is to go on to where the last change led.
+        self.change(ChangeMembers::AddVoterIds(BTreeSet::new())).await
     }
 
     /// Hands the leadership to this member, or to the one that answers and whose log is longest, and waits until another

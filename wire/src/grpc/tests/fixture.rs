@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use vouch_types::{ManagerId, Network, NodeId, WallTime, WatcherId};
 
 use crate::grpc::{DialOptions, Dialler, serve_manager, serve_relay};
-use crate::links::{LinkError, ManagerEndpoint, ManagerService, RaftCall, RaftService, RelayService, Session};
+use crate::links::{
+    LinkError, LogNames, ManagerEndpoint, ManagerService, RaftCall, RaftService, RelayService, Session,
+};
 use crate::pki::{
     AdjustableTime, CertificateAuthority, Identity, LiveIdentity, PeerIdentity, ShownCertificate, VALIDITY_MIN,
     client_config, client_config_without_certificate, server_config,
@@ -186,6 +188,7 @@ impl RaftService for EchoRaft {
     async fn append_stream(
         &self,
         _from: ManagerId,
+        _names: LogNames,
         requests: BoxStream<'static, Result<Vec<u8>, LinkError>>,
     ) -> BoxStream<'static, Result<Vec<u8>, LinkError>> {
         requests
