@@ -201,14 +201,8 @@ impl LiveView for Live {
     async fn change_members(&self, change: MemberChange) -> Result<(), MembershipError> {
         let consensus = &self.0.0.consensus;
         match change {
-            MemberChange::Add(manager, node) => {
-                let _changing = consensus.changing_members().await;
-                consensus.add_member(manager, node).await
-            }
-            MemberChange::Promote(manager) => {
-                let _changing = consensus.changing_members().await;
-                consensus.promote_member(manager).await
-            }
+            MemberChange::Add(manager, node) => consensus.add_member(manager, node).await,
+            MemberChange::Promote(manager) => consensus.promote_member(manager).await,
             MemberChange::Remove(manager) => consensus.give_up_member(manager, self.0.0.wall_clock.now()).await,
             MemberChange::Transfer(to) => {
                 let within = self.0.0.timing.raft_election_max * TRANSFER_ELECTIONS;

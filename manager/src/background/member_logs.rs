@@ -23,7 +23,7 @@ use vouch_types::{
 };
 
 use super::{COMMAND_ELECTIONS, Desk, Reconciler, ReconcilerReport, RoundError};
-use crate::raft::{ConsensusStatus, MembershipError};
+use crate::raft::{ConsensusStatus, Held, MembershipError};
 
 /// The pause after a step that failed; doubled up to the greatest.
 pub const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -153,16 +153,16 @@ impl MemberLogsReconciler {
     }
 }
 
-async fn take(desk: &Desk, manager: ManagerId, step: Step) -> Result<(), StepError> {
+async fn take(desk: &Desk, held: &Held<'_>, manager: ManagerId, step: Step) -> Result<(), StepError> {
     let at = desk.wall_clock.now();
     let command = match step {
         Step::Nothing | Step::Wait => return Ok(()),
         Step::Record(log) => Command::RecordManagerLog { manager, log },
         Step::Begin(returning) => Command::BeginManagerReturn { manager, returning, at },
         Step::End => Command::EndManagerReturn { manager, end: ReturnEnd::Returned, at },
-        Step::Remove => return change(desk, desk.consensus.remove_member(manager)).await,
-        Step::Add(node) => return change(desk, desk.consensus.add_member(manager, node)).await,
-        Step::Promote => return change(desk, desk.consensus.promote_member(manager)).await,
+        Step::Remove => return change(desk, desk.consensus.remove_member_held(held, manager)).await,
+        Step::Add(node) => return change(desk, desk.consensus.add_member_held(held, manager, node)).await,
+        Step::Promote => return change(desk, desk.consensus.promote_member_held(held, manager)).await,
     };
     desk.propose(command).await.map(drop).map_err(StepError::Command)
 }
@@ -178,7 +178,6 @@ async fn change(desk: &Desk, change: impl Future<Output = Result<(), MembershipE
 }
 
 async fn finish_change(desk: &Desk) -> Result<(), StepError> {
-    let _changing = desk.consensus.changing_members().await;
     if desk.consensus.change_is_halfway() {
         change(desk, desk.consensus.finish_change()).await?;
         tracing::info!("a change of the members that was left halfway is finished");
@@ -224,7 +223,7 @@ impl Reconciler for MemberLogsReconciler {
         let others = managers_now(desk, &desk.consensus.status()).into_keys();
         for manager in others {
             // An operator's change goes first, and each step goes by what it left.
-            let _changing = desk.consensus.changing_members().await;
+            let held = desk.consensus.changing_members().await;
             let all = managers_now(desk, &desk.consensus.status());
             let Some(now) = all.get(&manager) else { continue };
             let step = now.step(all_tell(&all));
@@ -237,7 +236,7 @@ impl Reconciler for MemberLogsReconciler {
                 continue;
             }
             let taken = word(&step);
-            match take(desk, manager, step).await {
+            match take(desk, &held, manager, step).await {
                 Ok(()) => {
                     self.retries.remove(&manager);
                     tracing::info!(manager_id = %manager, step = taken, "member's log");

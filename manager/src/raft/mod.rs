@@ -26,6 +26,7 @@ pub use checkpoints::{CHECKPOINT_EVERY, CHECKPOINTS_MAX, CHECKPOINTS_TOLD, Check
 pub use config::{ConsensusConfig, LOG_KEPT, SNAPSHOT_AFTER};
 pub use consensus::{Consensus, Consistency, InitializeError, ProposeError, ReadError, StartError, TransferError};
 pub use log_guard::LostLog;
+pub(crate) use membership::Held;
 pub use membership::{MembershipError, PROMOTE_LAG_MAX};
 pub use room::Room;
 pub use runtime::SeededRuntime;
