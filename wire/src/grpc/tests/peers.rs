@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::stream::StreamExt;
 use tokio::time::{Instant, timeout};
-use vouch_types::{ManagerId, Network};
+use vouch_types::{LogIndex, LogName, ManagerId, Network, RecordedLog};
 
 use super::fixture::*;
 use crate::grpc::{GrpcPeerLinks, SNAPSHOT_CHUNK};
@@ -31,6 +31,25 @@ async fn every_kind_of_raft_call_arrives_as_what_it_is_with_the_callers_name() {
             links.call(M1, RaftCall { kind, body: vec![9; length], names: LogNames::default() }).await.unwrap();
         assert_eq!(String::from_utf8(answer).unwrap(), format!("m2 {kind:?} {length}"));
     }
+}
+
+#[tokio::test]
+async fn every_kind_of_raft_call_says_between_which_logs_it_is() {
+    let ca = authority();
+    let m1 = start_manager(&ca, &manager(1)).await;
+    let links = GrpcPeerLinks::new(dialler(&ca, &manager(2)));
+    links.set_addresses(M1, vec![(Network::Management, m1.address)]);
+    let log = |number| LogName::new(uuid::Uuid::from_u128(number));
+    let receiver = Some(RecordedLog { name: log(7), index: LogIndex::new(70) });
+    let names = LogNames { sender: Some(log(8)), sender_recorded: Some(LogIndex::new(80)), receiver };
+    use RaftCallKind::{Append, PreVote, Snapshot, TransferLeader, Vote};
+    for kind in [Append, Vote, PreVote, TransferLeader, Snapshot] {
+        let answer = links.call(M1, RaftCall { kind, body: vec![9], names }).await.unwrap();
+        assert_eq!(String::from_utf8(answer).unwrap(), format!("m2 {kind:?} 1{}", said(&names)));
+    }
+    let mut answers = links.append_stream(M1, names, futures::stream::pending().boxed()).await.unwrap();
+    let first = timeout(LIMIT, answers.next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(String::from_utf8(first).unwrap(), said(&names));
 }
 
 #[tokio::test]
