@@ -8,6 +8,7 @@
 //! |---|---|
 //! | 1 | no label; `log`, `snapshot`, `state`, `blobs`, `incarnation` |
 //! | 2 | `format` (this file), and `log/acknowledged` beside the chunks |
+//! | 3 | `log/name` beside the chunks |
 
 use std::fs;
 use std::io;
@@ -19,10 +20,11 @@ use thiserror::Error;
 use vouch_types::{ClusterId, ManagerId};
 
 use crate::data_folder::{self, DataFolderError};
+use crate::seams::Rng;
 use crate::store::{WalLogStore, WalOpenError};
 
 /// The format that this version writes.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 const NAME: &str = "format";
 const HEAD: &str = "# Whose data folder this is, and in which format. Written by vouch: do not edit.\n";
 
@@ -34,7 +36,8 @@ pub enum FormatError {
     File(#[from] DataFolderError),
     /// The label cannot be read.
     #[error(
-        "data_dir: {path:?} is damaged ({message}); remove the data folder and let this manager join the cluster again"
+        "data_dir: {path:?} is damaged ({message}); remove the data folder and start this manager again: it rejoins the \
+         cluster by itself"
     )]
     Damaged {
         /// Which file.
@@ -79,7 +82,7 @@ pub enum FormatError {
     /// What is stored in it is of another cluster than it says.
     #[error(
         "data_dir: {folder:?} is labelled as of cluster {labelled}, and what is stored in it is of cluster {stored}: \
-         remove it and let this manager join its cluster again"
+         remove it and start this manager again: it rejoins its cluster by itself"
     )]
     Mixed {
         /// Which folder.
@@ -91,8 +94,8 @@ pub enum FormatError {
     },
     /// The log is gone.
     #[error(
-        "data_dir: {folder:?} is of a manager of cluster {cluster}, and its log is gone: remove the folder and let this \
-         manager join the cluster again"
+        "data_dir: {folder:?} is of a manager of cluster {cluster}, and its log is gone: remove the folder and start \
+         this manager again: it rejoins the cluster by itself"
     )]
     NoLog {
         /// Which folder.
@@ -142,7 +145,7 @@ impl OwnFolder {
     ///
     /// # Errors
     /// [`FormatError`] says whose it is, or what failed.
-    pub fn claim(folder: &Path, manager: ManagerId, ca_certificates: &str) -> Result<Self, FormatError> {
+    pub fn claim(folder: &Path, manager: ManagerId, ca_certificates: &str, rng: &dyn Rng) -> Result<Self, FormatError> {
         let mut own = match read(folder)? {
             Some(label) => Self { folder: folder.to_owned(), label },
             None => {
@@ -165,21 +168,17 @@ impl OwnFolder {
         }
         own.label.ca = ca;
         while own.label.format < FORMAT {
-            own.upgrade()?;
+            own.upgrade(rng)?;
         }
         own.write()?;
         Ok(own)
     }
 
     /// Brings the folder one format further.
-    fn upgrade(&mut self) -> Result<(), FormatError> {
-        let from = self.label.format;
-        // Format 1 is the only one before this.
-        WalLogStore::adopt(&log_of(&self.folder)).map_err(|source| FormatError::Upgrade {
-            folder: self.folder.clone(),
-            from,
-            source,
-        })?;
+    fn upgrade(&mut self, rng: &dyn Rng) -> Result<(), FormatError> {
+        let (from, log) = (self.label.format, log_of(&self.folder));
+        let done = if from == 1 { WalLogStore::adopt(&log) } else { WalLogStore::give_name(&log, rng) };
+        done.map_err(|source| FormatError::Upgrade { folder: self.folder.clone(), from, source })?;
         self.label.format = from + 1;
         tracing::info!(folder = ?self.folder, from, to = self.label.format, "data folder brought up to date");
         Ok(())
@@ -257,6 +256,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::seams::SystemRng;
+    use crate::store::{LogStore, WalConfig};
 
     const CA: &str = "-----BEGIN CERTIFICATE-----\nMIIB\nAAAA\n-----END CERTIFICATE-----\n";
     const OTHER_CA: &str = "-----BEGIN CERTIFICATE-----\nMIIC\n-----END CERTIFICATE-----\n";
@@ -271,7 +272,7 @@ mod tests {
 
     fn labelled() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        let mut own = OwnFolder::claim(folder.path(), m(1), CA).unwrap();
+        let mut own = OwnFolder::claim(folder.path(), m(1), CA, &SystemRng).unwrap();
         fs::create_dir(folder.path().join("log")).unwrap();
         own.belongs_to(cluster(7)).unwrap();
         folder
@@ -285,42 +286,68 @@ mod tests {
     #[test]
     fn a_manager_comes_back_to_its_own_folder_also_while_the_ca_is_replaced() {
         let folder = labelled();
-        OwnFolder::claim(folder.path(), m(1), CA).unwrap().belongs_to(cluster(7)).unwrap();
+        OwnFolder::claim(folder.path(), m(1), CA, &SystemRng).unwrap().belongs_to(cluster(7)).unwrap();
         let both = format!("{CA}{OTHER_CA}");
-        OwnFolder::claim(folder.path(), m(1), &both).unwrap();
-        OwnFolder::claim(folder.path(), m(1), OTHER_CA).unwrap();
+        OwnFolder::claim(folder.path(), m(1), &both, &SystemRng).unwrap();
+        OwnFolder::claim(folder.path(), m(1), OTHER_CA, &SystemRng).unwrap();
     }
 
     #[test]
     fn a_manager_comes_back_when_the_ca_was_replaced_while_it_ran() {
         let folder = labelled();
-        let mut own = OwnFolder::claim(folder.path(), m(1), CA).unwrap();
+        let mut own = OwnFolder::claim(folder.path(), m(1), CA, &SystemRng).unwrap();
         own.is_also_of(&format!("{CA}{OTHER_CA}")).unwrap();
         own.is_also_of(OTHER_CA).unwrap();
         // The file of the CAs held both of them meanwhile, and now it holds the new one.
-        OwnFolder::claim(folder.path(), m(1), OTHER_CA).unwrap().belongs_to(cluster(7)).unwrap();
+        OwnFolder::claim(folder.path(), m(1), OTHER_CA, &SystemRng).unwrap().belongs_to(cluster(7)).unwrap();
     }
 
     #[test]
     fn another_managers_folder_is_refused() {
         let folder = labelled();
-        refused(OwnFolder::claim(folder.path(), m(2), CA), &["m1", "m2", "data_dir"]);
+        refused(OwnFolder::claim(folder.path(), m(2), CA, &SystemRng), &["m1", "m2", "data_dir"]);
     }
 
     #[test]
     fn another_clusters_folder_is_refused() {
         let folder = labelled();
         let id = cluster(7).to_string();
-        refused(OwnFolder::claim(folder.path(), m(1), OTHER_CA), &[&id, "tls.ca_certificate"]);
-        let mut own = OwnFolder::claim(folder.path(), m(1), CA).unwrap();
+        refused(OwnFolder::claim(folder.path(), m(1), OTHER_CA, &SystemRng), &[&id, "tls.ca_certificate"]);
+        let mut own = OwnFolder::claim(folder.path(), m(1), CA, &SystemRng).unwrap();
         refused(own.belongs_to(cluster(8)), &[&id, &cluster(8).to_string()]);
     }
 
     #[test]
     fn a_newer_format_is_refused_whatever_else_its_label_says() {
         let folder = labelled();
-        fs::write(folder.path().join(NAME), "format = 3\nshape = \"another\"\n").unwrap();
-        refused(OwnFolder::claim(folder.path(), m(1), CA), &["format 3", "up to 2"]);
+        fs::write(folder.path().join(NAME), "format = 4\nshape = \"another\"\n").unwrap();
+        refused(OwnFolder::claim(folder.path(), m(1), CA, &SystemRng), &["format 4", "up to 3"]);
+    }
+
+    #[test]
+    fn a_log_of_format_2_is_named_once_also_when_the_step_was_cut_off_before_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let claim = || OwnFolder::claim(folder.path(), m(1), CA, &SystemRng).unwrap();
+        let open = || WalLogStore::open(&log_of(folder.path()), &WalConfig::default(), &SystemRng);
+        claim();
+        let made = open().unwrap().name();
+        let name = log_of(folder.path()).join("name");
+        fs::remove_file(&name).unwrap();
+        let label = fs::read_to_string(folder.path().join(NAME)).unwrap();
+        let older = label.replace("format = 3", "format = 2");
+        assert_ne!(older, label);
+        fs::write(folder.path().join(NAME), &older).unwrap();
+        claim();
+        let named = open().unwrap().name();
+        assert_ne!(named, made, "a name that is gone is not found again");
+        // Named, and ended before the label was written.
+        fs::write(folder.path().join(NAME), &older).unwrap();
+        claim();
+        assert_eq!(open().unwrap().name(), named);
+        // From here on a log without its name is one that was tampered with.
+        fs::remove_file(&name).unwrap();
+        claim();
+        assert!(open().is_err());
     }
 
     #[test]
@@ -328,8 +355,8 @@ mod tests {
         let folder = labelled();
         let label = fs::read_to_string(folder.path().join(NAME)).unwrap();
         fs::remove_dir(folder.path().join("log")).unwrap();
-        refused(OwnFolder::claim(folder.path(), m(1), CA), &["log is gone", "join the cluster"]);
+        refused(OwnFolder::claim(folder.path(), m(1), CA, &SystemRng), &["log is gone", "rejoins the cluster"]);
         fs::write(folder.path().join(NAME), label.replace("manager", "manageq")).unwrap();
-        refused(OwnFolder::claim(folder.path(), m(1), CA), &["damaged", "format"]);
+        refused(OwnFolder::claim(folder.path(), m(1), CA, &SystemRng), &["damaged", "format"]);
     }
 }

@@ -48,7 +48,18 @@ impl LiveView for Live {
         let now = inner.clock.now();
         let status = inner.consensus.status();
         let mut reasons = Vec::new();
-        if inner.consensus.read_state(|state| state.cluster().is_none()) {
+        let lost = inner.consensus.lost_log();
+        if let Some(lost) = lost {
+            let message = format!(
+                "this manager has lost its log: {} knows it by log {}, and it has {}; the leader removes it and adds it \
+                 again by itself",
+                lost.by,
+                lost.recorded,
+                inner.consensus.log_name()
+            );
+            reasons.push(ReasonView::new("log_lost", message));
+        }
+        if lost.is_none() && inner.consensus.read_state(|state| state.cluster().is_none()) {
             reasons.push(ReasonView::new("not_initialised", "there is no cluster yet: run `vouch cluster init`"));
         }
         match status.leader {
@@ -101,6 +112,10 @@ impl LiveView for Live {
         for manager in inner.fleet.managers_without_room() {
             notes.push(ReasonView::new("disk_low", format!("the disk of {manager} is below its watermark")));
         }
+        for manager in inner.fleet.lost_logs() {
+            let message = format!("{manager} has lost its log, and is removed and added again by itself");
+            notes.push(ReasonView::new("log_lost", message));
+        }
         let divergences = inner.fleet.divergences();
         // Whoever differs from most of the others is the one that is wrong, as far as can be told.
         let list = if divergences.len() * 2 > others { &mut reasons } else { &mut notes };
@@ -127,6 +142,11 @@ impl LiveView for Live {
         let diverged = inner.fleet.divergences().len() as u64;
         let help = "Other managers whose state differs from this one's.";
         metrics.push(gauge("state_divergences", help, Vec::new(), diverged));
+        let lost = u64::from(inner.consensus.lost_log().is_some());
+        metrics.push(gauge("log_lost", "Whether this manager has lost its log.", Vec::new(), lost));
+        let lost = inner.fleet.lost_logs().len() as u64;
+        let help = "Other managers that have lost their logs, and are not yet what they were before.";
+        metrics.push(gauge("managers_log_lost", help, Vec::new(), lost));
         metrics.push(Metric {
             name: "state_checkpoints_compared",
             help: "Hashes of the state that were compared with those of other managers.",
@@ -183,7 +203,7 @@ impl LiveView for Live {
         match change {
             MemberChange::Add(manager, node) => consensus.add_member(manager, node).await,
             MemberChange::Promote(manager) => consensus.promote_member(manager).await,
-            MemberChange::Remove(manager) => consensus.remove_member(manager).await,
+            MemberChange::Remove(manager) => consensus.give_up_member(manager, self.0.0.wall_clock.now()).await,
             MemberChange::Transfer(to) => {
                 let within = self.0.0.timing.raft_election_max * TRANSFER_ELECTIONS;
                 consensus.hand_over(to, within).await

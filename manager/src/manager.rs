@@ -377,7 +377,8 @@ impl ManagerHandle {
     /// [`InitError`] when there is a cluster, there is no CA key here, or no quorum answers in time.
     pub async fn init_cluster(&self) -> Result<ClusterId, InitError> {
         let ca_key = self.0.ca.key.clone().ok_or(InitError::NoCaKey)?;
-        if self.0.consensus.read_state(|state| state.cluster().is_some()) {
+        // One that lost its log has a cluster, and only does not remember it.
+        if self.0.consensus.lost_log().is_some() || self.0.consensus.read_state(|state| state.cluster().is_some()) {
             return Err(InitError::AlreadyInitialised);
         }
         let grants = new_grant_key(&*self.0.rng).map_err(|e| InitError::Keys(e.to_string()))?;

@@ -239,7 +239,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let datagrams = if config.heartbeats { bind_heartbeats(&listeners).await? } else { BTreeMap::new() };
     let api_listener = Listener::bind(config.api.listen, api_tls).await?;
     data_folder::prepare(&config.data_dir)?;
-    let own_folder = OwnFolder::claim(&config.data_dir, config.id, &ca.certificate)?;
+    let own_folder = OwnFolder::claim(&config.data_dir, config.id, &ca.certificate, &SystemRng)?;
     let incarnation = data_folder::next_life(&config.data_dir, SystemWallClock.now())?;
     let token = match token {
         Some(token) => token,
@@ -252,7 +252,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         incarnation,
         timing: config.timing.clone(),
         members: config.members(),
-        stores: Stores::open(&config.data_dir)?,
+        stores: Stores::open(&config.data_dir, &SystemRng)?,
         raft_link: Arc::new(links.clone()),
         peer_link: Arc::new(links.clone()),
         datagrams,

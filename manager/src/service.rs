@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use vouch_types::{Command, Digest, ManagerId, NodeId, WatcherId};
 use vouch_wire::convert;
-use vouch_wire::links::{LinkError, ManagerService, RaftCall, RaftCallKind, RaftService, Session};
+use vouch_wire::links::{LinkError, LogNames, ManagerService, RaftCall, RaftCallKind, RaftService, Session};
 use vouch_wire::pki::ShownCertificate;
 use vouch_wire::proto;
 use vouch_wire::proto::forward_request::Request;
@@ -127,10 +127,11 @@ impl RaftService for MembersRaft {
     async fn append_stream(
         &self,
         from: ManagerId,
+        names: LogNames,
         requests: BoxStream<'static, Result<Vec<u8>, LinkError>>,
     ) -> BoxStream<'static, Result<Vec<u8>, LinkError>> {
         match self.admit(from, RaftCallKind::Append) {
-            Ok(()) => self.raft.append_stream(from, requests).await,
+            Ok(()) => self.raft.append_stream(from, names, requests).await,
             Err(refused) => Box::pin(futures::stream::iter([Err(refused)])),
         }
     }

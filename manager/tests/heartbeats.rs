@@ -18,7 +18,7 @@ use vouch_manager::{CaKeys, Manager, ManagerHandle, Parts};
 use vouch_types::{BootId, Incarnation, ManagerId, ManagerNode, Moment, Network, NodeId, Timing, WallTime};
 use vouch_wire::convert::NodeHello;
 use vouch_wire::heartbeat::{Agreement, Exchange, HEARTBEAT_LEN, Role};
-use vouch_wire::links::{DatagramLink, LinkError, PeerLink, RaftCall, RaftLink, SESSION_QUEUE, Session};
+use vouch_wire::links::{DatagramLink, LinkError, LogNames, PeerLink, RaftCall, RaftLink, SESSION_QUEUE, Session};
 use vouch_wire::pki::CertificateAuthority;
 use vouch_wire::proto::{self, from_node, to_node};
 use vouch_wire::renewal::CHECK_DEFAULT;
@@ -42,6 +42,7 @@ impl RaftLink for Alone {
     async fn append_stream(
         &self,
         _: ManagerId,
+        _: LogNames,
         _: BoxStream<'static, Vec<u8>>,
     ) -> Result<BoxStream<'static, Result<Vec<u8>, LinkError>>, LinkError> {
         alone()

@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 pub use crate::ca::ClusterSecrets;
 use crate::event::ManagerNote;
 use crate::{
-    AssignmentGeneration, BootId, CaSecrets, CaStage, ClusterId, Digest, Fault, FenceKind, Generation, Guard,
-    Incarnation, IncidentChange, IncidentScope, JoinFor, JoinRefusal, JoinTokenId, Joiner, LogIndex, MaintenanceId,
-    ManagerId, NodeId, NodeRecord, Pin, Policy, PolicyError, PolicyScope, ProbeAssignment, ProbeRecord, Source,
-    Verdict, VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
+    AssignmentGeneration, BootId, CaSecrets, ClusterId, DenyReason, Digest, Fault, FenceKind, Generation, Guard,
+    Incarnation, IncidentChange, IncidentScope, JoinFor, JoinTokenId, Joiner, LogIndex, LogName, MaintenanceId,
+    ManagerId, ManagerReturn, NodeId, NodeRecord, Pin, Policy, PolicyScope, ProbeAssignment, ProbeRecord, ReturnEnd,
+    Source, Verdict, VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
 };
 
 /// The most changes that one `RecordVerdicts` may carry.
@@ -278,6 +277,31 @@ pub enum Command {
         /// When.
         at: WallTime,
     },
+    /// Record which log a manager has; refused where another one is recorded.
+    RecordManagerLog {
+        /// The manager.
+        manager: ManagerId,
+        /// Its log.
+        log: LogName,
+    },
+    /// Have a manager that lost its log removed, added again, and given back what it had.
+    BeginManagerReturn {
+        /// The manager.
+        manager: ManagerId,
+        /// How it is to come back.
+        returning: ManagerReturn,
+        /// When.
+        at: WallTime,
+    },
+    /// Remember no longer that a manager is to come back.
+    EndManagerReturn {
+        /// The manager.
+        manager: ManagerId,
+        /// Why not.
+        end: ReturnEnd,
+        /// When.
+        at: WallTime,
+    },
     /// Do what an operator asked for, if what it says of its guard holds.
     Guarded {
         /// What; never guarded itself.
@@ -325,6 +349,9 @@ impl Command {
             Self::AddCa { .. } => "add_ca",
             Self::SwitchCa { .. } => "switch_ca",
             Self::RetireCa { .. } => "retire_ca",
+            Self::RecordManagerLog { .. } => "record_manager_log",
+            Self::BeginManagerReturn { .. } => "begin_manager_return",
+            Self::EndManagerReturn { .. } => "end_manager_return",
             // What is done counts, not how it is guarded.
             Self::Guarded { command, .. } => command.name(),
             Self::RecordLeader { .. } => "record_leader",
@@ -336,94 +363,6 @@ impl std::fmt::Display for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
     }
-}
-
-/// Why a command changed nothing.
-#[derive(Clone, PartialEq, Eq, Debug, Error, Serialize, Deserialize)]
-pub enum DenyReason {
-    /// The cluster exists already.
-    #[error("the cluster {0} is initialised already")]
-    AlreadyInitialised(ClusterId),
-    /// The cluster has not been made.
-    #[error("the cluster is not initialised")]
-    NotInitialised,
-    /// The node is not recorded.
-    #[error("node {0} is not known")]
-    UnknownNode(NodeId),
-    /// The watcher is not recorded.
-    #[error("watcher {0} is not known")]
-    UnknownWatcher(WatcherId),
-    /// The secret is wrong or was used before.
-    #[error("watcher {0}: the one-time secret is wrong or was redeemed before")]
-    BadSecret(WatcherId),
-    /// More items than a command may carry.
-    #[error("{what}: {count} is more than {limit}")]
-    TooMany {
-        /// Which items.
-        what: String,
-        /// How many there were.
-        count: u64,
-        /// How many there may be.
-        limit: u64,
-    },
-    /// The VM is not recorded.
-    #[error("vm {0} is not known")]
-    UnknownVm(VmId),
-    /// The maintenance window is not recorded, or has ended.
-    #[error("maintenance {0} is not known, or has ended")]
-    UnknownMaintenance(MaintenanceId),
-    /// There is no such join token.
-    #[error("join token {0} is not known")]
-    UnknownJoinToken(JoinTokenId),
-    /// Somebody may not join.
-    #[error(transparent)]
-    JoinRefused(JoinRefusal),
-    /// The rotation of the CA stands elsewhere.
-    #[error("{0}")]
-    CaStage(CaStage),
-    /// A setting of a policy breaks a rule.
-    #[error(transparent)]
-    BadPolicy(PolicyError),
-    /// A value breaks a rule.
-    #[error("{field}: {value} must be {rule}")]
-    BadValue {
-        /// Which.
-        field: String,
-        /// What it was.
-        value: String,
-        /// What it must be.
-        rule: String,
-    },
-    /// A manager hears the node: it cannot be off.
-    #[error("node {0} is heard by a manager: a proof that it does not run cannot be")]
-    NodeIsHeard(NodeId),
-    /// The proof speaks of another boot than the recorded one.
-    #[error("node {node} was last heard in boot {recorded}, and the proof speaks of {told}")]
-    OtherBoot {
-        /// The node.
-        node: NodeId,
-        /// As recorded.
-        recorded: BootId,
-        /// As the proof says.
-        told: BootId,
-    },
-    /// What is written is not what its writer has seen.
-    #[error("what is to be written has another version{}", .current.map_or_else(String::new, |index| format!(": {index}")))]
-    VersionMoved {
-        /// The version that it has; `None` when it is not there.
-        current: Option<LogIndex>,
-    },
-    /// The key was used for another write.
-    #[error("idempotency key {0:?} was used for another request")]
-    KeyReused(String),
-    /// The VM belongs to another node.
-    #[error("vm {vm} belongs to node {owner}")]
-    NotOwner {
-        /// The VM.
-        vm: VmId,
-        /// Its owner.
-        owner: NodeId,
-    },
 }
 
 /// What came of a command.

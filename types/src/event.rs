@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Advice, CaStage, Cause, Fault, FenceProof, Generation, IncidentId, IncidentScope, IncidentWord, JoinFor,
-    JoinTokenId, Joiner, LogIndex, MaintenanceId, ManagerId, NodeId, Policy, PolicyScope, ProbeName, Source, Term,
-    VmId, VmState, WallTime, WatcherId,
+    JoinTokenId, Joiner, LogIndex, MaintenanceId, ManagerId, NodeId, Policy, PolicyScope, ProbeName, ReturnEnd, Source,
+    Term, VmId, VmState, WallTime, WatcherId,
 };
 
 /// A manager that does not hear a node which others hear.
@@ -47,6 +47,18 @@ pub enum EventKind {
         manager: ManagerId,
         /// In which term.
         term: Term,
+    },
+    /// A manager has lost its log: it is removed, added again, and gets back what it had.
+    ManagerLogLost {
+        /// Who.
+        manager: ManagerId,
+    },
+    /// A manager that had lost its log is what it was before, or was removed meanwhile.
+    ManagerReturnEnded {
+        /// Who.
+        manager: ManagerId,
+        /// How.
+        end: ReturnEnd,
     },
     /// A node was heard for the first time.
     NodeJoined {
@@ -298,6 +310,8 @@ impl EventKind {
             | Self::ClusterInitialised
             | Self::CaRotated { .. }
             | Self::LeaderElected { .. }
+            | Self::ManagerLogLost { .. }
+            | Self::ManagerReturnEnded { .. }
             | Self::NodeJoined { .. }
             | Self::NodeRebooted { .. }
             | Self::NodeAgentRestarted { .. }

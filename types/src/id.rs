@@ -356,6 +356,10 @@ uuid_id!(
     /// The cluster, made at its initialisation.
     ClusterId
 );
+uuid_id!(
+    /// One log of one manager, drawn when that log is made: who loses the log loses the name.
+    LogName
+);
 
 /// SHA-256 of a probe component or of a verdict's evidence, printed as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

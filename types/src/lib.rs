@@ -6,6 +6,7 @@
 pub mod advice;
 pub mod ca;
 pub mod command;
+pub mod deny_reason;
 pub mod duration;
 pub mod event;
 pub mod fault;
@@ -35,19 +36,20 @@ pub mod watcher;
 
 pub use advice::{Advice, Proof};
 pub use ca::{CaSecrets, CaStage, NextCa};
-pub use command::{Applied, Command, DenyReason, PlacementChange, VerdictChange};
+pub use command::{Applied, Command, PlacementChange, VerdictChange};
+pub use deny_reason::DenyReason;
 pub use event::{EventKind, EventRecord};
 pub use fault::{Cause, Fault, RankedCause};
 pub use grant::Grant;
 pub use guard::{Expected, Guard, Once};
 pub use id::{
     AssignmentGeneration, BootId, ClusterId, Digest, Generation, IdError, Incarnation, IncidentId, JoinTokenId,
-    LogIndex, MaintenanceId, ManagerId, NodeId, Nonce, ProbeName, Sequence, StartId, Term, TickSequence,
+    LogIndex, LogName, MaintenanceId, ManagerId, NodeId, Nonce, ProbeName, Sequence, StartId, Term, TickSequence,
     VerdictVersion, VmId, WatcherId,
 };
 pub use incident::{IncidentChange, IncidentRecord, IncidentScope, IncidentWord};
 pub use join::{JoinFor, JoinRefusal, JoinRole, JoinStanding, JoinTokenRecord, JoinUse, Joiner};
-pub use manager::ManagerNode;
+pub use manager::{ManagerNode, ManagerRecord, ManagerReturn, RecordedLog, ReturnEnd, Suffrage};
 pub use node::NodeRecord;
 pub use observation::{Observation, RelayObservation, RelayOutcome, WatcherHealth};
 pub use outcome::Outcome;

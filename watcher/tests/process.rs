@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use vouch_types::{ManagerId, Network, NodeId, Timing, WallTime, WatcherBoot, WatcherId, WatcherLeg};
 use vouch_wire::grpc::serve_manager;
-use vouch_wire::links::{LinkError, ManagerService, RaftCall, RaftService, Session};
+use vouch_wire::links::{LinkError, LogNames, ManagerService, RaftCall, RaftService, Session};
 use vouch_wire::pki::{
     AdjustableTime, CertificateAuthority, PeerIdentity, ShownCertificate, VALIDITY_MIN, server_config,
 };
@@ -92,6 +92,7 @@ impl RaftService for NoRaft {
     async fn append_stream(
         &self,
         _: ManagerId,
+        _: LogNames,
         _: BoxStream<'static, Result<Vec<u8>, LinkError>>,
     ) -> BoxStream<'static, Result<Vec<u8>, LinkError>> {
         Box::pin(futures::stream::empty())

@@ -10,7 +10,7 @@ use futures::stream::BoxStream;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use vouch_types::{ManagerId, Network, NodeId, WatcherId};
+use vouch_types::{LogIndex, LogName, ManagerId, Network, NodeId, RecordedLog, WatcherId};
 
 use crate::pki::ShownCertificate;
 use crate::proto;
@@ -232,6 +232,17 @@ pub enum RaftCallKind {
     TransferLeader,
 }
 
+/// Which logs a Raft call is between, as its sender knows them. Older managers say nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogNames {
+    /// The sender's own log.
+    pub sender: Option<LogName>,
+    /// Where the sender's own state has that recorded.
+    pub sender_recorded: Option<LogIndex>,
+    /// The log that the sender has recorded of the receiver.
+    pub receiver: Option<RecordedLog>,
+}
+
 /// One Raft request, its body in the encoding of the manager's raft module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RaftCall {
@@ -239,6 +250,8 @@ pub struct RaftCall {
     pub kind: RaftCallKind,
     /// Its encoding.
     pub body: Vec<u8>,
+    /// Between which logs.
+    pub names: LogNames,
 }
 
 /// A manager's way to the other managers' Raft.
@@ -257,6 +270,7 @@ pub trait RaftLink: Send + Sync + 'static {
     async fn append_stream(
         &self,
         to: ManagerId,
+        names: LogNames,
         requests: BoxStream<'static, Vec<u8>>,
     ) -> Result<BoxStream<'static, Result<Vec<u8>, LinkError>>, LinkError>;
 }
@@ -292,6 +306,7 @@ pub trait RaftService: Send + Sync + 'static {
     async fn append_stream(
         &self,
         from: ManagerId,
+        names: LogNames,
         requests: BoxStream<'static, Result<Vec<u8>, LinkError>>,
     ) -> BoxStream<'static, Result<Vec<u8>, LinkError>>;
 }

@@ -77,6 +77,8 @@ fn refusal(reason: &DenyReason) -> Problem {
         DenyReason::UnknownWatcher(_)
         | DenyReason::BadSecret(_)
         | DenyReason::CaStage(_)
+        | DenyReason::NotMember(_)
+        | DenyReason::OtherLog { .. }
         | DenyReason::NotOwner { .. }
         | DenyReason::JoinRefused(_) => Problem::new(ProblemKind::Refused, reason.to_string()),
     }

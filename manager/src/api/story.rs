@@ -5,7 +5,7 @@
 use serde_json::Value;
 use vouch_types::{
     Advice, CaStage, EventKind, EventRecord, Fault, IncidentScope, IncidentWord, Joiner, LogIndex, NodeId, Policy,
-    PolicyScope, VmId,
+    PolicyScope, ReturnEnd, VmId,
 };
 
 use super::view::{EventView, FaultView};
@@ -42,6 +42,8 @@ pub fn subject(kind: &EventKind) -> Subject<'_> {
         EventKind::ClusterInitialised
         | EventKind::CaRotated { .. }
         | EventKind::LeaderElected { .. }
+        | EventKind::ManagerLogLost { .. }
+        | EventKind::ManagerReturnEnded { .. }
         | EventKind::ManagerNotesChanged { .. }
         | EventKind::JoinTokenCreated { .. }
         | EventKind::JoinTokenRevoked { .. }
@@ -172,6 +174,15 @@ fn text(state: &State, kind: &EventKind) -> String {
         EventKind::CaRotated { to: CaStage::Renewing } => "the second CA signs".to_owned(),
         EventKind::CaRotated { to: CaStage::Steady } => "the first CA is trusted no more".to_owned(),
         EventKind::LeaderElected { manager, term } => format!("{manager} leads in term {term}"),
+        EventKind::ManagerLogLost { manager } => {
+            format!("{manager} has lost its log: it is removed and added again, and gets back what it had")
+        }
+        EventKind::ManagerReturnEnded { manager, end: ReturnEnd::Returned } => {
+            format!("{manager} has the log again, and what it had before")
+        }
+        EventKind::ManagerReturnEnded { manager, end: ReturnEnd::GivenUp } => {
+            format!("{manager} had lost its log, and was removed before it came back")
+        }
         EventKind::NodeJoined { node } => format!("node {node} was heard for the first time"),
         EventKind::NodeRebooted { node } => format!("node {node} has rebooted"),
         EventKind::NodeAgentRestarted { node } => format!("the agent of node {node} was started again"),

@@ -101,6 +101,8 @@ impl Trail<'_> {
         match kind {
             EventKind::ClusterInitialised
             | EventKind::CaRotated { .. }
+            | EventKind::ManagerLogLost { .. }
+            | EventKind::ManagerReturnEnded { .. }
             | EventKind::ProbeRecorded { .. }
             | EventKind::WatcherPlaced { .. }
             | EventKind::WatcherLive { .. }

@@ -8,6 +8,7 @@ mod disk;
 mod inventory;
 mod leadership;
 mod maintenance;
+mod member_logs;
 mod ownership;
 mod placement;
 mod placement_plan;
@@ -188,6 +189,7 @@ impl Background {
             Box::new(ownership::OwnershipReconciler::default()),
             Box::new(assignments::AssignmentsReconciler::default()),
             Box::new(maintenance::MaintenanceReconciler::default()),
+            Box::new(member_logs::MemberLogsReconciler::default()),
         ];
         for reconciler in reconcilers {
             let run = Run {

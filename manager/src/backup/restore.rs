@@ -15,7 +15,7 @@ use vouch_types::{ClusterId, LogIndex, ManagerId, ManagerNode, Term};
 use super::file::{Backup, BackupError};
 use crate::data_folder::{self, DataFolderError};
 use crate::raft::restored_position;
-use crate::seams::{BlobError, BlobStore, FileBlobs};
+use crate::seams::{BlobError, BlobStore, FileBlobs, SystemRng};
 use crate::store::folders::sync_folder;
 use crate::store::{
     FileSnapshotStore, LogStore, SnapshotError, SnapshotSource, SnapshotStore, WalConfig, WalLogStore, WalOpenError,
@@ -112,7 +112,7 @@ pub async fn restore(file: &Path, target: &Target) -> Result<Restored, RestoreEr
     let bytes = fs::read(file).map_err(|source| RestoreError::Read { path: file.to_owned(), source })?;
     let refuse = |source| RestoreError::Backup { path: file.to_owned(), source };
     let backup = Backup::parse(&bytes.into()).map_err(refuse)?;
-    let state = backup.state().map_err(refuse)?;
+    let mut state = backup.state().map_err(refuse)?;
     check_empty(target)?;
 
     data_folder::prepare(&target.data_dir)?;
@@ -123,16 +123,19 @@ pub async fn restore(file: &Path, target: &Target) -> Result<Restored, RestoreEr
     let term = Term::new(backup.head.term.get() + TERMS_ABOVE);
     let (vote, meta) = restored_position(target.manager, term, backup.head.index, target.members.clone());
     let path = target.data_dir.join("log");
-    let mut log = WalLogStore::open(&path, &WalConfig::default())?;
+    let mut log = WalLogStore::open(&path, &WalConfig::default(), &SystemRng)?;
     let write = |source| RestoreError::Write { path: path.clone(), source };
     log.save_vote(&vote).await.map_err(write)?;
     log.flush().await.map_err(write)?;
     drop(log);
     // Last, and whole or not at all: without it there is no state to begin from.
     let snapshots = FileSnapshotStore::open(&target.data_dir.join("snapshot"))?;
-    snapshots.save(meta, SnapshotSource::Received(backup.image.clone())).await?;
+    // The managers of the new cluster have other logs.
+    state.forget_managers();
+    let vms = state.vms().len();
+    snapshots.save(meta, SnapshotSource::View(Box::new(state))).await?;
     sync_folder(&target.data_dir).map_err(write)?;
-    Ok(Restored { cluster: backup.head.cluster, index: backup.head.index, term, vms: state.vms().len() })
+    Ok(Restored { cluster: backup.head.cluster, index: backup.head.index, term, vms })
 }
 
 fn check_empty(target: &Target) -> Result<(), RestoreError> {

@@ -5,12 +5,14 @@
 //! that differ there are no lag but damage, or an apply that is not the same everywhere, and one of the two lies to its
 //! readers. It is told in `/readyz`, `/metrics` and the log until later checkpoints agree again.
 //!
+//! A manager tells the name of its log as well. One whose log is not the one that is recorded of it has lost that.
+//!
 //! Its lock is held alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use vouch_types::{LogIndex, ManagerId};
-use vouch_wire::proto;
+use vouch_types::{LogIndex, LogName, ManagerId, RecordedLog};
+use vouch_wire::{convert, proto};
 
 use super::Fleet;
 use crate::raft::{Checkpoint, Room};
@@ -34,6 +36,15 @@ pub(crate) struct HealthBook {
     diverged: BTreeMap<ManagerId, Divergence>,
     latest: BTreeMap<ManagerId, Compared>,
     compared: u64,
+    logs: BTreeMap<ManagerId, ToldLog>,
+}
+
+/// The log that another manager says it has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct ToldLog {
+    name: LogName,
+    /// Whether it was found to be another one than is recorded.
+    alarmed: bool,
 }
 
 /// The newest entry at which the state of another manager was compared with this one's.
@@ -60,6 +71,18 @@ impl HealthBook {
         self.rooms.remove(&manager);
         self.diverged.remove(&manager);
         self.latest.remove(&manager);
+        self.logs.remove(&manager);
+    }
+
+    /// Takes in which log a manager says it has. Returns the recorded one, once, where that is another.
+    fn told_log(&mut self, manager: ManagerId, name: LogName, recorded: Option<RecordedLog>) -> Option<LogName> {
+        let told = self.logs.entry(manager).or_insert(ToldLog { name, alarmed: false });
+        if told.name != name {
+            *told = ToldLog { name, alarmed: false };
+        }
+        let lost = recorded.map(|log| log.name).filter(|recorded| *recorded != name);
+        let before = std::mem::replace(&mut told.alarmed, lost.is_some());
+        lost.filter(|_| !before)
     }
 
     /// Compares a checkpoint of another manager with the one here at the same entry.
@@ -97,13 +120,18 @@ impl Fleet {
     pub(super) fn own_health(&self) -> proto::ManagerHealth {
         let disk_low = self.parts().consensus.room() == Room::Low;
         let checkpoints = self.parts().consensus.newest_checkpoints().into_iter().map(told).collect();
-        proto::ManagerHealth { disk_low, checkpoints }
+        let log = convert::log_bytes(self.parts().consensus.log_name());
+        proto::ManagerHealth { disk_low, checkpoints, log }
     }
 
     /// Takes in how another manager says it is.
     pub(super) fn take_health(&self, from: ManagerId, health: proto::ManagerHealth) {
         let room = if health.disk_low { Room::Low } else { Room::Enough };
         self.health().rooms.insert(from, room);
+        // Older managers tell none.
+        if let Ok(name) = convert::log_name("evidence.health.log", &health.log) {
+            self.take_log(from, name);
+        }
         for checkpoint in health.checkpoints {
             let index = LogIndex::new(checkpoint.log_index);
             let theirs = StateDigest::told(checkpoint.encoding, checkpoint.sum);
@@ -124,6 +152,38 @@ impl Fleet {
                 Verdict::Same => {}
             }
         }
+    }
+
+    fn take_log(&self, from: ManagerId, name: LogName) {
+        let recorded = self.parts().consensus.read_state(|state| state.recorded_log(from));
+        if let Some(recorded) = self.health().told_log(from, name, recorded) {
+            tracing::error!(
+                manager_id = %self.parts().own,
+                other = %from,
+                %recorded,
+                told = %name,
+                "a manager has lost its log: the leader removes it and adds it again"
+            );
+        }
+    }
+
+    /// Returns the logs that the managers say they have, this one included.
+    pub(crate) fn told_logs(&self) -> BTreeMap<ManagerId, LogName> {
+        let own = (self.parts().own, self.parts().consensus.log_name());
+        self.health().logs.iter().map(|(id, told)| (*id, told.name)).chain([own]).collect()
+    }
+
+    /// Returns the other managers that have lost their logs, and are not yet what they were before.
+    pub(crate) fn lost_logs(&self) -> BTreeSet<ManagerId> {
+        let (own, told) = (self.parts().own, self.told_logs());
+        self.parts().consensus.read_state(|state| {
+            let records = state.manager_records().iter().filter(|record| record.id != own);
+            let other = |id, name: LogName| told.get(id).is_some_and(|told| *told != name);
+            let lost = records.filter(|record| {
+                record.returning.is_some() || record.log.is_some_and(|log| other(&record.id, log.name))
+            });
+            lost.map(|record| record.id).collect()
+        })
     }
 
     /// Returns the other managers that are heard and whose disks have room.
@@ -191,6 +251,20 @@ mod tests {
         book.compare(gone, LogIndex::new(64), &digest("a"), &digest("b"));
         book.forget(gone);
         assert!(book.rooms.is_empty() && book.diverged.is_empty() && book.latest.is_empty());
+    }
+
+    #[test]
+    fn a_lost_log_is_told_once_and_again_only_when_another_one_is_lost() {
+        let log = |number| LogName::new(uuid::Uuid::from_u128(number));
+        let recorded = |number| Some(RecordedLog { name: log(number), index: LogIndex::new(1) });
+        let (mut book, m2) = (HealthBook::default(), ManagerId::new(2));
+        assert_eq!(book.told_log(m2, log(7), None), None);
+        assert_eq!(book.told_log(m2, log(7), recorded(7)), None);
+        assert_eq!(book.told_log(m2, log(8), recorded(7)), Some(log(7)));
+        assert_eq!(book.told_log(m2, log(8), recorded(7)), None, "told once");
+        assert_eq!(book.told_log(m2, log(8), None), None, "it was removed");
+        assert_eq!(book.told_log(m2, log(8), recorded(8)), None);
+        assert_eq!(book.told_log(m2, log(9), recorded(8)), Some(log(8)));
     }
 
     #[test]

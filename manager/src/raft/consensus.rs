@@ -17,6 +17,7 @@ use vouch_wire::links::{RaftLink, RaftService};
 use super::applied::{AppliedState, NoticeStream};
 use super::checkpoints::Checkpoint;
 use super::config::ConsensusConfig;
+use super::log_guard::LogGuard;
 use super::matched::Matched;
 use super::network::Network;
 use super::presence;
@@ -163,6 +164,8 @@ struct Inner {
     room: RoomNow,
     succession: Succession,
     matched: Matched,
+    guard: LogGuard,
+    changing: tokio::sync::Mutex<()>,
     state_store: Arc<dyn StateStore>,
     election_max: std::time::Duration,
     flush_log: Box<dyn Fn() -> BoxFuture<'static, std::io::Result<()>> + Send + Sync>,
@@ -194,21 +197,22 @@ impl Consensus {
         let stored = stored(manager, stores.log.clone(), &*stores.snapshots, machine.last_applied()).await?;
         stored.check().map_err(|missing| StartError::Missing { manager, missing })?;
         let matched = Matched::default();
+        let guard = LogGuard::new(manager, stores.log.name(), Arc::clone(&applied));
         let network = Network {
             this: manager,
             link: Arc::clone(&link),
             stalled_after: config.stalled_after(),
             matched: matched.clone(),
+            guard: guard.clone(),
         };
         let log = stores.log.clone();
-        let election_max = config.election_max;
         let settings = Arc::new(config.to_openraft()?);
         let raft = Raft::new(manager.get(), settings, network, stores.log, machine)
             .await
             .map_err(|source| StartError::Storage { manager, source: Box::new(source) })?;
         let status = follow(&raft);
         let succession = Succession::start(raft.clone(), status.clone(), config);
-        presence::hold(link, status.clone(), config);
+        presence::hold(link, guard.clone(), status.clone(), config);
         Ok(Self(Arc::new(Inner {
             manager,
             raft,
@@ -217,15 +221,30 @@ impl Consensus {
             room: RoomNow::default(),
             succession,
             matched,
+            guard,
+            changing: tokio::sync::Mutex::default(),
             state_store: stores.state,
-            election_max,
+            election_max: config.election_max,
             flush_log: Box::new(move || Box::pin(log.flush())),
         })))
     }
 
     /// Returns what other managers' Raft calls.
     pub fn service(&self) -> Arc<dyn RaftService> {
-        Arc::new(Server { raft: self.0.raft.clone(), room: self.0.room.clone(), succession: self.0.succession.clone() })
+        Arc::new(Server {
+            raft: self.0.raft.clone(),
+            room: self.0.room.clone(),
+            succession: self.0.succession.clone(),
+            guard: self.0.guard.clone(),
+        })
+    }
+
+    pub(super) fn guard(&self) -> &LogGuard {
+        &self.0.guard
+    }
+
+    pub(super) fn changing(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.changing
     }
 
     pub(super) fn matched(&self) -> &Matched {

@@ -4,6 +4,9 @@
 //! replication. But a data folder can be emptied under a member. Its answers are held back here: it gets no entries,
 //! because with a part of the log it would vote for managers that lack what it had acknowledged. The way out is to remove
 //! it from the cluster and add it again.
+//!
+//! An emptied folder is known by the name of its log, under any leader ([`log_guard`](super::log_guard)). What is left to
+//! be found here is an old copy of a folder, which has the right name, and a log of before names were recorded.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

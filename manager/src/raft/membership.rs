@@ -11,11 +11,11 @@ use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::ClientWriteResponse;
 use openraft::{ChangeMembers, Instant as _};
 use thiserror::Error;
-use vouch_types::{ManagerId, ManagerNode};
+use vouch_types::{Command, ManagerId, ManagerNode, ReturnEnd, WallTime};
 
 use crate::config::MEMBERS_MAX;
 
-use super::consensus::{Consensus, leader_of};
+use super::consensus::{Consensus, ProposeError, leader_of};
 use super::types::Types;
 
 /// How many entries a manager may be behind the leader and still be given a vote.
@@ -87,6 +87,9 @@ pub enum MembershipError {
     Stopped(String),
 }
 
+/// Proof that nobody else on this manager changes the members.
+pub(crate) type Held<'a> = tokio::sync::MutexGuard<'a, ()>;
+
 /// The rule of removing a member with a vote; `answering` are all that answer, the leader included.
 fn may_remove(
     manager: ManagerId,
@@ -108,6 +111,16 @@ impl Consensus {
     /// # Errors
     /// [`MembershipError`]; nothing is changed but after [`MembershipError::Unknown`].
     pub async fn add_member(&self, manager: ManagerId, node: ManagerNode) -> Result<(), MembershipError> {
+        let held = self.changing_members().await;
+        self.add_member_held(&held, manager, node).await
+    }
+
+    pub(crate) async fn add_member_held(
+        &self,
+        _held: &Held<'_>,
+        manager: ManagerId,
+        node: ManagerNode,
+    ) -> Result<(), MembershipError> {
         let status = self.leading_status()?;
         if status.voters.contains_key(&manager) || status.learners.contains_key(&manager) {
             return Err(MembershipError::AlreadyMember(manager));
@@ -125,6 +138,15 @@ impl Consensus {
     /// # Errors
     /// [`MembershipError`]; nothing is changed but after [`MembershipError::Unknown`].
     pub async fn promote_member(&self, manager: ManagerId) -> Result<(), MembershipError> {
+        let held = self.changing_members().await;
+        self.promote_member_held(&held, manager).await
+    }
+
+    pub(crate) async fn promote_member_held(
+        &self,
+        _held: &Held<'_>,
+        manager: ManagerId,
+    ) -> Result<(), MembershipError> {
         let status = self.leading_status()?;
         if status.voters.contains_key(&manager) {
             return Err(MembershipError::AlreadyVoter(manager));
@@ -148,6 +170,11 @@ impl Consensus {
     /// # Errors
     /// [`MembershipError`]; nothing is changed but after [`MembershipError::Unknown`].
     pub async fn remove_member(&self, manager: ManagerId) -> Result<(), MembershipError> {
+        let held = self.changing_members().await;
+        self.remove_member_held(&held, manager).await
+    }
+
+    pub(crate) async fn remove_member_held(&self, _held: &Held<'_>, manager: ManagerId) -> Result<(), MembershipError> {
         let status = self.leading_status()?;
         let id = BTreeSet::from([manager.get()]);
         if status.learners.contains_key(&manager) {
@@ -161,6 +188,57 @@ impl Consensus {
         }
         may_remove(manager, &status.voters.keys().copied().collect(), &self.answering())?;
         self.change(ChangeMembers::RemoveVoters(id)).await
+    }
+
+    /// Keeps everybody else on this manager from changing the members while it is held: a change consists of several steps
+    /// for an operator, and for the leader that brings a manager back.
+    pub(crate) async fn changing_members(&self) -> Held<'_> {
+        self.changing().lock().await
+    }
+
+    /// Removes a member for good, as an operator asks for: also one that has lost its log, and would be brought back.
+    ///
+    /// # Errors
+    /// [`MembershipError`]; nothing is changed but after [`MembershipError::Unknown`].
+    pub async fn give_up_member(&self, manager: ManagerId, at: WallTime) -> Result<(), MembershipError> {
+        let held = self.changing_members().await;
+        let returns = || self.read_state(|state| state.manager_record(manager).is_some_and(|r| r.returning.is_some()));
+        match self.remove_member_held(&held, manager).await {
+            Ok(()) => {}
+            Err(MembershipError::NotMember(_)) if returns() => {}
+            Err(error) => return Err(error),
+        }
+        if !returns() {
+            return Ok(());
+        }
+        let command = Command::EndManagerReturn { manager, end: ReturnEnd::GivenUp, at };
+        match self.propose(command).await {
+            Ok(_) => Ok(()),
+            Err(ProposeError::NotLeader { leader }) => Err(MembershipError::NotLeader { leader }),
+            Err(ProposeError::Unknown { .. } | ProposeError::NoRoom) => Err(MembershipError::Unknown),
+            Err(ProposeError::Stopped(why)) => Err(MembershipError::Stopped(why)),
+        }
+    }
+
+    /// Returns whether a change of those with a vote was left halfway by a leader that ended: until it is finished, both
+    /// the old ones and the new ones have to agree to everything.
+    pub fn change_is_halfway(&self) -> bool {
+        self.raft().metrics().borrow_watched().membership_config.membership().get_joint_config().len() > 1
+    }
+
+    /// Finishes a change that was left halfway.
+    ///
+    /// # Errors
+    /// [`MembershipError`]; nothing is changed but after [`MembershipError::Unknown`].
+    pub async fn finish_change(&self) -> Result<(), MembershipError> {
+        let _held = self.changing_members().await;
+        self.leading_status()?;
+        // One that was under way here, and not left, is done by now.
+        if !self.change_is_halfway() {
+            return Ok(());
+        }
+        // To change nothing is to go on to where the last change led.
+        self.change(ChangeMembers::AddVoterIds(BTreeSet::new())).await
     }
 
     /// Hands the leadership to this member, or to the one that answers and whose log is longest, and waits until another

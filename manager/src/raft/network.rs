@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use vouch_types::{ManagerId, ManagerNode};
 use vouch_wire::links::{LinkError, RaftCall, RaftCallKind, RaftLink};
 
+use super::log_guard::LogGuard;
 use super::matched::Matched;
 use super::types::{SnapshotMeta, Types, Vote, manager_id};
 use crate::store::codec::{CodecError, decode, encode};
@@ -41,6 +42,7 @@ pub(super) struct Network {
     /// How long an append may go unanswered before its stream is given up.
     pub(super) stalled_after: Duration,
     pub(super) matched: Matched,
+    pub(super) guard: LogGuard,
 }
 
 /// The way to one other manager.
@@ -50,6 +52,7 @@ pub(super) struct Peer {
     link: Arc<dyn RaftLink>,
     stalled_after: Duration,
     matched: Matched,
+    guard: LogGuard,
 }
 
 /// Why a call did not bring an answer.
@@ -75,6 +78,7 @@ impl RaftNetworkFactory<Types> for Network {
             link: Arc::clone(&self.link),
             stalled_after: self.stalled_after,
             matched: self.matched.clone(),
+            guard: self.guard.clone(),
         }
     }
 }
@@ -86,7 +90,7 @@ impl Peer {
         body: Vec<u8>,
         option: &RPCOption,
     ) -> Result<Answer, CallError> {
-        let call = self.link.call(self.to, RaftCall { kind, body });
+        let call = self.link.call(self.to, RaftCall { kind, body, names: self.guard.names(self.to) });
         match tokio::time::timeout(option.hard_ttl(), call).await {
             Ok(Ok(answer)) => Ok(decode("answer", &answer)?),
             Ok(Err(e)) => Err(CallError::Link(e)),
@@ -177,7 +181,7 @@ impl RaftNetworkV2<Types> for Peer {
                 .inspect(move |_| {
                     counter.fetch_add(1, Ordering::Relaxed);
                 });
-            let opened = self.link.append_stream(self.to, Box::pin(requests));
+            let opened = self.link.append_stream(self.to, self.guard.names(self.to), Box::pin(requests));
             let answers = match tokio::time::timeout(option.hard_ttl(), opened).await {
                 Ok(Ok(answers)) => answers,
                 Ok(Err(e)) => return Err(link_error(&e)),

@@ -17,17 +17,24 @@ use vouch_types::ManagerId;
 use vouch_wire::links::RaftLink;
 
 use super::config::ConsensusConfig;
+use super::log_guard::LogGuard;
 use super::runtime::SeededRuntime;
 use super::status::{ConsensusStatus, Role};
 
 /// Starts the task that holds the streams; it ends with consensus.
-pub(super) fn hold(link: Arc<dyn RaftLink>, status: watch::Receiver<ConsensusStatus>, config: &ConsensusConfig) {
-    let task = Task { link, again: config.heartbeat };
+pub(super) fn hold(
+    link: Arc<dyn RaftLink>,
+    guard: LogGuard,
+    status: watch::Receiver<ConsensusStatus>,
+    config: &ConsensusConfig,
+) {
+    let task = Task { link, guard, again: config.heartbeat };
     let _task = SeededRuntime::spawn(task.run(status));
 }
 
 struct Task {
     link: Arc<dyn RaftLink>,
+    guard: LogGuard,
     /// Pause before a stream that ended, or could not be opened, is opened again.
     again: Duration,
 }
@@ -50,7 +57,8 @@ impl Task {
     async fn hold(&self, to: ManagerId) {
         loop {
             // An error is told by openraft's own calls, which take the same way.
-            if let Ok(mut answers) = self.link.append_stream(to, stream::pending().boxed()).await {
+            if let Ok(mut answers) = self.link.append_stream(to, self.guard.names(to), stream::pending().boxed()).await
+            {
                 while let Some(Ok(_)) = answers.next().await {}
             }
             tokio::time::sleep(self.again).await;

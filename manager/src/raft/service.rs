@@ -8,8 +8,9 @@ use openraft::raft::{AppendEntriesRequest, VoteRequest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use vouch_types::ManagerId;
-use vouch_wire::links::{LinkError, RaftCall, RaftCallKind, RaftService};
+use vouch_wire::links::{LinkError, LogNames, RaftCall, RaftCallKind, RaftService};
 
+use super::log_guard::LogGuard;
 use super::network::{SnapshotHead, snapshot_parts};
 use super::room::{Room, RoomNow};
 use super::state_machine::StateMachine;
@@ -23,6 +24,7 @@ pub(super) struct Server {
     pub(super) raft: openraft::Raft<Types, StateMachine>,
     pub(super) room: RoomNow,
     pub(super) succession: Succession,
+    pub(super) guard: LogGuard,
 }
 
 fn read<T: DeserializeOwned>(what: &'static str, body: &[u8]) -> Result<T, LinkError> {
@@ -60,6 +62,7 @@ fn speaks_for(vote: &Vote, from: ManagerId) -> Result<(), LinkError> {
 #[async_trait]
 impl RaftService for Server {
     async fn call(&self, from: ManagerId, request: RaftCall) -> Result<Vec<u8>, LinkError> {
+        self.guard.check(from, request.kind, &request.names)?;
         let body = request.body;
         match request.kind {
             RaftCallKind::Append => {
@@ -101,8 +104,12 @@ impl RaftService for Server {
     async fn append_stream(
         &self,
         from: ManagerId,
+        names: LogNames,
         requests: BoxStream<'static, Result<Vec<u8>, LinkError>>,
     ) -> BoxStream<'static, Result<Vec<u8>, LinkError>> {
+        if let Err(refused) = self.guard.check(from, RaftCallKind::Append, &names) {
+            return Box::pin(stream::iter([Err(refused)]));
+        }
         let open = (requests, self.succession.opened(from));
         let requests = stream::unfold(open, |(mut requests, held)| async move {
             match requests.next().await {

@@ -11,11 +11,11 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
-use vouch_types::{Applied, LogIndex};
+use vouch_types::{Applied, Command, DenyReason, LogIndex, ManagerId};
 
 use super::applied::{AppliedState, Notice};
 use super::checkpoints::CHECKPOINT_EVERY;
-use super::types::{LogId, SnapshotMeta, StoredMembership, Types};
+use super::types::{LogId, SnapshotMeta, StoredMembership, Types, manager_id};
 use crate::store::codec::decode;
 use crate::store::{
     Batch, Changes, Image, Position, Projection, SnapshotSource, SnapshotStore, StateHash, StateStore, StateStoreError,
@@ -51,6 +51,16 @@ impl StateMachine {
 
     pub(super) fn last_applied(&self) -> Option<LogId> {
         self.position.applied
+    }
+
+    /// Returns whom a command speaks of as a member that is none: it was removed while the command was under way.
+    fn stranger(&self, command: &Command) -> Option<ManagerId> {
+        let (Command::RecordManagerLog { manager, .. } | Command::BeginManagerReturn { manager, .. }) = command else {
+            return None;
+        };
+        let members = self.position.membership.membership();
+        let is_member = members.nodes().any(|(id, _)| *id == manager.get());
+        (!is_member).then_some(*manager)
     }
 
     fn view(&self) -> SnapshotView {
@@ -104,8 +114,14 @@ impl RaftStateMachine<Types> for StateMachine {
             let applied = match entry.payload {
                 EntryPayload::Blank => Applied::Nothing,
                 EntryPayload::Membership(membership) => {
+                    let members = membership.nodes().map(|(id, _)| manager_id(*id)).collect();
+                    let index = LogIndex::new(entry.log_id.index);
+                    all.merge(self.applied.write(|state| state.apply_members(index, &members)));
                     self.position.membership = StoredMembership::new(Some(entry.log_id), membership);
                     Applied::Nothing
+                }
+                EntryPayload::Normal(command) if let Some(stranger) = self.stranger(&command) => {
+                    Applied::Denied(DenyReason::NotMember(stranger))
                 }
                 EntryPayload::Normal(command) => {
                     let index = LogIndex::new(entry.log_id.index);

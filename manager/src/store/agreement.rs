@@ -60,7 +60,7 @@ pub enum Missing {
     },
 }
 
-const WAY_OUT: &str = "; remove this manager's data folder and let it join the cluster again";
+const WAY_OUT: &str = "; remove this manager's data folder and start it again: it rejoins the cluster by itself";
 
 fn said(id: &Option<LogId>) -> String {
     id.map_or_else(|| "nothing".to_owned(), |id| format!("entry {id}"))
@@ -107,7 +107,7 @@ mod tests {
 
     fn refused(stored: Stored) -> String {
         let text = stored.check().expect_err("refused").to_string();
-        assert!(text.contains("join the cluster again"), "{text}");
+        assert!(text.contains("rejoins the cluster by itself"), "{text}");
         text
     }
 

@@ -5,13 +5,20 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::io;
 use std::ops::RangeBounds;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{LogIdOptionExt, OptionalSend};
 
+use uuid::Uuid;
+use vouch_types::LogName;
+
 use super::LogStore;
 use crate::raft::{Entry, LogId, Types, Vote};
+
+/// How many logs were made in this process.
+static MADE: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Debug, Default)]
 struct Log {
@@ -22,8 +29,19 @@ struct Log {
 }
 
 /// The log in memory. Clones share it, so that a simulated manager can be started again on what it left.
-#[derive(Clone, Debug, Default)]
-pub struct MemoryLogStore(Arc<Mutex<Log>>);
+#[derive(Clone, Debug)]
+pub struct MemoryLogStore {
+    log: Arc<Mutex<Log>>,
+    name: LogName,
+}
+
+impl Default for MemoryLogStore {
+    fn default() -> Self {
+        // A count is as good as random bits within one process, and moves no seed.
+        let number = MADE.fetch_add(1, Ordering::Relaxed) + 1;
+        Self { log: Arc::default(), name: LogName::new(Uuid::from_u128(number.into())) }
+    }
+}
 
 impl MemoryLogStore {
     /// Returns the index of the last entry that was purged.
@@ -33,11 +51,15 @@ impl MemoryLogStore {
     }
 
     fn log<T>(&self, work: impl FnOnce(&mut Log) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl LogStore for MemoryLogStore {
+    fn name(&self) -> LogName {
+        self.name
+    }
+
     fn flush(&self) -> impl Future<Output = io::Result<()>> + Send + 'static {
         std::future::ready(Ok(()))
     }

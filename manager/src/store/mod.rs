@@ -11,6 +11,7 @@ pub mod codec;
 mod file_snapshot_store;
 pub(crate) mod folders;
 mod image;
+mod log_name;
 mod log_store;
 mod memory_log_store;
 mod memory_snapshot_store;

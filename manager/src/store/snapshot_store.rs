@@ -30,8 +30,8 @@ pub enum SnapshotError {
     },
     /// The file is not what was written.
     #[error(
-        "snapshot {path} is damaged: {what}; to go on without it, remove this manager's data folder and let it join \
-         the cluster again"
+        "snapshot {path} is damaged: {what}; to go on without it, remove this manager's data folder and start it \
+         again: it rejoins the cluster by itself"
     )]
     Damaged {
         /// The file.

@@ -10,6 +10,7 @@ use super::{
     FileSnapshotStore, MemoryLogStore, MemorySnapshotStore, MemoryStateStore, SledStateStore, SnapshotError,
     SnapshotStore, StateStore, StateStoreError, WalConfig, WalLogStore,
 };
+use crate::seams::Rng;
 
 /// Why the stores cannot be opened.
 #[derive(Debug, Error)]
@@ -37,13 +38,13 @@ pub struct Stores<L> {
 }
 
 impl Stores<WalLogStore> {
-    /// Opens the stores of a manager: `log`, `state` and `snapshot` below its data folder.
+    /// Opens the stores of a manager: `log`, `state` and `snapshot` below its data folder. A new log is named by `rng`.
     ///
     /// # Errors
     /// [`OpenError`] names the file or folder.
-    pub fn open(data: &Path) -> Result<Self, OpenError> {
+    pub fn open(data: &Path, rng: &dyn Rng) -> Result<Self, OpenError> {
         Ok(Self {
-            log: WalLogStore::open(&data.join("log"), &WalConfig::default())?,
+            log: WalLogStore::open(&data.join("log"), &WalConfig::default(), rng)?,
             state: Arc::new(SledStateStore::open(&data.join("state"))?),
             snapshots: Arc::new(FileSnapshotStore::open(&data.join("snapshot"))?),
         })

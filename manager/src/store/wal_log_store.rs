@@ -2,7 +2,8 @@
 //!
 //! raft-log keeps the order of writes and runs the fsyncs on a thread of its own; many appends share one. A torn tail
 //! of the last chunk is cut when it is opened; damage anywhere else is an error that names the file, and so is a log that
-//! ends below what was acknowledged ([`acknowledged`](super::acknowledged)).
+//! ends below what was acknowledged ([`acknowledged`](super::acknowledged)). Its name stands beside it as well
+//! ([`log_name`](super::log_name)).
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -17,20 +18,23 @@ use openraft::{LogIdOptionExt, OptionalSend};
 use raft_log::api::raft_log_writer::RaftLogWriter;
 use raft_log::{DumpApi, RaftLog};
 use thiserror::Error;
+use vouch_types::LogName;
 
 use super::LogStore;
 use super::acknowledged::{self, Acknowledged, AcknowledgedFile};
 use super::folders::make_folder;
+use super::log_name;
 use super::wal_records::{Note, WalCallback, WalLogId, WalPayload, WalTypes, WalVote, failed};
 use crate::raft::{Entry, LogId, Types, Vote};
+use crate::seams::Rng;
 
 /// The log cannot be opened, or may not be used.
 #[derive(Debug, Error)]
 pub enum WalOpenError {
     /// It cannot be opened.
     #[error(
-        "log {path} cannot be opened; to go on without it, remove this manager's data folder and let it join the \
-         cluster again"
+        "log {path} cannot be opened; to go on without it, remove this manager's data folder and start it again: it \
+         rejoins the cluster by itself"
     )]
     Open {
         /// The damaged file, or the folder.
@@ -42,9 +46,21 @@ pub enum WalOpenError {
     /// What stands beside the log is not there, or not what was written.
     #[error(
         "log {path} cannot be trusted: what this manager acknowledged cannot be read from {path}/acknowledged; to go \
-         on without it, remove this manager's data folder and let it join the cluster again"
+         on without it, remove this manager's data folder and start it again: it rejoins the cluster by itself"
     )]
     Unknown {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Its name is not there, or not what was written.
+    #[error(
+        "log {path} cannot be trusted: its name cannot be read from {path}/name; to go on without it, remove this \
+         manager's data folder and start it again: it rejoins the cluster by itself"
+    )]
+    Unnamed {
         /// The folder.
         path: PathBuf,
         /// Why.
@@ -54,7 +70,7 @@ pub enum WalOpenError {
     /// It lost its end.
     #[error(
         "log {path} ends at {found}, and this manager acknowledged {acknowledged}: it may not vote on less than it \
-         promised; remove its data folder and let it join the cluster again"
+         promised; remove its data folder and start it again: it rejoins the cluster by itself"
     )]
     Behind {
         /// The folder.
@@ -98,24 +114,32 @@ impl Default for WalConfig {
 pub struct WalLogStore {
     log: Arc<Mutex<RaftLog<WalTypes>>>,
     acknowledged: Arc<AcknowledgedFile>,
+    name: LogName,
     folder: Arc<Path>,
 }
 
 impl WalLogStore {
-    /// Opens the log in this folder, which is made if it is missing.
+    /// Opens the log in this folder, which is made, and named, if it is missing.
     ///
     /// # Errors
     /// [`WalOpenError`] when it is damaged, in use, cannot be read, or ends below what was acknowledged.
-    pub fn open(folder: &Path, config: &WalConfig) -> Result<Self, WalOpenError> {
+    pub fn open(folder: &Path, config: &WalConfig, rng: &dyn Rng) -> Result<Self, WalOpenError> {
         let refused = |source| WalOpenError::Open { path: folder.to_owned(), source };
+        let unnamed = |source| WalOpenError::Unnamed { path: folder.to_owned(), source };
         let unknown = |source| WalOpenError::Unknown { path: folder.to_owned(), source };
         make_folder(folder).map_err(refused)?;
-        let acknowledged = match AcknowledgedFile::open(folder).map_err(|e| unknown(io::Error::other(e)))? {
-            Some(file) => file,
+        let (name, acknowledged) = match AcknowledgedFile::open(folder).map_err(|e| unknown(io::Error::other(e)))? {
+            Some(file) => {
+                let name = log_name::read(folder).map_err(|e| unnamed(io::Error::other(e)))?;
+                (name.ok_or_else(|| unnamed(io::ErrorKind::NotFound.into()))?, file)
+            }
             None if has_chunks(folder).map_err(refused)? => return Err(unknown(io::ErrorKind::NotFound.into())),
-            // Before the first chunk, so that a log is never without it.
+            // Before the first chunk, so that a log is never without them. A name that stands there alone is of a log
+            // that is gone, or of one that never was.
             None => {
-                AcknowledgedFile::create(folder, Acknowledged::default()).map_err(|e| refused(io::Error::other(e)))?
+                let name = log_name::make(folder, rng).map_err(|e| refused(io::Error::other(e)))?;
+                let made = AcknowledgedFile::create(folder, Acknowledged::default());
+                (name, made.map_err(|e| refused(io::Error::other(e)))?)
             }
         };
         let log = open_log(folder, config)?;
@@ -125,7 +149,7 @@ impl WalLogStore {
             let (found, acknowledged) = (said(&found), said(&promised));
             return Err(WalOpenError::Behind { path: folder.to_owned(), found, acknowledged });
         }
-        Ok(Self { log: Arc::new(Mutex::new(log)), acknowledged: Arc::new(acknowledged), folder: folder.into() })
+        Ok(Self { log: Arc::new(Mutex::new(log)), acknowledged: Arc::new(acknowledged), name, folder: folder.into() })
     }
 
     /// Takes a log of format version 1, which has nothing beside it, as it stands: what it holds is what was
@@ -141,6 +165,18 @@ impl WalLogStore {
         }
         let found = found_in(&open_log(folder, &WalConfig::default())?);
         AcknowledgedFile::create(folder, found).map(drop).map_err(|e| refused(io::Error::other(e)))
+    }
+
+    /// Names a log of format version 2, which has no name. Does nothing where there is no log, or that was done before.
+    ///
+    /// # Errors
+    /// [`WalOpenError`] when it cannot be written.
+    pub fn give_name(folder: &Path, rng: &dyn Rng) -> Result<(), WalOpenError> {
+        let refused = |source| WalOpenError::Unnamed { path: folder.to_owned(), source };
+        if !folder.join(acknowledged::NAME).exists() || folder.join(log_name::NAME).exists() {
+            return Ok(());
+        }
+        log_name::make(folder, rng).map(drop).map_err(|e| refused(io::Error::other(e)))
     }
 
     fn log<T>(&self, work: impl FnOnce(&mut RaftLog<WalTypes>) -> T) -> T {
@@ -165,6 +201,10 @@ impl WalLogStore {
 }
 
 impl LogStore for WalLogStore {
+    fn name(&self) -> LogName {
+        self.name
+    }
+
     fn flush(&self) -> impl Future<Output = io::Result<()>> + Send + 'static {
         let log = self.clone();
         async move {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use vouch_manager::data_format::OwnFolder;
 use vouch_manager::raft::Consensus;
+use vouch_manager::seams::SystemRng;
 use vouch_manager::store::Stores;
 use vouch_types::NodeId;
 
@@ -31,15 +32,17 @@ async fn a_folder_of_format_1_is_brought_up_to_date_and_nothing_in_it_is_lost() 
     let home = tempfile::tempdir().unwrap();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1");
     copy(&fixture, home.path());
-    let refused = Stores::open(home.path()).expect_err("a log of format 1 is not opened as it is");
+    let refused = Stores::open(home.path(), &SystemRng).expect_err("a log of format 1 is not opened as it is");
     assert!(refused.to_string().contains("acknowledged"), "{refused}");
 
     for _ in 0..2 {
-        OwnFolder::claim(home.path(), own(), CA).unwrap();
+        OwnFolder::claim(home.path(), own(), CA, &SystemRng).unwrap();
         let label = std::fs::read_to_string(home.path().join("format")).unwrap();
-        assert!(label.contains("format = 2") && label.contains("m1"), "{label}");
+        assert!(label.contains("format = 3") && label.contains("m1"), "{label}");
         let consensus =
-            Consensus::start(own(), &config(), Stores::open(home.path()).unwrap(), Arc::new(Alone)).await.unwrap();
+            Consensus::start(own(), &config(), Stores::open(home.path(), &SystemRng).unwrap(), Arc::new(Alone))
+                .await
+                .unwrap();
         consensus.watch().wait_for(|status| status.leads() && status.quorum_acked).await.unwrap();
         consensus.ensure_current(vouch_manager::raft::Consistency::Linearizable).await.unwrap();
         let node = NodeId::new("n1").unwrap();

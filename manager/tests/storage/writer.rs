@@ -31,12 +31,13 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use uuid::Uuid;
 use vouch_manager::raft::{Consensus, ConsensusConfig, Consistency, Entry, LogId, Vote};
+use vouch_manager::seams::SystemRng;
 use vouch_manager::store::{FileSnapshotStore, SledStateStore, Stores, WalConfig, WalLogStore};
 use vouch_types::command::ClusterSecrets;
 use vouch_types::{
     BootId, ClusterId, Command, Incarnation, ManagerId, ManagerNode, NextCa, NodeId, NodePath, NodeRecord, WallTime,
 };
-use vouch_wire::links::{LinkError, RaftCall, RaftLink};
+use vouch_wire::links::{LinkError, LogNames, RaftCall, RaftLink};
 
 pub const FOLDER: &str = "VOUCH_WRITER_FOLDER";
 pub const MODE: &str = "VOUCH_WRITER_MODE";
@@ -56,6 +57,7 @@ impl RaftLink for Alone {
     async fn append_stream(
         &self,
         _: ManagerId,
+        _: LogNames,
         _: BoxStream<'static, Vec<u8>>,
     ) -> Result<BoxStream<'static, Result<Vec<u8>, LinkError>>, LinkError> {
         Err(LinkError::Reset("there is no other manager".into()))
@@ -78,7 +80,7 @@ pub fn wal() -> WalConfig {
 
 pub fn stores(folder: &Path) -> Result<Stores<WalLogStore>, Box<dyn std::error::Error>> {
     Ok(Stores {
-        log: WalLogStore::open(&folder.join("log"), &wal())?,
+        log: WalLogStore::open(&folder.join("log"), &wal(), &SystemRng)?,
         state: Arc::new(SledStateStore::open(&folder.join("state"))?),
         snapshots: Arc::new(FileSnapshotStore::open(&folder.join("snapshot"))?),
     })
@@ -214,7 +216,7 @@ fn id(term: u64, index: u64) -> LogId {
 /// Votes, appends, truncates and purges, as several leaders would have it, until it is killed.
 async fn write_log(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let mut rng = StdRng::seed_from_u64(std::env::var(SEED)?.parse()?);
-    let mut log = WalLogStore::open(&folder.join("log"), &wal())?;
+    let mut log = WalLogStore::open(&folder.join("log"), &wal(), &SystemRng)?;
     let mut term = log.read_vote().await?.map_or(0, |vote| vote.leader_id.term);
     say(&format!("vote {term}"));
     let state = log.get_log_state().await?;

@@ -12,7 +12,7 @@ use vouch_types::{
 };
 use vouch_wire::convert;
 use vouch_wire::grpc::{GrpcRelayLink, serve_manager};
-use vouch_wire::links::{LinkError, ManagerService, RaftCall, RaftService, RelayLink, Session};
+use vouch_wire::links::{LinkError, LogNames, ManagerService, RaftCall, RaftService, RelayLink, Session};
 use vouch_wire::pki::{CertificateAuthority, ShownCertificate, VALIDITY_MIN, client_config, server_config};
 use vouch_wire::proto::{self, from_node, to_node};
 use vouch_wire::sign::{GrantSigner, verify_statement};
@@ -75,6 +75,7 @@ impl RaftService for NoRaft {
     async fn append_stream(
         &self,
         _: ManagerId,
+        _: LogNames,
         _: BoxStream<'static, Result<Vec<u8>, LinkError>>,
     ) -> BoxStream<'static, Result<Vec<u8>, LinkError>> {
         Box::pin(futures::stream::empty())

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use uuid::Uuid;
-use vouch_types::{BootId, ClusterId, Digest, ManagerId, NodeId, ProbeName, VmId, WatcherId};
+use vouch_types::{BootId, ClusterId, Digest, LogName, ManagerId, NodeId, ProbeName, VmId, WatcherId};
 
 use super::ConvertError;
 
@@ -33,6 +33,14 @@ pub fn boot_id(field: &'static str, bytes: &[u8]) -> Result<BootId, ConvertError
 /// [`ConvertError`] when there are not 16.
 pub fn cluster_id(field: &'static str, bytes: &[u8]) -> Result<ClusterId, ConvertError> {
     uuid(field, bytes).map(ClusterId::new)
+}
+
+/// Returns the log of these 16 bytes.
+///
+/// # Errors
+/// [`ConvertError`] when there are not 16.
+pub fn log_name(field: &'static str, bytes: &[u8]) -> Result<LogName, ConvertError> {
+    uuid(field, bytes).map(LogName::new)
 }
 
 /// Returns the digest of these 32 bytes.
@@ -93,6 +101,11 @@ pub fn vm_bytes(vm: VmId) -> Vec<u8> {
 /// Returns the boot's 16 bytes.
 pub fn boot_bytes(boot: BootId) -> Vec<u8> {
     boot.get().as_bytes().to_vec()
+}
+
+/// Returns the log's 16 bytes.
+pub fn log_bytes(log: LogName) -> Vec<u8> {
+    log.get().as_bytes().to_vec()
 }
 
 /// Returns the cluster's 16 bytes.

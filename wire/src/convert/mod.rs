@@ -14,8 +14,8 @@ mod vm;
 mod watcher;
 
 pub use ids::{
-    boot_bytes, boot_id, cluster_bytes, cluster_id, digest, manager_id, node_id, probe_name, socket_address, vm_bytes,
-    vm_id, watcher_id,
+    boot_bytes, boot_id, cluster_bytes, cluster_id, digest, log_bytes, log_name, manager_id, node_id, probe_name,
+    socket_address, vm_bytes, vm_id, watcher_id,
 };
 pub use link::WireLink;
 pub use order::{

@@ -8,6 +8,7 @@ mod certificate;
 mod dial;
 mod io;
 mod join;
+mod log_names;
 mod manager;
 mod node;
 mod peer;

@@ -7,6 +7,7 @@ use futures::stream::{BoxStream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::SNAPSHOT_MAX;
+use super::log_names::names_of;
 use super::serve::PeerInfo;
 use super::session::accepted;
 use super::status::to_status;
@@ -26,7 +27,8 @@ impl Peers {
         request: Request<proto::RaftBody>,
     ) -> Result<Response<proto::RaftBody>, Status> {
         let from = PeerInfo::of(&request).manager()?;
-        let call = RaftCall { kind, body: request.into_inner().body };
+        let names = names_of(&request)?;
+        let call = RaftCall { kind, body: request.into_inner().body, names };
         let body = self.raft.call(from, call).await.map_err(|e| to_status(&e))?;
         Ok(Response::new(proto::RaftBody { body }))
     }
@@ -42,9 +44,10 @@ impl PeerService for Peers {
         request: Request<Streaming<proto::RaftBody>>,
     ) -> Result<Response<Self::AppendStreamStream>, Status> {
         let from = PeerInfo::of(&request).manager()?;
+        let names = names_of(&request)?;
         let cut_off = |status: Status| LinkError::Reset(status.message().to_owned());
         let requests = request.into_inner().map(move |message| message.map(|m| m.body).map_err(cut_off)).boxed();
-        let answers = self.raft.append_stream(from, requests).await;
+        let answers = self.raft.append_stream(from, names, requests).await;
         let answers = answers.map(|a| match a {
             Ok(body) => Ok(proto::RaftBody { body }),
             Err(e) => Err(to_status(&e)),
@@ -73,6 +76,7 @@ impl PeerService for Peers {
         request: Request<Streaming<proto::RaftBody>>,
     ) -> Result<Response<proto::RaftBody>, Status> {
         let from = PeerInfo::of(&request).manager()?;
+        let names = names_of(&request)?;
         let mut chunks = request.into_inner();
         let mut body = Vec::new();
         while let Some(chunk) = chunks.message().await? {
@@ -81,7 +85,7 @@ impl PeerService for Peers {
             }
             body.extend_from_slice(&chunk.body);
         }
-        let call = RaftCall { kind: RaftCallKind::Snapshot, body };
+        let call = RaftCall { kind: RaftCallKind::Snapshot, body, names };
         let body = self.raft.call(from, call).await.map_err(|e| to_status(&e))?;
         Ok(Response::new(proto::RaftBody { body }))
     }

@@ -16,10 +16,11 @@ use tokio::time::Instant;
 use vouch_types::{ManagerId, Network};
 
 use super::dial::{Connection, Dialler};
+use super::log_names::named;
 use super::session::{Outgoing, dialled};
 use super::status::from_status;
 use super::{PEER_MESSAGE_MAX, SNAPSHOT_CHUNK};
-use crate::links::{LinkError, PeerLink, RaftCall, RaftCallKind, RaftLink, Session};
+use crate::links::{LinkError, LogNames, PeerLink, RaftCall, RaftCallKind, RaftLink, Session};
 use crate::pki::PeerIdentity;
 use crate::proto;
 use crate::proto::peer_service_client::PeerServiceClient;
@@ -223,22 +224,22 @@ fn chunks(body: Vec<u8>) -> Vec<proto::RaftBody> {
 #[async_trait]
 impl RaftLink for GrpcPeerLinks {
     async fn call(&self, to: ManagerId, request: RaftCall) -> Result<Vec<u8>, LinkError> {
-        let RaftCall { kind, body } = request;
+        let RaftCall { kind, body, names } = request;
         if kind == RaftCallKind::Snapshot {
             let connection = self.connection(to, Lane::Bulk).await?;
-            let answer = client(&connection).snapshot(futures::stream::iter(chunks(body))).await;
+            let answer = client(&connection).snapshot(named(names, futures::stream::iter(chunks(body)))).await;
             return answer.map(|a| a.into_inner().body).map_err(|s| from_status(&s, &connection.callee));
         }
         let connection = self.connection(to, Lane::Raft).await?;
         let mut client = client(&connection);
-        let body = proto::RaftBody { body };
+        let body = named(names, proto::RaftBody { body });
         self.waiting(to, Lane::Raft);
         let answer = match kind {
             RaftCallKind::Append => client.append(body).await,
             RaftCallKind::Vote => client.vote(body).await,
             RaftCallKind::PreVote => client.pre_vote(body).await,
             RaftCallKind::TransferLeader => client.transfer_leader(body).await,
-            RaftCallKind::Snapshot => client.snapshot(futures::stream::iter([body])).await,
+            RaftCallKind::Snapshot => client.snapshot(body.map(|body| futures::stream::iter([body]))).await,
         };
         // An error is an answer too; a call that its caller gave up never comes here.
         self.answered(to, Lane::Raft);
@@ -248,12 +249,13 @@ impl RaftLink for GrpcPeerLinks {
     async fn append_stream(
         &self,
         to: ManagerId,
+        names: LogNames,
         requests: BoxStream<'static, Vec<u8>>,
     ) -> Result<BoxStream<'static, Result<Vec<u8>, LinkError>>, LinkError> {
         let connection = self.connection(to, Lane::Raft).await?;
         let limit = self.dialler.options().handshake_timeout;
         // Nothing is buffered here: HTTP/2's window holds the sender up.
-        let requests = Outgoing(requests.map(raft_body).boxed());
+        let requests = named(names, Outgoing(requests.map(raft_body).boxed()));
         let answers = tokio::time::timeout(limit, client(&connection).append_stream(requests))
             .await
             .map_err(|_| LinkError::Timeout(limit))?

@@ -16,7 +16,7 @@ use crate::api::Api;
 use crate::backup::{Backup, Target, restore};
 use crate::raft::tests::cluster::{SimCluster, m, simulate, until};
 use crate::raft::{ConsensusConfig, ProposeError};
-use crate::seams::MemoryBlobs;
+use crate::seams::{MemoryBlobs, SystemRng};
 use crate::store::Stores;
 use crate::store::tests::samples;
 
@@ -189,7 +189,7 @@ async fn restored_on_three(bytes: Bytes) {
     let target =
         Target { data_dir: data(1), token_file: data(1).join("api.token"), manager: m(1), members: members.clone() };
     let restored = restore(&file, &target).await.unwrap();
-    let stores = (1..=3).map(|id| (m(id), Stores::open(&data(id)).unwrap())).collect();
+    let stores = (1..=3).map(|id| (m(id), Stores::open(&data(id), &SystemRng).unwrap())).collect();
     let again = SimCluster::on(ConsensusConfig::from(&Timing::slow()), stores).await;
     let first = again.leader(|_| true).await;
     assert_eq!(first, m(1), "nobody else has anything to lead with");

@@ -10,7 +10,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::watch;
 use vouch_types::{Applied, Command, EventRecord, ManagerId, ManagerNode, Timing};
-use vouch_wire::links::{LinkError, RaftCall, RaftLink, RaftService};
+use vouch_wire::links::{LinkError, LogNames, RaftCall, RaftLink, RaftService};
 
 use crate::raft::{Consensus, ConsensusConfig, ConsensusStatus, ProposeError, SeededRuntime};
 use crate::store::{LogStore, MemoryLogStore, Stores};
@@ -103,6 +103,7 @@ impl RaftLink for SimLink {
     async fn append_stream(
         &self,
         to: ManagerId,
+        names: LogNames,
         requests: BoxStream<'static, Vec<u8>>,
     ) -> Result<BoxStream<'static, Result<Vec<u8>, LinkError>>, LinkError> {
         let service = self.links.way(self.this, to)?;
@@ -122,7 +123,7 @@ impl RaftLink for SimLink {
                 request = requests.next() => Some((Ok(request?), (requests, Some(resets)))),
             }
         });
-        let answers = service.append_stream(this, Box::pin(requests)).await;
+        let answers = service.append_stream(this, names, Box::pin(requests)).await;
         Ok(Box::pin(answers.map(move |answer| if links.is_cut(to, this) { Err(unreachable(to)) } else { answer })))
     }
 }

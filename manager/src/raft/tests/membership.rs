@@ -184,6 +184,34 @@ fn a_manager_that_stops_prefers_whom_it_is_told_and_takes_another_where_that_one
 }
 
 #[test]
+fn a_change_that_a_leader_left_halfway_is_finished_by_the_next_one() {
+    simulate(59, async {
+        let cluster = SimCluster::start().await;
+        cluster.propose(samples::init()).await;
+        let leader = cluster.leader(|_| true).await;
+        let mut others = (1..=3).map(m).filter(|id| *id != leader);
+        let (gone, next) = (others.next().unwrap(), others.next().unwrap());
+        // What stands in the log when the leader ends after the first of the two entries of a removal.
+        let old: BTreeSet<u64> = [1, 2, 3].into();
+        let new = old.iter().copied().filter(|id| *id != gone.get()).collect();
+        let nodes: std::collections::BTreeMap<u64, ManagerNode> =
+            old.iter().map(|id| (*id, ManagerNode::default())).collect();
+        let halfway = crate::raft::Membership::new(vec![old, new], nodes).unwrap();
+        cluster.consensus(leader).raft().append_membership(halfway, openraft::EntryPayload::Blank, []).await.unwrap();
+        assert!(cluster.consensus(leader).change_is_halfway());
+        until("it to be heard", || cluster.consensus(leader).answering().contains(&next).then_some(())).await;
+        cluster.consensus(leader).hand_over(Some(next), WITHIN).await.unwrap();
+        cluster.leader(|status| status.manager == next).await;
+        assert!(cluster.consensus(next).change_is_halfway(), "nobody finishes it by himself");
+        let refused = cluster.consensus(leader).finish_change().await;
+        assert!(matches!(refused, Err(MembershipError::NotLeader { .. })), "{refused:?}");
+        cluster.consensus(next).finish_change().await.unwrap();
+        assert!(!cluster.consensus(next).change_is_halfway());
+        assert!(!voters(&cluster, next).contains(&gone.get()));
+    });
+}
+
+#[test]
 fn one_that_is_alone_keeps_the_leadership() {
     simulate(55, async {
         let cluster = alone().await;

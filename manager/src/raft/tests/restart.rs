@@ -8,11 +8,12 @@ use vouch_types::{ManagerNode, Timing};
 
 use super::cluster::{SimCluster, events_of, m, until};
 use crate::raft::ConsensusConfig;
+use crate::seams::SystemRng;
 use crate::store::tests::samples;
 use crate::store::{FileSnapshotStore, SledStateStore, StateStore, Stores, WalConfig, WalLogStore};
 
 fn open(folder: &Path) -> Stores<WalLogStore> {
-    Stores::open(folder).unwrap()
+    Stores::open(folder, &SystemRng).unwrap()
 }
 
 fn quick() -> ConsensusConfig {
@@ -129,7 +130,10 @@ async fn a_manager_whose_log_is_gone_may_not_start_on_what_is_left() {
     let links: Arc<super::cluster::SimLinks> = Arc::default();
     let started = crate::raft::Consensus::start(m(1), &quick(), open(folder.path()), links.end_of(m(1))).await;
     let error = started.expect_err("must be refused").to_string();
-    assert!(error.contains("m1") && error.contains("lost") && error.contains("join the cluster again"), "{error}");
+    assert!(
+        error.contains("m1") && error.contains("lost") && error.contains("rejoins the cluster by itself"),
+        "{error}"
+    );
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -176,7 +180,7 @@ async fn a_state_store_that_fails_stops_consensus_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
     let state = Arc::new(SledStateStore::open(&folder.path().join("state")).unwrap());
     let stores = Stores {
-        log: WalLogStore::open(&folder.path().join("log"), &WalConfig::default()).unwrap(),
+        log: WalLogStore::open(&folder.path().join("log"), &WalConfig::default(), &SystemRng).unwrap(),
         state: Arc::clone(&state) as Arc<dyn StateStore>,
         snapshots: Arc::new(FileSnapshotStore::open(&folder.path().join("snapshot")).unwrap()),
     };

@@ -84,6 +84,11 @@ impl State {
             Command::AddCa { ca, at } => self.add_ca(step, ca, at),
             Command::SwitchCa { at } => self.switch_ca(step, at),
             Command::RetireCa { at } => self.retire_ca(step, at),
+            Command::RecordManagerLog { manager, log } => self.record_manager_log(step, manager, log),
+            Command::BeginManagerReturn { manager, returning, at } => {
+                self.begin_manager_return(step, manager, returning, at)
+            }
+            Command::EndManagerReturn { manager, end, at } => self.end_manager_return(step, manager, end, at),
             Command::PlaceWatcher { node, secret_hash, at } => self.place_watcher(step, node, secret_hash, at),
             Command::RedeemSecret { watcher, secret_hash, incarnation, at } => {
                 self.redeem_secret(step, watcher, &secret_hash, incarnation, at)

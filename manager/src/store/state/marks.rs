@@ -155,6 +155,9 @@ impl State {
             | Command::AddCa { .. }
             | Command::SwitchCa { .. }
             | Command::RetireCa { .. }
+            | Command::RecordManagerLog { .. }
+            | Command::BeginManagerReturn { .. }
+            | Command::EndManagerReturn { .. }
             | Command::RecordLeader { .. } => None,
         }
     }

@@ -12,6 +12,7 @@ mod guarded;
 mod incidents;
 mod inventory;
 mod joining;
+mod managers;
 mod marks;
 mod policies;
 #[cfg(test)]
@@ -33,7 +34,8 @@ use vouch_types::command::ClusterSecrets;
 use vouch_types::event::ManagerNote;
 use vouch_types::{
     ClusterId, EventRecord, IncidentId, IncidentRecord, JoinTokenRecord, LogIndex, MaintenanceRecord, ManagerId,
-    NodeId, NodeRecord, Policy, PolicyScope, ProbeName, ProbeRecord, Term, VmId, VmRecord, WatcherId, WatcherRecord,
+    ManagerRecord, NodeId, NodeRecord, Policy, PolicyScope, ProbeName, ProbeRecord, Term, VmId, VmRecord, WatcherId,
+    WatcherRecord,
 };
 
 use super::changes::EventPosition;
@@ -95,6 +97,10 @@ pub struct Head {
     /// Join tokens, oldest first.
     #[serde(default)]
     pub join_tokens: Vec<JoinTokenRecord>,
+    /// What is remembered of managers, by id. Left out while there is nothing: the hash of a state is then what an earlier
+    /// version makes of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub managers: Vec<ManagerRecord>,
 }
 
 /// The replicated state.

@@ -6,6 +6,7 @@ mod guarded;
 mod incidents;
 mod inventory;
 mod joining;
+mod managers;
 mod policies;
 mod verdicts;
 mod watchers;

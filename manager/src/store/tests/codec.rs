@@ -58,7 +58,9 @@ fn the_samples_try_these_kinds_of_events() {
         "leader_elected",
         "maintenance_begun",
         "maintenance_ended",
+        "manager_log_lost",
         "manager_notes_changed",
+        "manager_return_ended",
         "node_joined",
         "path_changed",
         "policy_changed",
@@ -88,6 +90,12 @@ fn refusals_survive_being_written() {
         DenyReason::UnknownMaintenance(vouch_types::MaintenanceId::new(3)),
         DenyReason::CaStage(vouch_types::CaStage::Renewing),
         DenyReason::UnknownJoinToken(vouch_types::JoinTokenId::new(3)),
+        DenyReason::NotMember(vouch_types::ManagerId::new(2)),
+        DenyReason::OtherLog {
+            manager: vouch_types::ManagerId::new(2),
+            recorded: samples::log_name(1),
+            told: samples::log_name(2),
+        },
         DenyReason::JoinRefused(vouch_types::JoinRefusal::Unknown),
         DenyReason::BadPolicy(vouch_types::PolicyError {
             field: "silence_failures".to_owned(),

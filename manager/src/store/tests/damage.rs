@@ -9,6 +9,7 @@ use vouch_types::LogIndex;
 
 use super::samples;
 use crate::raft::{Entry, LogId, SnapshotMeta, Vote};
+use crate::seams::SystemRng;
 use crate::store::{
     Batch, FileSnapshotStore, Position, Projection, SledStateStore, SnapshotSource, SnapshotStore, State, StateHash,
     StateStore, WalConfig, WalLogStore, WalOpenError,
@@ -28,7 +29,7 @@ fn id(index: u64) -> LogId {
 }
 
 fn open(folder: &Path) -> Result<WalLogStore, WalOpenError> {
-    WalLogStore::open(folder, &WalConfig { chunk_bytes: 4 * 1024, ..WalConfig::default() })
+    WalLogStore::open(folder, &WalConfig { chunk_bytes: 4 * 1024, ..WalConfig::default() }, &SystemRng)
 }
 
 async fn written(folder: &Path) -> Vec<Entry> {
@@ -100,7 +101,7 @@ async fn no_bit_of_any_chunk_can_rot_without_the_log_being_refused_or_whole() {
             match open(&folder) {
                 Err(error) => {
                     let text = error.to_string();
-                    assert!(text.contains(folder.to_str().unwrap()) && text.contains("join the cluster"), "{text}");
+                    assert!(text.contains(folder.to_str().unwrap()) && text.contains("rejoins the cluster"), "{text}");
                     refused += 1;
                     named += u32::from(text.contains(chunk.to_str().unwrap()));
                 }
@@ -130,7 +131,7 @@ async fn a_log_whose_end_is_gone_is_refused_with_what_was_there() {
         let error = open(&folder).expect_err("must be refused");
         assert!(matches!(error, WalOpenError::Behind { .. }), "{error}");
         let text = error.to_string();
-        assert!(text.contains(&format!("{}", id(ENTRIES - 1))) && text.contains("join the cluster"), "{text}");
+        assert!(text.contains(&format!("{}", id(ENTRIES - 1))) && text.contains("rejoins the cluster"), "{text}");
     }
 }
 
@@ -142,9 +143,20 @@ async fn a_log_whose_chunks_are_gone_is_refused_and_so_is_one_without_what_stand
     let beside = std::fs::read(folder.join("acknowledged")).unwrap();
     std::fs::remove_file(folder.join("acknowledged")).unwrap();
     let error = open(&folder).expect_err("must be refused").to_string();
-    assert!(error.contains("acknowledged") && error.contains("join the cluster"), "{error}");
+    assert!(error.contains("acknowledged") && error.contains("rejoins the cluster"), "{error}");
 
     std::fs::write(folder.join("acknowledged"), beside).unwrap();
+    let name = std::fs::read(folder.join("name")).unwrap();
+    for bad in [None, Some(&name[1..])] {
+        std::fs::remove_file(folder.join("name")).unwrap();
+        if let Some(bytes) = bad {
+            std::fs::write(folder.join("name"), bytes).unwrap();
+        }
+        let error = open(&folder).expect_err("must be refused").to_string();
+        assert!(error.contains("/name") && error.contains("rejoins the cluster"), "{error}");
+        std::fs::write(folder.join("name"), &name).unwrap();
+    }
+
     for chunk in chunks(&folder) {
         std::fs::remove_file(chunk).unwrap();
     }
@@ -165,7 +177,7 @@ async fn no_bit_of_a_snapshot_can_rot_without_its_being_refused_with_its_path() 
     for byte in (0..rot.len(&path)).step_by(13) {
         rot.flip(&path, byte);
         let error = store.load().await.expect_err("must be refused").to_string();
-        assert!(error.contains(path.to_str().unwrap()) && error.contains("join the cluster"), "{error}");
+        assert!(error.contains(path.to_str().unwrap()) && error.contains("rejoins the cluster"), "{error}");
     }
 }
 

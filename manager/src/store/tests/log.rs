@@ -7,6 +7,7 @@ use openraft::vote::leader_id_std::CommittedLeaderId;
 
 use super::samples;
 use crate::raft::{Entry, LogId, Vote};
+use crate::seams::SystemRng;
 use crate::store::{LogStore, WalConfig, WalLogStore};
 
 fn id(term: u64, index: u64) -> LogId {
@@ -21,7 +22,7 @@ fn entry(term: u64, index: u64) -> Entry {
 }
 
 fn open(folder: &Path) -> WalLogStore {
-    WalLogStore::open(folder, &WalConfig { chunk_bytes: 16 * 1024, ..WalConfig::default() }).unwrap()
+    WalLogStore::open(folder, &WalConfig { chunk_bytes: 16 * 1024, ..WalConfig::default() }, &SystemRng).unwrap()
 }
 
 async fn entries(log: &mut WalLogStore) -> Vec<Entry> {
@@ -100,7 +101,8 @@ async fn damage_before_the_tail_is_refused_with_the_folder_and_the_way_out() {
     bytes[middle] ^= 0xff;
     std::fs::write(&first_chunk, bytes).unwrap();
 
-    let error = WalLogStore::open(folder.path(), &WalConfig::default()).expect_err("must be refused").to_string();
+    let error =
+        WalLogStore::open(folder.path(), &WalConfig::default(), &SystemRng).expect_err("must be refused").to_string();
     assert!(error.contains(folder.path().to_str().unwrap()) && error.contains("join"), "{error}");
 }
 
@@ -108,7 +110,8 @@ async fn damage_before_the_tail_is_refused_with_the_folder_and_the_way_out() {
 async fn a_log_that_is_in_use_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let _log = open(folder.path());
-    let error = WalLogStore::open(folder.path(), &WalConfig::default()).expect_err("must be refused").to_string();
+    let error =
+        WalLogStore::open(folder.path(), &WalConfig::default(), &SystemRng).expect_err("must be refused").to_string();
     assert!(error.contains(folder.path().to_str().unwrap()), "{error}");
 }
 

@@ -7,6 +7,7 @@ use openraft::vote::leader_id_std::CommittedLeaderId;
 
 use super::samples;
 use crate::raft::{Entry, LogId, Vote};
+use crate::seams::SystemRng;
 use crate::store::{WalConfig, WalLogStore};
 
 const CHUNK_BYTES: usize = 2 * 1024;
@@ -40,7 +41,7 @@ fn entry(term: u64, index: u64) -> Entry {
 }
 
 fn open(folder: &Path) -> WalLogStore {
-    WalLogStore::open(folder, &WalConfig { chunk_bytes: CHUNK_BYTES, ..WalConfig::default() }).unwrap()
+    WalLogStore::open(folder, &WalConfig { chunk_bytes: CHUNK_BYTES, ..WalConfig::default() }, &SystemRng).unwrap()
 }
 
 impl Model {

@@ -6,9 +6,10 @@ use vouch_types::event::ManagerNote;
 use vouch_types::{
     Advice, BootId, CaSecrets, Cause, ClusterId, Command, Digest, Fault, FenceKind, Generation, Guard, Identity,
     Incarnation, IncidentChange, IncidentScope, IncidentWord, JoinFor, JoinRole, JoinTokenId, Joiner, LogIndex,
-    MaintenanceId, ManagerId, Network, NextCa, NodeId, NodePath, NodeRecord, Once, Pin, PlacementChange, Policy,
-    PolicyScope, ProbeAssignment, ProbeImports, ProbeName, ProbeRecord, RankedCause, SortedMap, Source, Term, Verdict,
-    VerdictChange, VerdictVersion, VmId, VmSpec, VmState, WallTime, WatcherId,
+    LogName, MaintenanceId, ManagerId, ManagerNode, ManagerReturn, Network, NextCa, NodeId, NodePath, NodeRecord, Once,
+    Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment, ProbeImports, ProbeName, ProbeRecord, RankedCause,
+    ReturnEnd, SortedMap, Source, Suffrage, Term, Verdict, VerdictChange, VerdictVersion, VmId, VmSpec, VmState,
+    WallTime, WatcherId,
 };
 
 pub(crate) fn at(millis: u64) -> WallTime {
@@ -249,8 +250,26 @@ fn joining() -> Vec<Command> {
         Command::SwitchCa { at: at(63) },
         Command::RetireCa { at: at(64) },
         add_ca("third"),
+        Command::RecordManagerLog { manager: ManagerId::new(1), log: log_name(1) },
+        Command::RecordManagerLog { manager: ManagerId::new(2), log: log_name(2) },
+        begin_return(2),
+        Command::EndManagerReturn { manager: ManagerId::new(2), end: ReturnEnd::Returned, at: at(66) },
+        begin_return(2),
         create(JoinFor::Any(JoinRole::Manager)),
     ]
+}
+
+pub(crate) fn log_name(number: u128) -> LogName {
+    LogName::new(Uuid::from_u128(number))
+}
+
+fn begin_return(manager: u64) -> Command {
+    let node = ManagerNode {
+        addresses: vec![(Network::Management, "10.1.0.2:7001".parse().unwrap())],
+        ..ManagerNode::default()
+    };
+    let returning = ManagerReturn { node, suffrage: Suffrage::Voter };
+    Command::BeginManagerReturn { manager: ManagerId::new(manager), returning, at: at(65) }
 }
 
 pub(crate) fn add_ca(name: &str) -> Command {

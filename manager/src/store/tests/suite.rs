@@ -5,6 +5,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
 use crate::raft::{StateMachine, Types};
+use crate::seams::SystemRng;
 use crate::store::{MemoryLogStore, Stores, WalLogStore};
 
 struct Disk;
@@ -13,7 +14,7 @@ struct Memory;
 impl StoreBuilder<Types, WalLogStore, StateMachine, TempDir> for Disk {
     async fn build(&self) -> Result<(TempDir, WalLogStore, StateMachine), StorageError<Types>> {
         let folder = tempfile::tempdir().unwrap();
-        let stores = Stores::open(folder.path()).unwrap();
+        let stores = Stores::open(folder.path(), &SystemRng).unwrap();
         Ok((folder, stores.log, StateMachine::open(stores.state, stores.snapshots).unwrap()))
     }
 }

@@ -72,6 +72,7 @@ pub struct Sim {
     pub disks: BTreeMap<ManagerId, Arc<SimSpace>>,
     /// When it began.
     pub begun: Instant,
+    seed: u64,
 }
 
 /// The CA of all simulations of this process: making one is slow, and which one it is decides nothing.
@@ -108,14 +109,28 @@ impl Sim {
     /// # Panics
     /// When it does not come up within [`PATIENCE`].
     pub async fn start_on(seed: u64, size: Size, stores: &dyn Fn(ManagerId) -> Stores<MemoryLogStore>) -> Self {
+        Self::start_older(seed, size, stores, []).await
+    }
+
+    /// As [`Sim::start_on`], with these managers of a version that says nothing of logs.
+    ///
+    /// # Panics
+    /// When it does not come up within [`PATIENCE`].
+    pub async fn start_older(
+        seed: u64,
+        size: Size,
+        stores: &dyn Fn(ManagerId) -> Stores<MemoryLogStore>,
+        older: impl IntoIterator<Item = ManagerId>,
+    ) -> Self {
         let timing = Timing::default();
         let world = World::new(seed, size, timing.clone());
+        world.network.set_older(older);
         let Started { managers, clocks, disks } = start_managers(seed, &world, stores).await;
         managers[&m(1)].init_cluster().await.expect("a fresh cluster can be made");
         for node in world.nodes.values() {
             agent::start(&world, node);
         }
-        let sim = Self { world, managers, clocks, disks, begun: Instant::now() };
+        let sim = Self { world, managers, clocks, disks, begun: Instant::now(), seed };
         let vms = usize::try_from(size.vms()).unwrap_or(usize::MAX);
         sim.until("every vm is up, proven and watched twice", |state| {
             let live = |id: &vouch_types::VmId| {
@@ -137,7 +152,7 @@ impl Sim {
     pub fn models_only(seed: u64, size: Size) -> Self {
         let world = World::new(seed, size, Timing::default());
         let (managers, clocks, disks) = Default::default();
-        Self { world, managers, clocks, disks, begun: Instant::now() }
+        Self { world, managers, clocks, disks, begun: Instant::now(), seed }
     }
 
     /// Returns the network.
@@ -240,6 +255,21 @@ impl Sim {
         }
     }
 
+    /// Starts a manager that was killed, on what it left or on something else, in a later life.
+    ///
+    /// # Panics
+    /// When it does not start from that.
+    pub async fn start_again(&mut self, manager: ManagerId, life: u64, stores: Stores<MemoryLogStore>) {
+        let start = Start {
+            seed: self.seed ^ (life << 32),
+            incarnation: Incarnation::new(life),
+            clock: Arc::clone(&self.clocks[&manager]),
+            space: Arc::clone(&self.disks[&manager]),
+        };
+        self.managers.insert(manager, start_manager(&self.world, manager, start, stores).await);
+        self.world.touch();
+    }
+
     /// Kills a manager's process at once.
     pub async fn kill(&mut self, manager: ManagerId) {
         self.network().serve(manager, None);
@@ -267,40 +297,57 @@ async fn start_managers(
     world: &Arc<World>,
     stores: &dyn Fn(ManagerId) -> Stores<MemoryLogStore>,
 ) -> Started {
-    let member = |id: ManagerId| {
-        let addresses = Network::ALL.map(|network| (network, heartbeats::manager_address(id, network))).into();
-        (id, ManagerNode { addresses, api: String::new() })
-    };
-    let members: BTreeMap<ManagerId, ManagerNode> = world.size.managers().map(member).collect();
     let mut started = Started::default();
-    for manager in members.keys().copied() {
+    for manager in world.size.managers() {
         let clock = Arc::new(JumpingClock { clock: SimWallClock::starting_at(EPOCH), ahead_millis: AtomicI64::new(0) });
         started.clocks.insert(manager, Arc::clone(&clock));
         let space = Arc::new(SimSpace::default());
         started.disks.insert(manager, Arc::clone(&space));
-        let links = world.network.links_of(manager);
-        let handle = Manager::start(Parts {
-            manager,
-            incarnation: Incarnation::new(1),
-            timing: world.timing.clone(),
-            members: members.clone(),
-            stores: stores(manager),
-            disk: Disk { space, least_free: LEAST_FREE },
-            raft_link: links.clone(),
-            peer_link: links,
-            datagrams: Network::ALL.map(|network| datagrams(world, manager, network)).into(),
-            wall_clock: clock,
-            rng: Arc::new(SeededRng::new(seed ^ manager.get())),
-            blobs: Arc::new(MemoryBlobs::default()),
-            shipped: probes::shipped(),
-            ca: ca(),
-            certificate_check: CHECK_DEFAULT,
-        })
-        .await
-        .expect("a manager over empty memory starts");
-        let served = Served { manager: handle.service(), raft: handle.raft_service() };
-        world.network.serve(manager, Some(served));
-        started.managers.insert(manager, handle);
+        let start = Start { seed, incarnation: Incarnation::new(1), clock, space };
+        started.managers.insert(manager, start_manager(world, manager, start, stores(manager)).await);
     }
     started
+}
+
+/// One life of a manager.
+struct Start {
+    seed: u64,
+    incarnation: Incarnation,
+    clock: Arc<JumpingClock>,
+    space: Arc<SimSpace>,
+}
+
+async fn start_manager(
+    world: &Arc<World>,
+    manager: ManagerId,
+    start: Start,
+    stores: Stores<MemoryLogStore>,
+) -> ManagerHandle {
+    let member = |id: ManagerId| {
+        let addresses = Network::ALL.map(|network| (network, heartbeats::manager_address(id, network))).into();
+        (id, ManagerNode { addresses, api: String::new() })
+    };
+    let links = world.network.links_of(manager);
+    let handle = Manager::start(Parts {
+        manager,
+        incarnation: start.incarnation,
+        timing: world.timing.clone(),
+        members: world.size.managers().map(member).collect(),
+        stores,
+        disk: Disk { space: start.space, least_free: LEAST_FREE },
+        raft_link: links.clone(),
+        peer_link: links,
+        datagrams: Network::ALL.map(|network| datagrams(world, manager, network)).into(),
+        wall_clock: start.clock,
+        rng: Arc::new(SeededRng::new(start.seed ^ manager.get())),
+        blobs: Arc::new(MemoryBlobs::default()),
+        shipped: probes::shipped(),
+        ca: ca(),
+        certificate_check: CHECK_DEFAULT,
+    })
+    .await
+    .expect("a manager over memory starts");
+    let served = Served { manager: handle.service(), raft: handle.raft_service() };
+    world.network.serve(manager, Some(served));
+    handle
 }

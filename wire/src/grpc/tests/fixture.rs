@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, StreamExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use vouch_types::{ManagerId, Network, NodeId, WallTime, WatcherId};
 
 use crate::grpc::{DialOptions, Dialler, serve_manager, serve_relay};
-use crate::links::{LinkError, ManagerEndpoint, ManagerService, RaftCall, RaftService, RelayService, Session};
+use crate::links::{
+    LinkError, LogNames, ManagerEndpoint, ManagerService, RaftCall, RaftService, RelayService, Session,
+};
 use crate::pki::{
     AdjustableTime, CertificateAuthority, Identity, LiveIdentity, PeerIdentity, ShownCertificate, VALIDITY_MIN,
     client_config, client_config_without_certificate, server_config,
@@ -174,22 +176,31 @@ impl ManagerService for Echo {
     }
 }
 
-/// Raft that answers with the caller's number, the kind and the body.
+/// Raft that answers with the caller's number, the kind, the body, and the logs that the call says it is between. The first
+/// answer of a stream is those, where they are said.
 pub(super) struct EchoRaft;
 
 #[async_trait]
 impl RaftService for EchoRaft {
     async fn call(&self, from: ManagerId, request: RaftCall) -> Result<Vec<u8>, LinkError> {
-        Ok(format!("{from} {:?} {}", request.kind, request.body.len()).into_bytes())
+        Ok(format!("{from} {:?} {}{}", request.kind, request.body.len(), said(&request.names)).into_bytes())
     }
 
     async fn append_stream(
         &self,
         _from: ManagerId,
+        names: LogNames,
         requests: BoxStream<'static, Result<Vec<u8>, LinkError>>,
     ) -> BoxStream<'static, Result<Vec<u8>, LinkError>> {
-        requests
+        let said = said(&names);
+        let first = (!said.is_empty()).then(|| Ok(said.into_bytes()));
+        futures::stream::iter(first).chain(requests).boxed()
     }
+}
+
+/// Returns between which logs a call is, as text; nothing where it does not say.
+pub(super) fn said(names: &LogNames) -> String {
+    if *names == LogNames::default() { String::new() } else { format!(" {names:?}") }
 }
 
 pub(super) struct Running {

@@ -5,7 +5,7 @@ use vouch_types::{ManagerId, Network};
 
 use super::fixture::*;
 use crate::grpc::{DialOptions, Dialler, GrpcNodeLink, GrpcPeerLinks, GrpcWatcherLink, enroll};
-use crate::links::{LinkError, NodeLink, PeerLink, RaftCall, RaftCallKind, RaftLink, WatcherLink};
+use crate::links::{LinkError, LogNames, NodeLink, PeerLink, RaftCall, RaftCallKind, RaftLink, WatcherLink};
 use crate::pki::{CertificateRequest, client_config};
 use crate::proto;
 
@@ -23,7 +23,7 @@ fn peers(dialler: Dialler, address: std::net::SocketAddr) -> GrpcPeerLinks {
 }
 
 fn vote() -> RaftCall {
-    RaftCall { kind: RaftCallKind::Vote, body: vec![1] }
+    RaftCall { kind: RaftCallKind::Vote, body: vec![1], names: LogNames::default() }
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn a_caller_of_the_wrong_role_is_refused_with_its_name() {
         assert!(refused(links.evidence(ManagerId::new(1)).await).contains(&who));
         let forwarded = links.forward(ManagerId::new(1), proto::ForwardRequest::default()).await;
         assert!(refused(forwarded).contains(&who));
-        let snapshot = RaftCall { kind: RaftCallKind::Snapshot, body: Vec::new() };
+        let snapshot = RaftCall { kind: RaftCallKind::Snapshot, body: Vec::new(), names: LogNames::default() };
         assert!(refused(links.call(ManagerId::new(1), snapshot).await).contains(&who));
     }
 }

@@ -10,7 +10,7 @@ use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use vouch_types::{ManagerId, Network};
-use vouch_wire::links::{LinkError, PeerLink, RaftCall, RaftLink, SESSION_QUEUE, Session};
+use vouch_wire::links::{LinkError, LogNames, PeerLink, RaftCall, RaftLink, SESSION_QUEUE, Session};
 use vouch_wire::proto;
 
 use super::super::host::Host;
@@ -67,6 +67,12 @@ impl SimLinks {
         }
     }
 
+    /// Returns what a call says of its logs: nothing where one side is of an older version.
+    fn names_for(&self, to: ManagerId, names: LogNames) -> LogNames {
+        let older = self.network.is_older(self.own) || self.network.is_older(to);
+        if older { LogNames::default() } else { names }
+    }
+
     fn served(&self, to: ManagerId) -> Result<Served, LinkError> {
         self.network
             .served_by(to)
@@ -85,7 +91,8 @@ impl SimLinks {
 
 #[async_trait]
 impl RaftLink for SimLinks {
-    async fn call(&self, to: ManagerId, request: RaftCall) -> Result<Vec<u8>, LinkError> {
+    async fn call(&self, to: ManagerId, mut request: RaftCall) -> Result<Vec<u8>, LinkError> {
+        request.names = self.names_for(to, request.names);
         let network = self.route(to);
         self.there(to, network, Lane::Call).await;
         let answer = match self.served(to) {
@@ -99,6 +106,7 @@ impl RaftLink for SimLinks {
     async fn append_stream(
         &self,
         to: ManagerId,
+        names: LogNames,
         mut requests: BoxStream<'static, Vec<u8>>,
     ) -> Result<BoxStream<'static, Result<Vec<u8>, LinkError>>, LinkError> {
         let network = self.route(to);
@@ -123,7 +131,7 @@ impl RaftLink for SimLinks {
         tokio::spawn(async move { gone.run_until_cancelled_owned(forward).await });
         tokio::spawn(pipe::carry(there, source, sink));
         let arrived = Box::pin(messages(received));
-        let mut answers = served.raft.append_stream(self.own, arrived).await;
+        let mut answers = served.raft.append_stream(self.own, self.names_for(to, names), arrived).await;
         let (sender, source) = mpsc::channel(SESSION_QUEUE);
         let (sink, received) = mpsc::channel::<Result<Result<Vec<u8>, LinkError>, LinkError>>(SESSION_QUEUE);
         tokio::spawn(async move {
@@ -140,6 +148,25 @@ impl RaftLink for SimLinks {
             received.recv().await.map(|answer| (answer.and_then(|a| a), (received, guard)))
         })))
     }
+}
+
+type EvidenceSession = Session<proto::EvidenceFrame, proto::EvidenceFrame>;
+
+/// Returns the session of a manager of a version that did not know of its log's name.
+fn without_names(session: EvidenceSession) -> EvidenceSession {
+    let (outbound, mut source) = mpsc::channel::<proto::EvidenceFrame>(SESSION_QUEUE);
+    let Session { outbound: sink, inbound } = session;
+    tokio::spawn(async move {
+        while let Some(mut frame) = source.recv().await {
+            if let Some(health) = &mut frame.health {
+                health.log.clear();
+            }
+            if sink.send(frame).await.is_err() {
+                return;
+            }
+        }
+    });
+    Session { outbound, inbound }
 }
 
 /// What follows the last request of a stream that its sender ends.
@@ -164,7 +191,13 @@ impl PeerLink for SimLinks {
         let network = self.route(to);
         let served = self.network.dial(self.host(), to, network).await?;
         self.answered(to);
-        let (mine, theirs) = self.network.stream(self.host(), Host::Manager(to), network);
+        let (mut mine, mut theirs) = self.network.stream(self.host(), Host::Manager(to), network);
+        if self.network.is_older(self.own) {
+            mine = without_names(mine);
+        }
+        if self.network.is_older(to) {
+            theirs = without_names(theirs);
+        }
         served.manager.evidence_session(self.own, theirs).await;
         Ok(mine)
     }

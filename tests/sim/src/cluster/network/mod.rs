@@ -90,6 +90,7 @@ pub struct SimNetwork {
     lives: Mutex<BTreeMap<Host, u64>>,
     dead: Mutex<BTreeSet<Host>>,
     served: Mutex<BTreeMap<ManagerId, Served>>,
+    older: Mutex<BTreeSet<ManagerId>>,
     inboxes: datagrams::Inboxes,
 }
 
@@ -109,6 +110,7 @@ impl SimNetwork {
             lives: Mutex::default(),
             dead: Mutex::default(),
             served: Mutex::default(),
+            older: Mutex::default(),
             inboxes: datagrams::Inboxes::default(),
         })
     }
@@ -149,6 +151,15 @@ impl SimNetwork {
     /// Returns whether packets pass both ways.
     pub fn connects(&self, a: Host, b: Host, network: Network) -> bool {
         lock(&self.topology).connects(a, b, network)
+    }
+
+    /// Sets which managers are of a version that says nothing of logs, from their next calls and streams on.
+    pub fn set_older(&self, managers: impl IntoIterator<Item = ManagerId>) {
+        *lock(&self.older) = managers.into_iter().collect();
+    }
+
+    fn is_older(&self, manager: ManagerId) -> bool {
+        lock(&self.older).contains(&manager)
     }
 
     /// Sets what a manager serves; `None` when it is dead.

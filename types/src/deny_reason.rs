@@ -1,0 +1,110 @@
+//! Why a command changed nothing: part of the log, as the answer of every manager that applied it.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    BootId, CaStage, ClusterId, JoinRefusal, JoinTokenId, LogIndex, LogName, MaintenanceId, ManagerId, NodeId,
+    PolicyError, VmId, WatcherId,
+};
+
+/// Why a command changed nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Error, Serialize, Deserialize)]
+pub enum DenyReason {
+    /// The cluster exists already.
+    #[error("the cluster {0} is initialised already")]
+    AlreadyInitialised(ClusterId),
+    /// The cluster has not been made.
+    #[error("the cluster is not initialised")]
+    NotInitialised,
+    /// The node is not recorded.
+    #[error("node {0} is not known")]
+    UnknownNode(NodeId),
+    /// The watcher is not recorded.
+    #[error("watcher {0} is not known")]
+    UnknownWatcher(WatcherId),
+    /// The secret is wrong or was used before.
+    #[error("watcher {0}: the one-time secret is wrong or was redeemed before")]
+    BadSecret(WatcherId),
+    /// More items than a command may carry.
+    #[error("{what}: {count} is more than {limit}")]
+    TooMany {
+        /// Which items.
+        what: String,
+        /// How many there were.
+        count: u64,
+        /// How many there may be.
+        limit: u64,
+    },
+    /// The VM is not recorded.
+    #[error("vm {0} is not known")]
+    UnknownVm(VmId),
+    /// The maintenance window is not recorded, or has ended.
+    #[error("maintenance {0} is not known, or has ended")]
+    UnknownMaintenance(MaintenanceId),
+    /// There is no such join token.
+    #[error("join token {0} is not known")]
+    UnknownJoinToken(JoinTokenId),
+    /// The manager is no member.
+    #[error("manager {0} is no member")]
+    NotMember(ManagerId),
+    /// The manager is recorded with another log.
+    #[error("manager {manager} has log {recorded} as recorded, and {told} is another one")]
+    OtherLog {
+        /// The manager.
+        manager: ManagerId,
+        /// As recorded.
+        recorded: LogName,
+        /// As told.
+        told: LogName,
+    },
+    /// Somebody may not join.
+    #[error(transparent)]
+    JoinRefused(JoinRefusal),
+    /// The rotation of the CA stands elsewhere.
+    #[error("{0}")]
+    CaStage(CaStage),
+    /// A setting of a policy breaks a rule.
+    #[error(transparent)]
+    BadPolicy(PolicyError),
+    /// A value breaks a rule.
+    #[error("{field}: {value} must be {rule}")]
+    BadValue {
+        /// Which.
+        field: String,
+        /// What it was.
+        value: String,
+        /// What it must be.
+        rule: String,
+    },
+    /// A manager hears the node: it cannot be off.
+    #[error("node {0} is heard by a manager: a proof that it does not run cannot be")]
+    NodeIsHeard(NodeId),
+    /// The proof speaks of another boot than the recorded one.
+    #[error("node {node} was last heard in boot {recorded}, and the proof speaks of {told}")]
+    OtherBoot {
+        /// The node.
+        node: NodeId,
+        /// As recorded.
+        recorded: BootId,
+        /// As the proof says.
+        told: BootId,
+    },
+    /// What is written is not what its writer has seen.
+    #[error("what is to be written has another version{}", .current.map_or_else(String::new, |index| format!(": {index}")))]
+    VersionMoved {
+        /// The version that it has; `None` when it is not there.
+        current: Option<LogIndex>,
+    },
+    /// The key was used for another write.
+    #[error("idempotency key {0:?} was used for another request")]
+    KeyReused(String),
+    /// The VM belongs to another node.
+    #[error("vm {vm} belongs to node {owner}")]
+    NotOwner {
+        /// The VM.
+        vm: VmId,
+        /// Its owner.
+        owner: NodeId,
+    },
+}
