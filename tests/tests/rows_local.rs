@@ -91,13 +91,8 @@ fn a_node_that_loses_its_store_has_its_guests_paused_and_is_told_once() {
     on_local("rows-of-a-store", |stage| {
         println!("row 21: both guests of n1 are paused by I/O errors");
         let before = Cursor::now(stage)?;
-        let paused = |vm| Claim {
-            vm,
-            state: "paused",
-            source: Some("direct"),
-            causes: &["storage"],
-            advice: "fence_first",
-        };
+        let paused =
+            |vm| Claim { vm, state: "paused", source: Some("direct"), causes: &["storage"], advice: "fence_first" };
         for vm in [VM_ONE, VM_TWO] {
             stage.control(vm, "io-error")?;
         }
