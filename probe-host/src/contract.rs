@@ -47,11 +47,12 @@ impl ContractVersion {
         if versions.iter().any(|version| version.starts_with("1.")) {
             return Ok(Self::V1);
         }
-        if let Some(version) = versions.first() {
-            return Err(LoadError::UnknownContract { version: (*version).to_owned() });
-        }
+        // Whoever exports an older version too, beside one that is not known here, does so to run on hosts like this one.
         if BARE.iter().any(|name| exports.contains(name)) {
             return Ok(Self::V0_1);
+        }
+        if let Some(version) = versions.first() {
+            return Err(LoadError::UnknownContract { version: (*version).to_owned() });
         }
         Err(LoadError::NoContract { exports: exports.into_iter().map(ToOwned::to_owned).collect() })
     }
@@ -160,6 +161,8 @@ mod tests {
         assert!(
             matches!(of(&["vouch:probe/check@2.0.0"]), Err(LoadError::UnknownContract { version }) if version == "2.0.0")
         );
+        let both = ["describe", "run", "validate", "vouch:probe/check@2.0.0"];
+        assert_eq!(of(&both).unwrap(), ContractVersion::V0_1, "what it still has for older hosts");
         assert!(matches!(of(&["wasi:cli/run@0.2.6"]), Err(LoadError::NoContract { exports }) if exports.len() == 1));
     }
 }

@@ -138,7 +138,7 @@ impl Probe {
         let Ok(Ok(_slot)) = tokio::time::timeout(deadline, shared.slots.acquire()).await else {
             return Err(RunFault::Busy { deadline });
         };
-        let mut store = self.store(reach, ends);
+        let mut store = self.store(reach, begun + deadline, ends);
         let _ticking = shared.ticker.tick_while();
         let call = async {
             let instance = self.inner.contract.instantiate(&mut store).await?;
@@ -151,10 +151,10 @@ impl Probe {
         }
     }
 
-    fn store(&self, reach: Reach, ends: Instant) -> Store<RunState> {
+    fn store(&self, reach: Reach, deadline: Instant, ends: Instant) -> Store<RunState> {
         let shared = &self.inner.shared;
         let name = self.inner.descriptor.get().map_or("", |described| described.name.as_str());
-        let state = RunState::new(Arc::from(name), reach, ends, shared.limits.memory);
+        let state = RunState::new(Arc::from(name), reach, deadline, shared.limits.memory);
         let mut store = Store::new(&shared.engine, state);
         store.limiter(RunState::limiter);
         store.set_hostcall_fuel(HOSTCALL_FUEL);

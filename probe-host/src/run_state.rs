@@ -43,7 +43,7 @@ pub(crate) struct RunState {
     stderr: MemoryOutputPipe,
     probe: Arc<str>,
     pub(crate) reach: Arc<Reach>,
-    ends: Instant,
+    deadline: Instant,
     memory: MemoryLimit,
     echoes_left: u32,
     questions_left: u32,
@@ -58,8 +58,8 @@ pub(crate) struct TlsLeft {
 }
 
 impl RunState {
-    /// Returns the state of a run of this probe that ends at `ends`.
-    pub(crate) fn new(probe: Arc<str>, reach: Reach, ends: Instant, memory: usize) -> Self {
+    /// Returns the state of a run of this probe with this deadline.
+    pub(crate) fn new(probe: Arc<str>, reach: Reach, deadline: Instant, memory: usize) -> Self {
         let reach = Arc::new(reach);
         let stderr = MemoryOutputPipe::new(STDERR_MAX);
         let mut table = ResourceTable::new();
@@ -77,7 +77,7 @@ impl RunState {
             stderr,
             probe,
             reach,
-            ends,
+            deadline,
             memory: MemoryLimit { limit: memory, refused: false },
             echoes_left: ECHOES_MAX,
             questions_left: AGENT_QUESTIONS_MAX,
@@ -101,9 +101,17 @@ impl RunState {
         &mut self.memory
     }
 
-    /// Returns the time that a call may take: what it wants, and no longer than the run.
+    /// Returns the time that a call may take: what it wants, and no longer than to the deadline of the run.
+    ///
+    /// Not to the moment at which the run is stopped, a little later: a guest must hear that its call timed out while it
+    /// can still answer, or a silent target would be a fault of the probe.
     pub(crate) fn within_run(&self, wanted_ms: u32) -> Duration {
-        Duration::from_millis(u64::from(wanted_ms)).min(self.ends.saturating_duration_since(Instant::now()))
+        Duration::from_millis(u64::from(wanted_ms)).min(self.left())
+    }
+
+    /// Returns the time up to the deadline of the run.
+    pub(crate) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 }
 

@@ -87,7 +87,7 @@ async fn a_desktop_that_is_asked_for_its_certificate_tells_it() {
 #[tokio::test]
 async fn a_desktop_that_is_asked_for_its_certificate_and_has_none_is_told_apart() {
     for (fake, state, reason) in [
-        ("rdp:tls-hang", "down", "wedged"),
+        ("rdp:tls-hang", "degraded", "tls_timeout"),
         ("rdp:hang", "down", "wedged"),
         ("rdp:refuse", "degraded", "refused"),
         ("tcp:refuse", "down", "closed"),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use vouch_types::VmId;
 
 use super::RunState;
-use crate::limits::{AGENT_QUESTIONS_MAX, AGENT_REPLY_MAX, LOG_LINE_MAX};
+use crate::limits::{AGENT_QUESTIONS_MAX, AGENT_REPLY_MAX, ECHO_INTERVAL_MIN, LOG_LINE_MAX};
 use crate::outcome::cut;
 use crate::{AgentQuery, EchoReply, EchoRequest, GuestAgent, GuestAgentError, IcmpError};
 
@@ -68,8 +68,16 @@ impl RunState {
                 self.echoes_left
             )));
         }
+        let (left, interval) = (self.left(), Duration::from_millis(interval_ms.into()).max(ECHO_INTERVAL_MIN));
+        let sending = interval.saturating_mul(count - 1);
+        // Requests that are never sent would look like replies that never came.
+        let Some(waiting) = left.checked_sub(sending) else {
+            return Err(EchoRefusal::OutOfBounds(format!(
+                "{count} requests, one every {interval:?}, take {sending:?}: at most {left:?} are left of this run"
+            )));
+        };
         self.echoes_left -= count;
-        let (interval, timeout) = (self.within_run(interval_ms), self.within_run(timeout_ms));
+        let timeout = Duration::from_millis(timeout_ms.into()).min(waiting);
         let series = EchoRequest { address: address.to_canonical(), count, interval, timeout };
         sender.echo(series).await.map_err(|error| match error {
             IcmpError::NoRoute(text) => EchoRefusal::NoRoute(text),

@@ -1,6 +1,6 @@
 //! The exchange: connect, ask, read the answer, and say what it means.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,8 @@ pub enum Finding {
     TooLate,
     /// Something answered that is not RDP.
     NotRdp(ParseError),
+    /// The exchange failed for a reason that says nothing of the service.
+    Failed(String),
 }
 
 /// The connection that an exchange goes over.
@@ -52,12 +54,32 @@ pub trait Line: Sized {
 }
 
 /// Why an exchange came to no answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum LineError {
     /// The service hung up.
     Closed,
     /// Nothing came in time.
     Silent,
+    /// It failed for a reason that says nothing of the service.
+    Failed(String),
+}
+
+impl LineError {
+    /// Returns what this error of a plain socket says of the service.
+    ///
+    /// WASI has one error for whatever ends a stream, a reset among it, so only what is known to be ours is told apart.
+    pub fn from_io(error: &io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Self::Silent,
+            ErrorKind::PermissionDenied
+            | ErrorKind::InvalidInput
+            | ErrorKind::Unsupported
+            | ErrorKind::OutOfMemory
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::NetworkDown => Self::Failed(error.to_string()),
+            _ => Self::Closed,
+        }
+    }
 }
 
 /// Asks the service once; once more with another offer, if it refuses the first for its offer alone. Returns the line over
@@ -112,6 +134,7 @@ fn ask<L: Line>(
     let finding = match exchange(&mut line, offer, budget) {
         Ok(confirm) => Finding::Answered(Negotiated { confirm, connect: connected, answer: begun.elapsed() }),
         Err(Failure::Line(LineError::Closed)) => Finding::Broken,
+        Err(Failure::Line(LineError::Failed(why))) => Finding::Failed(why),
         Err(Failure::NotRdp(error)) => Finding::NotRdp(error),
         Err(Failure::Line(LineError::Silent)) => match begun.elapsed() {
             waited if is_wedged(waited, budget) => Finding::Wedged(waited),
@@ -148,7 +171,7 @@ fn exchange(line: &mut impl Line, offer: u32, budget: &Budget) -> Result<Confirm
 
 impl Line for TcpStream {
     fn ask(&mut self, send: &[u8], count: usize, budget: &Budget) -> Result<Vec<u8>, LineError> {
-        self.write_all(send).map_err(|_| LineError::Closed)?;
+        self.write_all(send).map_err(|e| LineError::from_io(&e))?;
         let mut reply = vec![0; count];
         read_exact(self, &mut reply, budget)?;
         Ok(reply)
@@ -164,13 +187,12 @@ impl Line for TcpStream {
 fn read_exact(stream: &mut TcpStream, mut buffer: &mut [u8], budget: &Budget) -> Result<(), LineError> {
     while !buffer.is_empty() {
         let left = budget.left().ok_or(LineError::Silent)?;
-        stream.set_read_timeout(Some(left)).map_err(|_| LineError::Closed)?;
+        stream.set_read_timeout(Some(left)).map_err(|e| LineError::from_io(&e))?;
         match stream.read(buffer) {
             Ok(0) => return Err(LineError::Closed),
             Ok(read) => buffer = &mut buffer[read..],
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Err(LineError::Silent),
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(_) => return Err(LineError::Closed),
+            Err(e) => return Err(LineError::from_io(&e)),
         }
     }
     Ok(())
@@ -255,5 +277,25 @@ mod tests {
     fn a_connection_closed_at_once_is_broken() {
         let port = server(vec![drop]);
         assert_eq!(negotiate(port, Budget::starting_now(2000)), Finding::Broken);
+    }
+
+    #[test]
+    fn only_what_the_service_did_is_told_of_it() {
+        let of = |kind: ErrorKind| LineError::from_io(&kind.into());
+        assert_eq!((of(ErrorKind::ConnectionReset), of(ErrorKind::TimedOut)), (LineError::Closed, LineError::Silent));
+        assert!(matches!(of(ErrorKind::PermissionDenied), LineError::Failed(_)));
+    }
+
+    #[test]
+    fn a_failure_that_says_nothing_of_the_service_is_no_finding_about_it() {
+        struct Failing;
+        impl Line for Failing {
+            fn ask(&mut self, _: &[u8], _: usize, _: &Budget) -> Result<Vec<u8>, LineError> {
+                Err(LineError::Failed("more than 64 exchanges".to_owned()))
+            }
+            fn close(self) {}
+        }
+        let (found, _) = super::negotiate(|| Ok((Failing, Duration::ZERO)), &Budget::starting_now(1000));
+        assert_eq!(found, Finding::Failed("more than 64 exchanges".to_owned()));
     }
 }

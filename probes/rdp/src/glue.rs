@@ -78,6 +78,7 @@ impl Guest for Rdp {
                 "timeout",
                 format!("port {port} accepted a connection too late to answer in time"),
             )),
+            Finding::Failed(why) => Err(Fault::Internal(format!("exchange with port {port}: {why}"))),
             Finding::NotRdp(error) => {
                 Ok(outcome(State::Degraded, "not_rdp", format!("port {port} answers, but not with RDP: {error:?}")))
             }

@@ -1,7 +1,8 @@
 //! The way through the host's TLS: the negotiation in plain text, then the handshake, and what the certificate says.
 //!
 //! A certificate that the service signed itself is normal for RDP, and one that has ended keeps nobody out: both are told as
-//! facts and change nothing. A service that is silent in the handshake is wedged; one that cannot complete it is degraded.
+//! facts and change nothing. A service that negotiates and does not complete the handshake, or not in time, is degraded: it
+//! answered a moment ago, so it is not down.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,16 +20,14 @@ pub(crate) fn connect(address: &str, port: u16, budget: &Budget) -> Result<(Conn
     let begun = Instant::now();
     let connected = Connection::connect(address, port, within);
     let took = begun.elapsed();
-    connected.map(|line| (line, took)).map_err(|error| {
-        match error {
-            Error::NotGranted => ConnectError::NotGranted,
-            Error::NoRoute(_) => ConnectError::NoRoute,
-            Error::Unreachable(_) => ConnectError::Unreachable,
-            Error::Refused | Error::Closed => ConnectError::Closed,
-            Error::Timeout => ConnectError::Timeout,
-            Error::Handshake(why) | Error::OutOfBounds(why) | Error::Other(why) => ConnectError::Other(why),
-        }
-        .after(took)
+    // The host tells a missing route from a neighbour's word itself: how long it took says nothing more here.
+    connected.map(|line| (line, took)).map_err(|error| match error {
+        Error::NotGranted => ConnectError::NotGranted,
+        Error::NoRoute(_) => ConnectError::NoRoute,
+        Error::Unreachable(_) => ConnectError::Unreachable,
+        Error::Refused | Error::Closed => ConnectError::Closed,
+        Error::Timeout => ConnectError::Timeout,
+        Error::Handshake(why) | Error::OutOfBounds(why) | Error::Other(why) => ConnectError::Other(why),
     })
 }
 
@@ -37,12 +36,19 @@ impl Line for Connection {
         let end = match u32::try_from(count) {
             Ok(0) => ReplyEnd::None,
             Ok(count) => ReplyEnd::Bytes(count),
-            Err(_) => return Err(LineError::Closed),
+            Err(_) => return Err(LineError::Failed(format!("a reply of {count} bytes cannot be asked for"))),
         };
         let within = left_ms(budget).ok_or(LineError::Silent)?;
         self.exchange(send, &end, within).map_err(|error| match error {
             Error::Timeout => LineError::Silent,
-            _ => LineError::Closed,
+            Error::Closed | Error::Refused => LineError::Closed,
+            // None of these speaks of the service.
+            Error::NotGranted => LineError::Failed("the target is not granted".to_owned()),
+            Error::NoRoute(why)
+            | Error::Unreachable(why)
+            | Error::Handshake(why)
+            | Error::OutOfBounds(why)
+            | Error::Other(why) => LineError::Failed(why),
         })
     }
 
@@ -76,9 +82,9 @@ pub(crate) fn complete(line: Connection, mut outcome: Outcome, port: u16, budget
         Err(Error::Timeout) if is_wedged(took, budget) => {
             let waited = took.as_millis();
             say(
-                State::Down,
-                "wedged",
-                format!("port {port} negotiates and stayed silent in the handshake for {waited} ms"),
+                State::Degraded,
+                "tls_timeout",
+                format!("port {port} negotiates, and its handshake was not done after {waited} ms"),
             );
         }
         // Too little time was left to tell a slow service from a wedged one; it has negotiated.
