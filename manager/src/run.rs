@@ -326,10 +326,9 @@ async fn dial_members(
                 links.set_addresses(*gone, Vec::new());
             }
             known = members.keys().copied().filter(|id| *id != own).collect();
-            for (id, node) in members {
-                if id != own && !fixed.contains_key(&id) {
-                    links.set_addresses(id, node.addresses);
-                }
+            for (id, node) in members.into_iter().filter(|(id, _)| *id != own) {
+                // Said each time: one that was removed and is added again was forgotten in between.
+                links.set_addresses(id, fixed.get(&id).cloned().unwrap_or(node.addresses));
             }
         })
         .await;

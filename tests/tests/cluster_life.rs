@@ -163,6 +163,63 @@ fn cluster(stage: &LocalStage, arguments: &[&str]) -> Result<()> {
 }
 
 #[test]
+fn a_manager_whose_data_folder_is_gone_gets_its_vote_back_without_a_command() {
+    on_local("emptied-manager", |stage| {
+        let leader = stage.leader()?;
+        let emptied = ["m1", "m2", "m3"].into_iter().find(|id| *id != leader).context("a follower")?;
+        wait::until_ok("every manager's log is recorded", LIMIT, || settled(stage))?;
+        let done = meanwhile(stage, |stage| {
+            stage.kill_manager(emptied)?;
+            stage.empty_manager(emptied)?;
+            stage.start_manager(emptied)?;
+            caught_up(stage, emptied)?;
+            wait::until_ok("its return is told", LIMIT, || {
+                let told = told(stage, emptied)?;
+                ensure!(told == ["manager_log_lost", "manager_return_ended"], "{told:?}");
+                Ok(())
+            })?;
+            let now = members(stage)?;
+            ensure!(now.len() == 3 && now.values().all(|voter| *voter), "{now:?}");
+            // Its vote is needed from here on, and it may lead.
+            let other = ["m1", "m2", "m3"].into_iter().find(|id| *id != leader && *id != emptied).context("another")?;
+            stage.kill_manager(other)?;
+            wait::until_ok("it takes the lead", LIMIT, || cluster(stage, &["transfer", "--to", emptied]))?;
+            wait::until_ok("it leads", LIMIT, || {
+                let leader = stage.leader()?;
+                ensure!(leader == emptied, "{leader} leads");
+                Ok(())
+            })?;
+            Ok(())
+        })?;
+        ensure!(done.iter().any(|done| done.writes > 5), "too little was written to say anything");
+        Ok(())
+    });
+}
+
+/// Whether the leader has nothing left to record of the managers' logs.
+fn settled(stage: &LocalStage) -> Result<()> {
+    let metrics = stage.client_of(&stage.leader()?)?.get("/metrics")?.ok()?;
+    let metrics = metrics.as_str().context("text")?;
+    let recorded = metrics.lines().any(|line| {
+        line.starts_with("vouch_reconciler_pending{") && line.contains("\"member_logs\"") && line.ends_with(" 0")
+    });
+    ensure!(recorded, "{metrics}");
+    Ok(())
+}
+
+/// The kinds of the events that speak of how a manager lost its log and came back.
+fn told(stage: &LocalStage, manager: &str) -> Result<Vec<String>> {
+    let page = stage.read("/v1/events?format=json&limit=1000")?;
+    let events = page.get("items").and_then(Value::as_array).with_context(|| format!("no items: {page}"))?;
+    let of = |event: &Value| {
+        let kind = event.get("kind")?.as_str()?.to_owned();
+        let speaks = event.get("text")?.as_str()?.starts_with(manager);
+        (speaks && (kind == "manager_log_lost" || kind == "manager_return_ended")).then_some(kind)
+    };
+    Ok(events.iter().filter_map(of).collect())
+}
+
+#[test]
 fn a_dead_manager_is_replaced_by_a_new_one_while_people_write() {
     on_local("replace-manager", |stage| {
         let done = meanwhile(stage, |stage| {

@@ -193,6 +193,16 @@ impl LocalStage {
         Ok(())
     }
 
+    /// Removes the data folder of a manager that does not run.
+    ///
+    /// # Errors
+    /// Fails if it can't be removed.
+    pub fn empty_manager(&self, name: &str) -> Result<()> {
+        let config = self.config_of(name)?;
+        let folder = config.get("data_dir").and_then(toml::Value::as_str).context("a manager has a data folder")?;
+        fs::remove_dir_all(folder).with_context(|| format!("{folder} can't be removed"))
+    }
+
     /// Checks that a manager which was started again still runs.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //! after it, and the first that connects is used. Connections are dialled in tasks of their own, so that a caller with
 //! a shorter patience than a handshake takes does not start it over for ever.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -99,7 +99,9 @@ impl GrpcPeerLinks {
     pub fn set_addresses(&self, manager: ManagerId, addresses: Vec<(Network, SocketAddr)>) {
         let mut peers = self.lock();
         let peer = peers.entry(manager).or_default();
-        if peer.addresses == addresses {
+        // In whatever order: here the one that was connected last is in front.
+        let known = peer.addresses.iter().copied().collect::<BTreeSet<_>>();
+        if known == addresses.iter().copied().collect() {
             return;
         }
         std::mem::take(&mut peer.lanes).values().for_each(Slot::cut);
