@@ -29,4 +29,22 @@ pub struct Descriptor {
     pub timeout: Option<Duration>,
     /// Anything else, by its name.
     pub about: Vec<(String, String)>,
+    /// What of it was beyond a limit, and is cut here or left out.
+    pub beyond: Vec<Beyond>,
+}
+
+/// A rule of the contract that a description breaks by its size.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Beyond {
+    /// Which part of the description.
+    pub part: &'static str,
+    /// Its size, and what it may be.
+    pub text: String,
+}
+
+impl Beyond {
+    /// Returns the broken rule, if this part has more of these units than it may have.
+    pub(crate) fn check(part: &'static str, size: usize, most: usize, units: &str) -> Option<Self> {
+        (size > most).then(|| Self { part, text: format!("{part} has {size} {units}: must have at most {most}") })
+    }
 }

@@ -33,7 +33,7 @@ mod tls;
 
 pub use capabilities::{Capabilities, PortGrant};
 pub use contract::ContractVersion;
-pub use descriptor::Descriptor;
+pub use descriptor::{Beyond, Descriptor};
 pub use engine::{EngineError, compilations, engine_config};
 pub use guest_agent::{AgentQuery, GuestAgent, GuestAgentError};
 pub use host::{LoadError, ProbeHost};

@@ -79,6 +79,10 @@ pub const TLS_REPLY_MAX: usize = 64 * 1024;
 pub const TLS_TERMINATOR_MAX: usize = 16;
 /// The most protocols that a handshake offers (ALPN).
 pub const TLS_PROTOCOLS_MAX: usize = 8;
+/// The longest name of such a protocol, in bytes (RFC 7301).
+pub const TLS_PROTOCOL_NAME_MAX: usize = 255;
+/// The longest name that a target is told in a handshake (SNI), in bytes: that of a DNS name (RFC 1035).
+pub const TLS_SERVER_NAME_MAX: usize = 253;
 /// The most names of a certificate.
 pub const CERTIFICATE_NAMES_MAX: usize = 32;
 /// The longest settings, in bytes.

@@ -17,14 +17,14 @@ use wasmtime_wasi::sockets::SocketAddrUse;
 pub use connection::Connection;
 
 use crate::bindings::v1::vouch::probe::tls;
-use crate::limits::{TLS_CONNECTIONS_MAX, TLS_EXCHANGES_MAX, TLS_PROTOCOLS_MAX, TLS_REPLY_MAX, TLS_SEND_MAX};
+use crate::limits::{
+    TLS_CONNECTIONS_MAX, TLS_EXCHANGES_MAX, TLS_PROTOCOL_NAME_MAX, TLS_PROTOCOLS_MAX, TLS_REPLY_MAX, TLS_SEND_MAX,
+    TLS_SERVER_NAME_MAX,
+};
 use crate::run_state::RunState;
 use reply_end::ReplyEnd;
 
 type Answer<T> = wasmtime::Result<Result<T, tls::Error>>;
-
-/// The longest name of a protocol (RFC 7301).
-const PROTOCOL_NAME_MAX: usize = 255;
 
 impl tls::Host for RunState {}
 
@@ -92,8 +92,12 @@ impl tls::HostConnection for RunState {
             let text = format!("alpn has {} protocols: at most {TLS_PROTOCOLS_MAX} are offered", alpn.len());
             return Ok(Err(tls::Error::OutOfBounds(text)));
         }
-        if alpn.iter().any(|name| !(1..=PROTOCOL_NAME_MAX).contains(&name.len())) {
-            let text = format!("alpn: a protocol's name must have 1 to {PROTOCOL_NAME_MAX} bytes");
+        if alpn.iter().any(|name| !(1..=TLS_PROTOCOL_NAME_MAX).contains(&name.len())) {
+            let text = format!("alpn: a protocol's name must have 1 to {TLS_PROTOCOL_NAME_MAX} bytes");
+            return Ok(Err(tls::Error::OutOfBounds(text)));
+        }
+        if let Some(length) = server_name.as_ref().map(String::len).filter(|length| *length > TLS_SERVER_NAME_MAX) {
+            let text = format!("server-name has {length} bytes: at most {TLS_SERVER_NAME_MAX} are told");
             return Ok(Err(tls::Error::OutOfBounds(text)));
         }
         let (within, begun) = (self.within_run(timeout_ms), Instant::now());

@@ -228,6 +228,31 @@ async fn what_a_guest_tells_of_itself_is_limited() {
     assert_eq!((described.networks.len(), described.ports.len()), (DESCRIBED_NETWORKS_MAX, DESCRIBED_PORTS_MAX));
     assert_eq!((described.about.len(), described.about[0].1.len()), (ABOUT_MAX, OUTCOME_TEXT_MAX));
     assert_eq!(described.settings_schema, None, "a part of a schema is none");
+    let beyond: Vec<&str> = described.beyond.iter().map(|beyond| beyond.text.as_str()).collect();
+    assert_eq!(
+        beyond,
+        [
+            "settings-schema has 20000 bytes: must have at most 16384",
+            "networks has 99 items: must have at most 2",
+            "ports has 100 items: must have at most 16",
+            "about has 99 items: must have at most 16",
+        ],
+        "what is cut is told"
+    );
+}
+
+#[tokio::test]
+async fn a_question_reaches_nothing() {
+    let listening = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listening.local_addr().unwrap();
+    let answered = probe("hostile").validate(&format!("\"reach {address}\"")).await;
+    let Err(RunFault::BadSettings(ways)) = answered else { panic!("{answered:?}") };
+    assert_eq!(
+        ways,
+        "tls Error::NotGranted, tcp PermissionDenied, udp PermissionDenied, icmp Error::NotGranted, agent Error::NotGranted"
+    );
+    listening.set_nonblocking(true).unwrap();
+    assert!(listening.accept().is_err(), "nothing arrived");
 }
 
 #[tokio::test]

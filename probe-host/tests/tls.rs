@@ -142,6 +142,7 @@ async fn connections_exchanges_and_bytes_have_their_limits() {
         "bytes is 66560: must be from 1 to 65536",
         "terminator has 17 bytes",
         "server-name is",
+        "server-name has 254 bytes: at most 253 are told",
         "alpn has 9 protocols",
         "alpn: a protocol's name",
         "certificate 0: the target did not show it",
@@ -150,7 +151,29 @@ async fn connections_exchanges_and_bytes_have_their_limits() {
     ]) {
         assert!(line.contains(words), "{words} is not in {line}");
     }
-    assert_eq!(lines.len(), 9, "{lines:?}");
+    assert_eq!(lines.len(), 10, "{lines:?}");
+}
+
+#[tokio::test]
+async fn what_a_target_said_before_it_reset_the_connection_is_heard() {
+    // What it was sent and did not read makes its end a reset.
+    let busy = || server(async |mut stream| stream.write_all(b"421 busy").await.unwrap());
+    let (_, heard) = said("tls-last-words", busy().await).await;
+    assert_eq!(heard, r#"Some(Error::Closed) Ok(Ok("421 busy")) Some(Error::Closed)"#);
+    let (_, heard) = said("tls-rest", busy().await).await;
+    assert_eq!(heard, r#"Ok(Ok("421 busy"))"#);
+}
+
+#[tokio::test]
+async fn a_certificate_is_told_after_the_connection_has_ended() {
+    let (acceptor, _) = acceptor(&version::TLS13);
+    let port = server(move |stream| {
+        let acceptor = acceptor.clone();
+        async move { drop(acceptor.accept(stream).await.unwrap()) }
+    })
+    .await;
+    let (_, heard) = said("tls-shown", port).await;
+    assert_eq!(heard, r#"Ok(true) Some(Error::Closed) Ok("desk-1.example,192.0.2.7")"#);
 }
 
 #[tokio::test]

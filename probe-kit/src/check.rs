@@ -7,10 +7,8 @@ use std::collections::BTreeSet;
 
 use semver::Version;
 use serde::Serialize;
-use vouch_probe_host::limits::{
-    COMPONENT_MAX, DEADLINE_MAX, INTERVAL_MAX, INTERVAL_MIN, SCHEMA_MAX, TIMEOUT_MIN, VERSION_MAX,
-};
-use vouch_probe_host::{ContractVersion, Descriptor, RunFault};
+use vouch_probe_host::limits::{COMPONENT_MAX, DEADLINE_MAX, INTERVAL_MAX, INTERVAL_MIN, TIMEOUT_MIN};
+use vouch_probe_host::{Descriptor, RunFault};
 use vouch_types::{Network, ProbeName};
 
 use crate::ProbeFile;
@@ -116,7 +114,7 @@ pub async fn check(file: &ProbeFile, settings: Option<&str>) -> CheckReport {
     }
     CheckReport {
         file: file.path.display().to_string(),
-        size: file.size,
+        size: file.bytes.len(),
         size_max: COMPONENT_MAX,
         sha256: file.digest.to_string(),
         contract: file.probe.contract().as_str().to_owned(),
@@ -150,15 +148,13 @@ impl Described {
 /// Returns the rules that a description breaks.
 fn broken_by(said: &Descriptor) -> Vec<BrokenRule> {
     let rule = |about: &str, text: String| BrokenRule { about: about.to_owned(), text };
-    let mut broken = Vec::new();
+    let mut broken: Vec<_> = said.beyond.iter().map(|beyond| rule(beyond.part, beyond.text.clone())).collect();
     if let Err(error) = ProbeName::new(&said.name) {
         broken.push(rule("name", error.to_string()));
     }
     if let Err(error) = Version::parse(&said.version) {
         let text = format!("version {:?}: must be a semantic version, as 1.2.3 ({error})", said.version);
         broken.push(rule("version", text));
-    } else if said.version.len() > VERSION_MAX {
-        broken.push(rule("version", format!("version {:?}: must have at most {VERSION_MAX} bytes", said.version)));
     }
     if said.summary.trim().is_empty() {
         broken.push(rule("summary", "summary \"\": must say in one sentence what an `up` proves".to_owned()));
@@ -177,16 +173,8 @@ fn broken_by(said: &Descriptor) -> Vec<BrokenRule> {
             broken.push(rule(about, format!("{about} {value:?}: must be from {least:?} to {most:?}")));
         }
     }
-    match (said.contract, &said.settings_schema) {
-        (ContractVersion::V0_1, _) => {}
-        (ContractVersion::V1, None) => {
-            broken.push(rule("settings-schema", format!("settings-schema: must have at most {SCHEMA_MAX} bytes")));
-        }
-        (ContractVersion::V1, Some(schema)) => {
-            if let Err(why) = schema::settings(schema) {
-                broken.push(rule("settings-schema", format!("settings-schema: {why}")));
-            }
-        }
+    if let Some(Err(why)) = said.settings_schema.as_deref().map(schema::settings) {
+        broken.push(rule("settings-schema", format!("settings-schema: {why}")));
     }
     broken
 }
@@ -194,6 +182,8 @@ fn broken_by(said: &Descriptor) -> Vec<BrokenRule> {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use vouch_probe_host::{Beyond, ContractVersion};
 
     use super::*;
 
@@ -209,6 +199,7 @@ mod tests {
             interval: Some(Duration::from_secs(1)),
             timeout: Some(Duration::from_secs(1)),
             about: Vec::new(),
+            beyond: Vec::new(),
         }
     }
 
@@ -225,6 +216,7 @@ mod tests {
             interval: Some(Duration::ZERO),
             timeout: Some(Duration::from_secs(61)),
             about: Vec::new(),
+            beyond: Vec::new(),
         };
         let broken = broken_by(&said);
         let about: Vec<&str> = broken.iter().map(|rule| rule.about.as_str()).collect();
@@ -246,9 +238,8 @@ mod tests {
         let (settings_schema, interval, timeout) = none;
         let first = Descriptor { contract: ContractVersion::V0_1, settings_schema, interval, timeout, ..good() };
         assert_eq!(broken_by(&first), []);
-        let unsaid = Descriptor { settings_schema: None, ..good() };
-        assert_eq!(broken_by(&unsaid)[0].text, "settings-schema: must have at most 16384 bytes");
-        let long = Descriptor { version: format!("1.0.0-{}", "a".repeat(40)), ..good() };
-        assert!(broken_by(&long)[0].text.ends_with("must have at most 32 bytes"));
+        let text = "ports has 17 items: must have at most 16".to_owned();
+        let more = Descriptor { beyond: vec![Beyond { part: "ports", text: text.clone() }], ..good() };
+        assert_eq!(broken_by(&more), [BrokenRule { about: "ports".to_owned(), text }]);
     }
 }

@@ -34,8 +34,8 @@ pub enum OpenError {
 pub struct ProbeFile {
     /// The file.
     pub path: PathBuf,
-    /// Its size in bytes.
-    pub size: usize,
+    /// What is in it.
+    pub bytes: Vec<u8>,
     /// Its SHA-256.
     pub digest: Digest,
     /// The probe, ready to run.
@@ -51,7 +51,7 @@ impl ProbeFile {
         let bytes = read(path).map_err(|source| OpenError::Read { path: path.to_owned(), source })?;
         let load = |source| OpenError::Load { path: path.to_owned(), source };
         let probe = host.compile(&bytes).map_err(load)?;
-        Ok(Self { path: path.to_owned(), size: bytes.len(), digest: digest_of(&bytes), probe })
+        Ok(Self { path: path.to_owned(), digest: digest_of(&bytes), bytes, probe })
     }
 
     /// Returns whether the component imports an interface of ours, by its name without package and version.

@@ -73,9 +73,8 @@ fn push(global: &Global, file: &Path, name: Option<&str>, version: Option<&str>)
     let described = report.described.expect("a component that does not describe itself breaks a rule");
     said_the_same("--name", name, &described.name)?;
     said_the_same("--probe-version", version, &described.version)?;
-    let component = std::fs::read(file).with_context(|| format!("{}: cannot be read", file.display()))?;
     let path = format!("/v1/probes?name={}&version={}", escape(&described.name), escape(&described.version));
-    let probe: ProbeView = Client::new(global)?.post(&path, component)?;
+    let probe: ProbeView = Client::new(global)?.post(&path, opened.bytes)?;
     Output::new(global).show(&probe, |_| {
         let imports: String = probe.imports.iter().map(|i| format!("  {i}\n")).collect();
         format!("probe {} {} recorded, sha256 {}\nit imports:\n{imports}", probe.name, probe.version, probe.digest)

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use vouch_types::id::NAME_MAX;
 use vouch_types::observation::MESSAGE_MAX;
 use vouch_types::{Network, Outcome};
 
@@ -22,8 +23,8 @@ const ROOM: Room =
 pub(super) fn described(said: types::Descriptor) -> Descriptor {
     Descriptor {
         contract: ContractVersion::V0_1,
-        name: cut(said.name, 63),
-        version: cut(said.version, 63),
+        name: cut(said.name, NAME_MAX),
+        version: cut(said.version, NAME_MAX),
         summary: cut(said.summary, MESSAGE_MAX),
         settings_schema: None,
         networks: vec![Network::Management, Network::Service],
@@ -31,6 +32,7 @@ pub(super) fn described(said: types::Descriptor) -> Descriptor {
         interval: None,
         timeout: None,
         about: Vec::new(),
+        beyond: Vec::new(),
     }
 }
 

@@ -2,28 +2,38 @@
 
 use std::time::Duration;
 
+use vouch_types::id::NAME_MAX;
 use vouch_types::observation::MESSAGE_MAX;
 use vouch_types::{Network, Outcome};
 
 use crate::bindings::v1::vouch::probe::{guest_agent, icmp, log, types};
 use crate::limits::{
     ABOUT_MAX, DESCRIBED_NETWORKS_MAX, DESCRIBED_PORTS_MAX, FACTS_MAX, OUTCOME_TEXT_MAX, PHASES_MAX, SAMPLES_MAX,
-    SCHEMA_MAX,
+    SCHEMA_MAX, VERSION_MAX,
 };
 use crate::outcome::{Found, Names, Room, cut, is_word};
 use crate::run_state::{AgentRefusal, EchoRefusal, Level, RunState};
-use crate::{ContractVersion, Descriptor, GuestAgentError, Phase, RunFault, Sample, Target};
+use crate::{Beyond, ContractVersion, Descriptor, GuestAgentError, Phase, RunFault, Sample, Target};
 
 /// What an outcome may hold.
 const ROOM: Room = Room { phases: PHASES_MAX, samples: SAMPLES_MAX, facts: FACTS_MAX, names: Names::Words };
 
 /// Returns how a probe describes itself, cut to its limits.
 pub(super) fn described(said: types::Descriptor) -> Descriptor {
+    let beyond = [
+        Beyond::check("name", said.name.len(), NAME_MAX, "bytes"),
+        Beyond::check("version", said.version.len(), VERSION_MAX, "bytes"),
+        Beyond::check("proves", said.proves.len(), MESSAGE_MAX, "bytes"),
+        Beyond::check("settings-schema", said.settings_schema.len(), SCHEMA_MAX, "bytes"),
+        Beyond::check("networks", said.networks.len(), DESCRIBED_NETWORKS_MAX, "items"),
+        Beyond::check("ports", said.ports.len(), DESCRIBED_PORTS_MAX, "items"),
+        Beyond::check("about", said.about.len(), ABOUT_MAX, "items"),
+    ];
     let about = said.about.into_iter().filter(|fact| is_word(&fact.name)).take(ABOUT_MAX);
     Descriptor {
         contract: ContractVersion::V1,
-        name: cut(said.name, 63),
-        version: cut(said.version, 63),
+        name: cut(said.name, NAME_MAX),
+        version: cut(said.version, VERSION_MAX),
         summary: cut(said.proves, MESSAGE_MAX),
         // A schema is not for a terminal: it is kept as it is, or not at all, since a part of one is none.
         settings_schema: Some(said.settings_schema).filter(|schema| schema.len() <= SCHEMA_MAX),
@@ -32,6 +42,7 @@ pub(super) fn described(said: types::Descriptor) -> Descriptor {
         interval: Some(Duration::from_millis(said.interval_ms.into())),
         timeout: Some(Duration::from_millis(said.timeout_ms.into())),
         about: about.map(|fact| (fact.name, cut(fact.value, OUTCOME_TEXT_MAX))).collect(),
+        beyond: beyond.into_iter().flatten().collect(),
     }
 }
 

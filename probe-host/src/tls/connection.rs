@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConnection, ProtocolVersion};
 
 use super::reply_end::ReplyEnd;
@@ -27,6 +27,8 @@ const CHUNK: usize = 4096;
 enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// The target has ended it.
+    Closed,
     /// Nothing goes over it any more.
     Broken,
 }
@@ -37,6 +39,8 @@ pub struct Connection {
     peer: IpAddr,
     /// What came and was not asked for yet.
     unread: Vec<u8>,
+    /// What the target showed in the handshake; it outlives the stream, for a probe that asks after the end.
+    certificates: Vec<CertificateDer<'static>>,
 }
 
 impl Connection {
@@ -49,7 +53,12 @@ impl Connection {
             Ok(Ok(stream)) => {
                 // Small requests go out at once; where that can't be set, they go out a little later.
                 let _ = stream.set_nodelay(true);
-                Ok(Self { stream: Stream::Plain(stream), peer: address.ip(), unread: Vec::new() })
+                Ok(Self {
+                    stream: Stream::Plain(stream),
+                    peer: address.ip(),
+                    unread: Vec::new(),
+                    certificates: Vec::new(),
+                })
             }
             Ok(Err(error)) => Err(not_connected(&error)),
             Err(_) => Err(Error::Timeout),
@@ -61,17 +70,64 @@ impl Connection {
     /// # Errors
     /// What the failure says of the target.
     pub(super) async fn exchange(&mut self, send: &[u8], end: &ReplyEnd, within: Duration) -> Result<Vec<u8>, Error> {
-        let exchanged = match &mut self.stream {
-            Stream::Plain(stream) => timeout(within, exchange(stream, &mut self.unread, send, end)).await,
-            Stream::Tls(stream) => timeout(within, exchange(stream, &mut self.unread, send, end)).await,
-            Stream::Broken => Ok(Err(Error::Other("the connection has failed before".to_owned()))),
-        };
-        let exchanged = exchanged.unwrap_or(Err(Error::Timeout));
-        match &exchanged {
-            Ok(_) | Err(Error::Timeout | Error::OutOfBounds(_)) => {}
-            Err(_) => self.stream = Stream::Broken,
+        let ends = Instant::now() + within;
+        if !send.is_empty() {
+            let sent = timeout_at(ends, self.send(send)).await.unwrap_or(Err(Error::Timeout));
+            if let Err(error) = sent {
+                // Of a request that was cut off, nobody knows how much arrived: nothing that comes after it makes sense.
+                self.fail(&error);
+                return Err(error);
+            }
         }
-        exchanged
+        let mut searched = 0;
+        loop {
+            if let Some(length) = end.reply_len(&self.unread, searched) {
+                return Ok(self.unread.drain(..length).collect());
+            }
+            searched = self.unread.len();
+            let room = TLS_REPLY_MAX - searched;
+            if room == 0 {
+                return Err(Error::OutOfBounds(format!("the reply did not end within {TLS_REPLY_MAX} bytes")));
+            }
+            match timeout_at(ends, self.read(CHUNK.min(room))).await {
+                Ok(Ok(Read::Bytes)) => {}
+                Ok(Ok(Read::End)) if end.ends_with_stream() => return Ok(std::mem::take(&mut self.unread)),
+                Ok(Ok(Read::End)) => {
+                    self.fail(&Error::Closed);
+                    return Err(Error::Closed);
+                }
+                Ok(Err(error)) => {
+                    self.fail(&error);
+                    let all_came = matches!(error, Error::Closed) && end.ends_with_stream() && !self.unread.is_empty();
+                    return if all_came { Ok(std::mem::take(&mut self.unread)) } else { Err(error) };
+                }
+                Err(_) => return Err(Error::Timeout),
+            }
+        }
+    }
+
+    /// Notes that nothing goes over the stream any more. What came before stays to be read.
+    fn fail(&mut self, error: &Error) {
+        self.stream = if matches!(error, Error::Closed) { Stream::Closed } else { Stream::Broken };
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        match &mut self.stream {
+            Stream::Plain(stream) => write(stream, bytes).await,
+            Stream::Tls(stream) => write(stream, bytes).await,
+            Stream::Closed => Err(Error::Closed),
+            Stream::Broken => Err(failed_before()),
+        }
+    }
+
+    /// Reads once, at most so many bytes.
+    async fn read(&mut self, most: usize) -> Result<Read, Error> {
+        match &mut self.stream {
+            Stream::Plain(stream) => read(stream, &mut self.unread, most).await,
+            Stream::Tls(stream) => read(stream, &mut self.unread, most).await,
+            Stream::Closed => Err(Error::Closed),
+            Stream::Broken => Err(failed_before()),
+        }
     }
 
     /// Does the handshake.
@@ -104,11 +160,18 @@ impl Connection {
                 self.stream = tls;
                 return Err(Error::Other("there was a handshake already".to_owned()));
             }
-            Stream::Broken => return Err(Error::Other("the connection has failed before".to_owned())),
+            Stream::Closed => {
+                self.stream = Stream::Closed;
+                return Err(Error::Closed);
+            }
+            Stream::Broken => return Err(failed_before()),
         };
         match timeout(within, TlsConnector::from(std::sync::Arc::new(config)).connect(name, stream)).await {
             Ok(Ok(stream)) => {
-                let session = session(stream.get_ref().1, witness.key_proved());
+                let tls = stream.get_ref().1;
+                let session = session(tls, witness.key_proved());
+                self.certificates =
+                    tls.peer_certificates().unwrap_or_default().iter().map(|c| c.clone().into_owned()).collect();
                 self.stream = Stream::Tls(Box::new(stream));
                 Ok(session)
             }
@@ -119,11 +182,7 @@ impl Connection {
 
     /// Returns the certificates that the target showed, its own first; none before the handshake.
     pub(super) fn certificates(&self) -> impl Iterator<Item = &[u8]> {
-        let shown = match &self.stream {
-            Stream::Tls(stream) => stream.get_ref().1.peer_certificates(),
-            Stream::Plain(_) | Stream::Broken => None,
-        };
-        shown.unwrap_or_default().iter().map(AsRef::as_ref)
+        self.certificates.iter().map(AsRef::as_ref)
     }
 
     /// Tells the target that nothing more comes, as far as that goes without waiting, and closes.
@@ -138,37 +197,34 @@ impl Connection {
     }
 }
 
-async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut S,
-    unread: &mut Vec<u8>,
-    send: &[u8],
-    end: &ReplyEnd,
-) -> Result<Vec<u8>, Error> {
-    if !send.is_empty() {
-        let sent = async {
-            stream.write_all(send).await?;
-            stream.flush().await
-        };
-        sent.await.map_err(|e| lost(&e))?;
+/// What one look at a stream came to.
+enum Read {
+    Bytes,
+    /// The target has closed its side.
+    End,
+}
+
+async fn write<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> Result<(), Error> {
+    stream.write_all(bytes).await.map_err(|e| lost(&e))?;
+    stream.flush().await.map_err(|e| lost(&e))
+}
+
+async fn read<S: AsyncRead + Unpin>(stream: &mut S, unread: &mut Vec<u8>, most: usize) -> Result<Read, Error> {
+    let mut chunk = [0; CHUNK];
+    match stream.read(&mut chunk[..most]).await {
+        Ok(0) => Ok(Read::End),
+        // rustls tells a stream that ends without a close alert; many servers end theirs that way.
+        Err(e) if e.kind() == ErrorKind::UnexpectedEof => Ok(Read::End),
+        Ok(read) => {
+            unread.extend_from_slice(&chunk[..read]);
+            Ok(Read::Bytes)
+        }
+        Err(e) => Err(lost(&e)),
     }
-    loop {
-        if let Some(length) = end.reply_len(unread) {
-            return Ok(unread.drain(..length).collect());
-        }
-        let room = TLS_REPLY_MAX - unread.len();
-        if room == 0 {
-            return Err(Error::OutOfBounds(format!("the reply did not end within {TLS_REPLY_MAX} bytes")));
-        }
-        let mut chunk = [0; CHUNK];
-        match stream.read(&mut chunk[..CHUNK.min(room)]).await {
-            // rustls tells a stream that ends without a close alert; many servers end theirs that way.
-            Ok(0) => break,
-            Err(e) if e.kind() == ErrorKind::UnexpectedEof => break,
-            Ok(read) => unread.extend_from_slice(&chunk[..read]),
-            Err(e) => return Err(lost(&e)),
-        }
-    }
-    if end.ends_with_stream() { Ok(std::mem::take(unread)) } else { Err(Error::Closed) }
+}
+
+fn failed_before() -> Error {
+    Error::Other("the connection has failed before".to_owned())
 }
 
 fn not_connected(error: &io::Error) -> Error {

@@ -29,14 +29,17 @@ impl ReplyEnd {
         }
     }
 
-    /// Returns how long the reply is, once it is all there.
-    pub(crate) fn reply_len(&self, unread: &[u8]) -> Option<usize> {
+    /// Returns how long the reply is, once it is all there. It did not end within the first `searched` bytes, which are
+    /// not searched again: a target that sends byte after byte would have all of them searched for each.
+    pub(crate) fn reply_len(&self, unread: &[u8], searched: usize) -> Option<usize> {
         match self {
             Self::None => Some(0),
             Self::Any => Some(unread.len()).filter(|len| *len > 0),
             Self::Bytes(bytes) => Some(*bytes).filter(|bytes| unread.len() >= *bytes),
             Self::Terminator(bytes) => {
-                unread.windows(bytes.len().max(1)).position(|at| at == bytes).map(|at| at + bytes.len())
+                let from = searched.saturating_sub(bytes.len().saturating_sub(1));
+                let found = unread[from..].windows(bytes.len().max(1)).position(|at| at == bytes);
+                found.map(|at| from + at + bytes.len())
             }
             Self::End => Some(TLS_REPLY_MAX).filter(|most| unread.len() >= *most),
         }
@@ -57,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_reply_ends_where_it_was_said_to() {
-        let of = |end: ReplyEnd, unread: &[u8]| end.reply_len(unread);
+        let of = |end: ReplyEnd, unread: &[u8]| end.reply_len(unread, 0);
         assert_eq!(
             (of(ReplyEnd::None, b"x"), of(ReplyEnd::Any, b""), of(ReplyEnd::Any, b"xy")),
             (Some(0), None, Some(2))
@@ -65,6 +68,7 @@ mod tests {
         assert_eq!((of(ReplyEnd::Bytes(3), b"xy"), of(ReplyEnd::Bytes(3), b"xyz.")), (None, Some(3)));
         let line = || ReplyEnd::Terminator(b"\r\n".to_vec());
         assert_eq!((of(line(), b"220 \r"), of(line(), b"220 hi\r\n250")), (None, Some(8)));
+        assert_eq!(line().reply_len(b"220 hi\r\n250", 7), Some(8), "the end may have begun in what was searched");
         assert_eq!((of(ReplyEnd::End, b"xy"), of(ReplyEnd::End, &vec![0; TLS_REPLY_MAX])), (None, Some(TLS_REPLY_MAX)));
     }
 

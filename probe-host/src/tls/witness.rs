@@ -11,6 +11,15 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature,
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme, client::Resumption};
 
+/// Offered although their signatures cannot be checked here: a target that has only such a key is measured all the same,
+/// and its key counts as not proved.
+const UNCHECKED: [SignatureScheme; 4] = [
+    SignatureScheme::ECDSA_NISTP521_SHA512,
+    SignatureScheme::ED448,
+    SignatureScheme::RSA_PKCS1_SHA1,
+    SignatureScheme::ECDSA_SHA1_Legacy,
+];
+
 /// Watches one handshake.
 #[derive(Debug)]
 pub(super) struct Witness {
@@ -84,6 +93,23 @@ impl ServerCertVerifier for Witness {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        let mut schemes = self.provider.signature_verification_algorithms.supported_schemes();
+        schemes.extend(UNCHECKED);
+        schemes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_checked_is_offered_last_and_counts_as_not_proved() {
+        let witness = Witness::new();
+        let offered = witness.supported_verify_schemes();
+        assert_eq!(offered[offered.len() - UNCHECKED.len()..], UNCHECKED);
+        assert!(!UNCHECKED.iter().any(|scheme| offered[..offered.len() - UNCHECKED.len()].contains(scheme)));
+        witness.note(&Err(Error::General("no algorithm".to_owned())));
+        assert!(!witness.key_proved());
     }
 }

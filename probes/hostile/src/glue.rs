@@ -33,9 +33,12 @@ impl Guest for Hostile {
         }
     }
 
-    fn validate(_settings: String) -> Result<(), String> {
-        loop {
-            black_box(());
+    fn validate(settings: String) -> Result<(), String> {
+        match settings.trim_matches('"').split_once(' ') {
+            Some(("reach", value)) => Err(reached(value)),
+            Some(_) | None => loop {
+                black_box(());
+            },
         }
     }
 
@@ -135,6 +138,7 @@ impl Guest for Hostile {
                     connection.exchange(b"", &ReplyEnd::Bytes(65 * 1024), 1000).err(),
                     connection.exchange(b"", &ReplyEnd::Terminator(vec![0; 17]), 1000).err(),
                     connection.handshake(Some("no name"), &[], 1000).err(),
+                    connection.handshake(Some(&"x".repeat(254)), &[], 1000).err(),
                     connection.handshake(None, &vec!["h2".to_owned(); 9], 1000).err(),
                     connection.handshake(None, &[String::new()], 1000).err(),
                     connection.certificate_der(0).err(),
@@ -152,6 +156,25 @@ impl Guest for Hostile {
             "tls-wait" => {
                 let connection = Connection::connect(&host(value), port(value), 1000).expect("a connection");
                 said("waited", format!("{:?}", connection.handshake(None, &[], u32::MAX).err()))
+            }
+            "tls-last-words" => {
+                let connection = Connection::connect(&host(value), port(value), 1000).expect("a connection");
+                let line = connection.exchange(b"hello", &ReplyEnd::Terminator(b"\r\n".to_vec()), 1000).err();
+                let rest = connection.exchange(b"", &ReplyEnd::Any, 1000).map(|rest| String::from_utf8(rest));
+                let after = connection.exchange(b"more", &ReplyEnd::Any, 1000).err();
+                said("read", format!("{line:?} {rest:?} {after:?}"))
+            }
+            "tls-rest" => {
+                let connection = Connection::connect(&host(value), port(value), 1000).expect("a connection");
+                let all = connection.exchange(b"hello", &ReplyEnd::End, 1000).map(|all| String::from_utf8(all));
+                said("read", format!("{all:?}"))
+            }
+            "tls-shown" => {
+                let connection = Connection::connect(&host(value), port(value), 1000).expect("a connection");
+                let session = connection.handshake(None, &[], 1000).map(|session| session.key_proved);
+                let closed = connection.exchange(b"hello", &ReplyEnd::Any, 1000).err();
+                let shown = connection.certificate().map(|shown| shown.names.join(","));
+                said("shown", format!("{session:?} {closed:?} {shown:?}"))
             }
             "environment" => said("counted", std::env::vars().count().to_string()),
             "shout" => {
@@ -205,6 +228,22 @@ fn port(value: &str) -> u16 {
 
 fn address(value: &str) -> SocketAddr {
     value.parse().expect("an order with an address")
+}
+
+/// Tries every way out, and returns what came of each.
+fn reached(value: &str) -> String {
+    let request = EchoRequest { address: host(value), count: 1, interval_ms: 0, timeout_ms: 100 };
+    let ways = [
+        Connection::connect(&host(value), port(value), 1000).err().map(|e| format!("tls {e:?}")),
+        TcpStream::connect(address(value)).err().map(|e| format!("tcp {:?}", e.kind())),
+        UdpSocket::bind("0.0.0.0:0")
+            .and_then(|s| s.send_to(b"x", address(value)))
+            .err()
+            .map(|e| format!("udp {:?}", e.kind())),
+        icmp::echo(&request).err().map(|e| format!("icmp {e:?}")),
+        guest_agent::ping(100).err().map(|e| format!("agent {e:?}")),
+    ];
+    ways.map(|way| way.unwrap_or_else(|| "reached".to_owned())).join(", ")
 }
 
 fn said(reason: &str, message: String) -> Result<Outcome, Fault> {

@@ -7,12 +7,14 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use probe_kit::{Budget, ConnectError};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::glue::exports::vouch::probe::check::Outcome;
 use crate::glue::vouch::probe::tls::{Certificate, Connection, Error, ReplyEnd};
 use crate::glue::vouch::probe::types::{Sample, State};
 use crate::glue::{fact, phase};
-use crate::{Line, LineError, is_wedged, rfc3339};
+use crate::{Line, LineError, is_wedged};
 
 /// Connects by the host's TLS, in plain text at first.
 pub(crate) fn connect(address: &str, port: u16, budget: &Budget) -> Result<(Connection, Duration), ConnectError> {
@@ -102,7 +104,9 @@ pub(crate) fn complete(line: Connection, mut outcome: Outcome, port: u16, budget
 
 fn tell(outcome: &mut Outcome, certificate: &Certificate) {
     outcome.facts.push(fact("certificate_sha256", &certificate.sha256));
-    outcome.facts.push(fact("certificate_expires", &rfc3339(certificate.not_after)));
+    let expires =
+        OffsetDateTime::from_unix_timestamp(certificate.not_after).ok().and_then(|at| at.format(&Rfc3339).ok());
+    outcome.facts.extend(expires.map(|at| fact("certificate_expires", &at)));
     outcome.facts.push(fact("certificate_names", &certificate.names.join(", ")));
     outcome.facts.push(fact("certificate_subject", &certificate.subject));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

@@ -7,7 +7,6 @@
 
 #![cfg_attr(target_family = "wasm", expect(unsafe_code, reason = "the glue of the component model is generated"))]
 
-mod date;
 mod exchange;
 #[cfg(target_family = "wasm")]
 mod glue;
@@ -16,7 +15,6 @@ mod handshake;
 mod settings;
 mod x224;
 
-pub use date::rfc3339;
 pub use exchange::{Finding, Line, LineError, Negotiated, is_healthy_refusal, is_wedged, negotiate, plainly, selected};
 pub use settings::{Depth, RdpSettings, SCHEMA};
 pub use x224::{Confirm, FailureCode, ParseError, Protocol, REQUEST_LEN, parse_confirm, request, tpkt_length};

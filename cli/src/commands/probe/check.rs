@@ -17,8 +17,8 @@ pub fn run(global: &Global, args: &ProbeCheckArgs) -> Result<(), CliError> {
     let settings = args.settings.as_deref().map(settings_text).transpose()?;
     let file = open(&args.file)?;
     let mut report = runtime()?.block_on(check(&file, settings.as_deref()));
-    if file.size > UPLOAD_MAX {
-        let text = format!("size {}: a cluster takes at most {UPLOAD_MAX} bytes of one component", file.size);
+    if file.bytes.len() > UPLOAD_MAX {
+        let text = format!("size {}: a cluster takes at most {UPLOAD_MAX} bytes of one component", file.bytes.len());
         report.broken.push(BrokenRule { about: "size".to_owned(), text });
     }
     Output::new(global).show(&report, |paint| tell(&report, paint))?;
