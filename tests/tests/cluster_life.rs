@@ -184,16 +184,18 @@ fn a_manager_whose_data_folder_is_gone_gets_its_vote_back_without_a_command() {
             let other = ["m1", "m2", "m3"].into_iter().find(|id| *id != leader && *id != emptied).context("another")?;
             stage.kill_manager(other)?;
             wait::until_ok("it takes the lead", LIMIT, || cluster(stage, &["transfer", "--to", emptied]))?;
-            wait::until_ok("it leads", LIMIT, || {
-                let leader = stage.leader()?;
-                ensure!(leader == emptied, "{leader} leads");
-                Ok(())
-            })?;
+            wait::until_ok("it leads", LIMIT, || leads(stage, emptied))?;
             Ok(())
         })?;
         ensure!(done.iter().any(|done| done.writes > 5), "too little was written to say anything");
         Ok(())
     });
+}
+
+fn leads(stage: &LocalStage, manager: &str) -> Result<()> {
+    let leader = stage.leader()?;
+    ensure!(leader == manager, "{leader} leads");
+    Ok(())
 }
 
 /// Whether the leader has nothing left to record of the managers' logs.
@@ -236,11 +238,7 @@ fn a_dead_manager_is_replaced_by_a_new_one_while_people_write() {
             let now = members(stage)?;
             ensure!(now.len() == 3 && now.get("m4") == Some(&true) && !now.contains_key(dead), "{now:?}");
             cluster(stage, &["transfer", "--to", "m4"])?;
-            wait::until_ok("m4 leads", LIMIT, || {
-                let leader = stage.leader()?;
-                ensure!(leader == "m4", "{leader} leads");
-                Ok(())
-            })?;
+            wait::until_ok("m4 leads", LIMIT, || leads(stage, "m4"))?;
             Ok(())
         })?;
         ensure!(done.iter().any(|done| done.writes > 5), "too little was written to say anything");

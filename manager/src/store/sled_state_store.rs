@@ -10,7 +10,7 @@
 //! harm. sled frees what a write replaces as later operations come by, a little at each; a batch is one operation that
 //! replaces more than its followers ever free, and memory grew by gigabytes.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +32,11 @@ const WRITTEN_BEHIND: Duration = Duration::from_millis(250);
 const CLOSED: &str = "closed";
 /// Where sled keeps its files.
 const TREE: &str = "sled";
+/// The one of them that it locks.
+const LOCKED: &str = "db";
+/// How often, and after what pause, a close looks whether that lock is gone.
+const RELEASE_LOOKS: u32 = 1_000;
+const RELEASE_LOOK: Duration = Duration::from_millis(2);
 
 enum Order {
     /// Something has begun to gather.
@@ -145,11 +150,11 @@ impl StateStore for SledStateStore {
     fn close(&self) -> Result<(), StateStoreError> {
         self.ask(Order::Close)?;
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Joined, so that sled's lock on its files is gone when this returns.
         match writer.map(|writer| writer.thread.join()) {
-            Some(Ok(result)) => result,
-            Some(Err(_)) | None => Err(StateStoreError::Stopped { path: self.folder.clone() }),
+            Some(Ok(result)) => result?,
+            Some(Err(_)) | None => return Err(StateStoreError::Stopped { path: self.folder.clone() }),
         }
+        released(&self.folder)
     }
 }
 
@@ -218,6 +223,22 @@ fn close(db: &sled::Db, folder: &Path) -> Result<(), StateStoreError> {
     let file = File::create(&closed).map_err(at(&closed, "cannot be made"))?;
     file.sync_all().map_err(at(&closed, "cannot be flushed"))?;
     flush_names(folder)
+}
+
+/// Waits until sled's own threads, which are a moment behind, have let go of its files: who opens them again while they
+/// are locked would take them for damaged.
+fn released(folder: &Path) -> Result<(), StateStoreError> {
+    let locked = folder.join(TREE).join(LOCKED);
+    let file = File::open(&locked).map_err(at(&locked, "cannot be opened"))?;
+    for _ in 0..RELEASE_LOOKS {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => thread::sleep(RELEASE_LOOK),
+            Err(TryLockError::Error(e)) => return Err(at(&locked, "cannot be locked")(e)),
+        }
+    }
+    tracing::warn!(?locked, "state store was closed, and sled still holds its files");
+    Ok(())
 }
 
 /// Opens what was closed in good order. sled panics on some damage: that is damage, and no more.

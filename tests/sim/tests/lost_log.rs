@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use vouch_manager::api::Readiness;
 use vouch_manager::store::{MemoryLogStore, State, Stores};
 use vouch_sim::cluster::host::{Host, m};
-use vouch_sim::cluster::sim::{PATIENCE, Sim, on_paused_clock};
+use vouch_sim::cluster::sim::{PATIENCE, Sim, codes, on_paused_clock};
 use vouch_sim::cluster::world::Size;
 use vouch_types::{Command, EventKind, LogName, ManagerId, Policy, PolicyScope, ReturnEnd, Suffrage, WallTime};
 
@@ -60,18 +59,6 @@ fn written(state: &State) -> Option<u64> {
     state.policies().iter().find(|(scope, _)| **scope == PolicyScope::Cluster)?.1.boot_budget_ms
 }
 
-fn codes(readiness: &Readiness) -> (Vec<&str>, Vec<&str>) {
-    (
-        readiness.reasons.iter().map(|reason| reason.code.as_str()).collect(),
-        readiness.notes.iter().map(|note| note.code.as_str()).collect(),
-    )
-}
-
-async fn gauge(sim: &Sim, manager: ManagerId, name: &str) -> u64 {
-    let metrics = sim.managers[&manager].live_view().metrics().await;
-    metrics.iter().find(|metric| metric.name == name).expect("it is there").value
-}
-
 fn has_vote(sim: &Sim, manager: ManagerId) -> bool {
     sim.leads_now().is_some_and(|leader| sim.managers[&leader].consensus().status().voters.contains_key(&manager))
 }
@@ -120,7 +107,7 @@ fn an_emptied_member_votes_for_nobody_and_nothing_that_was_acknowledged_is_lost(
         assert!(reasons.contains(&"log_lost") && !reasons.contains(&"not_initialised"), "{readiness:?}");
         let told = readiness.reasons.iter().find(|reason| reason.code == "log_lost").unwrap();
         assert!(told.message.contains(&log_of(sim, b).to_string()), "{told:?}");
-        assert_eq!(gauge(sim, b, "log_lost").await, 1);
+        assert_eq!(sim.gauge(b, "log_lost").await, 1);
         let refused = sim.managers[&b].init_cluster().await.expect_err("it has a cluster").to_string();
         assert!(refused.contains("already"), "{refused}");
 
@@ -128,7 +115,7 @@ fn an_emptied_member_votes_for_nobody_and_nothing_that_was_acknowledged_is_lost(
         until("b to be back", || is_back(sim, b)).await;
         assert_eq!(sim.read(written), Some(77_000));
         assert_eq!(sim.managers[&b].consensus().read_state(written), Some(77_000));
-        assert_eq!(gauge(sim, b, "log_lost").await, 0);
+        assert_eq!(sim.gauge(b, "log_lost").await, 0);
     });
 }
 
@@ -149,7 +136,7 @@ fn an_emptied_member_gets_no_entries_from_any_leader_until_it_was_removed_and_ad
         assert!(has_vote_as_known(sim, a, b), "it is still a member");
         let readiness = sim.managers[&a].live_view().readiness().await;
         assert!(codes(&readiness).1.contains(&"log_lost"), "the others tell it as well: {readiness:?}");
-        assert_eq!(gauge(sim, a, "managers_log_lost").await, 1);
+        assert_eq!(sim.gauge(a, "managers_log_lost").await, 1);
         assert_eq!(before, log_of(sim, a));
 
         sim.start_again(c, 2, kept[&c].clone()).await;
@@ -159,7 +146,7 @@ fn an_emptied_member_gets_no_entries_from_any_leader_until_it_was_removed_and_ad
             sim.managers.values().all(|manager| manager.consensus().read_state(written) == Some(78_000))
         })
         .await;
-        assert_eq!(gauge(sim, a, "managers_log_lost").await, 0);
+        assert_eq!(sim.gauge(a, "managers_log_lost").await, 0);
         let events = sim.events();
         let count = |kind: &EventKind| events.iter().filter(|event| event.kind == *kind).count();
         assert_eq!(count(&EventKind::ManagerLogLost { manager: b }), 1);

@@ -4,29 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use vouch_manager::api::Readiness;
 use vouch_manager::raft::{CHECKPOINT_EVERY, Consistency, ProposeError};
 use vouch_manager::store::{Batch, MemoryLogStore, MemoryStateStore, Position, State, StateStore, Stores};
 use vouch_sim::cluster::host::m;
-use vouch_sim::cluster::sim::{LEAST_FREE, Sim, on_paused_clock};
+use vouch_sim::cluster::sim::{LEAST_FREE, Sim, codes, on_paused_clock};
 use vouch_sim::cluster::world::Size;
-use vouch_types::{Command, LogIndex, ManagerId, Policy, PolicyScope, Term, WallTime};
+use vouch_types::{Command, LogIndex, Policy, PolicyScope, Term, WallTime};
 
 const SMALL: Size = Size { managers: 3, nodes: 2, racks: 1, vms_per_node: 2 };
 /// Row 35: within this time the manager has handed over.
 const ROW_35: Duration = Duration::from_secs(2);
-
-fn codes(readiness: &Readiness) -> (Vec<&str>, Vec<&str>) {
-    (
-        readiness.reasons.iter().map(|reason| reason.code.as_str()).collect(),
-        readiness.notes.iter().map(|note| note.code.as_str()).collect(),
-    )
-}
-
-async fn gauge(sim: &Sim, manager: ManagerId, name: &str) -> u64 {
-    let metrics = sim.managers[&manager].live_view().metrics().await;
-    metrics.iter().find(|metric| metric.name == name).expect("it is there").value
-}
 
 fn command(number: u64) -> Command {
     let policy = Policy { boot_budget_ms: Some(60_000 + number), ..Policy::default() };
@@ -64,7 +51,7 @@ fn a_leader_whose_disk_runs_full_hands_over_in_time_serves_reads_and_comes_back_
         assert!(codes(&there).1.contains(&"disk_low") && codes(&there).0.is_empty(), "{there:?}");
         let elsewhere = sim.managers[&next].live_view().readiness().await;
         assert!(codes(&elsewhere).1.contains(&"disk_low"), "the others tell it as well: {elsewhere:?}");
-        assert_eq!((gauge(&sim, full, "disk_low").await, gauge(&sim, next, "disk_low").await), (1, 0));
+        assert_eq!((sim.gauge(full, "disk_low").await, sim.gauge(next, "disk_low").await), (1, 0));
 
         sim.disks[&full].set(LEAST_FREE * 2);
         tokio::time::sleep(Duration::from_secs(5)).await;
@@ -106,8 +93,8 @@ fn managers_that_applied_the_same_compare_and_find_nothing() {
         let sim = Sim::start(37, SMALL).await;
         write(&sim, 3 * CHECKPOINT_EVERY).await;
         for manager in sim.managers.keys() {
-            assert!(gauge(&sim, *manager, "state_checkpoints_compared").await > 0, "{manager} compares");
-            assert_eq!(gauge(&sim, *manager, "state_divergences").await, 0, "{manager}");
+            assert!(sim.gauge(*manager, "state_checkpoints_compared").await > 0, "{manager} compares");
+            assert_eq!(sim.gauge(*manager, "state_divergences").await, 0, "{manager}");
             let hashes = sim.managers[manager].live_view().state_hashes();
             assert!(hashes.hash.is_some() && hashes.log_index >= Some(CHECKPOINT_EVERY), "{manager}: {hashes:?}");
             assert!(hashes.compared.len() == 2 && hashes.compared.values().all(|c| c.same), "{manager}: {hashes:?}");
@@ -139,12 +126,12 @@ fn a_manager_whose_state_was_changed_behind_its_back_is_found_out_and_told_by_al
             let (reasons, notes) = codes(&readiness);
             if manager == bent_one {
                 assert!(reasons.contains(&"state_diverged"), "it is not to be asked: {readiness:?}");
-                assert_eq!(gauge(&sim, manager, "state_divergences").await, 2);
+                assert_eq!(sim.gauge(manager, "state_divergences").await, 2);
                 let hashes = sim.managers[&manager].live_view().state_hashes();
                 assert!(hashes.compared.values().all(|compared| !compared.same), "{hashes:?}");
             } else {
                 assert!(notes.contains(&"state_diverged") && reasons.is_empty(), "{manager}: {readiness:?}");
-                assert_eq!(gauge(&sim, manager, "state_divergences").await, 1);
+                assert_eq!(sim.gauge(manager, "state_divergences").await, 1);
             }
         }
         sim.stop().await;

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use vouch_manager::api::Readiness;
 use vouch_manager::background::Disk;
 use vouch_manager::raft::SeededRuntime;
 use vouch_manager::seams::{MemoryBlobs, SeededRng, SimSpace, SimWallClock, WallClock};
@@ -83,6 +84,14 @@ fn ca() -> CaKeys {
         (ca.certificate_pem().to_owned(), ca.key_pem())
     });
     CaKeys { certificate: certificate.clone(), key: Some(key.clone()) }
+}
+
+/// Returns the codes of the reasons for which a manager is not ready, and those of its notes.
+pub fn codes(readiness: &Readiness) -> (Vec<&str>, Vec<&str>) {
+    (
+        readiness.reasons.iter().map(|reason| reason.code.as_str()).collect(),
+        readiness.notes.iter().map(|note| note.code.as_str()).collect(),
+    )
 }
 
 /// Runs a future on a runtime with a paused clock, on random numbers that follow from the seed.
@@ -187,6 +196,15 @@ impl Sim {
             assert!(Instant::now() < deadline, "nobody leads");
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Returns a number of a manager's metrics.
+    ///
+    /// # Panics
+    /// Where it has none of this name.
+    pub async fn gauge(&self, manager: ManagerId, name: &str) -> u64 {
+        let metrics = self.managers[&manager].live_view().metrics().await;
+        metrics.iter().find(|metric| metric.name == name).expect("it is there").value
     }
 
     /// Reads the state of the manager that has applied most.
