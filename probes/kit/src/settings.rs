@@ -67,6 +67,19 @@ impl Settings {
         }
     }
 
+    /// Returns what one of these words stands for, or `None` when the field is absent.
+    ///
+    /// # Errors
+    /// A sentence, when it is something else.
+    pub fn choice<T: Copy>(&self, field: &str, words: &[(&str, T)]) -> Result<Option<T>, String> {
+        let Some(value) = self.fields.get(field) else { return Ok(None) };
+        let chosen = words.iter().find(|(word, _)| value.as_str() == Some(word)).map(|(_, meaning)| *meaning);
+        let all = || words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
+        chosen
+            .ok_or_else(|| format!("field `{field}` is {}: must be one of {}", shown(&value.to_string()), all()))
+            .map(Some)
+    }
+
     /// Returns the `port`, or `None` when it is absent.
     ///
     /// # Errors
@@ -99,6 +112,14 @@ mod tests {
             let message = port(text);
             assert!(words.iter().all(|word| message.contains(word)), "{message}");
         }
+    }
+
+    #[test]
+    fn a_choice_is_one_of_its_words() {
+        let chosen = |text| Settings::parse(text, &["by"]).and_then(|s| s.choice("by", &[("a", 1), ("b", 2)]));
+        assert_eq!((chosen("{}"), chosen(r#"{"by": "b"}"#)), (Ok(None), Ok(Some(2))));
+        assert_eq!(chosen(r#"{"by": "c"}"#).unwrap_err(), r#"field `by` is "c": must be one of a, b"#);
+        assert_eq!(chosen(r#"{"by": 1}"#).unwrap_err(), "field `by` is 1: must be one of a, b");
     }
 
     #[test]

@@ -7,14 +7,17 @@ use probe_kit::{Budget, ConnectError};
 
 use crate::settings::RDP_PORT;
 use crate::{
-    Confirm, Depth, Finding, Line, Negotiated, Protocol, RdpSettings, SCHEMA, handshake, is_healthy_refusal, negotiate,
-    plainly, selected,
+    Confirm, Depth, Finding, IdentityFrom, Line, Negotiated, Protocol, RdpSettings, SCHEMA, handshake,
+    is_healthy_refusal, negotiate, nla, plainly, selected,
 };
 
 wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-1" });
 
 use exports::vouch::probe::check::{Descriptor, Fault, Guest, Outcome, Target};
 use vouch::probe::types::{Fact, Network, Phase, State};
+
+/// Name of the fact that says who answered.
+pub(crate) const IDENTITY: &str = "identity";
 
 struct Rdp;
 
@@ -42,7 +45,8 @@ impl Guest for Rdp {
 
     fn run(target: Target, settings: String, deadline_ms: u32) -> Result<Outcome, Fault> {
         let budget = Budget::starting_now(deadline_ms);
-        let RdpSettings { port, depth } = RdpSettings::parse(&settings).map_err(Fault::BadSettings)?;
+        let settings = RdpSettings::parse(&settings).map_err(Fault::BadSettings)?;
+        let RdpSettings { port, depth, identity } = settings;
         let first = target.addresses.first().ok_or(Fault::NotApplicable("the target has no address".to_owned()))?;
         let address: IpAddr =
             first.parse().map_err(|_| Fault::Internal(format!("address {first} is not an IP address")))?;
@@ -52,15 +56,24 @@ impl Guest for Rdp {
                 line.into_iter().for_each(Line::close);
                 (finding, None)
             }
-            Depth::Certificate => negotiate(|| handshake::connect(first, port, &budget), &budget),
+            Depth::Certificate | Depth::Challenge => negotiate(|| handshake::connect(first, port, &budget), &budget),
         };
         match finding {
-            Finding::Answered(negotiated) => match (selected(negotiated.confirm), line) {
-                (Some(protocol), Some(line)) if protocol != Protocol::Rdp => {
-                    Ok(handshake::complete(line, answered(port, &negotiated), port, &budget))
+            Finding::Answered(negotiated) => {
+                let mut outcome = answered(port, &negotiated);
+                match (selected(negotiated.confirm), line) {
+                    (Some(protocol), Some(line)) if protocol != Protocol::Rdp => {
+                        outcome = handshake::complete(line, outcome, protocol, &settings, &budget);
+                    }
+                    (Some(_), _) if depth >= Depth::Challenge => nla::not_chosen(&mut outcome),
+                    (Some(_) | None, _) => {}
                 }
-                _ => Ok(answered(port, &negotiated)),
-            },
+                // Who answered is told, or that it could not be: only an identity that came is compared.
+                if identity != IdentityFrom::Nothing && outcome.facts.iter().all(|fact| fact.name != IDENTITY) {
+                    outcome.facts.push(fact("identity_unknown", identity.as_str()));
+                }
+                Ok(outcome)
+            }
             Finding::NotConnected(error) => not_connected(address, port, error),
             Finding::Broken => {
                 Ok(outcome(State::Down, "broken", format!("port {port} accepts connections and closes them at once")))
@@ -122,6 +135,13 @@ fn not_connected(address: IpAddr, port: u16, error: ConnectError) -> Result<Outc
 
 fn outcome(state: State, reason: &str, message: String) -> Outcome {
     Outcome { state, reason: reason.to_owned(), message, phases: Vec::new(), samples: Vec::new(), facts: Vec::new() }
+}
+
+/// Lowers an outcome that was well so far.
+pub(crate) fn degrade(outcome: &mut Outcome, reason: &str, message: String) {
+    outcome.state = State::Degraded;
+    outcome.reason = reason.to_owned();
+    outcome.message = message;
 }
 
 /// Returns a step with its time.

@@ -2,7 +2,7 @@
 //!
 //! A certificate that the service signed itself is normal for RDP, and one that has ended keeps nobody out: both are told as
 //! facts and change nothing. A service that negotiates and does not complete the handshake, or not in time, is degraded: it
-//! answered a moment ago, so it is not down.
+//! answered a moment ago, so it is not down. Where the settings ask for it, the challenge of `nla` comes next.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,9 +12,9 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::glue::exports::vouch::probe::check::Outcome;
 use crate::glue::vouch::probe::tls::{Certificate, Connection, Error, ReplyEnd};
-use crate::glue::vouch::probe::types::{Sample, State};
-use crate::glue::{fact, phase};
-use crate::{Line, LineError, is_wedged};
+use crate::glue::vouch::probe::types::Sample;
+use crate::glue::{IDENTITY, degrade, fact, phase};
+use crate::{Depth, IdentityFrom, Line, LineError, Protocol, RdpSettings, is_wedged, nla};
 
 /// Connects by the host's TLS, in plain text at first.
 pub(crate) fn connect(address: &str, port: u16, budget: &Budget) -> Result<(Connection, Duration), ConnectError> {
@@ -60,42 +60,50 @@ impl Line for Connection {
 }
 
 /// Does the handshake and adds to the outcome of the negotiation what came of it.
-pub(crate) fn complete(line: Connection, mut outcome: Outcome, port: u16, budget: &Budget) -> Outcome {
+pub(crate) fn complete(
+    line: Connection,
+    mut outcome: Outcome,
+    protocol: Protocol,
+    settings: &RdpSettings,
+    budget: &Budget,
+) -> Outcome {
     let Some(within) = left_ms(budget) else { return outcome };
+    let port = settings.port;
     let begun = Instant::now();
     // The name of a desktop is not known here, and none asks for one.
     let done = line.handshake(None, &[], within);
     let took = begun.elapsed();
-    let mut say = |state, reason: &str, message: String| {
-        outcome.state = state;
-        outcome.reason = reason.to_owned();
-        outcome.message = message;
-    };
     match done {
         Ok(session) => {
             outcome.phases.push(phase("handshake", took));
             outcome.facts.push(fact("tls_version", &session.version));
             outcome.facts.push(fact("certificate_key_proved", if session.key_proved { "yes" } else { "no" }));
             match line.certificate() {
-                Ok(certificate) => tell(&mut outcome, &certificate),
+                Ok(certificate) => {
+                    tell(&mut outcome, &certificate);
+                    // Anybody can show a certificate; only who has its key is who it names.
+                    if settings.identity == IdentityFrom::Certificate && session.key_proved {
+                        outcome.facts.push(fact(IDENTITY, &certificate.sha256));
+                    }
+                }
                 Err(error) => outcome.facts.push(fact("certificate_unreadable", &format!("{error:?}"))),
+            }
+            if settings.depth >= Depth::Challenge {
+                nla::complete(line, &mut outcome, protocol, settings, budget);
             }
         }
         Err(Error::Timeout) if is_wedged(took, budget) => {
             let waited = took.as_millis();
-            say(
-                State::Degraded,
-                "tls_timeout",
-                format!("port {port} negotiates, and its handshake was not done after {waited} ms"),
-            );
+            let message = format!("port {port} negotiates, and its handshake was not done after {waited} ms");
+            degrade(&mut outcome, "tls_timeout", message);
         }
         // Too little time was left to tell a slow service from a wedged one; it has negotiated.
         Err(Error::Timeout) => {}
         Err(Error::Handshake(why)) => {
-            say(State::Degraded, "tls_failed", format!("port {port} negotiates, and there is no TLS with it: {why}"));
+            degrade(&mut outcome, "tls_failed", format!("port {port} negotiates, and there is no TLS with it: {why}"));
         }
         Err(Error::Closed) => {
-            say(State::Degraded, "tls_broken", format!("port {port} negotiates and hangs up in the handshake"));
+            degrade(&mut outcome, "tls_broken", format!("port {port} negotiates and hangs up in the handshake"));
         }
         Err(other) => outcome.facts.push(fact("tls_unknown", &format!("{other:?}"))),
     }
