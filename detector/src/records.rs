@@ -160,6 +160,13 @@ impl Detector {
             self.claimed.remove(&id);
             self.io_paused.remove(&id);
         }
+        for check in &mut track.checks {
+            let is_its = |p: &&vouch_types::ProbeAssignment| p.network == check.network && p.probe == check.probe;
+            if track.entry.probes.iter().find(is_its) != entry.probes.iter().find(is_its) {
+                // With other settings it may be taken from something else; the watchers tell it anew.
+                check.identity = None;
+            }
+        }
         let from = std::mem::replace(&mut track.entry, entry);
         if moved {
             let to = track.entry.node.clone();

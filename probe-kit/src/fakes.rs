@@ -1,7 +1,8 @@
 //! Fakes: tiny targets on 127.0.0.1 that behave as one kind of service does, well or badly.
 //!
 //! ```text
-//! tcp:accept|refuse|hang   http:200|500|hang|slow   rdp:ok|refuse|hang|tls-hang|nla   qga:ok|hang|stale|disabled
+//! tcp:accept|refuse|hang   http:200|500|hang|slow   rdp:ok|refuse|hang|tls-hang|nla[=NAME]|nla-hang
+//! qga:ok|hang|stale|disabled
 //! ```
 //!
 //! They are named `Fake*` because they stand for what they are not: no fake ever serves anything outside a trial. Each
@@ -14,7 +15,7 @@ mod tcp;
 
 use std::fmt;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use vouch_probe_host::GuestAgent;
 
 pub use agent::{FakeAgent, FakeGuestAgent};
 pub use http::FakeHttp;
-pub use rdp::FakeRdp;
+pub use rdp::{COMPUTER_NAME_MAX, ComputerName, FakeRdp, NotComputerName};
 pub use tcp::FakeTcp;
 
 /// One fake.
@@ -42,14 +43,21 @@ pub enum Fake {
 
 /// A text that names no fake.
 #[derive(Clone, PartialEq, Eq, thiserror::Error, Debug)]
-#[error("fake {given:?}: must be one of {}", list())]
-pub struct UnknownFake {
-    given: String,
+pub enum UnknownFake {
+    /// No fake has this name.
+    #[error("fake {given:?}: must be one of {}", list())]
+    Name {
+        /// The text.
+        given: String,
+    },
+    /// It is a desktop, and what it is to be called is no name.
+    #[error("fake rdp:nla=NAME: {0}")]
+    ComputerName(NotComputerName),
 }
 
 impl Fake {
     /// All fakes, in the order in which they are told.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Tcp(FakeTcp::Accept),
         Self::Tcp(FakeTcp::Refuse),
         Self::Tcp(FakeTcp::Hang),
@@ -61,14 +69,15 @@ impl Fake {
         Self::Rdp(FakeRdp::Refuse),
         Self::Rdp(FakeRdp::Hang),
         Self::Rdp(FakeRdp::TlsHang),
-        Self::Rdp(FakeRdp::Nla),
+        Self::Rdp(FakeRdp::Nla(ComputerName::FAKE_DESKTOP)),
+        Self::Rdp(FakeRdp::NlaHang),
         Self::Agent(FakeAgent::Ok),
         Self::Agent(FakeAgent::Hang),
         Self::Agent(FakeAgent::Stale),
         Self::Agent(FakeAgent::Disabled),
     ];
 
-    /// Returns its name.
+    /// Returns its name, without what it was given.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Tcp(fake) => match fake {
@@ -87,7 +96,8 @@ impl Fake {
                 FakeRdp::Refuse => "rdp:refuse",
                 FakeRdp::Hang => "rdp:hang",
                 FakeRdp::TlsHang => "rdp:tls-hang",
-                FakeRdp::Nla => "rdp:nla",
+                FakeRdp::Nla(_) => "rdp:nla",
+                FakeRdp::NlaHang => "rdp:nla-hang",
             },
             Self::Agent(fake) => match fake {
                 FakeAgent::Ok => "qga:ok",
@@ -118,21 +128,30 @@ fn list() -> String {
 
 impl fmt::Display for Fake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+        match self {
+            Self::Rdp(FakeRdp::Nla(name)) if *name != ComputerName::FAKE_DESKTOP => {
+                f.pad(&format!("{}={name}", self.as_str()))
+            }
+            Self::Rdp(_) | Self::Tcp(_) | Self::Http(_) | Self::Agent(_) => f.pad(self.as_str()),
+        }
     }
 }
 
 impl FromStr for Fake {
     type Err = UnknownFake;
     fn from_str(given: &str) -> Result<Self, UnknownFake> {
+        if let Some(name) = given.strip_prefix("rdp:nla=") {
+            let name = name.parse().map_err(UnknownFake::ComputerName)?;
+            return Ok(Self::Rdp(FakeRdp::Nla(name)));
+        }
         let found = Self::ALL.into_iter().find(|fake| fake.as_str() == given);
-        found.ok_or_else(|| UnknownFake { given: given.chars().take(80).collect() })
+        found.ok_or_else(|| UnknownFake::Name { given: given.chars().take(80).collect() })
     }
 }
 
 /// What a running fake is: something that listens, or something that is asked.
 enum Door {
-    /// A port on 127.0.0.1.
+    /// A port, on 127.0.0.1 unless it was started elsewhere.
     Port(u16),
     /// An agent.
     Agent(Arc<dyn GuestAgent>),
@@ -183,7 +202,15 @@ async fn serve<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> io::Result
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    serve_at((Ipv4Addr::LOCALHOST, 0).into(), serve).await
+}
+
+/// The same at an address.
+async fn serve_at<F>(address: SocketAddr, serve: impl Fn(TcpStream) -> F + Send + 'static) -> io::Result<RunningFake>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind(address).await?;
     let port = listener.local_addr()?.port();
     let task = tokio::spawn(async move {
         let mut connections = tokio::task::JoinSet::new();
@@ -213,6 +240,11 @@ mod tests {
         for fake in Fake::ALL {
             assert_eq!(fake.as_str().parse(), Ok(fake));
         }
+        let named: Fake = "rdp:nla=DESK-1".parse().unwrap();
+        assert_eq!((named.as_str(), named.to_string().as_str()), ("rdp:nla", "rdp:nla=DESK-1"));
+        assert_eq!("rdp:nla=FAKE-DESKTOP".parse::<Fake>().unwrap().to_string(), "rdp:nla");
+        let refused = "rdp:nla=DESK_1".parse::<Fake>().unwrap_err().to_string();
+        assert!(refused.starts_with("fake rdp:nla=NAME: computer name \"DESK_1\": must be 1 to 15"), "{refused}");
         let refused = "rdp:maybe".parse::<Fake>().unwrap_err().to_string();
         assert!(refused.starts_with("fake \"rdp:maybe\": must be one of tcp:accept, "), "{refused}");
     }

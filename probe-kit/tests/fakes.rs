@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
-use vouch_probe_host::RunFault;
+use vouch_probe_host::{RunFault, RunOutcome};
 use vouch_probe_kit::{Aim, Fake, Load, Plan, Ran, Trial, TrialError, bench};
 use vouch_types::Outcome;
 
@@ -44,8 +44,10 @@ async fn desktops_are_what_their_names_say() {
     finds("rdp", "rdp:ok", "up", "negotiated").await;
     finds("rdp", "rdp:refuse", "degraded", "refused").await;
     finds("rdp", "rdp:hang", "down", "wedged").await;
-    let nla = finds("rdp", "rdp:nla", "up", "negotiated").await.result.unwrap();
-    assert!(nla.facts.contains(&("protocol".to_owned(), "credssp".to_owned())), "{:?}", nla.facts);
+    for fake in ["rdp:nla", "rdp:nla-hang"] {
+        let nla = finds("rdp", fake, "up", "negotiated").await.result.unwrap();
+        assert!(nla.facts.contains(&("protocol".to_owned(), "credssp".to_owned())), "{:?}", nla.facts);
+    }
 }
 
 #[tokio::test]
@@ -54,10 +56,85 @@ async fn a_desktop_whose_tls_hangs_still_negotiates() {
     assert_eq!(ran.result.unwrap().facts[0], ("protocol".to_owned(), "tls".to_owned()));
 }
 
-async fn certificate_of(fake: &str, timeout: Duration) -> Ran {
-    let settings = r#"{"certificate": true}"#.to_owned();
-    let plan = Plan { timeout, settings, ..Plan::new(Aim::Fake(fake.parse().unwrap())) };
+async fn desktop(fake: &str, settings: &str, timeout: Duration) -> Ran {
+    let plan = Plan { timeout, settings: settings.to_owned(), ..Plan::new(Aim::Fake(fake.parse().unwrap())) };
     Trial::start(&shipped("rdp"), &plan).await.unwrap().run().await
+}
+
+async fn certificate_of(fake: &str, timeout: Duration) -> Ran {
+    desktop(fake, r#"{"certificate": true}"#, timeout).await
+}
+
+/// Returns the value of a fact, if it was told.
+fn fact<'a>(found: &'a RunOutcome, name: &str) -> Option<&'a str> {
+    found.facts.iter().find(|(told, _)| told == name).map(|(_, value)| value.as_str())
+}
+
+#[tokio::test]
+async fn a_desktop_that_is_asked_for_a_challenge_tells_its_names() {
+    let ran = desktop("rdp:nla=DESK-1", r#"{"nla": true}"#, Duration::from_secs(10)).await;
+    let calls: Vec<&str> = ran.trace.iter().map(|line| line.text.as_str()).collect();
+    assert!(calls.iter().any(|call| call.starts_with("exchange of 57 bytes: 6 bytes came")), "{calls:?}");
+    let found = ran.result.unwrap();
+    assert_eq!((found.outcome, found.reason.as_str()), (Outcome::Up, "negotiated"), "{}", found.message);
+    for (name, value) in [
+        ("nla", "challenged"),
+        ("computer_name", "DESK-1"),
+        ("domain", "FAKE"),
+        ("dns_computer_name", "desk-1.fake.example"),
+        ("os_version", "10.0.20348"),
+        ("certificate_key_proved", "yes"),
+    ] {
+        assert_eq!(fact(&found, name), Some(value), "{name}: {:?}", found.facts);
+    }
+    assert_eq!(fact(&found, "identity"), None, "nobody asked for it");
+    let steps: Vec<&str> = found.phases.iter().map(|phase| phase.name.as_str()).collect();
+    assert_eq!(steps, ["connect", "negotiate", "handshake", "challenge"]);
+}
+
+#[tokio::test]
+async fn a_desktop_that_gives_no_challenge_is_told_apart() {
+    let nla = r#"{"nla": true}"#;
+    for (fake, state, reason) in [
+        ("rdp:nla-hang", "degraded", "wedged"),
+        ("rdp:tls-hang", "degraded", "tls_timeout"),
+        ("rdp:hang", "down", "wedged"),
+        ("rdp:refuse", "degraded", "refused"),
+        ("tcp:refuse", "down", "closed"),
+    ] {
+        let ran = desktop(fake, nla, SHORT).await;
+        assert_eq!((ran.state(), ran.reason()), (state, reason), "{fake}: {}", ran.message());
+    }
+    let plain = desktop("rdp:ok", nla, Duration::from_secs(10)).await.result.unwrap();
+    assert_eq!((plain.outcome, plain.reason.as_str()), (Outcome::Up, "negotiated"), "TLS is what it wants");
+    assert_eq!((fact(&plain, "protocol"), fact(&plain, "nla")), (Some("tls"), Some("not_chosen")));
+}
+
+#[tokio::test]
+async fn the_identity_is_what_the_settings_take_it_from() {
+    let of = async |fake: &str, settings: &str| {
+        let found = desktop(fake, settings, Duration::from_secs(10)).await.result.unwrap();
+        assert_eq!(found.outcome, Outcome::Up, "{}", found.message);
+        let told = |name: &str| fact(&found, name).map(str::to_owned);
+        (told("identity"), told("identity_unknown"), told("certificate_sha256"))
+    };
+    let by_name = r#"{"nla": true, "identity": "name"}"#;
+    let (who, unknown, _) = of("rdp:nla=DESK-1", by_name).await;
+    assert_eq!((who.as_deref(), unknown), (Some("desk-1/desk-1.fake.example"), None));
+    assert_eq!(
+        of("rdp:nla=desk-1", by_name).await.0,
+        who,
+        "each fake has its own certificate, and this is the same name"
+    );
+    assert_ne!(of("rdp:nla=DESK-2", by_name).await.0, who);
+    assert_eq!(of("rdp:ok", by_name).await.1.as_deref(), Some("name"), "it tells no name");
+    for settings in
+        [r#"{"certificate": true, "identity": "certificate"}"#, r#"{"nla": true, "identity": "certificate"}"#]
+    {
+        let (who, unknown, certificate) = of("rdp:nla", settings).await;
+        assert!(who.is_some() && who == certificate && unknown.is_none(), "{who:?} {certificate:?}");
+    }
+    assert_eq!(of("rdp:nla", r#"{"nla": true, "identity": "none"}"#).await.1, None);
 }
 
 #[tokio::test]

@@ -19,10 +19,10 @@ use vouch_detector::{
     Ask, Detector, Effect, Event, Inventory, NodeEntry, NodeReport, StreamChange, VmEntry, VmWord, WatcherEntry,
 };
 use vouch_types::{
-    AssignmentGeneration, BootId, ExitReason, Generation, HypervisorState, Incarnation, LogIndex, ManagerId, Moment,
-    Network, NodeId, NodePath, Observation, Outcome, ProbeAssignment, ProbeName, RelayObservation, RelayOutcome,
-    Sequence, StartId, Statement, Term, Timing, Verdict, VmId, VmState, WallTime, WatcherHealth, WatcherId,
-    WatcherLife,
+    AssignmentGeneration, BootId, ExitReason, Generation, HypervisorState, Identity, Incarnation, LogIndex, ManagerId,
+    Moment, Network, NodeId, NodePath, Observation, Outcome, Pin, ProbeAssignment, ProbeName, RelayObservation,
+    RelayOutcome, Sequence, StartId, Statement, Term, Timing, Verdict, VmId, VmState, WallTime, WatcherHealth,
+    WatcherId, WatcherLife,
 };
 
 pub const STEP: Duration = Duration::from_millis(50);
@@ -40,6 +40,7 @@ pub struct SimWorld {
     detector: Detector,
     inventory: Inventory,
     proven: BTreeMap<VmId, Vec<ProbeAssignment>>,
+    pins: BTreeMap<VmId, Vec<Pin>>,
     sequence: u64,
     heard_from: [[bool; 2]; NODES],
     pending: Vec<(Moment, Event)>,
@@ -124,6 +125,7 @@ impl SimWorld {
             detector: Detector::new(manager(0), timing),
             inventory: inventory.clone(),
             proven: BTreeMap::new(),
+            pins: BTreeMap::new(),
             sequence: 0,
             heard_from: [[false; 2]; NODES],
             pending: vec![],
@@ -212,7 +214,8 @@ impl SimWorld {
     }
 
     fn observations(&self, from: usize, to: usize, asked: Option<vouch_types::Nonce>) -> Vec<Observation> {
-        let of = |probe: &ProbeAssignment, (outcome, reason): (Outcome, &str)| Observation {
+        let who = self.truth[to].who.map(Identity::new);
+        let of = |probe: &ProbeAssignment, (outcome, reason): (Outcome, &str), identity| Observation {
             watcher: watcher(from),
             vm: vm(to),
             network: probe.network,
@@ -220,11 +223,30 @@ impl SimWorld {
             outcome,
             reason: reason.into(),
             message: String::new(),
-            identity: None,
+            identity,
             begun: self.now,
             asked,
         };
-        vec![of(&rdp(), self.rdp(from, to)), of(&agent_probe(), self.guest_agent(from, to))]
+        let (answer, agent) = (self.rdp(from, to), self.guest_agent(from, to));
+        let identity = who.filter(|_| answer.0 == Outcome::Up);
+        vec![of(&rdp(), answer, identity), of(&agent_probe(), agent, None)]
+    }
+
+    /// Forgets whom the VM's probes found, as an operator's command does.
+    pub fn forget_pins(&mut self, i: usize) {
+        self.pins.remove(&vm(i));
+        self.change_records(|inventory| inventory.vms[i].pins.clear());
+    }
+
+    /// Gives the VM's service probe other settings, with which the records forget whom it found.
+    pub fn change_settings(&mut self, i: usize, settings: &str) {
+        self.pins.remove(&vm(i));
+        self.change_records(|inventory| {
+            let entry = &mut inventory.vms[i];
+            entry.pins.clear();
+            let its = entry.probes.iter_mut().filter(|probe| probe.probe == rdp().probe);
+            its.for_each(|probe| probe.settings = settings.to_owned());
+        });
     }
 
     /// Changes the records as an operator's command would.

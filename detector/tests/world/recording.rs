@@ -11,6 +11,9 @@ impl SimWorld {
         for (id, probe) in proposal.proven {
             self.proven.entry(id).or_default().push(probe);
         }
+        for (id, pin) in proposal.pins {
+            self.pins.entry(id).or_default().push(pin);
+        }
         for change in proposal.verdicts {
             let i = (0..NODES).find(|i| vm(*i) == change.vm).unwrap();
             let known = &mut self.inventory.vms[i].verdict;
@@ -60,6 +63,7 @@ impl SimWorld {
         }
         for entry in &mut self.inventory.vms {
             entry.proven = self.proven.get(&entry.vm).cloned().unwrap_or_default();
+            entry.pins = self.pins.get(&entry.vm).cloned().unwrap_or_default();
         }
         let (index, inventory) = (self.inventory.index, self.inventory.clone());
         // The inventory may be seen before or after the proposer hears of its success: both happen.

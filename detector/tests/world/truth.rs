@@ -40,6 +40,8 @@ pub struct NodeTruth {
     pub guest_agent: bool,
     /// The service accepts connections and stays silent.
     pub wedged: bool,
+    /// Who answers at the VM's address, where its probe tells that.
+    pub who: Option<u64>,
     /// Probes of its VM do not come to an end in time: the machines of the watchers are overloaded.
     pub overstays: bool,
     /// The node also says this of the other node's VM.
@@ -65,6 +67,7 @@ impl NodeTruth {
         guest: true,
         guest_agent: true,
         wedged: false,
+        who: None,
         overstays: false,
         claims: None,
     };

@@ -1,6 +1,11 @@
-//! A remote desktop up to the point where a login would begin (MS-RDPBCGR 2.2.1.1, 2.2.1.2, 5.4.5.1).
+//! A remote desktop up to the point where a login would begin (MS-RDPBCGR 2.2.1.1, 2.2.1.2, 5.4.5.1), or, with network
+//! level authentication, up to its challenge.
+
+mod challenge;
+mod computer_name;
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -10,7 +15,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::{ServerConfig, crypto};
 
-use super::{RunningFake, serve, until_closed};
+pub use computer_name::{COMPUTER_NAME_MAX, ComputerName, NotComputerName};
+
+use super::{RunningFake, serve_at, until_closed};
 
 /// Name in the certificate.
 const NAME: &str = "fake-desktop";
@@ -43,8 +50,10 @@ pub enum FakeRdp {
     Hang,
     /// It chooses TLS and never answers the handshake.
     TlsHang,
-    /// It wants network level authentication: CredSSP and nothing else.
-    Nla,
+    /// It wants network level authentication, CredSSP and nothing else, and gives a challenge with this name.
+    Nla(ComputerName),
+    /// It wants the same, completes the handshake, and says nothing after it.
+    NlaHang,
 }
 
 /// What comes after the confirm.
@@ -52,12 +61,21 @@ pub enum FakeRdp {
 enum Next {
     Handshake,
     Silence,
+    Challenge(ComputerName),
 }
 
 impl FakeRdp {
     pub(super) async fn start(self) -> io::Result<RunningFake> {
+        self.start_at((Ipv4Addr::LOCALHOST, 0).into()).await
+    }
+
+    /// Starts it at this address, as another machine that has it now; must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When it cannot listen there, or make its certificate.
+    pub async fn start_at(self, address: SocketAddr) -> io::Result<RunningFake> {
         let tls = TlsAcceptor::from(Arc::new(tls_config().map_err(io::Error::other)?));
-        serve(move |mut stream| {
+        serve_at(address, move |mut stream| {
             let tls = tls.clone();
             // Who asks may hang up at any time; that is no failure of the fake.
             async move { drop(self.converse(&mut stream, &tls).await) }
@@ -76,6 +94,11 @@ impl FakeRdp {
         match next {
             Next::Silence => until_closed(stream).await,
             Next::Handshake => until_closed(&mut tls.accept(stream).await?).await,
+            Next::Challenge(name) => {
+                let mut inside = tls.accept(stream).await?;
+                challenge::answer(&mut inside, name).await?;
+                until_closed(&mut inside).await;
+            }
         }
         Ok(())
     }
@@ -87,8 +110,9 @@ impl FakeRdp {
             Self::Ok if offered & CREDSSP != 0 => (NEGOTIATION_RESPONSE, CREDSSP, Next::Handshake),
             Self::TlsHang if offered & TLS != 0 => (NEGOTIATION_RESPONSE, TLS, Next::Silence),
             Self::Ok | Self::TlsHang | Self::Hang => (NEGOTIATION_RESPONSE, PLAIN, Next::Silence),
-            Self::Nla if offered & CREDSSP != 0 => (NEGOTIATION_RESPONSE, CREDSSP, Next::Handshake),
-            Self::Nla => (NEGOTIATION_FAILURE, CREDSSP_REQUIRED, Next::Silence),
+            Self::Nla(name) if offered & CREDSSP != 0 => (NEGOTIATION_RESPONSE, CREDSSP, Next::Challenge(name)),
+            Self::NlaHang if offered & CREDSSP != 0 => (NEGOTIATION_RESPONSE, CREDSSP, Next::Handshake),
+            Self::Nla(_) | Self::NlaHang => (NEGOTIATION_FAILURE, CREDSSP_REQUIRED, Next::Silence),
             Self::Refuse => (NEGOTIATION_FAILURE, NO_CERTIFICATE, Next::Silence),
         }
     }

@@ -94,9 +94,12 @@ impl State {
             Some(known) if known.spec == spec => return,
             Some(known) => {
                 let known = Arc::make_mut(known);
-                // What worked with other settings proves nothing about these.
+                // What worked with other settings proves nothing about these, and another setting may take the identity
+                // from something else.
                 known.proven.retain(|proven| spec.probes.contains(proven));
-                known.pins.retain(|pin| spec.probes.iter().any(|p| p.probe == pin.probe && p.network == pin.network));
+                let stays = |p: &ProbeAssignment| spec.probes.contains(p);
+                let is_of = |pin: &Pin, p: &ProbeAssignment| p.probe == pin.probe && p.network == pin.network;
+                known.pins.retain(|pin| known.spec.probes.iter().any(|p| is_of(pin, p) && stays(p)));
                 known.spec = spec;
             }
         }

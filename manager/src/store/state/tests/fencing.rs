@@ -142,3 +142,19 @@ fn the_first_identity_stays_pinned_until_it_is_forgotten() {
     story.tell(Command::RecordVms { node: node_id("n1"), vms: vec![bare, vm_spec(2)], at: at(91) });
     assert_eq!(pins(&story), [], "a pin of a probe that is gone is gone");
 }
+
+#[test]
+fn an_identity_that_was_found_by_other_settings_is_not_pinned() {
+    let mut story = Story::begun();
+    story.tell(Command::RecordProven { proven: Vec::new(), pins: vec![(vm_id(1), pin(1))] });
+    let with = |name: &str, settings: &str| {
+        let probes = vec![vouch_types::ProbeAssignment { settings: settings.to_owned(), ..ping() }];
+        let spec = vouch_types::VmSpec { name: name.to_owned(), probes, ..vm_spec(1) };
+        Command::RecordVms { node: node_id("n1"), vms: vec![spec, vm_spec(2)], at: at(91) }
+    };
+    let pins = |story: &Story| story.state.vms()[&vm_id(1)].pins.clone();
+    story.tell(with("other", &ping().settings));
+    assert_eq!(pins(&story), [pin(1)], "another name changes nothing about it");
+    story.tell(with("other", r#"{"count":7}"#));
+    assert_eq!(pins(&story), []);
+}
