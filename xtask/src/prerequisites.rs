@@ -35,6 +35,11 @@ pub(crate) const SYSTEM: &[Tool] = &[
     tool("faketime", "faketime"),
 ];
 
+/// Remote desktops that the probe `rdp` is tested at, and a screen for them. Of these, xrdp serves whoever reaches it as
+/// soon as it is installed, so that only a machine of CI gets them unasked.
+pub(crate) const DESKTOPS: &[Tool] =
+    &[tool("freerdp-shadow-cli", "freerdp2-shadow-x11"), tool("Xvfb", "xvfb"), tool("xrdp", "xrdp")];
+
 /// What the benchmarks measure vouch beside.
 pub(crate) const PEERS: &[Tool] = &[tool("etcd", "etcd-server")];
 
@@ -77,9 +82,14 @@ fn missing_room(free: u64, built: u64) -> u64 {
     (BUILT.saturating_sub(built) + BESIDE).saturating_sub(free)
 }
 
+/// Returns those of the tools that are not there.
+pub(crate) fn missing(tools: &[Tool]) -> Vec<Tool> {
+    tools.iter().copied().filter(|tool| shell::find_program(tool.program).is_none()).collect()
+}
+
 /// Makes sure that the tools are there: installs their packages as root, else says what to run.
 pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
-    let missing: Vec<Tool> = tools.iter().copied().filter(|tool| shell::find_program(tool.program).is_none()).collect();
+    let missing = missing(tools);
     if missing.is_empty() {
         return Ok(());
     }

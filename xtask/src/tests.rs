@@ -31,6 +31,7 @@ pub(crate) fn phases(phases: &mut Phases) {
         prerequisites::ensure(prerequisites::BUILD)?;
         prerequisites::ensure(prerequisites::IMAGE)?;
         zig()?;
+        desktops()?;
         system_tools()
     });
     if set_up == Went::Wrong {
@@ -84,6 +85,17 @@ fn zig() -> Result<()> {
         }
         Ok(()) => Ok(()),
     }
+}
+
+/// Remote desktops to test the probe `rdp` at.
+fn desktops() -> Result<()> {
+    if std::env::var_os("CI").is_some_and(|value| value == "true") {
+        return prerequisites::ensure(prerequisites::DESKTOPS);
+    }
+    for tool in prerequisites::missing(prerequisites::DESKTOPS) {
+        println!("note: {} is not installed. Tests of the probe rdp that need it will be left out", tool.package);
+    }
+    Ok(())
 }
 
 /// The tools of the whole-system tests. A machine of a developer without root can do without them, as the tests that

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use vouch_probe_host::{IcmpSockets, ProbeHost};
+use vouch_probe_kit::fakes::FakeRdp;
 use vouch_types::{Incarnation, ManagerId, Network, NodeId, Timing, VmId, WatcherId};
 use vouch_wire::links::{LinkError, ManagerEndpoint, RelayLink, SESSION_QUEUE, Session, WatcherLink};
 use vouch_wire::proto;
@@ -158,7 +159,11 @@ impl Bench {
 }
 
 fn tcp_assignment(index: u64, port: u16) -> proto::Assignment {
-    let digest = vouch_probe_bundle::by_name("tcp").unwrap().digest();
+    assignment(index, "tcp", format!(r#"{{"port": {port}}}"#))
+}
+
+fn assignment(index: u64, probe: &str, settings: String) -> proto::Assignment {
+    let digest = vouch_probe_bundle::by_name(probe).unwrap().digest();
     proto::Assignment {
         fence: Some(proto::Fence { term: 1, log_index: index }),
         generation: index,
@@ -170,9 +175,9 @@ fn tcp_assignment(index: u64, port: u16) -> proto::Assignment {
                 address: IpAddr::from(Ipv4Addr::LOCALHOST).to_string(),
             }],
             probes: vec![proto::ProbeAssignment {
-                probe: "tcp".to_owned(),
+                probe: probe.to_owned(),
                 network: proto::Network::Service.into(),
-                settings: format!(r#"{{"port": {port}}}"#),
+                settings,
             }],
             ..Default::default()
         }],
@@ -181,7 +186,7 @@ fn tcp_assignment(index: u64, port: u16) -> proto::Assignment {
             address: "127.0.0.1:1".to_owned(),
             grant: Some(proto::Signed::default()),
         }],
-        probes: vec![proto::ProbeComponent { name: "tcp".to_owned(), digest: digest.as_bytes().to_vec() }],
+        probes: vec![proto::ProbeComponent { name: probe.to_owned(), digest: digest.as_bytes().to_vec() }],
     }
 }
 
@@ -211,6 +216,43 @@ async fn a_fetched_probe_sees_a_service_and_tells_unasked_that_it_went_away() {
     service.abort();
     let down = bench.outcome(proto::Outcome::Down).await;
     assert!(down.begun.is_some_and(|tick| tick.sequence > 0), "dated with the manager's tick");
+}
+
+#[tokio::test]
+async fn another_machine_at_the_address_is_told_by_its_identity_and_the_same_one_again_by_the_same() {
+    let desktop = async |name: &str, address: SocketAddr| {
+        let name = name.parse().unwrap();
+        // The machine before it has just gone from there.
+        loop {
+            match FakeRdp::Nla(name).start_at(address).await {
+                Ok(fake) => return fake,
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse),
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let first = desktop("DESK-1", "127.0.0.1:0".parse().unwrap()).await;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, first.port().unwrap()));
+    let mut bench = Bench::start(vec![vouch_probe_bundle::by_name("rdp").unwrap().bytes.to_vec()]).await;
+    let settings = format!(r#"{{"port": {}, "nla": true, "identity": "name"}}"#, address.port());
+    bench.tell(Heard::Assignment(assignment(1, "rdp", settings))).await;
+    let mut identified = async |not: Option<u64>| {
+        bench
+            .hear("identity that is another one", move |said| match said {
+                Said::Report(report) => {
+                    report.observations.iter().find_map(|o| o.identity.filter(|who| Some(*who) != not))
+                }
+                Said::Answer(_) | Said::Hello(_) => None,
+            })
+            .await
+    };
+    let known = identified(None).await;
+    drop(first);
+    let intruder = desktop("DESK-2", address).await;
+    let other = identified(Some(known)).await;
+    drop(intruder);
+    let _back = desktop("desk-1", address).await;
+    assert_eq!(identified(Some(other)).await, known);
 }
 
 #[tokio::test]
