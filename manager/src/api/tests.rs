@@ -5,6 +5,7 @@ mod cluster;
 mod double;
 mod events;
 mod operating;
+mod prometheus;
 mod reads;
 mod writes;
 

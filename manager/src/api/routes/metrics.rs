@@ -20,7 +20,8 @@ use crate::api::problem::{Problem, ProblemKind};
 use crate::api::{Api, compose, published};
 use crate::store;
 
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Media type of the OpenMetrics text format.
+pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 type Labels = Vec<(&'static str, String)>;
 

@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod nodes;
 pub mod policies;
 pub mod probes;
+pub mod prometheus;
 pub mod vms;
 pub mod watchers;
 
@@ -64,6 +65,8 @@ pub(super) fn public_routes() -> OpenApiRouter<Api> {
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(metrics::metrics))
+        .routes(routes!(prometheus::probe))
+        .routes(routes!(prometheus::discovery))
         .routes(routes!(super::openapi::document))
 }
 

@@ -16,7 +16,7 @@ use crate::api::forward::{self, Hop};
 use crate::api::freshness::{Wanted, make_current};
 use crate::api::params::Params;
 use crate::api::problem::{Problem, ProblemKind};
-use crate::api::view::{CheckedView, EventView, EvidenceView, Page, VmView};
+use crate::api::view::{CheckView, CheckedView, EventView, EvidenceView, Page, VmView};
 use crate::api::{Api, CheckError, compose, etag, published, story};
 use crate::store;
 use crate::store::state::Subject;
@@ -229,16 +229,24 @@ pub async fn check(State(api): State<Api>, hop: Hop, uri: Uri, Path(id): Path<St
     if let Some(answer) = forward::to_leader(&api, &hop, &Method::POST, uri.path(), Bytes::new()).await? {
         return Ok(answer);
     }
-    let check = api.live().check(id).await.map_err(|e| match e {
-        CheckError::UnknownVm(vm) => {
-            Problem::field(ProblemKind::VmNotFound, "id", &vm.to_string(), "must be a VM that a node has reported")
-        }
-        CheckError::NotLeader => Problem::new(ProblemKind::NoLeader, e.to_string()),
-        CheckError::NoWatcher(_) => Problem::new(ProblemKind::NoWatcher, e.to_string()),
-    })?;
+    let check = check_now(&api, id).await?;
     let evidence = api.live().evidence(id).await;
     let vm = published::read(api.published(), |state| {
         find(state, &id.to_string()).map(|(id, vm)| compose::vm_view(state, id, &vm))
     })?;
     Ok((headers, Json(CheckedView { check, vm, evidence })).into_response())
+}
+
+/// Has the watchers of a VM look at it now; only where this manager leads.
+///
+/// # Errors
+/// A problem when nobody was asked.
+pub(super) async fn check_now(api: &Api, id: VmId) -> Result<CheckView, Problem> {
+    api.live().check(id).await.map_err(|e| match e {
+        CheckError::UnknownVm(vm) => {
+            Problem::field(ProblemKind::VmNotFound, "id", &vm.to_string(), "must be a VM that a node has reported")
+        }
+        CheckError::NotLeader => Problem::new(ProblemKind::NoLeader, e.to_string()),
+        CheckError::NoWatcher(_) => Problem::new(ProblemKind::NoWatcher, e.to_string()),
+    })
 }

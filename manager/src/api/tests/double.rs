@@ -23,7 +23,9 @@ use vouch_wire::proto;
 
 use crate::api::ca_view::CaView;
 use crate::api::live::{CaError, CaStep, MemberChange};
-use crate::api::view::{CheckView, EvidenceView, HearingView, ReasonView, StateComparedView, StateHashView};
+use crate::api::view::{
+    CheckView, EvidenceView, HearingView, ObservationView, ReasonView, StateComparedView, StateHashView,
+};
 use crate::api::{
     Api, ApiParts, ApiToken, CheckError, InitError, LiveView, Metric, MetricKind, OwnHosts, Published, Readiness,
 };
@@ -141,7 +143,27 @@ struct SimLive(ManagerId);
 #[async_trait]
 impl LiveView for SimLive {
     async fn evidence(&self, vm: VmId) -> Option<EvidenceView> {
+        let look = |watcher: &str, probe: &str, outcome: &str, reason: &str, age_ms| ObservationView {
+            watcher: watcher.to_owned(),
+            watcher_node: "n1".to_owned(),
+            same_node: true,
+            network: "service".to_owned(),
+            probe: probe.to_owned(),
+            outcome: outcome.to_owned(),
+            reason: reason.to_owned(),
+            message: String::new(),
+            age_ms,
+            fresh: true,
+            healthy: true,
+            proven: true,
+        };
         Some(EvidenceView {
+            observations: vec![
+                look("w1", "ping", "up", "replied", 5),
+                look("w1", "rdp", "down", "closed", 5),
+                look("w2", "rdp", "up", "handshake", 5),
+                look("w1", "tcp", "up", "connected", 9_000),
+            ],
             vm: vm.to_string(),
             manager: self.0.to_string(),
             leads: true,

@@ -1,0 +1,227 @@
+//! `/probe` and `/v1/discovery/prometheus`: checks in the form of `blackbox_exporter`, and the targets of these.
+//!
+//! `/probe?module=PROBE&target=VM` has the VM's watchers look now and answers with `probe_success` and
+//! `probe_duration_seconds`, so that dashboards and alerts that were written for `blackbox_exporter` (its `/probe` of
+//! version 0.23) work. A check that came to nothing for reasons of vouch's own is an error of the scrape and never
+//! `probe_success 0`: it says nothing of the VM. The discovery is Prometheus' `http_sd_config`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::AtomicU64;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, Method, Uri, header};
+use axum::response::{IntoResponse, Response};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use vouch_types::{NodeId, ProbeName, VmId, VmRecord};
+
+use super::metrics::OPENMETRICS;
+use super::vms::{check_now, find};
+use crate::api::forward::{self, Hop};
+use crate::api::freshness::{Wanted, make_current};
+use crate::api::params::Params;
+use crate::api::problem::{Problem, ProblemKind};
+use crate::api::view::{CheckView, EvidenceView, ObservationView};
+use crate::api::{Api, compose, published};
+
+/// The longest time between the end of a check and the reading of what it came to, in milliseconds.
+const READ_LATE_MS: u64 = 1_000;
+
+type Labels = Vec<(&'static str, String)>;
+
+/// What one check of one probe came to.
+struct Found {
+    check: CheckView,
+    looks: Vec<ObservationView>,
+}
+
+impl Found {
+    /// Returns what the watchers that answered found with this probe since they were asked.
+    fn of(check: CheckView, evidence: EvidenceView, probe: &ProbeName) -> Self {
+        let youngest = check.took_ms + READ_LATE_MS;
+        let asked = |o: &ObservationView| o.probe == probe.as_str() && check.answered.contains(&o.watcher);
+        let told = |o: &ObservationView| o.age_ms <= youngest && o.outcome != "unknown";
+        let looks = evidence.observations.into_iter().filter(|o| asked(o) && told(o)).collect();
+        Self { check, looks }
+    }
+
+    /// Returns whether the target answered as it should, to anybody.
+    fn succeeded(&self) -> bool {
+        self.looks.iter().any(|look| look.outcome == "up")
+    }
+
+    fn text(&self) -> Result<String, Problem> {
+        let mut registry = Registry::default();
+        let success = Gauge::<u64, AtomicU64>::default();
+        success.set(u64::from(self.succeeded()));
+        registry.register("probe_success", "Displays whether or not the probe was a success", success);
+        let duration = Gauge::<f64, AtomicU64>::default();
+        // Milliseconds of one check: far below 2^52.
+        #[expect(clippy::cast_precision_loss, reason = "it is small")]
+        duration.set(self.check.took_ms as f64 / 1000.0);
+        let help = "Returns how long the probe took to complete in seconds, with the way to the watchers and back";
+        registry.register("probe_duration_seconds", help, duration);
+        let outcomes = Family::<Labels, Gauge<u64, AtomicU64>>::default();
+        for look in &self.looks {
+            let labels = vec![
+                ("watcher_id", look.watcher.clone()),
+                ("network", look.network.clone()),
+                ("outcome", look.outcome.clone()),
+                ("reason", look.reason.clone()),
+            ];
+            outcomes.get_or_create(&labels).set(1);
+        }
+        registry.register("vouch_probe_outcome", "What each watcher found", outcomes);
+        let mut text = String::new();
+        encode(&mut text, &registry).map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))?;
+        Ok(text)
+    }
+
+    /// Returns the same for people, in the parts that `blackbox_exporter` shows.
+    fn debug(&self, module: &VmModule<'_>) -> Result<String, Problem> {
+        let mut text = String::from("Logs for the probe:\n");
+        let mut line = |line: String| text.push_str(&(line + "\n"));
+        line(format!("asked {}, answered {}", self.check.asked.join(", "), self.check.answered.join(", ")));
+        for look in &self.looks {
+            let at = if look.same_node { "on its node" } else { "on another node" };
+            line(format!(
+                "{} ({at}) found {} over {} {}: {} {}",
+                look.watcher, look.probe, look.network, look.outcome, look.reason, look.message
+            ));
+        }
+        let _ = write!(text, "\n\nMetrics that would have been returned:\n{}\n\nModule configuration:\n", self.text()?);
+        for assigned in module.vm.spec.probes.iter().filter(|p| p.probe == *module.probe) {
+            let _ = writeln!(
+                text,
+                "probe: {}\nnetwork: {}\nsettings: {}",
+                assigned.probe, assigned.network, assigned.settings
+            );
+        }
+        Ok(text)
+    }
+}
+
+/// A probe as one VM is watched with it.
+struct VmModule<'a> {
+    vm: &'a VmRecord,
+    probe: &'a ProbeName,
+}
+
+/// Has a VM's watchers look at it now with one probe, and answers as `blackbox_exporter` does.
+///
+/// `probe_success` is 1 if any watcher found it `up`.
+#[utoipa::path(
+    get, path = "/probe", tag = "prometheus",
+    params(
+        ("module" = String, Query, description = "A probe that the VM is watched with"),
+        ("target" = String, Query, description = "UUID of the VM, or a name that only one VM has"),
+        ("debug" = Option<bool>, Query, description = "`true`: a text for people"),
+    ),
+    responses(
+        (status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"),
+        (status = 400, description = "No such module or target", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "No leader, or no watcher answered in time", body = Problem,
+            content_type = "application/problem+json"),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn probe(State(api): State<Api>, hop: Hop, uri: Uri, mut params: Params) -> Result<Response, Problem> {
+    let missing = |field: &str, rule: &str| Problem::field(ProblemKind::BadParameter, field, "", rule);
+    let module = params.parse::<ProbeName>("module", "must be the name of a probe")?;
+    let module = module.ok_or_else(|| missing("module", "must be given: a probe that the VM is watched with"))?;
+    let target = params.take("target").ok_or_else(|| missing("target", "must be given: UUID or name of a VM"))?;
+    let debug = params.parse::<bool>("debug", "must be true or false")?.unwrap_or(false);
+    params.finish(&["module", "target", "debug"])?;
+    let headers = make_current(&api, Wanted::Default).await?;
+    let (id, vm) = published::read(api.published(), |state| find(state, &target)).map_err(|mut problem| {
+        problem.field = Some("target".to_owned());
+        problem
+    })?;
+    if !vm.spec.probes.iter().any(|p| p.probe == module) {
+        let known: Vec<&str> = vm.spec.probes.iter().map(|p| p.probe.as_str()).collect();
+        let rule = format!("must be a probe that the VM is watched with: {}", known.join(", "));
+        return Err(Problem::field(ProblemKind::BadParameter, "module", module.as_str(), &rule));
+    }
+    let path = uri.path_and_query().map_or_else(|| uri.path(), |p| p.as_str());
+    if let Some(answer) = forward::to_leader(&api, &hop, &Method::GET, path, Bytes::new()).await? {
+        return Ok(answer);
+    }
+    let check = check_now(&api, id).await?;
+    let evidence = api.live().evidence(id).await.unwrap_or_default();
+    let found = Found::of(check, evidence, &module);
+    if found.looks.is_empty() {
+        let asked = found.check.asked.join(", ");
+        let detail = format!("vm {id}: of {asked} none could say in time what {module} finds");
+        return Err(Problem::new(ProblemKind::NoWatcher, detail));
+    }
+    let told: (HeaderName, &str) =
+        (header::CONTENT_TYPE, if debug { "text/plain; charset=utf-8" } else { OPENMETRICS });
+    let text = if debug { found.debug(&VmModule { vm: &vm, probe: &module })? } else { found.text()? };
+    Ok((headers, [told], text).into_response())
+}
+
+/// Targets that share their labels, as Prometheus takes them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TargetGroup {
+    /// What `target` of `/probe` takes: one VM's UUID.
+    pub targets: Vec<String>,
+    /// `__meta_vouch_name`, `_node`, `_state`, `_source`, `_probes` (with a comma before, between and after), and
+    /// `_label_NAME` for each label of the VM.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Returns a label's name as Prometheus takes it: other characters than letters, digits and `_` become `_`.
+fn meta(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    format!("__meta_vouch_{}", name.chars().map(plain).collect::<String>())
+}
+
+fn target_group(state: &crate::store::State, id: VmId, vm: &VmRecord) -> TargetGroup {
+    let mut probes: Vec<&str> = vm.spec.probes.iter().map(|p| p.probe.as_str()).collect();
+    probes.dedup();
+    let told = [
+        ("name", vm.spec.name.clone()),
+        ("node", vm.node.to_string()),
+        ("state", vm.verdict.state.as_str().to_owned()),
+        ("source", compose::source_of(state, vm).as_str().to_owned()),
+        ("probes", probes.iter().fold(",".to_owned(), |all, probe| all + probe + ",")),
+    ];
+    let own = told.into_iter().map(|(name, value)| (meta(name), value));
+    let labels = vm.spec.labels.iter().map(|(name, value)| (meta(&format!("label_{name}")), value.clone()));
+    TargetGroup { targets: vec![id.to_string()], labels: own.chain(labels).collect() }
+}
+
+/// All VMs as targets of `/probe`, for `http_sd_config` of Prometheus.
+#[utoipa::path(
+    get, path = "/v1/discovery/prometheus", tag = "prometheus",
+    params(
+        ("node" = Option<String>, Query, description = "Only VMs of this node"),
+        ("consistency" = Option<String>, Query, description = "`default`, `consistent` or `stale`"),
+    ),
+    responses(
+        (status = 200, description = "One group for each VM", body = Vec<TargetGroup>),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    ),
+)]
+pub async fn discovery(
+    State(api): State<Api>,
+    mut params: Params,
+) -> Result<(HeaderMap, Json<Vec<TargetGroup>>), Problem> {
+    let wanted = Wanted::take(&mut params)?;
+    let node: Option<NodeId> = params.parse("node", "must be the name of a node")?;
+    params.finish(&["node", "consistency"])?;
+    let headers = make_current(&api, wanted).await?;
+    let groups = published::read(api.published(), |state| {
+        let vms = state.vms().iter().filter(|(_, vm)| node.as_ref().is_none_or(|n| vm.node == *n));
+        vms.map(|(id, vm)| target_group(state, *id, vm)).collect()
+    });
+    Ok((headers, Json(groups)))
+}
