@@ -108,6 +108,10 @@ impl Detector {
 
     /// Returns the change of a node's paths that is to be recorded now, if any.
     pub(crate) fn path_change(&mut self, now: Moment, id: &NodeId) -> Option<PathChange> {
+        let node = self.nodes.get_mut(id)?;
+        if node.entry.path.source == Source::Watcher && node.report.is_some() && node.is_direct(now, &self.timing) {
+            node.note_told_recovery(now);
+        }
         let node = self.nodes.get(id)?;
         let (source, judged) = self.path_judgement(now, node)?;
         let recorded = &node.entry.path;
@@ -139,8 +143,9 @@ impl Detector {
                 return None;
             }
         }
-        let replaces = self.nodes.get(id)?.entry.path.version;
-        Some(PathChange { node: id.clone(), replaces, source, faults, reason: clip(reason) })
+        let node = self.nodes.get(id)?;
+        let (replaces, hand_backs) = (node.entry.path.version, node.hand_backs.record(now));
+        Some(PathChange { node: id.clone(), replaces, source, faults, reason: clip(reason), hand_backs })
     }
 }
 

@@ -9,6 +9,7 @@ use vouch_types::{
 };
 
 use crate::detector::{Proposed, Proposing};
+use crate::evidence::boot_budget;
 use crate::judge::vm::{Base, Booting, VmInputs, VmJudgement, judge_vm};
 use crate::node_track::{NodeTrack, Phase};
 use crate::vm_track::{Boot, VmTrack};
@@ -16,6 +17,8 @@ use crate::{Detector, Effect, Proposal};
 
 /// The most proposals in one tick interval.
 pub const PROPOSALS_PER_TICK_MAX: u32 = 16;
+/// How many windows the slowest judgement of a guest takes: that it hangs, by row 8.
+const SLOWEST_WINDOWS: u32 = 4;
 /// The longest reason of a verdict, in bytes.
 const REASON_MAX: usize = 256;
 
@@ -37,6 +40,7 @@ impl Detector {
             || !vm.entry.maintenance.is_empty()
             || !vm.claims.is_empty()
             || vm.boot != Boot::Settled
+            || vm.entry.boot.is_some()
             || vm.suspicion.rounds > 0
         {
             return false;
@@ -83,6 +87,7 @@ impl Detector {
             checks: self.fresh_checks(now, vm),
             service_link_down: word.is_some_and(|word| word.links_down.contains(&Network::Service)),
             may_judge_silence: self.listening.covers(now, self.timing.window),
+            is_young: !self.listening.covers(now, self.timing.window * SLOWEST_WINDOWS),
             progress,
             operation: vm.operation().filter(|_| direct),
             booting: self.booting(now, vm),
@@ -149,6 +154,7 @@ impl Detector {
                 if settled {
                     vm.boot = Boot::Settled;
                 }
+                proposal.boots.extend(vm.boot_change(now, boot_budget(&vm.entry.policy, &self.timing)));
                 vm.hung_since = hangs.then(|| vm.hung_since.unwrap_or(now));
             }
         }

@@ -99,6 +99,7 @@ pub(crate) fn change(number: u128, replaces: u64, verdict: Verdict) -> VerdictCh
 
 pub(crate) fn record_verdict(number: u128, replaces: u64, verdict: Verdict, millis: u64) -> Command {
     Command::RecordVerdicts {
+        boots: Vec::new(),
         incidents: Vec::new(),
         placements: Vec::new(),
         verdicts: vec![change(number, replaces, verdict)],
@@ -112,6 +113,7 @@ pub(crate) fn record_path(name: &str, replaces: u64, source: Source, faults: Vec
     let reason = "a link was cut".to_owned();
     let change = PathChange { node: node_id(name), replaces: VerdictVersion::new(replaces), source, faults, reason };
     Command::RecordVerdicts {
+        boots: Vec::new(),
         incidents: Vec::new(),
         placements: Vec::new(),
         verdicts: Vec::new(),
@@ -207,6 +209,7 @@ pub(crate) fn every_command() -> Vec<Command> {
         record_vms("n1", &[1, 2, 3, 4, 5]),
         Command::RecordProven { pins: vec![(vm_id(1), pin()), (vm_id(2), pin())], proven: vec![(vm_id(1), ping())] },
         Command::RecordVerdicts {
+            boots: Vec::new(),
             incidents: every_scope()
                 .into_iter()
                 .map(|scope| IncidentChange { scope, word: Some(incident()) })
@@ -359,6 +362,7 @@ fn what_operators_set() -> Vec<Command> {
         guarded(),
         record_node("n2"),
         Command::RecordVerdicts {
+            boots: Vec::new(),
             verdicts: Vec::new(),
             paths: Vec::new(),
             manager_notes: None,

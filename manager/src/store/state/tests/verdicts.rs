@@ -57,6 +57,7 @@ fn a_stale_verdict_is_refused_by_itself_and_the_others_are_recorded() {
         ..change(3, 0, verdict(VmState::Up))
     };
     let command = Command::RecordVerdicts {
+        boots: Vec::new(),
         incidents: Vec::new(),
         placements: Vec::new(),
         verdicts: vec![
@@ -126,6 +127,7 @@ fn paths_are_told_before_the_verdicts_that_they_explain() {
     };
     let verdicts = vec![change(1, 0, verdict(VmState::Lost))];
     let (_, changes) = story.apply(Command::RecordVerdicts {
+        boots: Vec::new(),
         incidents: Vec::new(),
         placements: Vec::new(),
         verdicts,
@@ -144,6 +146,7 @@ fn manager_notes_are_told_when_they_change_in_any_order() {
     let notes = |names: &[&str]| {
         let note = |name: &&str| vouch_types::event::ManagerNote { manager: ManagerId::new(2), node: node_id(name) };
         Command::RecordVerdicts {
+            boots: Vec::new(),
             incidents: Vec::new(),
             placements: Vec::new(),
             verdicts: Vec::new(),
@@ -163,6 +166,7 @@ fn more_changes_than_a_command_may_carry_are_refused() {
     let mut story = Story::begun();
     let verdicts = vec![change(1, 0, verdict(VmState::Up)); CHANGES_MAX + 1];
     let command = Command::RecordVerdicts {
+        boots: Vec::new(),
         incidents: Vec::new(),
         placements: Vec::new(),
         verdicts,
