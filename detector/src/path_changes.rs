@@ -61,9 +61,17 @@ impl Detector {
             // What all nodes share is an incident of the network, and no node's fault.
             let shared = self.groups.networks_lossy.contains(&network)
                 || self.recorded_incidents.contains_key(&IncidentScope::Network(network));
-            if !shared && self.is_lossy(now, node, network) {
-                let told =
-                    node.entry.path.faults.iter().find(|f| *f.top() == Cause::LossyPath).map(|f| f.detail.as_str());
+            let told = node.entry.path.faults.iter().find(|f| *f.top() == Cause::LossyPath);
+            let told = told.map(|f| f.detail.as_str());
+            let lossy = self.is_lossy(now, node, network);
+            // Who has just begun to listen has not measured enough to say that a loss is over.
+            let kept = told.filter(|detail| !lossy && self.is_young(now) && detail.starts_with(network.as_str()));
+            if let Some(detail) = kept.filter(|_| !shared) {
+                say(
+                    Fault::sure(Cause::LossyPath).with_detail(detail),
+                    format!("it was found to lose packets: {detail}"),
+                );
+            } else if !shared && lossy {
                 let measured = self.loss_of(now, node, network).map_or(0, |loss| loss.mean);
                 let detail = loss_detail(network, measured, told);
                 let why = format!("every path to the node over the {network} network loses packets: {detail}");

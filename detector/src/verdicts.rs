@@ -17,7 +17,7 @@ use crate::{Detector, Effect, Proposal};
 
 /// The most proposals in one tick interval.
 pub const PROPOSALS_PER_TICK_MAX: u32 = 16;
-/// How many windows the slowest judgement of a guest takes: that it hangs, by row 8.
+/// How many windows the slowest judgements take: that a guest hangs, and that a path loses packets.
 const SLOWEST_WINDOWS: u32 = 4;
 /// The longest reason of a verdict, in bytes.
 const REASON_MAX: usize = 256;
@@ -87,7 +87,7 @@ impl Detector {
             checks: self.fresh_checks(now, vm),
             service_link_down: word.is_some_and(|word| word.links_down.contains(&Network::Service)),
             may_judge_silence: self.listening.covers(now, self.timing.window),
-            is_young: !self.listening.covers(now, self.timing.window * SLOWEST_WINDOWS),
+            is_young: self.is_young(now),
             progress,
             operation: vm.operation().filter(|_| direct),
             booting: self.booting(now, vm),
@@ -209,6 +209,12 @@ impl Detector {
             self.proposed.count += 1;
             self.effects.push(Effect::Propose(proposal));
         }
+    }
+
+    /// Returns whether this manager has not listened for as long as the slowest judgement takes: what it does not find yet,
+    /// its predecessor may have found.
+    pub(crate) fn is_young(&self, now: Moment) -> bool {
+        !self.listening.covers(now, self.timing.window * SLOWEST_WINDOWS)
     }
 
     /// How long a hang has to last before a restart is advised: longer than a host stalls for a moment.

@@ -400,6 +400,7 @@ pub fn cut(published: &SimPublished, node: &str, ms: u64) {
         source: Source::Watcher,
         faults: vec![Fault::sure(Cause::ManagerNodePath)],
         reason: "no manager hears the node".to_owned(),
+        hand_backs: Vec::new(),
     };
     published.apply(Command::RecordVerdicts {
         boots: Vec::new(),
