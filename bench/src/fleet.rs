@@ -65,6 +65,7 @@ fn vm_entry(number: usize, probes: &[ProbeAssignment]) -> VmEntry {
         policy: Policy::default(),
         probes: probes.to_vec(),
         pins: Vec::new(),
+        boot: None,
         proven: probes.to_vec(),
         verdict: Verdict { state: VmState::Up, ..Verdict::unjudged(WallTime::default()) },
     }

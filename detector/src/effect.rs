@@ -5,7 +5,8 @@ use std::time::Duration;
 use vouch_types::command::PathChange;
 use vouch_types::event::ManagerNote;
 use vouch_types::{
-    IncidentChange, Moment, NodeId, Nonce, Pin, PlacementChange, ProbeAssignment, VerdictChange, VmId, WatcherId,
+    BootChange, IncidentChange, Moment, NodeId, Nonce, Pin, PlacementChange, ProbeAssignment, VerdictChange, VmId,
+    WatcherId,
 };
 
 /// An order of the detector.
@@ -64,6 +65,8 @@ pub struct Proposal {
     pub incidents: Vec<IncidentChange>,
     /// VMs that have migrated.
     pub placements: Vec<PlacementChange>,
+    /// Boots that begin, have used up more of their budget, or are over.
+    pub boots: Vec<BootChange>,
     /// Nodes whose proof does not hold any more, and why.
     pub withdrawn: Vec<(NodeId, String)>,
     /// Watchers that are lost, and why.
@@ -80,6 +83,7 @@ impl Proposal {
             && self.pins.is_empty()
             && self.incidents.is_empty()
             && self.placements.is_empty()
+            && self.boots.is_empty()
             && self.withdrawn.is_empty()
             && self.lost_watchers.is_empty()
     }

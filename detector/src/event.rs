@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use vouch_types::event::ManagerNote;
 use vouch_types::{
-    AssignmentGeneration, BootId, FenceProof, Generation, HypervisorState, Incarnation, IncidentScope, IncidentWord,
-    LogIndex, ManagerId, Moment, Network, NodeId, NodePath, Nonce, Observation, Operation, Pin, Policy,
+    AssignmentGeneration, BootId, BootRecord, FenceProof, Generation, HypervisorState, Incarnation, IncidentScope,
+    IncidentWord, LogIndex, ManagerId, Moment, Network, NodeId, NodePath, Nonce, Observation, Operation, Pin, Policy,
     ProbeAssignment, Progress, RelayObservation, Sequence, StartId, Statement, Term, Verdict, VmId, WatcherHealth,
     WatcherId, WatcherLife,
 };
@@ -310,6 +310,8 @@ pub struct VmEntry {
     pub pins: Vec<Pin>,
     /// Those that have ever succeeded.
     pub proven: Vec<ProbeAssignment>,
+    /// The boot of its guest as recorded, while one is under way.
+    pub boot: Option<BootRecord>,
     /// Its verdict as recorded, with the version that a change replaces.
     pub verdict: Verdict,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vouch_types::{HypervisorState, Moment, Network, Outcome, Source, VmId, WatcherId, WatcherLife};
+use vouch_types::{HypervisorState, Moment, Network, Outcome, Policy, Source, Timing, VmId, WatcherId, WatcherLife};
 
 use crate::Detector;
 use crate::check::CheckTrack;
@@ -15,6 +15,11 @@ use crate::watcher_track::WatcherTrack;
 
 /// The word for an answer of another machine on the VM's address.
 pub(crate) const REASON_IDENTITY: &str = "identity";
+
+/// Returns how long the guest of a VM may take to its first answer.
+pub(crate) fn boot_budget(policy: &Policy, timing: &Timing) -> Duration {
+    policy.boot_budget_ms.map_or(timing.boot_budget, Duration::from_millis)
+}
 
 impl Detector {
     /// Returns when the last check began that came to the outcome which stands.
@@ -193,17 +198,17 @@ impl Detector {
     pub(crate) fn booting(&self, now: Moment, vm: &VmTrack) -> Booting {
         let (since, rebooting) = match vm.boot {
             Boot::Settled => return Booting::No,
-            Boot::Starting { since } => (since, false),
-            Boot::Rebooting { since } => (since, true),
+            Boot::Starting { since, .. } => (since, false),
+            Boot::Rebooting { since, .. } => (since, true),
         };
-        let budget = vm.entry.policy.boot_budget_ms.map_or(self.timing.boot_budget, Duration::from_millis);
+        let is_over = vm.boot_left(now, boot_budget(&vm.entry.policy, &self.timing)).is_some_and(|left| left.is_zero());
         let answered = |p: &&vouch_types::ProbeAssignment| self.has_answered(vm, p.network, &p.probe, since);
         let first = vm.entry.proven.iter().any(|p| answered(&p));
         // Of a guest that never answered nobody can say when it is up.
-        if vm.entry.proven.iter().all(|p| answered(&p)) || (first && now.since(since) >= budget) {
+        if vm.entry.proven.iter().all(|p| answered(&p)) || (first && is_over) {
             return Booting::No;
         }
-        match (first, now.since(since) >= budget, rebooting) {
+        match (first, is_over, rebooting) {
             (true, ..) => Booting::Partly(since),
             (false, true, _) => Booting::Overdue,
             (false, false, true) => Booting::Rebooting,

@@ -22,6 +22,8 @@ pub(crate) enum PendingIncident {
 impl Detector {
     /// Returns the incidents that are to be opened, changed or closed now.
     pub(crate) fn incident_changes(&mut self, now: Moment) -> Vec<IncidentChange> {
+        // One that was found by somebody who had listened for longer is not told to be over by who has just begun.
+        let young = self.is_young(now);
         let mut wanted = self.incidents_now(now);
         let scopes: BTreeSet<IncidentScope> = wanted.keys().chain(self.recorded_incidents.keys()).cloned().collect();
         self.pending_incidents.retain(|scope, _| scopes.contains(scope));
@@ -46,7 +48,8 @@ impl Detector {
             };
             self.pending_incidents.insert(scope.clone(), pending);
             // Followers keep count as well: what has lasted when one of them leads is told at once.
-            if now.since(since) >= wait && self.leads.is_some() {
+            let may_tell = word.is_some() || !young;
+            if now.since(since) >= wait && may_tell && self.leads.is_some() {
                 self.pending_incidents.remove(&scope);
                 changes.push(IncidentChange { scope, word });
             }

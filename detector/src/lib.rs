@@ -10,6 +10,7 @@
 //! ```
 
 mod asks;
+mod boots;
 mod check;
 mod coverage;
 mod detector;
@@ -17,6 +18,7 @@ pub mod effect;
 pub mod event;
 mod evidence;
 mod groups;
+mod hand_backs;
 mod incidents;
 mod intake;
 mod judge;

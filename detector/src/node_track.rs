@@ -11,17 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use vouch_types::{
-    BootId, Fault, Incarnation, ManagerId, Moment, Network, Nonce, RelayObservation, RelayOutcome, Sequence, Timing,
-    VmId, WatcherId,
+    BootId, Fault, Incarnation, ManagerId, Moment, Network, NodePath, Nonce, RelayObservation, RelayOutcome, Sequence,
+    Source, Timing, VmId, WatcherId,
 };
 
+use crate::hand_backs::{FLAP_WINDOW, HandBacks};
 use crate::link_track::LinkTracks;
 use crate::{LinkMeasure, NodeEntry, ServiceWord, StreamChange};
-
-/// Hand-backs that are told as recoveries within [`FLAP_WINDOW`]; more are flapping.
-pub(crate) const RECOVERIES_MAX: usize = 2;
-/// The window of [`RECOVERIES_MAX`], and how long a flapping path must be stable to be clear again.
-pub(crate) const FLAP_WINDOW: Duration = Duration::from_secs(60);
 
 /// Where the direct path to a node stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -122,8 +118,10 @@ pub(crate) struct NodeTrack {
     pub service_cut: Option<Moment>,
     /// When VMs of it were last looked into for what they share.
     pub sampled: Option<Moment>,
-    /// When its own word last ruled again, the latest last; at most [`RECOVERIES_MAX`] + 1.
-    pub recoveries: Vec<Moment>,
+    /// When its own word last ruled again.
+    pub hand_backs: HandBacks,
+    /// When it was seen that its path is recorded as cut; kept when it is no longer.
+    cut_recorded: Moment,
     /// Since when its own word has ruled, after a cut: managers hear it one after the other.
     direct_since: Moment,
     /// When it was last heard again right after it was given up.
@@ -149,7 +147,8 @@ impl NodeTrack {
             candidate: None,
             service_cut: None,
             sampled: None,
-            recoveries: Vec::new(),
+            hand_backs: HandBacks::default(),
+            cut_recorded: Moment::ZERO,
             direct_since: now,
             late: None,
             fenced: None,
@@ -273,8 +272,7 @@ impl NodeTrack {
 
     /// Returns whether hand-backs have been too many to tell each.
     pub fn is_flapping(&self, now: Moment) -> bool {
-        self.recoveries.len() > RECOVERIES_MAX
-            && self.recoveries.last().is_some_and(|last| now.since(*last) < FLAP_WINDOW)
+        self.hand_backs.is_flapping(now)
     }
 
     /// Returns how much longer its silence has to last than usual: one that was heard again right after it was given up
@@ -284,20 +282,29 @@ impl NodeTrack {
         if late { timing.window / 2 } else { Duration::ZERO }
     }
 
-    /// Notes that its own word rules again, after a cut that was told at `cut`.
+    /// Notes that its own word rules again, after a cut that was judged at `cut`.
     pub fn note_recovery(&mut self, now: Moment, cut: Moment, timing: &Timing) {
         self.direct_since = now;
         // It was only late; and yet it was told, so it counts as any other (rule 7).
         if now.since(cut) < timing.window / 2 {
             self.late = Some(now);
         }
-        let flapping = self.is_flapping(now);
-        if !flapping {
-            self.recoveries.retain(|at| now.since(*at) < FLAP_WINDOW);
+        self.hand_backs.note(now);
+    }
+
+    /// Notes that a cut which is recorded is about to be told as over: it counts once, also where this detector has not
+    /// seen the cut, or began to lead in the middle of it.
+    pub fn note_told_recovery(&mut self, now: Moment) {
+        if !self.hand_backs.any_since(self.cut_recorded) {
+            self.hand_backs.note(now);
         }
-        self.recoveries.push(now);
-        if self.recoveries.len() > RECOVERIES_MAX + 1 {
-            self.recoveries.remove(0);
+    }
+
+    /// Takes what a change of its paths recorded of its hand-backs, as of now.
+    pub fn remember(&mut self, now: Moment, path: &NodePath, was: Option<Source>, timing: &Timing) {
+        if path.source == Source::Watcher && was != Some(Source::Watcher) {
+            self.cut_recorded = now;
         }
+        self.hand_backs.take(now, &path.hand_backs, timing.window / 2);
     }
 }

@@ -61,9 +61,17 @@ impl Detector {
             // What all nodes share is an incident of the network, and no node's fault.
             let shared = self.groups.networks_lossy.contains(&network)
                 || self.recorded_incidents.contains_key(&IncidentScope::Network(network));
-            if !shared && self.is_lossy(now, node, network) {
-                let told =
-                    node.entry.path.faults.iter().find(|f| *f.top() == Cause::LossyPath).map(|f| f.detail.as_str());
+            let told = node.entry.path.faults.iter().find(|f| *f.top() == Cause::LossyPath);
+            let told = told.map(|f| f.detail.as_str());
+            let lossy = self.is_lossy(now, node, network);
+            // Who has just begun to listen has not measured enough to say that a loss is over.
+            let kept = told.filter(|detail| !lossy && self.is_young(now) && detail.starts_with(network.as_str()));
+            if let Some(detail) = kept.filter(|_| !shared) {
+                say(
+                    Fault::sure(Cause::LossyPath).with_detail(detail),
+                    format!("it was found to lose packets: {detail}"),
+                );
+            } else if !shared && lossy {
                 let measured = self.loss_of(now, node, network).map_or(0, |loss| loss.mean);
                 let detail = loss_detail(network, measured, told);
                 let why = format!("every path to the node over the {network} network loses packets: {detail}");
@@ -108,6 +116,10 @@ impl Detector {
 
     /// Returns the change of a node's paths that is to be recorded now, if any.
     pub(crate) fn path_change(&mut self, now: Moment, id: &NodeId) -> Option<PathChange> {
+        let node = self.nodes.get_mut(id)?;
+        if node.entry.path.source == Source::Watcher && node.report.is_some() && node.is_direct(now, &self.timing) {
+            node.note_told_recovery(now);
+        }
         let node = self.nodes.get(id)?;
         let (source, judged) = self.path_judgement(now, node)?;
         let recorded = &node.entry.path;
@@ -139,8 +151,9 @@ impl Detector {
                 return None;
             }
         }
-        let replaces = self.nodes.get(id)?.entry.path.version;
-        Some(PathChange { node: id.clone(), replaces, source, faults, reason: clip(reason) })
+        let node = self.nodes.get(id)?;
+        let (replaces, hand_backs) = (node.entry.path.version, node.hand_backs.record(now));
+        Some(PathChange { node: id.clone(), replaces, source, faults, reason: clip(reason), hand_backs })
     }
 }
 

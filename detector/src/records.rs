@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use vouch_types::{Moment, NodeId, VmId, WatcherId, WatcherLife};
 
 use crate::detector::Proposing;
+use crate::evidence::boot_budget;
 use crate::node_track::NodeTrack;
 use crate::vm_track::VmTrack;
 use crate::watcher_track::WatcherTrack;
@@ -80,7 +81,7 @@ impl Detector {
         let mut moved = Vec::new();
         for entry in records.vms {
             let id = entry.vm;
-            if self.put_vm(entry) {
+            if self.put_vm(now, entry) {
                 moved.push(id);
             }
         }
@@ -93,7 +94,12 @@ impl Detector {
 
     fn put_node(&mut self, now: Moment, entry: NodeEntry) {
         self.touched.insert(entry.node.clone());
+        let was = self.nodes.get(&entry.node).map(|track| (track.entry.path.version, track.entry.path.source));
         let track = self.nodes.entry(entry.node.clone()).or_insert_with(|| NodeTrack::new(entry.clone(), now));
+        // What is left of hand-backs is counted from the change of the paths that recorded it, and from no later one.
+        if was.is_none_or(|(version, _)| version != entry.path.version) {
+            track.remember(now, &entry.path, was.map(|(_, source)| source), &self.timing);
+        }
         if track.entry.fence != entry.fence || (entry.fence.is_some() && track.fenced.is_none()) {
             track.fenced = entry.fence.as_ref().map(|_| now);
         }
@@ -137,13 +143,16 @@ impl Detector {
     }
 
     /// Puts a VM; returns whether it is new, or on another node.
-    fn put_vm(&mut self, entry: VmEntry) -> bool {
+    fn put_vm(&mut self, now: Moment, entry: VmEntry) -> bool {
         let id = entry.vm;
+        let budget = boot_budget(&entry.policy, &self.timing);
         let Some(track) = self.vms.get_mut(&id) else {
             if let Some(node) = self.nodes.get_mut(&entry.node) {
                 node.vms.insert(id);
             }
-            self.vms.put(VmTrack::new(entry));
+            let mut track = VmTrack::new(entry);
+            track.remember_boot(now, budget);
+            self.vms.put(track);
             self.mark(id);
             return true;
         };
@@ -168,6 +177,9 @@ impl Detector {
             }
         }
         let from = std::mem::replace(&mut track.entry, entry);
+        if track.entry.boot != from.boot {
+            track.remember_boot(now, budget);
+        }
         if moved {
             let to = track.entry.node.clone();
             if let Some(node) = self.nodes.get_mut(&from.node) {

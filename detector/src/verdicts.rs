@@ -9,6 +9,7 @@ use vouch_types::{
 };
 
 use crate::detector::{Proposed, Proposing};
+use crate::evidence::boot_budget;
 use crate::judge::vm::{Base, Booting, VmInputs, VmJudgement, judge_vm};
 use crate::node_track::{NodeTrack, Phase};
 use crate::vm_track::{Boot, VmTrack};
@@ -16,6 +17,8 @@ use crate::{Detector, Effect, Proposal};
 
 /// The most proposals in one tick interval.
 pub const PROPOSALS_PER_TICK_MAX: u32 = 16;
+/// How many windows the slowest judgements take: that a guest hangs, and that a path loses packets.
+const SLOWEST_WINDOWS: u32 = 4;
 /// The longest reason of a verdict, in bytes.
 const REASON_MAX: usize = 256;
 
@@ -37,6 +40,7 @@ impl Detector {
             || !vm.entry.maintenance.is_empty()
             || !vm.claims.is_empty()
             || vm.boot != Boot::Settled
+            || vm.entry.boot.is_some()
             || vm.suspicion.rounds > 0
         {
             return false;
@@ -83,6 +87,7 @@ impl Detector {
             checks: self.fresh_checks(now, vm),
             service_link_down: word.is_some_and(|word| word.links_down.contains(&Network::Service)),
             may_judge_silence: self.listening.covers(now, self.timing.window),
+            is_young: self.is_young(now),
             progress,
             operation: vm.operation().filter(|_| direct),
             booting: self.booting(now, vm),
@@ -149,6 +154,7 @@ impl Detector {
                 if settled {
                     vm.boot = Boot::Settled;
                 }
+                proposal.boots.extend(vm.boot_change(now, boot_budget(&vm.entry.policy, &self.timing)));
                 vm.hung_since = hangs.then(|| vm.hung_since.unwrap_or(now));
             }
         }
@@ -203,6 +209,12 @@ impl Detector {
             self.proposed.count += 1;
             self.effects.push(Effect::Propose(proposal));
         }
+    }
+
+    /// Returns whether this manager has not listened for as long as the slowest judgement takes: what it does not find yet,
+    /// its predecessor may have found.
+    pub(crate) fn is_young(&self, now: Moment) -> bool {
+        !self.listening.covers(now, self.timing.window * SLOWEST_WINDOWS)
     }
 
     /// How long a hang has to last before a restart is advised: longer than a host stalls for a moment.

@@ -3,10 +3,12 @@
 //!
 //! ```text
 //!              new start id              every proven probe answered since, or the budget is over
-//!   Settled ---------------> Starting{since} ----------------------------------------> Settled
+//!   Settled ---------------> Starting{since, spent} ---------------------------------> Settled
 //!      |         reset                                                                    ^
-//!      \--------------------> Rebooting{since} ------------------------------------------/
+//!      \--------------------> Rebooting{since, spent} -----------------------------------/
 //! ```
+//!
+//! A boot that began before this detector did is taken from the records (`boots.rs`).
 
 use std::time::Duration;
 
@@ -32,13 +34,17 @@ pub(crate) enum Boot {
     Settled,
     /// Its process is new.
     Starting {
-        /// Since when.
+        /// Since when, as far as it was followed here.
         since: Moment,
+        /// How much of its budget was used up before that.
+        spent: Duration,
     },
     /// It restarts from inside.
     Rebooting {
-        /// Since when.
+        /// Since when, as far as it was followed here.
         since: Moment,
+        /// How much of its budget was used up before that.
+        spent: Duration,
     },
 }
 
@@ -76,7 +82,7 @@ pub(crate) struct VmTrack {
     /// The last statement that a watcher carried, when its check began, and who carried it.
     pub statement: Option<Box<(Statement, Moment, WatcherId)>>,
     /// Which start was last spoken of, by word or statement, and whether its guest then owed no answer.
-    last_said: Option<(StartId, bool)>,
+    pub(crate) last_said: Option<(StartId, bool)>,
     /// What probes saw; at most [`OBSERVERS_MAX`] times [`PROBES_MAX`].
     pub checks: Vec<CheckTrack>,
     /// The watchers that are to watch it, as recorded, sorted.
@@ -144,7 +150,7 @@ impl VmTrack {
         let excused = excuses(state, operation);
         if let Some((known, was_excused)) = self.last_said.replace((start, excused)) {
             if start > known {
-                self.boot = Boot::Starting { since: now };
+                self.boot = Boot::Starting { since: now, spent: Duration::ZERO };
                 self.excuse(now);
             }
             if was_excused && !excused {
@@ -153,7 +159,7 @@ impl VmTrack {
             }
         }
         if state == HypervisorState::Rebooting && !matches!(self.boot, Boot::Rebooting { .. }) {
-            self.boot = Boot::Rebooting { since: now };
+            self.boot = Boot::Rebooting { since: now, spent: Duration::ZERO };
             self.excuse(now);
         }
     }
@@ -265,7 +271,8 @@ pub(crate) mod tests {
         }
     }
 
-    fn word(start: u64, state: HypervisorState) -> VmWord {
+    /// Returns a word on it.
+    pub(crate) fn word(start: u64, state: HypervisorState) -> VmWord {
         VmWord {
             vm: VmId::new(uuid::Uuid::from_u128(1)),
             generation: Generation::new(1),
@@ -289,6 +296,7 @@ pub(crate) mod tests {
             policy: vouch_types::Policy::default(),
             probes: Vec::new(),
             pins: Vec::new(),
+            boot: None,
             proven: Vec::new(),
             verdict: vouch_types::Verdict::unjudged(vouch_types::WallTime::default()),
         })
@@ -322,9 +330,9 @@ pub(crate) mod tests {
         vm.hear(word(1, HypervisorState::Running), at(1), at(1));
         vm.hear(word(1, HypervisorState::Rebooting), at(10), at(10));
         vm.hear(word(1, HypervisorState::Running), at(20), at(20));
-        assert_eq!(vm.boot, Boot::Rebooting { since: at(10) });
+        assert_eq!(vm.boot, Boot::Rebooting { since: at(10), spent: Duration::ZERO });
         vm.hear(word(2, HypervisorState::Running), at(40), at(40));
-        assert_eq!(vm.boot, Boot::Starting { since: at(40) });
+        assert_eq!(vm.boot, Boot::Starting { since: at(40), spent: Duration::ZERO });
     }
 
     #[test]

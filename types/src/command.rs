@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 pub use crate::ca::ClusterSecrets;
 use crate::event::ManagerNote;
 use crate::{
-    AssignmentGeneration, BootId, CaSecrets, ClusterId, DenyReason, Digest, Fault, FenceKind, Generation, Guard,
-    Incarnation, IncidentChange, IncidentScope, JoinFor, JoinTokenId, Joiner, LogIndex, LogName, MaintenanceId,
-    ManagerId, ManagerReturn, NodeId, NodeRecord, Pin, Policy, PolicyScope, ProbeAssignment, ProbeRecord, ReturnEnd,
-    Source, Verdict, VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
+    AssignmentGeneration, BootId, BootRecord, CaSecrets, ClusterId, DenyReason, Digest, Fault, FenceKind, Generation,
+    Guard, HandBack, Incarnation, IncidentChange, IncidentScope, JoinFor, JoinTokenId, Joiner, LogIndex, LogName,
+    MaintenanceId, ManagerId, ManagerReturn, NodeId, NodeRecord, Pin, Policy, PolicyScope, ProbeAssignment,
+    ProbeRecord, ReturnEnd, Source, Verdict, VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
 };
 
 /// The most changes that one `RecordVerdicts` may carry.
@@ -56,6 +56,21 @@ pub struct PathChange {
     pub faults: Vec<Fault>,
     /// Why, for people; at most 256 bytes.
     pub reason: String,
+    /// Hand-backs that count towards flapping, this one among them if it is one; at most
+    /// [`HAND_BACKS_MAX`](crate::path::HAND_BACKS_MAX).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hand_backs: Vec<HandBack>,
+}
+
+/// What a new leader is to know of the boot of a VM.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BootChange {
+    /// The VM.
+    pub vm: VmId,
+    /// The placement generation that it is of; apply refuses another one than the recorded.
+    pub generation: Generation,
+    /// The boot that is under way; `None` once there is none any more.
+    pub boot: Option<BootRecord>,
 }
 
 /// What the cluster is told to do.
@@ -108,6 +123,9 @@ pub enum Command {
         /// VMs that have migrated.
         #[serde(default)]
         placements: Vec<PlacementChange>,
+        /// Boots that begin, have used up more of their budget, or are over.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        boots: Vec<BootChange>,
         /// When, on the proposing leader's wall clock.
         at: WallTime,
     },

@@ -36,7 +36,7 @@ pub mod watcher;
 
 pub use advice::{Advice, Proof};
 pub use ca::{CaSecrets, CaStage, NextCa};
-pub use command::{Applied, Command, PlacementChange, VerdictChange};
+pub use command::{Applied, BootChange, Command, PlacementChange, VerdictChange};
 pub use deny_reason::DenyReason;
 pub use event::{EventKind, EventRecord};
 pub use fault::{Cause, Fault, RankedCause};
@@ -53,7 +53,7 @@ pub use manager::{ManagerNode, ManagerRecord, ManagerReturn, RecordedLog, Return
 pub use node::NodeRecord;
 pub use observation::{Observation, RelayObservation, RelayOutcome, WatcherHealth};
 pub use outcome::Outcome;
-pub use path::{Network, NodePath, Source};
+pub use path::{HandBack, Network, NodePath, Source};
 pub use policy::{MaintenanceRecord, Policy, PolicyError, PolicyScope};
 pub use probe::{ProbeImports, ProbeRecord};
 pub use progress::{Operation, Progress};
@@ -64,5 +64,5 @@ pub use statement::Statement;
 pub use time::{Moment, WallTime};
 pub use timing::Timing;
 pub use verdict::Verdict;
-pub use vm::{Identity, Pin, ProbeAssignment, VmRecord, VmSpec};
+pub use vm::{BootKind, BootRecord, Identity, Pin, ProbeAssignment, VmRecord, VmSpec};
 pub use watcher::{WatcherBoot, WatcherLeg, WatcherLife, WatcherRecord};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,20 @@ impl fmt::Display for Source {
     }
 }
 
+/// The most hand-backs that are remembered of one node: as many as it takes to be flapping.
+pub const HAND_BACKS_MAX: usize = 3;
+
+/// A hand-back that was told and still counts towards flapping.
+///
+/// What is left is counted from the moment at which the command that recorded it was applied, on the clock of whoever
+/// applied it: the clocks of two managers are never compared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct HandBack {
+    /// For how long it still counts; zero for one that counts only because the path has flapped ever since.
+    #[serde(with = "crate::duration", rename = "left_ms")]
+    pub left: Duration,
+}
+
 /// Replicated state of the paths to one node: the source of all its VMs and the faults that they share.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NodePath {
@@ -83,11 +98,21 @@ pub struct NodePath {
     pub version: VerdictVersion,
     /// Since when, as the proposing leader's wall clock said.
     pub since: WallTime,
+    /// Hand-backs that still counted towards flapping when this was recorded, the latest last; at most
+    /// [`HAND_BACKS_MAX`]. Left out while there are none: the hash of a state is then what an earlier version makes of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hand_backs: Vec<HandBack>,
 }
 
 impl NodePath {
     /// Returns the state of a node that a manager has just heard for the first time.
     pub fn direct(since: WallTime) -> Self {
-        Self { source: Source::Direct, faults: Vec::new(), version: VerdictVersion::default(), since }
+        Self {
+            source: Source::Direct,
+            faults: Vec::new(),
+            version: VerdictVersion::default(),
+            since,
+            hand_backs: Vec::new(),
+        }
     }
 }

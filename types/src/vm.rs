@@ -1,10 +1,11 @@
 //! A VM as its node describes it, and as the cluster records it.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Generation, LogIndex, Network, NodeId, ProbeName, SortedMap, Verdict, VmId};
+use crate::{Generation, LogIndex, Network, NodeId, ProbeName, SortedMap, StartId, Verdict, VmId};
 
 /// The most probes that one VM may have.
 pub const PROBES_PER_VM_MAX: usize = 8;
@@ -75,6 +76,31 @@ pub struct VmSpec {
     pub datastore: Option<String>,
 }
 
+/// How the boot of a guest began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BootKind {
+    /// With a new process.
+    Start,
+    /// From inside.
+    Reboot,
+}
+
+/// The boot of a guest that is under way.
+///
+/// What is left is counted from the moment at which the command that recorded it was applied, on the clock of whoever
+/// applied it: the clocks of two managers are never compared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct BootRecord {
+    /// How it began.
+    pub kind: BootKind,
+    /// Of which start of the VM.
+    pub start: StartId,
+    /// What is left of its budget; zero once that is over and nothing has answered.
+    #[serde(with = "crate::duration", rename = "left_ms")]
+    pub left: Duration,
+}
+
 /// A VM as the cluster records it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct VmRecord {
@@ -91,6 +117,10 @@ pub struct VmRecord {
     /// Whom its probes found behind its addresses the first time; another one's answer is not its own.
     #[serde(default)]
     pub pins: Vec<Pin>,
+    /// The boot of its guest, while one is under way. Left out while there is none: the hash of a state is then what an
+    /// earlier version makes of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootRecord>,
     /// The index at which any of this last changed.
     #[serde(default)]
     pub modified: LogIndex,

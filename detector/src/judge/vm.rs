@@ -5,7 +5,7 @@ use std::time::Duration;
 use vouch_types::advice::SAFE_VALID_FOR;
 use vouch_types::{
     Advice, Cause, ExitReason, Fault, FenceKind, FenceProof, Generation, HypervisorState, IncidentScope, Moment,
-    NodeId, Operation, PauseReason, Progress, Proof, Verdict, VmState, WatcherId,
+    NodeId, Operation, Outcome, PauseReason, Progress, Proof, Verdict, VmState, WatcherId,
 };
 
 use super::guest::{Check, GuestInputs, GuestJudgement, GuestState, judge_guest};
@@ -67,6 +67,9 @@ pub(crate) struct VmInputs<'a> {
     pub checks: Vec<Check<'a>>,
     pub service_link_down: bool,
     pub may_judge_silence: bool,
+    /// This manager has not listened for as long as the slowest judgement takes: what it does not find yet, its predecessor
+    /// may have found.
+    pub is_young: bool,
     pub progress: Progress,
     pub operation: Option<Operation>,
     pub booting: Booting,
@@ -316,9 +319,12 @@ fn executing(inputs: &VmInputs<'_>, reason: String) -> VmJudgement {
         required: inputs.required,
         may_judge_silence: inputs.may_judge_silence,
     });
-    // Nobody looks any more (its watchers are being replaced): what was seen last still holds.
+    // Nobody looks any more (its watchers are being replaced), or what fails has not been seen to fail for long enough by
+    // this manager, which has just begun to look: what was seen last still holds.
     let lowered = matches!(inputs.recorded.state, VmState::Degraded | VmState::Hung);
-    if lowered && judged.faults.is_empty() && inputs.checks.is_empty() && inputs.service_cut.is_none() {
+    let fails = judged.suspicious || !inputs.checks.iter().any(|c| c.outcome == Outcome::Up);
+    let unseen = inputs.checks.is_empty() || (inputs.is_young && fails);
+    if lowered && judged.faults.is_empty() && unseen && inputs.service_cut.is_none() {
         return VmJudgement::keep(inputs.recorded);
     }
     say(inputs, judged, reason)

@@ -13,10 +13,11 @@ use vouch_detector::{
     VmEntry, VmWord, WatcherEntry,
 };
 use vouch_types::{
-    Advice, AssignmentGeneration, BootId, ExitReason, FenceKind, FenceProof, Generation, HypervisorState, Identity,
-    Incarnation, LogIndex, ManagerId, Moment, Network, NodeId, NodePath, Nonce, Observation, Operation, Outcome,
-    PauseReason, Pin, Policy, ProbeAssignment, ProbeName, Progress, RelayObservation, RelayOutcome, Sequence, Source,
-    StartId, Statement, Term, Timing, Verdict, VmId, VmState, WallTime, WatcherHealth, WatcherId, WatcherLife,
+    Advice, AssignmentGeneration, BootId, BootKind, BootRecord, ExitReason, FenceKind, FenceProof, Generation,
+    HandBack, HypervisorState, Identity, Incarnation, LogIndex, ManagerId, Moment, Network, NodeId, NodePath, Nonce,
+    Observation, Operation, Outcome, PauseReason, Pin, Policy, ProbeAssignment, ProbeName, Progress, RelayObservation,
+    RelayOutcome, Sequence, Source, StartId, Statement, Term, Timing, Verdict, VerdictVersion, VmId, VmState, WallTime,
+    WatcherHealth, WatcherId, WatcherLife,
 };
 
 /// The most events of one sequence.
@@ -197,6 +198,8 @@ impl Bytes<'_> {
             },
             path: NodePath {
                 source: if self.flag() { Source::Direct } else { Source::Watcher },
+                version: VerdictVersion::new(self.number()),
+                hand_backs: self.list(|b| HandBack { left: b.duration() }),
                 ..NodePath::direct(WallTime::default())
             },
         }
@@ -219,6 +222,11 @@ impl Bytes<'_> {
                 required_probes: self.maybe(|b| b.list(Self::probe)),
             },
             probes: self.list(Self::assignment),
+            boot: self.maybe(|b| BootRecord {
+                kind: if b.flag() { BootKind::Start } else { BootKind::Reboot },
+                start: StartId::new(b.number()),
+                left: b.duration(),
+            }),
             pins: self.list(|b| Pin { probe: b.probe(), network: b.network(), identity: Identity::new(b.number()) }),
             proven: self.list(Self::assignment),
             verdict: Verdict { state: self.state(), ..Verdict::unjudged(WallTime::default()) },

@@ -93,6 +93,7 @@ impl SimWorld {
                     datastore: None,
                     maintenance: String::new(),
                     pins: Vec::new(),
+                    boot: None,
                     policy: vouch_types::Policy::default(),
                     vm: vm(i),
                     node: node(i),
@@ -166,6 +167,17 @@ impl SimWorld {
     pub fn change_leader(&mut self) {
         self.feed(Event::LeadershipChanged { leads: None });
         self.run(Duration::from_millis(400));
+        self.feed(Event::LeadershipChanged { leads: Some(Term::new(self.step)) });
+    }
+
+    /// Has every manager end and start again: another detector, which knows what is recorded and nothing else. What was
+    /// proposed is recorded or lost by then, and all streams are new.
+    pub fn restart_managers(&mut self) {
+        self.pending.clear();
+        self.heard_from = [[false; 2]; NODES];
+        self.detector = Detector::new(manager(0), Timing::default());
+        let inventory = self.inventory.clone();
+        self.feed(Event::InventoryChanged(inventory));
         self.feed(Event::LeadershipChanged { leads: Some(Term::new(self.step)) });
     }
 

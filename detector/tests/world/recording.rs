@@ -32,6 +32,12 @@ impl SimWorld {
             known.source = change.source;
             known.faults = change.faults;
             known.version = known.version.next();
+            known.hand_backs = change.hand_backs;
+        }
+        for change in proposal.boots {
+            let entry = self.inventory.vms.iter_mut().find(|entry| entry.vm == change.vm).unwrap();
+            assert_eq!(entry.generation, change.generation);
+            entry.boot = change.boot;
         }
         for change in proposal.incidents {
             let opened = change.word.is_some();

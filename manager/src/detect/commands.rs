@@ -16,6 +16,7 @@ pub fn commands_of(proposal: Proposal, at: WallTime) -> Vec<Command> {
         pins,
         mut incidents,
         mut placements,
+        mut boots,
         withdrawn,
         lost_watchers,
     } = proposal;
@@ -28,7 +29,11 @@ pub fn commands_of(proposal: Proposal, at: WallTime) -> Vec<Command> {
     for (watcher, reason) in lost_watchers {
         commands.push(Command::LoseWatcher { watcher, reason, at });
     }
-    while !(paths.is_empty() && verdicts.is_empty() && incidents.is_empty() && placements.is_empty())
+    while !(paths.is_empty()
+        && verdicts.is_empty()
+        && incidents.is_empty()
+        && placements.is_empty()
+        && boots.is_empty())
         || manager_notes.is_some()
     {
         let mut room = CHANGES_MAX;
@@ -36,7 +41,9 @@ pub fn commands_of(proposal: Proposal, at: WallTime) -> Vec<Command> {
         let some_paths = take(&mut paths, &mut room);
         let some_placements = take(&mut placements, &mut room);
         let some_verdicts = take(&mut verdicts, &mut room);
+        let some_boots = take(&mut boots, &mut room);
         commands.push(Command::RecordVerdicts {
+            boots: some_boots,
             verdicts: some_verdicts,
             paths: some_paths,
             manager_notes: manager_notes.take(),

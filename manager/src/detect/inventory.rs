@@ -47,6 +47,7 @@ impl<'a> Wide<'a> {
             maintenance: window.map(|w| format!("maintenance {}: {}", w.id, w.reason)).unwrap_or_default(),
             policy: policy::policy_of(&self.policies, &vm.spec, &vm.node),
             probes: vm.spec.probes.clone(),
+            boot: vm.boot,
             pins: vm.pins.clone(),
             proven: vm.proven.clone(),
             verdict: vm.verdict.clone(),

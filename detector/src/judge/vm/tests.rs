@@ -15,6 +15,7 @@ fn inputs(recorded: &Verdict, base: Base) -> VmInputs<'_> {
         checks: Vec::new(),
         service_link_down: false,
         may_judge_silence: true,
+        is_young: false,
         progress: Progress::Unknown,
         operation: None,
         booting: Booting::No,

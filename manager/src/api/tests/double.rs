@@ -404,6 +404,7 @@ pub fn judge(published: &SimPublished, vm: VmId, state: VmState, reason: &str, m
     let verdict = Verdict { state, reason: reason.to_owned(), ..Verdict::unjudged(at(ms)) };
     let change = VerdictChange { shared: None, vm, generation, replaces, verdict };
     published.apply(Command::RecordVerdicts {
+        boots: Vec::new(),
         incidents: Vec::new(),
         placements: Vec::new(),
         verdicts: vec![change],
@@ -421,8 +422,10 @@ pub fn cut(published: &SimPublished, node: &str, ms: u64) {
         source: Source::Watcher,
         faults: vec![Fault::sure(Cause::ManagerNodePath)],
         reason: "no manager hears the node".to_owned(),
+        hand_backs: Vec::new(),
     };
     published.apply(Command::RecordVerdicts {
+        boots: Vec::new(),
         incidents: Vec::new(),
         placements: Vec::new(),
         verdicts: Vec::new(),
@@ -471,6 +474,7 @@ pub fn incident(published: &SimPublished, scope: &IncidentScope, nodes: Option<&
         reason: "silent on every path".to_owned(),
     });
     published.apply(Command::RecordVerdicts {
+        boots: Vec::new(),
         incidents: vec![IncidentChange { scope: scope.clone(), word }],
         placements: Vec::new(),
         verdicts: Vec::new(),

@@ -19,6 +19,7 @@ fn state_after(commands: impl IntoIterator<Item = Command>) -> State {
 fn moved(number: u128, replaces: u64, to: &str, millis: u64) -> Command {
     let change = PlacementChange { vm: vm_id(number), replaces: Generation::new(replaces), to: node_id(to) };
     Command::RecordVerdicts {
+        boots: Vec::new(),
         verdicts: Vec::new(),
         paths: Vec::new(),
         manager_notes: None,
@@ -30,6 +31,7 @@ fn moved(number: u128, replaces: u64, to: &str, millis: u64) -> Command {
 
 fn incident(scope: IncidentScope, word: Option<IncidentWord>) -> Command {
     Command::RecordVerdicts {
+        boots: Vec::new(),
         verdicts: Vec::new(),
         paths: Vec::new(),
         manager_notes: None,
@@ -99,6 +101,7 @@ fn the_story_of_a_vm_that_is_gone_is_still_told() {
 #[test]
 fn a_manager_that_does_not_hear_the_node_is_told_when_that_begins_and_ends() {
     let notes = |names: &[&str]| Command::RecordVerdicts {
+        boots: Vec::new(),
         verdicts: Vec::new(),
         paths: Vec::new(),
         manager_notes: Some(

@@ -57,10 +57,10 @@ impl State {
             Command::RecordNode { node, at } => self.record_node(step, node, at),
             Command::RecordVms { node, vms, at } => self.record_vms(step, &node, vms, at),
             Command::RecordProven { proven, pins } => self.record_proven(step, proven, pins),
-            Command::RecordVerdicts { verdicts, paths, manager_notes, incidents, placements, at } => self
+            Command::RecordVerdicts { verdicts, paths, manager_notes, incidents, placements, boots, at } => self
                 .record_verdicts(
                     step,
-                    super::verdicts::Batch { verdicts, paths, manager_notes, incidents, placements },
+                    super::verdicts::Batch { verdicts, paths, manager_notes, incidents, placements, boots },
                     at,
                 ),
             Command::SetPolicy { scope, policy, at } => self.set_policy(step, scope, policy, at),

@@ -87,6 +87,7 @@ impl State {
                     verdict: Verdict::unjudged(at),
                     proven: Vec::new(),
                     pins: Vec::new(),
+                    boot: None,
                     modified: step.index,
                 };
                 self.vms.insert(Arc::new(record));

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use vouch_types::command::{CHANGES_MAX, PathChange};
 use vouch_types::event::ManagerNote;
+use vouch_types::path::HAND_BACKS_MAX;
 use vouch_types::{
-    Applied, EventKind, IncidentChange, NodeId, NodePath, PlacementChange, Source, Verdict, VerdictChange, VmId,
-    WallTime,
+    Applied, BootChange, EventKind, IncidentChange, NodeId, NodePath, PlacementChange, Source, Verdict, VerdictChange,
+    VmId, WallTime,
 };
 
 use super::State;
@@ -23,6 +24,7 @@ pub(super) struct Batch {
     pub(super) manager_notes: Option<Vec<ManagerNote>>,
     pub(super) incidents: Vec<IncidentChange>,
     pub(super) placements: Vec<PlacementChange>,
+    pub(super) boots: Vec<BootChange>,
 }
 
 /// What came of one change among many.
@@ -34,8 +36,8 @@ pub(super) enum Recorded {
 
 impl State {
     pub(super) fn record_verdicts(&mut self, step: &mut Step, batch: Batch, at: WallTime) -> Outcome {
-        let Batch { verdicts, paths, manager_notes, incidents, placements } = batch;
-        let count = verdicts.len() + paths.len() + incidents.len() + placements.len();
+        let Batch { verdicts, paths, manager_notes, incidents, placements, boots } = batch;
+        let count = verdicts.len() + paths.len() + incidents.len() + placements.len() + boots.len();
         limit("changes", count, CHANGES_MAX)?;
         let mut stale_nodes: Vec<NodeId> = Vec::new();
         let mut stale_vms: Vec<VmId> = Vec::new();
@@ -52,6 +54,12 @@ impl State {
         for change in verdicts {
             let vm = change.vm;
             if self.record_verdict(step, change, at) == Recorded::Stale {
+                stale_vms.push(vm);
+            }
+        }
+        for change in boots {
+            let vm = change.vm;
+            if self.record_boot(step, change) == Recorded::Stale {
                 stale_vms.push(vm);
             }
         }
@@ -81,7 +89,8 @@ impl State {
         if record.path.version != change.replaces {
             return Recorded::Stale;
         }
-        let PathChange { node, source, faults, reason, .. } = change;
+        let PathChange { node, source, faults, reason, mut hand_backs, .. } = change;
+        hand_backs.truncate(HAND_BACKS_MAX);
         let reason = shortened(reason);
         let from = record.path.source;
         if from == source && record.path.faults == faults {
@@ -95,10 +104,28 @@ impl State {
             }
         };
         let record = Arc::make_mut(record);
-        record.path =
-            NodePath { source, faults, version: record.path.version.next(), since: at.max(record.path.since) };
+        record.path = NodePath {
+            source,
+            faults,
+            version: record.path.version.next(),
+            since: at.max(record.path.since),
+            hand_backs,
+        };
         step.event(at, kind);
         step.changes.nodes.insert(node);
+        Recorded::Current
+    }
+
+    /// Records a boot: it tells nobody anything, and is no event.
+    fn record_boot(&mut self, step: &mut Step, change: BootChange) -> Recorded {
+        let BootChange { vm, generation, boot } = change;
+        let Some(record) = self.vms.get_mut(&vm).filter(|record| record.generation == generation) else {
+            return Recorded::Stale;
+        };
+        if record.boot != boot {
+            Arc::make_mut(record).boot = boot;
+            step.changes.vms.insert(vm);
+        }
         Recorded::Current
     }
 

@@ -101,6 +101,7 @@ mod tests {
             verdict: Verdict::unjudged(WallTime::default()),
             proven: Vec::new(),
             pins: Vec::new(),
+            boot: None,
             modified: LogIndex::default(),
         })
     }

@@ -4,12 +4,12 @@ use uuid::Uuid;
 use vouch_types::command::{ClusterSecrets, PathChange};
 use vouch_types::event::ManagerNote;
 use vouch_types::{
-    Advice, BootId, CaSecrets, Cause, ClusterId, Command, Digest, Fault, FenceKind, Generation, Guard, Identity,
-    Incarnation, IncidentChange, IncidentScope, IncidentWord, JoinFor, JoinRole, JoinTokenId, Joiner, LogIndex,
-    LogName, MaintenanceId, ManagerId, ManagerNode, ManagerReturn, Network, NextCa, NodeId, NodePath, NodeRecord, Once,
-    Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment, ProbeImports, ProbeName, ProbeRecord, RankedCause,
-    ReturnEnd, SortedMap, Source, Suffrage, Term, Verdict, VerdictChange, VerdictVersion, VmId, VmSpec, VmState,
-    WallTime, WatcherId,
+    Advice, BootChange, BootId, BootKind, BootRecord, CaSecrets, Cause, ClusterId, Command, Digest, Fault, FenceKind,
+    Generation, Guard, HandBack, Identity, Incarnation, IncidentChange, IncidentScope, IncidentWord, JoinFor, JoinRole,
+    JoinTokenId, Joiner, LogIndex, LogName, MaintenanceId, ManagerId, ManagerNode, ManagerReturn, Network, NextCa,
+    NodeId, NodePath, NodeRecord, Once, Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment, ProbeImports,
+    ProbeName, ProbeRecord, RankedCause, ReturnEnd, SortedMap, Source, StartId, Suffrage, Term, Verdict, VerdictChange,
+    VerdictVersion, VmId, VmSpec, VmState, WallTime, WatcherId,
 };
 
 pub(crate) fn at(millis: u64) -> WallTime {
@@ -99,6 +99,7 @@ pub(crate) fn change(number: u128, replaces: u64, verdict: Verdict) -> VerdictCh
 
 pub(crate) fn record_verdict(number: u128, replaces: u64, verdict: Verdict, millis: u64) -> Command {
     Command::RecordVerdicts {
+        boots: Vec::new(),
         incidents: Vec::new(),
         placements: Vec::new(),
         verdicts: vec![change(number, replaces, verdict)],
@@ -110,14 +111,41 @@ pub(crate) fn record_verdict(number: u128, replaces: u64, verdict: Verdict, mill
 
 pub(crate) fn record_path(name: &str, replaces: u64, source: Source, faults: Vec<Fault>, millis: u64) -> Command {
     let reason = "a link was cut".to_owned();
-    let change = PathChange { node: node_id(name), replaces: VerdictVersion::new(replaces), source, faults, reason };
+    let change = PathChange {
+        node: node_id(name),
+        replaces: VerdictVersion::new(replaces),
+        source,
+        faults,
+        reason,
+        hand_backs: vec![HandBack { left: std::time::Duration::from_secs(60) }],
+    };
     Command::RecordVerdicts {
+        boots: Vec::new(),
         incidents: Vec::new(),
         placements: Vec::new(),
         verdicts: Vec::new(),
         paths: vec![change],
         manager_notes: None,
         at: at(millis),
+    }
+}
+
+/// A boot of a VM that has so many seconds left.
+pub(crate) fn boot(number: u128, generation: u64, left: u64) -> BootChange {
+    let left = std::time::Duration::from_secs(left);
+    let boot = BootRecord { kind: BootKind::Reboot, start: StartId::new(7), left };
+    BootChange { vm: vm_id(number), generation: Generation::new(generation), boot: Some(boot) }
+}
+
+pub(crate) fn record_boots(boots: Vec<BootChange>) -> Command {
+    Command::RecordVerdicts {
+        incidents: Vec::new(),
+        placements: Vec::new(),
+        boots,
+        verdicts: Vec::new(),
+        paths: Vec::new(),
+        manager_notes: None,
+        at: at(50),
     }
 }
 
@@ -207,6 +235,7 @@ pub(crate) fn every_command() -> Vec<Command> {
         record_vms("n1", &[1, 2, 3, 4, 5]),
         Command::RecordProven { pins: vec![(vm_id(1), pin()), (vm_id(2), pin())], proven: vec![(vm_id(1), ping())] },
         Command::RecordVerdicts {
+            boots: vec![boot(1, 1, 30), boot(2, 2, 0)],
             incidents: every_scope()
                 .into_iter()
                 .map(|scope| IncidentChange { scope, word: Some(incident()) })
@@ -359,6 +388,7 @@ fn what_operators_set() -> Vec<Command> {
         guarded(),
         record_node("n2"),
         Command::RecordVerdicts {
+            boots: Vec::new(),
             verdicts: Vec::new(),
             paths: Vec::new(),
             manager_notes: None,

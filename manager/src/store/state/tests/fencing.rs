@@ -87,6 +87,7 @@ fn a_new_boot_is_a_sign_of_life_and_a_new_agent_of_the_same_boot_keeps_the_proof
 fn moved(vm: u128, replaces: u64, to: &str) -> Command {
     let change = PlacementChange { vm: vm_id(vm), replaces: Generation::new(replaces), to: node_id(to) };
     Command::RecordVerdicts {
+        boots: Vec::new(),
         verdicts: Vec::new(),
         paths: Vec::new(),
         manager_notes: None,

@@ -1,7 +1,10 @@
 //! Verdicts and paths: what is stale is refused by itself, what says the same is no event.
 
-use vouch_types::command::CHANGES_MAX;
-use vouch_types::{Advice, Cause, Fault, Network, Source};
+use std::time::Duration;
+
+use vouch_types::command::{CHANGES_MAX, PathChange};
+use vouch_types::path::HAND_BACKS_MAX;
+use vouch_types::{Advice, Cause, Fault, HandBack, Network, Source};
 
 use super::*;
 
@@ -57,6 +60,7 @@ fn a_stale_verdict_is_refused_by_itself_and_the_others_are_recorded() {
         ..change(3, 0, verdict(VmState::Up))
     };
     let command = Command::RecordVerdicts {
+        boots: Vec::new(),
         incidents: Vec::new(),
         placements: Vec::new(),
         verdicts: vec![
@@ -126,6 +130,7 @@ fn paths_are_told_before_the_verdicts_that_they_explain() {
     };
     let verdicts = vec![change(1, 0, verdict(VmState::Lost))];
     let (_, changes) = story.apply(Command::RecordVerdicts {
+        boots: Vec::new(),
         incidents: Vec::new(),
         placements: Vec::new(),
         verdicts,
@@ -144,6 +149,7 @@ fn manager_notes_are_told_when_they_change_in_any_order() {
     let notes = |names: &[&str]| {
         let note = |name: &&str| vouch_types::event::ManagerNote { manager: ManagerId::new(2), node: node_id(name) };
         Command::RecordVerdicts {
+            boots: Vec::new(),
             incidents: Vec::new(),
             placements: Vec::new(),
             verdicts: Vec::new(),
@@ -163,6 +169,7 @@ fn more_changes_than_a_command_may_carry_are_refused() {
     let mut story = Story::begun();
     let verdicts = vec![change(1, 0, verdict(VmState::Up)); CHANGES_MAX + 1];
     let command = Command::RecordVerdicts {
+        boots: Vec::new(),
         incidents: Vec::new(),
         placements: Vec::new(),
         verdicts,
@@ -207,4 +214,72 @@ fn what_suppresses_a_verdict_is_told_when_it_begins_and_ends() {
     let [EventKind::VmFaultsChanged { suppressed, .. }] = events.as_slice() else { panic!("{events:?}") };
     assert_eq!(suppressed, "maintenance x1: new switch");
     assert_eq!(story.tell(record_verdict(1, 2, verdict(VmState::Up), 50)).len(), 1);
+}
+
+#[test]
+fn hand_backs_are_recorded_with_the_path_that_they_are_of_and_only_so_many() {
+    let mut story = Story::begun();
+    let back = |secs| HandBack { left: Duration::from_secs(secs) };
+    let Command::RecordVerdicts { mut paths, at, .. } = record_path("n1", 0, Source::Watcher, vec![cut()], 30) else {
+        panic!("a path");
+    };
+    paths[0].hand_backs = (1..=HAND_BACKS_MAX as u64 + 2).map(back).collect();
+    let mut record = |paths: Vec<PathChange>| {
+        story.tell(Command::RecordVerdicts {
+            boots: Vec::new(),
+            incidents: Vec::new(),
+            placements: Vec::new(),
+            verdicts: Vec::new(),
+            paths,
+            manager_notes: None,
+            at,
+        })
+    };
+    record(paths.clone());
+    // One that is stale records nothing.
+    paths[0].hand_backs = vec![back(50)];
+    assert_eq!(record(paths), []);
+    assert_eq!(story.path("n1").hand_backs, [1, 2, 3].map(back));
+    survives(&story.state);
+}
+
+#[test]
+fn a_boot_is_recorded_without_an_event_and_one_of_another_generation_is_refused() {
+    let mut story = Story::begun();
+    assert_eq!(story.tell(record_boots(vec![boot(1, 1, 60), boot(2, 9, 60), boot(99, 1, 60)])), []);
+    let recorded = |story: &Story, vm: u128| story.state.vms()[&vm_id(vm)].boot;
+    assert_eq!(recorded(&story, 1), boot(1, 1, 60).boot);
+    assert_eq!(recorded(&story, 2), None);
+    let applied = story.in_vain(record_boots(vec![boot(1, 1, 60), boot(2, 9, 60)]));
+    assert!(matches!(applied, Applied::Recorded { ref stale_vms, .. } if *stale_vms == [vm_id(2)]), "{applied:?}");
+    survives(&story.state);
+    let over = vouch_types::BootChange { boot: None, ..boot(1, 1, 0) };
+    let (_, changes) = story.apply(record_boots(vec![over]));
+    assert!(changes.events.is_empty() && changes.vms.contains(&vm_id(1)));
+    assert_eq!(recorded(&story, 1), None);
+    let too_many = story.refused(record_boots(vec![boot(1, 1, 60); CHANGES_MAX + 1]));
+    assert!(matches!(too_many, DenyReason::TooMany { count: 10_001, .. }), "{too_many:?}");
+}
+
+#[test]
+fn what_an_older_version_wrote_has_no_memory_and_is_written_as_it_was() {
+    use crate::store::codec::{decode, encode};
+    let mut story = Story::begun();
+    story.tell(record_verdict(1, 0, verdict(VmState::Up), 30));
+    for node in story.state.nodes().values() {
+        let bytes = encode("node", &**node).unwrap();
+        assert!(!String::from_utf8(bytes).unwrap().contains("hand_backs"));
+    }
+    let bytes = encode("vm", &*story.state.vms()[&vm_id(1)]).unwrap();
+    assert!(!String::from_utf8(bytes.clone()).unwrap().contains("boot"));
+    assert_eq!(decode::<vouch_types::VmRecord>("vm", &bytes).unwrap().boot, None);
+    // As it stands in a log of the version before.
+    let path = r#"{"node":"n1","replaces":0,"source":"watcher","faults":[],"reason":"a link was cut"}"#;
+    let command = format!(
+        r#"{{"RecordVerdicts":{{"verdicts":[],"paths":[{path}],"manager_notes":null,"incidents":[],"placements":[],"at":7}}}}"#
+    );
+    let command: Command = decode("command", command.as_bytes()).unwrap();
+    assert!(!String::from_utf8(encode("command", &command).unwrap()).unwrap().contains("boots"));
+    assert_eq!(story.tell(command).len(), 1);
+    assert_eq!(story.path("n1").hand_backs, []);
 }

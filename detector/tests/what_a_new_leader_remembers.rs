@@ -1,0 +1,139 @@
+//! What outlives a leader, and all managers at once: hand-backs that count towards flapping, and boot budgets.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+#![allow(dead_code, reason = "each property uses its part of the world")]
+
+mod world;
+
+use std::time::Duration;
+
+use vouch_types::{BootKind, HypervisorState, Progress, VmState};
+use world::told::{recoveries, settled, states};
+use world::{SimWorld, Told};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What people are notified of.
+fn notices(w: &SimWorld) -> Vec<String> {
+    let notice = |told: &Told| match told {
+        Told::Incident { scope, opened, .. } => Some(format!("{scope} {opened}")),
+        _ => None,
+    };
+    w.told.iter().filter_map(notice).collect()
+}
+
+/// Cuts the path for three seconds and heals it for two, as often as this; something happens in the middle of each cut.
+fn flap(w: &mut SimWorld, times: u32, mut in_a_cut: impl FnMut(&mut SimWorld, u32)) {
+    for time in 0..times {
+        w.truth[0].paths = [false; 2];
+        w.run(SECOND * 2);
+        in_a_cut(w, time);
+        w.run(SECOND);
+        w.truth[0].paths = [true; 2];
+        w.run(SECOND * 2);
+    }
+}
+
+#[test]
+fn row_37_with_a_leader_change_in_every_cut_is_one_incident_and_one_clear() {
+    let mut w = settled();
+    flap(&mut w, 8, |w, _| w.change_leader());
+    assert_eq!(notices(&w), ["path to n1 true"], "{:?}", w.told);
+    assert_eq!(recoveries(&w), 2, "and the others are part of it: {:?}", w.told);
+    w.run(SECOND * 70);
+    assert_eq!(notices(&w), ["path to n1 true", "path to n1 false"]);
+}
+
+#[test]
+fn row_37_with_restarts_of_all_managers_is_one_incident_and_one_clear() {
+    let mut w = settled();
+    flap(&mut w, 12, |w, time| {
+        if time % 3 == 2 {
+            w.restart_managers();
+        }
+    });
+    assert_eq!(notices(&w), ["path to n1 true"], "{:?}", w.told);
+    assert_eq!(recoveries(&w), 2, "and the others are part of it: {:?}", w.told);
+    w.run(SECOND * 70);
+    assert_eq!(notices(&w), ["path to n1 true", "path to n1 false"]);
+    assert_eq!(recoveries(&w), 3, "the last one ends it");
+}
+
+#[test]
+fn a_flapping_path_is_clear_in_its_time_whenever_all_managers_start_again() {
+    let mut w = settled();
+    flap(&mut w, 3, |_, _| ());
+    let before = w.now;
+    w.run(SECOND * 30);
+    w.restart_managers();
+    w.run(SECOND * 20);
+    assert_eq!(notices(&w), ["path to n1 true"], "not told as over because nobody remembered");
+    while notices(&w).len() < 2 {
+        w.run(SECOND);
+        assert!(w.now.since(before) < SECOND * 100, "what was left is granted once more, and no longer: {:?}", w.told);
+    }
+}
+
+/// A VM that resets and never answers again.
+fn stuck_in_a_reboot() -> SimWorld {
+    let mut w = settled();
+    w.change_records(|records| records.vms[0].policy.boot_budget_ms = Some(40_000));
+    w.truth[0].guest = false;
+    w.truth[0].progress = Progress::Still;
+    w.truth[0].word = Some(HypervisorState::Rebooting);
+    w.run(SECOND * 2);
+    w.truth[0].word = None;
+    w.run(SECOND);
+    assert_eq!(w.state(0), VmState::Rebooting);
+    w
+}
+
+#[test]
+fn row_11_a_boot_that_overruns_its_budget_over_restarts_is_hung_a_step_later_at_the_most() {
+    let mut w = stuck_in_a_reboot();
+    let began = w.now;
+    assert_eq!(w.records().vms[0].boot.unwrap().kind, BootKind::Reboot);
+    for _ in 0..3 {
+        w.run(SECOND * 11);
+        w.restart_managers();
+    }
+    assert_eq!(states(&w), [VmState::Rebooting], "{:?}", w.told);
+    while w.state(0) != VmState::Hung {
+        w.run(SECOND);
+        // 40 s, a step of 10 s for what was not recorded at each restart, and the time of a hang.
+        assert!(w.now.since(began) < SECOND * 60, "{:?} {:?}", w.told, w.records().vms[0].boot);
+    }
+    assert_eq!(w.records().vms[0].boot.unwrap().left, Duration::ZERO);
+    w.restart_managers();
+    w.run(SECOND * 20);
+    assert_eq!(states(&w), [VmState::Rebooting, VmState::Hung], "and stays so: {:?}", w.told);
+}
+
+#[test]
+fn a_reboot_that_ends_leaves_nothing_behind_and_one_that_all_managers_missed_is_none() {
+    let mut w = stuck_in_a_reboot();
+    w.run(SECOND * 5);
+    w.restart_managers();
+    w.run(SECOND * 5);
+    w.truth[0].guest = true;
+    w.truth[0].progress = Progress::Working;
+    w.run(SECOND * 5);
+    assert_eq!((w.state(0), w.records().vms[0].boot), (VmState::Up, None));
+    assert_eq!(states(&w), [VmState::Rebooting, VmState::Up], "{:?}", w.told);
+}
+
+#[test]
+fn row_8_a_guest_that_hangs_stays_hung_when_all_managers_start_again() {
+    let mut w = settled();
+    w.truth[0].guest = false;
+    w.truth[0].progress = Progress::Still;
+    w.run(SECOND * 8);
+    w.restart_managers();
+    w.run(SECOND * 20);
+    assert_eq!(states(&w), [VmState::Hung], "{:?}", w.told);
+    w.restart_managers();
+    w.truth[0].guest = true;
+    w.truth[0].progress = Progress::Working;
+    w.run(SECOND * 3);
+    assert_eq!(states(&w), [VmState::Hung, VmState::Up], "a sign of life counts at once: {:?}", w.told);
+}
