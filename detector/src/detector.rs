@@ -15,7 +15,7 @@ use crate::silence::Listening;
 use crate::suspicion::Suspects;
 use crate::vm_table::VmTable;
 use crate::watcher_track::WatcherTrack;
-use crate::{Effect, Event, Settlement};
+use crate::{DiskWord, Effect, Event, Settlement};
 
 /// Where the one proposal stands that may be under way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +47,8 @@ pub struct Detector {
     pub(crate) asks: Asks,
     pub(crate) index: LogIndex,
     pub(crate) managers: BTreeMap<ManagerId, Option<Moment>>,
+    /// Other managers whose disks are full, as they said last.
+    pub(crate) full_disks: BTreeSet<ManagerId>,
     pub(crate) nodes: BTreeMap<NodeId, NodeTrack>,
     pub(crate) vms: VmTable,
     pub(crate) watchers: BTreeMap<WatcherId, WatcherTrack>,
@@ -86,6 +88,7 @@ impl Detector {
             asks: Asks::default(),
             index: LogIndex::default(),
             managers: BTreeMap::new(),
+            full_disks: BTreeSet::new(),
             nodes: BTreeMap::new(),
             vms: VmTable::default(),
             watchers: BTreeMap::new(),
@@ -147,6 +150,15 @@ impl Detector {
                     *heard = (*heard).max(Some(begun));
                 }
             }
+            Event::ManagerDiskTold { manager, disk } => match disk {
+                DiskWord::Low if self.managers.contains_key(&manager) => {
+                    self.full_disks.insert(manager);
+                }
+                DiskWord::Low => self.dropped += 1,
+                DiskWord::Enough => {
+                    self.full_disks.remove(&manager);
+                }
+            },
             Event::LinkMeasured(measure) => {
                 let node = measure.node.clone();
                 // A manager that is not of the membership hears nothing for this one.

@@ -53,6 +53,13 @@ pub enum Event {
         /// When its frame was made, at the latest.
         begun: Moment,
     },
+    /// Another manager said whether its disk has room.
+    ManagerDiskTold {
+        /// Which manager.
+        manager: ManagerId,
+        /// What it said.
+        disk: DiskWord,
+    },
     /// A node reported its VMs, to this manager or through another.
     NodeReported(NodeReport),
     /// A signed statement of a node came, carried by a watcher; its signature has been checked.
@@ -152,6 +159,15 @@ pub enum ServiceWord {
     Answering,
     /// It does not answer (libvirtd hangs or restarts).
     Silent,
+}
+
+/// What a manager says of the room on its disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskWord {
+    /// There is enough.
+    Enough,
+    /// Less than its watermark is free: it takes no entries, and cannot record that itself.
+    Low,
 }
 
 /// What happened to a stream.

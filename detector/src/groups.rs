@@ -134,6 +134,9 @@ impl Detector {
             service: match node.service_cut {
                 Some(_) => ServiceReach::CutOff,
                 None if doubtful.contains(&node.entry.node) => ServiceReach::Doubtful,
+                None if node.vms.is_empty() && !node.local_watchers.iter().any(|w| self.reaches_beyond(now, *w)) => {
+                    ServiceReach::Empty
+                }
                 None => ServiceReach::Fine,
             },
             lossy: Network::ALL.into_iter().filter(|network| self.is_lossy(now, node, *network)).collect(),

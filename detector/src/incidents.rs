@@ -119,6 +119,12 @@ impl Detector {
             let fault = Fault::sure(Cause::Storage).with_detail("i/o error");
             add(IncidentScope::Datastore(store), fault, nodes, paused, reason);
         }
+        for manager in &self.full_disks {
+            let fault = Fault::sure(Cause::Manager).with_detail("disk full");
+            let reason = format!("the disk of {manager} is below its watermark: it takes no entries and does not lead");
+            add(IncidentScope::Manager(*manager), fault, BTreeSet::new(), 0, reason);
+        }
+        // One that is deaf as well is told as that: it touches nodes.
         for (manager, nodes) in self.deaf_managers() {
             let fault = Fault::sure(Cause::Manager).with_detail("deaf");
             let reason = format!("{manager} does not hear {} nodes that others hear", nodes.len());
@@ -136,7 +142,13 @@ impl Detector {
         {
             let (_, judged) = self.path_judgement(now, node)?;
             let fault = judged.faults.into_iter().next()?;
-            return (judged.life == NodeLife::Silent).then_some((fault, judged.reason));
+            // Of a node without VMs nothing else tells: no VM of it is lost, and nobody elsewhere need look at it.
+            let told = match judged.life {
+                NodeLife::Silent => true,
+                NodeLife::Unknown => node.vms.is_empty() && self.groups.cause_of(node.entry.rack.as_deref()).is_none(),
+                NodeLife::Lives => false,
+            };
+            return told.then_some((fault, judged.reason));
         }
         let cut = node.service_cut.is_some_and(|since| now.since(since) >= self.group_wait());
         let shared = self.groups.networks_down.contains(&Network::Service);

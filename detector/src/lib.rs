@@ -40,8 +40,8 @@ mod watcher_track;
 pub use detector::Detector;
 pub use effect::{Ask, Effect, Proposal, Weight};
 pub use event::{
-    Event, Inventory, LinkMeasure, NodeEntry, NodeReport, OpenIncident, Records, ServiceWord, Settlement, StreamChange,
-    VmEntry, VmWord, WatcherEntry,
+    DiskWord, Event, Inventory, LinkMeasure, NodeEntry, NodeReport, OpenIncident, Records, ServiceWord, Settlement,
+    StreamChange, VmEntry, VmWord, WatcherEntry,
 };
 pub use paths::ASK_VMS_MAX;
 pub use suspicion::SUSPECTS_MAX;

@@ -52,6 +52,7 @@ impl Detector {
         if let Some(managers) = records.managers {
             self.managers = managers.iter().map(|m| (*m, self.managers.get(m).copied().flatten())).collect();
             let managers = &self.managers;
+            self.full_disks.retain(|manager| managers.contains_key(manager));
             self.nodes.values_mut().for_each(|node| node.keep_managers(|m| managers.contains_key(&m)));
         }
         if let Some(notes) = records.manager_notes {

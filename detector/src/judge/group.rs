@@ -24,6 +24,8 @@ pub(crate) enum Heard {
 pub(crate) enum ServiceReach {
     /// Nothing speaks against it, or something of it is reached.
     Fine,
+    /// It has no VM that could be reached, and its own watcher reaches nothing beyond it: it says nothing either way.
+    Empty,
     /// Nothing of it is reached from elsewhere and its own watcher reaches nothing beyond it, not yet for long enough to
     /// be sure.
     Doubtful,
@@ -81,7 +83,8 @@ pub(crate) fn group(nodes: &[NodeView<'_>]) -> Groups {
     // One node that is surely cut off, and none that is reached: where only its own uplink is dead, the watchers of other
     // nodes are still heard over the network. To wait until each is sure by itself would name one node first.
     let is_cut = nodes.iter().any(|n| n.service == ServiceReach::CutOff);
-    if enough && is_cut && nodes.iter().all(|n| n.service != ServiceReach::Fine) {
+    let telling = nodes.iter().filter(|n| n.service != ServiceReach::Empty).count();
+    if telling >= SHARED_NODES_MIN && is_cut && nodes.iter().all(|n| n.service != ServiceReach::Fine) {
         groups.networks_down.insert(Network::Service);
     }
     for network in Network::ALL {

@@ -33,6 +33,13 @@ pub(crate) enum SharedCause<'a> {
     Rack(&'a str),
 }
 
+impl SharedCause<'_> {
+    /// Returns whether it shares nothing that is broken.
+    pub fn is_none(self) -> bool {
+        self == Self::None
+    }
+}
+
 /// Whether anything of the node is heard, by anyone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum NodeLife {
@@ -134,6 +141,13 @@ pub(crate) fn judge_path(node: &NodeId, witnesses: &[PathWitness], shared: Share
         let reason = "no node is heard over the management network".to_owned();
         return told(vec![(Cause::Network(management), 70), (Cause::Node, 30)], "", NodeLife::Unknown, reason);
     }
+    // It was heard beside the agent, by ways of its own; that both are silent speaks for what they share.
+    if let Some(w) = first(&|w| w.local && !w.heard) {
+        let causes = vec![(Cause::Node, 40), (Cause::NodeIsolated, 40), (Cause::ManagerNodePath, 20)];
+        let reason =
+            format!("no manager hears the node or {} on it, and no healthy watcher elsewhere looks", w.watcher);
+        return told(causes, "no watcher can tell", NodeLife::Unknown, reason);
+    }
     let causes = vec![(Cause::ManagerNodePath, 34), (Cause::Node, 33), (Cause::NodeIsolated, 33)];
     let reason = "no manager hears the node, and no healthy watcher can tell why".to_owned();
     told(causes, "no watcher can tell", NodeLife::Unknown, reason)
@@ -218,6 +232,15 @@ mod tests {
     fn a_sick_observer_is_not_believed_about_silence() {
         let remote = PathWitness { relay: Some(RelayOutcome::Silent), healthy: false, ..witness(2, false) };
         assert_eq!(top(&[remote]), "manager_node_path no watcher can tell");
+    }
+
+    #[test]
+    fn silence_of_the_node_and_of_its_own_watcher_names_the_node_with_less_certainty() {
+        let local = PathWitness { heard: false, heard_over_management: false, ..witness(1, true) };
+        let judged = judge_path(&NodeId::new("n1").expect("a name"), &[local], SharedCause::None);
+        let scores: Vec<u8> = judged.faults[0].causes.iter().map(|cause| cause.score).collect();
+        assert_eq!((judged.faults[0].top(), judged.life), (&Cause::Node, NodeLife::Unknown));
+        assert_eq!(scores, [40, 40, 20]);
     }
 
     #[test]

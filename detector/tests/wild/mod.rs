@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use vouch_detector::{
-    Detector, Effect, Event, Inventory, LinkMeasure, NodeEntry, NodeReport, ServiceWord, Settlement, StreamChange,
-    VmEntry, VmWord, WatcherEntry,
+    Detector, DiskWord, Effect, Event, Inventory, LinkMeasure, NodeEntry, NodeReport, ServiceWord, Settlement,
+    StreamChange, VmEntry, VmWord, WatcherEntry,
 };
 use vouch_types::{
     Advice, AssignmentGeneration, BootId, BootKind, BootRecord, ExitReason, FenceKind, FenceProof, Generation,
@@ -355,6 +355,10 @@ impl Bytes<'_> {
             1 => Event::LeadershipChanged { leads: self.maybe(|b| Term::new(b.number())) },
             2 => Event::NodeStreamChanged { manager: self.manager(), node: self.node(), change: self.change() },
             3 => Event::NodeHeard { manager: self.manager(), node: self.node(), begun: self.moment(now) },
+            4 if self.flag() => Event::ManagerDiskTold {
+                manager: self.manager(),
+                disk: if self.flag() { DiskWord::Low } else { DiskWord::Enough },
+            },
             4 => Event::ManagerHeard { manager: self.manager(), begun: self.moment(now) },
             5 | 6 => Event::NodeReported(self.report(now)),
             7 => Event::StatementReceived {

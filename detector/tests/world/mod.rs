@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use vouch_detector::{
-    Ask, Detector, Effect, Event, Inventory, NodeEntry, NodeReport, StreamChange, VmEntry, VmWord, WatcherEntry,
+    Ask, Detector, DiskWord, Effect, Event, Inventory, NodeEntry, NodeReport, StreamChange, VmEntry, VmWord,
+    WatcherEntry,
 };
 use vouch_types::{
     AssignmentGeneration, BootId, ExitReason, Generation, HypervisorState, Identity, Incarnation, LogIndex, ManagerId,
@@ -168,6 +169,11 @@ impl SimWorld {
         self.feed(Event::LeadershipChanged { leads: None });
         self.run(Duration::from_millis(400));
         self.feed(Event::LeadershipChanged { leads: Some(Term::new(self.step)) });
+    }
+
+    /// The other manager says whether its disk has room.
+    pub fn tell_disk(&mut self, disk: DiskWord) {
+        self.feed(Event::ManagerDiskTold { manager: manager(1), disk });
     }
 
     /// Has every manager end and start again: another detector, which knows what is recorded and nothing else. What was

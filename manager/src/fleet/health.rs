@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use vouch_detector::{DiskWord, Event};
 use vouch_types::{LogIndex, LogName, ManagerId, RecordedLog};
 use vouch_wire::{convert, proto};
 
@@ -124,10 +125,12 @@ impl Fleet {
         proto::ManagerHealth { disk_low, checkpoints, log }
     }
 
-    /// Takes in how another manager says it is.
-    pub(super) fn take_health(&self, from: ManagerId, health: proto::ManagerHealth) {
+    /// Takes in how another manager says it is. Returns what the detector is to know of it.
+    pub(super) fn take_health(&self, from: ManagerId, health: proto::ManagerHealth) -> Event {
         let room = if health.disk_low { Room::Low } else { Room::Enough };
         self.health().rooms.insert(from, room);
+        let disk = if health.disk_low { DiskWord::Low } else { DiskWord::Enough };
+        let event = Event::ManagerDiskTold { manager: from, disk };
         // Older managers tell none.
         if let Ok(name) = convert::log_name("evidence.health.log", &health.log) {
             self.take_log(from, name);
@@ -152,6 +155,7 @@ impl Fleet {
                 Verdict::Same => {}
             }
         }
+        event
     }
 
     fn take_log(&self, from: ManagerId, name: LogName) {

@@ -118,7 +118,9 @@ impl Fleet {
         let now = self.parts().clock.now();
         let news = !frame.node_reports.is_empty() || !frame.watcher_messages.is_empty();
         if let Some(health) = frame.health.take() {
-            self.take_health(from, health);
+            // Told with every frame, so that a detector that has just started learns it too.
+            let told = self.take_health(from, health);
+            self.tell(vec![told]).await;
         }
         let taken = self.book().take_frame(from, frame, now, &|node| self.statement_key(node));
         match taken {

@@ -9,7 +9,7 @@ use vouch_manager::store::{Batch, MemoryLogStore, MemoryStateStore, Position, St
 use vouch_sim::cluster::host::m;
 use vouch_sim::cluster::sim::{LEAST_FREE, Sim, codes, on_paused_clock};
 use vouch_sim::cluster::world::Size;
-use vouch_types::{Command, LogIndex, Policy, PolicyScope, Term, WallTime};
+use vouch_types::{Command, EventKind, IncidentScope, LogIndex, Policy, PolicyScope, Term, WallTime};
 
 const SMALL: Size = Size { managers: 3, nodes: 2, racks: 1, vms_per_node: 2 };
 /// Row 35: within this time the manager has handed over.
@@ -42,6 +42,11 @@ fn a_leader_whose_disk_runs_full_hands_over_in_time_serves_reads_and_comes_back_
             assert!(began.elapsed() < ROW_35, "it still leads");
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
+        let full_disk = IncidentScope::Manager(full);
+        let word = |state: &State| state.open_incident(&full_disk).map(|incident| incident.word.fault.detail.clone());
+        let told = sim.until("who leads now records it", |state| word(state).is_some()).await;
+        assert!(began.elapsed() < ROW_35 + Duration::from_secs(1), "{told:?}");
+        assert_eq!(sim.read(word).as_deref(), Some("disk full"));
         write(&sim, 5).await;
         assert_eq!(sim.leader().await, next, "it stays so");
         let applied = |manager| sim.managers[&manager].consensus().status().applied;
@@ -58,6 +63,17 @@ fn a_leader_whose_disk_runs_full_hands_over_in_time_serves_reads_and_comes_back_
         assert_eq!(applied(full), applied(next), "it has caught up");
         let there = sim.managers[&full].live_view().readiness().await;
         assert!(!codes(&there).1.contains(&"disk_low"), "{there:?}");
+        assert!(sim.read(|state| state.open_incidents().next().is_none()), "and that it has room again");
+        let events = sim.managers[&full].consensus().read_state(|state| {
+            let of_it = |kind: &EventKind| match kind {
+                EventKind::IncidentOpened { scope, .. } | EventKind::IncidentClosed { scope, .. } => {
+                    *scope == full_disk
+                }
+                _ => false,
+            };
+            state.events().filter(|event| of_it(&event.kind)).count()
+        });
+        assert_eq!(events, 2, "told once when it began and once when it ended, on every manager");
         sim.stop().await;
     });
 }
