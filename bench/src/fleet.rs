@@ -156,6 +156,7 @@ impl Fleet {
                 service_reached: true,
                 management_loss_per_mille: 0,
                 service_loss_per_mille: 0,
+                peers: Vec::new(),
             };
             self.handle(Event::WatcherHeard {
                 manager: OWN,

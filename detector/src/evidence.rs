@@ -57,11 +57,15 @@ impl Detector {
     }
 
     /// Returns whether a watcher reaches anything over the service network beyond its own node: a manager hears it over
-    /// that network, or it saw a VM of another node there lately.
+    /// that network, or a peer answers it there, or it saw a VM of another node there lately.
     pub(crate) fn reaches_beyond(&self, now: Moment, watcher: WatcherId) -> bool {
         let Some(track) = self.watchers.get(&watcher) else { return false };
         let since = now - self.timing.window;
         if track.last_heard_over(Network::Service).is_some_and(|at| at >= since) {
+            return true;
+        }
+        let says_so = track.health.as_ref().is_some_and(|health| health.reaches_a_peer_on(Network::Service));
+        if says_so && track.last_heard().is_some_and(|at| at >= since) {
             return true;
         }
         let sees = |id: &VmId| {

@@ -155,12 +155,12 @@ impl Detector {
     }
 
     /// Returns what the paths to a node lose over `network`, as heartbeats say; where none come over it, as its own
-    /// watchers say of their round trips beyond it.
+    /// watchers say of their round trips beyond it: those that peers answer, if any does.
     pub(crate) fn loss_of(&self, now: Moment, node: &NodeTrack, network: Network) -> Option<PathLoss> {
         node.loss_on(network, now).or_else(|| {
-            let own = node.local_watchers.iter().filter_map(|id| self.watchers.get(id));
-            let trips = own.filter_map(|w| w.health.as_ref()).map(|health| one_way_loss(health.loss_on(network)));
-            trips.min().map(|loss| PathLoss { least: loss, mean: loss })
+            let own = node.local_watchers.iter().filter_map(|id| self.watchers.get(id)?.health.as_ref());
+            let best = own.map(|health| (!health.reaches_a_peer_on(network), health.loss_on(network))).min();
+            best.map(|(_, trips)| one_way_loss(trips)).map(|loss| PathLoss { least: loss, mean: loss })
         })
     }
 
@@ -301,8 +301,8 @@ mod tests {
     use std::time::Duration;
 
     use vouch_types::{
-        AssignmentGeneration, BootId, ManagerId, NodePath, Observation, Outcome, ProbeAssignment, ProbeName, Timing,
-        WallTime, WatcherLife,
+        AssignmentGeneration, BootId, Incarnation, ManagerId, NodePath, Observation, Outcome, PeerReach,
+        ProbeAssignment, ProbeName, Timing, WallTime, WatcherHealth, WatcherLife,
     };
 
     use super::*;
@@ -393,5 +393,48 @@ mod tests {
         assert!(is_cut(burst(), ago(4_600), now), "23 are not");
         let one_long = || unreached(|vm| if vm == 1 { POOLED_FAILURES_MIN } else { 1 }, now);
         assert!(is_cut(one_long(), ago(600), now), "what the uplink carries does not reach any VM");
+    }
+
+    /// Lets a watcher say at `now` what it loses over the service network, and whether a peer answers it there.
+    fn say(detector: &mut Detector, watcher: u64, now: Moment, service_loss_per_mille: u16, reached: bool) {
+        let (peer, network) = (WatcherId::new(9), Network::Service);
+        let health = WatcherHealth {
+            loop_lag: Duration::ZERO,
+            steal_percent: 0,
+            management_reached: true,
+            service_reached: true,
+            management_loss_per_mille: 0,
+            service_loss_per_mille,
+            peers: vec![PeerReach { peer, network, reached }],
+        };
+        let track = detector.watchers.get_mut(&WatcherId::new(watcher)).expect("it is known");
+        track.hear(ManagerId::new(1), Network::Management, Incarnation::new(1), now, Some(health));
+    }
+
+    #[test]
+    fn a_node_whose_watcher_a_peer_answers_over_the_network_is_not_cut_off_from_it() {
+        let now = Moment::ZERO + Duration::from_secs(60);
+        for (reached, heard, cut) in
+            [(false, now, true), (true, now, false), (true, now - Duration::from_secs(3), true)]
+        {
+            let mut detector = unreached(|_| POOLED_FAILURES_MIN, now);
+            say(&mut detector, 1, heard, 0, reached);
+            assert_eq!(is_cut(detector, None, now), cut, "reached: {reached}, heard at {heard:?}");
+        }
+    }
+
+    #[test]
+    fn what_peers_answer_tells_the_loss_and_what_probes_come_to_only_where_none_does() {
+        let now = Moment::ZERO + Duration::from_secs(60);
+        let mut detector = unreached(|_| 0, now);
+        let node = NodeId::new("n1").expect("a valid name");
+        let track = detector.nodes.get_mut(&node).expect("it is known");
+        track.local_watchers.insert(WatcherId::new(2));
+        let told = |detector: &Detector| detector.loss_of(now, &detector.nodes[&node], Network::Service);
+        say(&mut detector, 1, now, 510, true);
+        say(&mut detector, 2, now, 100, false);
+        assert_eq!(told(&detector).map(|loss| loss.mean), Some(300));
+        say(&mut detector, 1, now, 510, false);
+        assert_eq!(told(&detector).map(|loss| loss.mean), Some(51), "then the one that loses least");
     }
 }

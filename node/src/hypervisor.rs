@@ -26,7 +26,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use vouch_types::{
-    HypervisorState, LogIndex, ManagerId, Network, Operation, Progress, StartId, VmId, VmSpec, WatcherId,
+    HypervisorState, LogIndex, ManagerId, Network, Operation, Progress, StartId, VmId, VmSpec, WatcherId, WatcherLegs,
 };
 
 use crate::vm_file::VmFile;
@@ -139,12 +139,14 @@ pub enum ServiceState {
 }
 
 /// One watcher VM as the hypervisor sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatcherView {
     /// Which.
     pub watcher: WatcherId,
     /// What its process does.
     pub state: HypervisorState,
+    /// The legs that are its own: none of one that is a process on the host and answers by the host's addresses.
+    pub legs: WatcherLegs,
 }
 
 /// Everything that the hypervisor sees, at one time.

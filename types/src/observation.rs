@@ -89,6 +89,20 @@ pub struct WatcherHealth {
     /// The same over the service network, beyond the watcher's own node.
     #[serde(default)]
     pub service_loss_per_mille: u16,
+    /// Its reference targets: watchers on other nodes, each over the networks that it is asked on.
+    #[serde(default)]
+    pub peers: Vec<PeerReach>,
+}
+
+/// Whether a watcher reaches one of its peers over one network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PeerReach {
+    /// The peer.
+    pub peer: WatcherId,
+    /// Over which network it is asked.
+    pub network: Network,
+    /// Whether it answered lately.
+    pub reached: bool,
 }
 
 impl WatcherHealth {
@@ -103,6 +117,11 @@ impl WatcherHealth {
             Network::Management => self.management_loss_per_mille,
             Network::Service => self.service_loss_per_mille,
         }
+    }
+
+    /// Returns whether any of its peers answers it over `network`.
+    pub fn reaches_a_peer_on(&self, network: Network) -> bool {
+        self.peers.iter().any(|peer| peer.network == network && peer.reached)
     }
 
     /// Returns whether its word on silence over `network` counts.

@@ -61,6 +61,12 @@ pub struct WatcherRecord {
     pub assignment: AssignmentGeneration,
 }
 
+/// Addresses of a watcher's legs, at most one per network.
+pub type WatcherLegs = crate::SortedMap<crate::Network, std::net::IpAddr>;
+
+/// The most peers of one watcher.
+pub const PEERS_MAX: usize = 3;
+
 /// A leg of a watcher on one network, as its node gives it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

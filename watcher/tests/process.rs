@@ -177,6 +177,7 @@ fn assignment(port: u16) -> proto::Assignment {
         }],
         relays: Vec::new(),
         probes: vec![proto::ProbeComponent { name: "tcp".to_owned(), digest: probe.digest().as_bytes().to_vec() }],
+        peers: Vec::new(),
     }
 }
 

@@ -15,9 +15,9 @@ use vouch_detector::{
 use vouch_types::{
     Advice, AssignmentGeneration, BootId, BootKind, BootRecord, ExitReason, FenceKind, FenceProof, Generation,
     HandBack, HypervisorState, Identity, Incarnation, LogIndex, ManagerId, Moment, Network, NodeId, NodePath, Nonce,
-    Observation, Operation, Outcome, PauseReason, Pin, Policy, ProbeAssignment, ProbeName, Progress, RelayObservation,
-    RelayOutcome, Sequence, Source, StartId, Statement, Term, Timing, Verdict, VerdictVersion, VmId, VmState, WallTime,
-    WatcherHealth, WatcherId, WatcherLife,
+    Observation, Operation, Outcome, PauseReason, PeerReach, Pin, Policy, ProbeAssignment, ProbeName, Progress,
+    RelayObservation, RelayOutcome, Sequence, Source, StartId, Statement, Term, Timing, Verdict, VerdictVersion, VmId,
+    VmState, WallTime, WatcherHealth, WatcherId, WatcherLife,
 };
 
 /// The most events of one sequence.
@@ -157,6 +157,11 @@ impl Bytes<'_> {
         ["", "timeout", "closed", "wedged", "broken"][usize::from(self.below(5))].to_owned()
     }
 
+    fn peers(&mut self) -> Vec<PeerReach> {
+        let count = self.below(4);
+        (0..count).map(|_| PeerReach { peer: self.watcher(), network: self.network(), reached: self.flag() }).collect()
+    }
+
     fn health(&mut self) -> WatcherHealth {
         WatcherHealth {
             loop_lag: self.duration(),
@@ -165,6 +170,7 @@ impl Bytes<'_> {
             service_reached: self.flag(),
             management_loss_per_mille: u16::from(self.byte()) * 5,
             service_loss_per_mille: u16::from(self.byte()) * 257,
+            peers: self.peers(),
         }
     }
 

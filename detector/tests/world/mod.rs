@@ -396,6 +396,7 @@ impl SimWorld {
                     steal_percent: 0,
                     management_reached: self.truth[i].uplink,
                     service_reached: true,
+                    peers: Vec::new(),
                 };
                 self.feed(Event::WatcherHeard {
                     manager: manager(0),

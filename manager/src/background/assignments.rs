@@ -1,4 +1,4 @@
-//! Tells watchers what they watch: targets, relays with their grants, and the digests of the probes.
+//! Tells watchers what they watch: targets, relays with their grants, the digests of the probes, and one another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use vouch_types::{
-    AssignmentGeneration, ClusterId, Digest, Grant, Moment, NodeId, ProbeName, Term, VmId, WatcherId, WatcherLife,
+    AssignmentGeneration, ClusterId, Digest, Grant, Moment, NodeId, ProbeName, Term, VmId, WatcherId, WatcherLegs,
+    WatcherLife,
 };
-use vouch_wire::convert::{Assignment, RelayTarget, Target};
+use vouch_wire::convert::{Assignment, Peer, RelayTarget, Target};
 use vouch_wire::proto;
 use vouch_wire::sign::GrantSigner;
 
+use super::peer_plan::{self, Candidate};
 use super::{Desk, Reconciler, ReconcilerReport, RoundError};
 use crate::fleet::Route;
 use crate::store::State;
@@ -26,6 +28,7 @@ struct Inputs {
     targets: Vec<Target>,
     relays: BTreeMap<NodeId, (SocketAddr, Vec<VmId>)>,
     probes: BTreeMap<ProbeName, Digest>,
+    peers: Vec<Peer>,
 }
 
 struct Told {
@@ -38,9 +41,23 @@ struct Told {
 #[derive(Default)]
 pub(super) struct AssignmentsReconciler {
     told: BTreeMap<WatcherId, Told>,
+    /// Where watchers are reached: a node whose agent has just been started says so a moment later than before.
+    legs: BTreeMap<WatcherId, WatcherLegs>,
 }
 
-fn inputs_of(state: &State, watcher: WatcherId) -> Option<Inputs> {
+/// Returns the peers of every watcher that lives. One that is silent is no reference for anybody.
+fn peers_of(state: &State, legs: &BTreeMap<WatcherId, WatcherLegs>) -> BTreeMap<WatcherId, Vec<Peer>> {
+    let live = state.watchers().values().filter(|w| w.life == WatcherLife::Live);
+    let candidates: Vec<Candidate<'_>> = live
+        .filter_map(|w| {
+            let rack = state.nodes().get(&w.node).and_then(|node| node.rack.as_deref());
+            Some(Candidate { watcher: w.id, node: &w.node, rack, legs: legs.get(&w.id)? })
+        })
+        .collect();
+    peer_plan::peers(&candidates)
+}
+
+fn inputs_of(state: &State, watcher: WatcherId, peers: Vec<Peer>) -> Option<Inputs> {
     let record = state.watchers().get(&watcher)?;
     let vms: Vec<_> = record.vms.iter().filter_map(|vm| state.vms().get(vm)).collect();
     let targets = vms.iter().map(|vm| {
@@ -64,7 +81,8 @@ fn inputs_of(state: &State, watcher: WatcherId) -> Option<Inputs> {
     }
     let used: BTreeSet<&ProbeName> = vms.iter().flat_map(|vm| vm.spec.probes.iter().map(|p| &p.probe)).collect();
     let probes = used.into_iter().filter_map(|name| Some((name.clone(), state.probes().get(name)?.digest)));
-    Some(Inputs { generation: record.assignment, targets: targets.collect(), relays, probes: probes.collect() })
+    let (generation, targets, probes) = (record.assignment, targets.collect(), probes.collect());
+    Some(Inputs { generation, targets, relays, probes, peers })
 }
 
 fn assignment(
@@ -91,6 +109,7 @@ fn assignment(
         targets: inputs.targets.clone(),
         relays: inputs.relays.iter().map(relay).collect(),
         probes: inputs.probes.clone(),
+        peers: inputs.peers.clone(),
     }
 }
 
@@ -102,6 +121,7 @@ impl Reconciler for AssignmentsReconciler {
 
     fn reset(&mut self) {
         self.told.clear();
+        self.legs.clear();
     }
 
     async fn round(&mut self, desk: &Desk, term: Term) -> Result<ReconcilerReport, RoundError> {
@@ -112,12 +132,18 @@ impl Reconciler for AssignmentsReconciler {
             return Ok(ReconcilerReport::default());
         };
         let signer = GrantSigner::from_pkcs8(&key)?;
+        // Before the records are read: the book is never taken while they are.
+        self.legs.extend(desk.fleet.watcher_legs());
+        let known = &mut self.legs;
         let wanted: Vec<(WatcherId, Inputs)> = desk.consensus.read_state(|state| {
+            known.retain(|watcher, _| state.watchers().contains_key(watcher));
+            let mut peers = peers_of(state, known);
             let living = state.watchers().values().filter(|w| match w.life {
                 WatcherLife::Placed | WatcherLife::Live | WatcherLife::Lost => true,
                 WatcherLife::Retired => false,
             });
-            living.filter_map(|w| Some((w.id, inputs_of(state, w.id)?))).collect()
+            let mut peers_of = |watcher| peers.remove(&watcher).unwrap_or_default();
+            living.filter_map(|w| Some((w.id, inputs_of(state, w.id, peers_of(w.id))?))).collect()
         });
         self.told.retain(|watcher, _| wanted.iter().any(|(w, _)| w == watcher));
         let mut pending = 0;
@@ -169,8 +195,30 @@ mod tests {
         ]) {
             state.apply(LogIndex::new(index), command);
         }
-        let inputs = inputs_of(&state, watcher).unwrap();
+        let inputs = inputs_of(&state, watcher, Vec::new()).unwrap();
         let told: Vec<_> = inputs.targets.iter().map(|t| (t.probe_interval, t.probe_timeout)).collect();
         assert_eq!(told, [(None, None), (Some(Duration::from_secs(5)), Some(Duration::from_millis(900)))]);
+    }
+
+    #[test]
+    fn watchers_that_live_and_whose_nodes_say_where_they_are_are_told_of_one_another() {
+        let mut state = State::default();
+        let commands = [samples::init(), samples::record_node("n1"), samples::record_node("n2")];
+        let placed = ["n1", "n2", "n2"].into_iter().zip(1..).map(|(node, secret)| samples::place(node, secret));
+        let live = (1..=2).map(|number| samples::redeem(u64::from(number), number));
+        for (index, command) in (1..).zip(commands.into_iter().chain(placed).chain(live)) {
+            state.apply(LogIndex::new(index), command);
+        }
+        let (one, two, three) = (WatcherId::new(1), WatcherId::new(2), WatcherId::new(3));
+        let at = |low: u8| WatcherLegs::from([(vouch_types::Network::Service, [10, 2, 0, low].into())]);
+        let mut legs = BTreeMap::from([(one, at(1)), (two, at(2)), (three, at(3))]);
+        let peers = peers_of(&state, &legs);
+        assert_eq!(peers[&one], [Peer { watcher: two, legs: at(2) }], "the third one was never heard");
+        assert_eq!(peers[&two], [Peer { watcher: one, legs: at(1) }]);
+        legs.remove(&two);
+        assert!(peers_of(&state, &legs)[&one].is_empty(), "nobody knows where it is");
+        let lost = Command::LoseWatcher { watcher: two, reason: "silent".to_owned(), at: samples::at(50) };
+        state.apply(LogIndex::new(20), lost);
+        assert!(peers_of(&state, &BTreeMap::from([(one, at(1)), (two, at(2))]))[&one].is_empty());
     }
 }

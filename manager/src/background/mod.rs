@@ -10,6 +10,7 @@ mod leadership;
 mod maintenance;
 mod member_logs;
 mod ownership;
+mod peer_plan;
 mod placement;
 mod placement_plan;
 mod probes;

@@ -26,7 +26,7 @@ pub(super) struct Plan {
 }
 
 /// FNV-1a, 64 bits: the same on every manager and in every release.
-fn hash(parts: [&[u8]; 2]) -> u64 {
+pub(super) fn hash(parts: [&[u8]; 2]) -> u64 {
     let bytes = parts[0].iter().chain(parts[1]);
     let folded = bytes.fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3));
     // Short inputs differ in few bits: spread them.

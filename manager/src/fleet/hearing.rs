@@ -1,9 +1,9 @@
 //! What the rest of the manager reads from the book: who is heard, and what was last said.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vouch_detector::{Event, StreamChange};
-use vouch_types::{HypervisorState, ManagerId, Moment, Network, NodeId, VmId, WatcherId};
+use vouch_types::{HypervisorState, ManagerId, Moment, Network, NodeId, VmId, WatcherId, WatcherLegs};
 
 use super::Fleet;
 use super::book::report_events;
@@ -46,6 +46,13 @@ impl Fleet {
         let book = self.book();
         let words = &book.nodes.get(node)?.words;
         Some((words.arrived?, words.watchers.iter().map(|(w, s)| (*w, *s)).collect()))
+    }
+
+    /// Returns where watchers are reached that have legs of their own, as their nodes last said.
+    pub(crate) fn watcher_legs(&self) -> BTreeMap<WatcherId, WatcherLegs> {
+        let book = self.book();
+        let told = book.nodes.values().flat_map(|entry| &entry.words.legs);
+        told.map(|(watcher, legs)| (*watcher, legs.clone())).collect()
     }
 
     /// Returns the assignment that a watcher last said it works by.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vouch_detector::VmWord;
 use vouch_types::{
-    HypervisorState, Incarnation, ManagerId, Moment, Network, NodeId, Sequence, VmId, VmSpec, WatcherId,
+    HypervisorState, Incarnation, ManagerId, Moment, Network, NodeId, Sequence, VmId, VmSpec, WatcherId, WatcherLegs,
 };
 use vouch_wire::convert::{NodeHello, NodeReport, VmReport};
 
@@ -36,6 +36,8 @@ pub(crate) struct NodeWords {
     pub(crate) hypervisor_silent: bool,
     /// The watcher VMs on it.
     pub(crate) watchers: BTreeMap<WatcherId, HypervisorState>,
+    /// Where those are reached that have legs of their own.
+    pub(crate) legs: BTreeMap<WatcherId, WatcherLegs>,
 }
 
 impl NodeWords {
@@ -69,6 +71,7 @@ impl NodeWords {
         self.arrived = Some(now);
         self.hypervisor_silent = report.hypervisor_silent;
         self.watchers = report.watchers.iter().copied().collect();
+        self.legs.clone_from(&report.legs);
         if report.full {
             self.vms = Some(report.vms.iter().map(|vm| (vm.vm, vm.clone())).collect());
         } else if let Some(known) = &mut self.vms {
@@ -100,6 +103,7 @@ impl NodeWords {
             full: true,
             vms: self.vms.as_ref()?.values().cloned().collect(),
             watchers: self.watchers.iter().map(|(w, s)| (*w, *s)).collect(),
+            legs: self.legs.clone(),
         })
     }
 }
@@ -177,6 +181,7 @@ mod tests {
             full,
             vms: vms.iter().map(vm).collect(),
             watchers: Vec::new(),
+            legs: BTreeMap::new(),
         }
     }
 
@@ -191,6 +196,10 @@ mod tests {
         assert_eq!(words.take(&report(6, false, &[(2, stopped)]), Some(at), at), Freshness::New);
         assert_eq!(words.take(&report(5, true, &[]), Some(at), at), Freshness::Stale);
         assert_eq!(words.take(&report(6, false, &[]), Some(at), at), Freshness::Again);
+        let legs: BTreeMap<_, _> = [(WatcherId::new(1), WatcherLegs::new())].into();
+        let told = NodeReport { legs: legs.clone(), ..report(7, false, &[]) };
+        assert_eq!(words.take(&told, Some(at), at), Freshness::New);
+        assert_eq!(words.merged().unwrap().legs, legs, "handed on with the rest");
         let states: Vec<_> = words.merged().unwrap().vms.iter().map(|vm| vm.state).collect();
         assert_eq!(states, [running, stopped]);
         assert_eq!(words.greet(hello(3)), Freshness::New);

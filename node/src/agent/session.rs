@@ -190,6 +190,13 @@ impl<'a> OpenSession<'a> {
             full: reported.full,
             vms: reported.vms,
             watchers: snapshot.view.watchers.iter().map(|w| (w.watcher, w.state)).collect(),
+            legs: snapshot
+                .view
+                .watchers
+                .iter()
+                .filter(|w| !w.legs.is_empty())
+                .map(|w| (w.watcher, w.legs.clone()))
+                .collect(),
         };
         self.send(from_node::Message::Report(proto::NodeReport::from(&report)))
     }

@@ -295,14 +295,10 @@ async fn orders_are_obeyed_once_and_older_ones_refused() {
     manager.send(create(10)).await;
     assert_eq!(manager.result().await, Outcome::Created(true), "sent again is no error");
     assert_eq!(bed.hypervisor.orders().len(), 1, "and creates nothing twice");
-    assert!(
-        manager
-            .report()
-            .await
-            .watchers
-            .iter()
-            .any(|(w, s)| { (*w, *s) == (WatcherId::new(3), HypervisorState::Running) })
-    );
+    let report = manager.report().await;
+    let watcher = WatcherId::new(3);
+    assert!(report.watchers.contains(&(watcher, HypervisorState::Running)), "{report:?}");
+    assert!(report.legs.contains_key(&watcher), "and where its peers reach it");
     let destroy = proto::DestroyWatcher { fence: Some(fence(1, 12).into()), watcher: 3 };
     manager.send(to_node::Message::DestroyWatcher(destroy)).await;
     assert_eq!(manager.result().await, Outcome::Destroyed(true));

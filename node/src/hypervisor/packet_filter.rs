@@ -132,6 +132,8 @@ mod tests {
         let lines: Vec<_> = script.lines().filter(|l| l.starts_with("add rule bridge vouch vt0 ")).collect();
         assert!(lines.contains(&"add rule bridge vouch vt0 ip daddr 10.1.0.1 tcp dport 7001 accept"));
         assert!(lines.contains(&"add rule bridge vouch vt0 tcp dport { 7002 } accept"));
+        assert!(lines.contains(&"add rule bridge vouch vt0 ip protocol icmp accept"), "watchers watch one another");
+        assert!(lines.contains(&"add rule bridge vouch vt0 ip6 nexthdr icmpv6 accept"));
         assert_eq!(lines.last(), Some(&"add rule bridge vouch vt0 drop"));
     }
 }

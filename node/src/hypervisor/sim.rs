@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use vouch_types::{HypervisorState, LogIndex, Operation, Progress, StartId, VmId, WatcherId};
+use vouch_types::{HypervisorState, LogIndex, Network, Operation, Progress, StartId, VmId, WatcherId};
 
 use super::{
     AgentQuery, AgentReply, Counters, Hypervisor, HypervisorError, ServiceState, View, VmView, WatcherOrder,
@@ -111,6 +111,12 @@ impl SimHypervisor {
     }
 }
 
+/// Returns the view of a watcher, with a leg at an address that its number makes.
+fn watcher_view(watcher: WatcherId, state: HypervisorState) -> WatcherView {
+    let [.., low] = watcher.get().to_be_bytes();
+    WatcherView { watcher, state, legs: [(Network::Management, [10, 1, 9, low].into())].into() }
+}
+
 #[async_trait]
 impl Hypervisor for SimHypervisor {
     fn driver(&self) -> &'static str {
@@ -129,7 +135,7 @@ impl Hypervisor for SimHypervisor {
         let world = self.world();
         View {
             vms: world.vms.values().cloned().collect(),
-            watchers: world.watchers.iter().map(|(w, (_, s))| WatcherView { watcher: *w, state: *s }).collect(),
+            watchers: world.watchers.iter().map(|(w, (_, s))| watcher_view(*w, *s)).collect(),
         }
     }
 

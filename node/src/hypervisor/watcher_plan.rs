@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
-use vouch_types::{LogIndex, ManagerId, Network, NodeId, WallTime, WatcherBoot, WatcherId, WatcherLeg};
+use vouch_types::{LogIndex, ManagerId, Network, NodeId, WallTime, WatcherBoot, WatcherId, WatcherLeg, WatcherLegs};
 
 use super::{HypervisorError, WatcherOrder};
 use crate::config::WatchersConfig;
@@ -46,6 +46,12 @@ impl WatcherPlan {
             })
             .collect();
         Ok(Self { watcher: order.watcher, placed: order.placed, legs, managers })
+    }
+
+    /// Returns where others reach it and nothing else of its host: a leg without a card of its own is an address of the
+    /// host, whose answer says nothing of the way to a machine.
+    pub(crate) fn own_legs(&self) -> WatcherLegs {
+        self.legs.iter().filter(|leg| !leg.mac.is_empty()).map(|leg| (leg.network, leg.address)).collect()
     }
 
     /// Returns the content of its boot file.
@@ -115,6 +121,20 @@ mod tests {
         let taken = first.legs.iter().map(|l| l.address).collect();
         let message = WatcherPlan::new(&order(), &config(), &taken).expect_err("one service address only").to_string();
         assert_eq!(message, "watchers.service.addresses: all 1 are taken");
+    }
+
+    #[test]
+    fn legs_are_told_of_a_machine_and_not_of_a_process_on_the_host() {
+        let on_cards = WatcherPlan::new(&order(), &config(), &BTreeSet::new()).unwrap();
+        let told: Vec<_> = on_cards.own_legs().into_iter().map(|(network, ip)| (network, ip.to_string())).collect();
+        let expected = [(Network::Management, "10.1.0.200"), (Network::Service, "10.2.0.200")];
+        assert_eq!(told, expected.map(|(network, ip)| (network, ip.to_owned())));
+        let mut config = config();
+        for leg in [&mut config.management, &mut config.service].into_iter().flatten() {
+            leg.bridge = None;
+        }
+        let process = WatcherPlan::new(&order(), &config, &BTreeSet::new()).unwrap();
+        assert!(process.own_legs().is_empty() && process.legs.len() == 2, "it has them all the same");
     }
 
     #[test]

@@ -34,6 +34,7 @@ const ROWS: &[(&str, Play)] = &[
     ("17", guests::ping_is_dropped),
     ("30", managers::a_follower_is_cut_off),
     ("29", managers::the_leader_is_cut_off),
+    ("32b", networks::the_service_network_loses_much),
     ("22", networks::the_management_network_is_down),
     ("23", networks::the_service_network_is_down),
     ("33", networks::latency_comes_in_bursts),

@@ -69,11 +69,19 @@ pub fn the_management_network_loses_much(stage: &mut QemuStage) -> Result<()> {
     for node in ["n1", "n2"] {
         calm_of(stage, node)?;
     }
-    let row = Row::begin(stage, "32", &format!("the management network loses {LOSS} % each way"))?;
-    stage.carry(Network::Management, Carriage::Lossy { percent: LOSS })?;
+    loses_much(stage, "32", Network::Management)
+}
+
+pub fn the_service_network_loses_much(stage: &mut QemuStage) -> Result<()> {
+    loses_much(stage, "32b", Network::Service)
+}
+
+fn loses_much(stage: &mut QemuStage, name: &'static str, network: Network) -> Result<()> {
+    let row = Row::begin(stage, name, &format!("the {network} network loses {LOSS} % each way"))?;
+    stage.carry(network, Carriage::Lossy { percent: LOSS })?;
     // What all nodes share is said once, by the incident, and not of each VM.
     let up = Claim { vm: VM_ONE, state: "up", source: None, causes: &[], advice: "none" };
-    row.expect(stage, &all(up), Some(Shared { kind: "network", of: "management", causes: &["lossy_path"] }))?;
+    row.expect(stage, &all(up), Some(Shared { kind: "network", of: network.as_str(), causes: &["lossy_path"] }))?;
     let near = || -> Result<u8> {
         let told = told_loss(stage)?;
         ensure!(told.abs_diff(LOSS) <= LOSS_POINTS, "{told} % are told");
@@ -81,10 +89,10 @@ pub fn the_management_network_loses_much(stage: &mut QemuStage) -> Result<()> {
     };
     let (told, took) =
         wait::until_ok(format!("the told loss is within {LOSS_POINTS} points of {LOSS} %"), LIMIT, near)?;
-    stage.tell(&format!("{:>8.2} s  row 32: {told} % are told", took.as_secs_f64()));
+    stage.tell(&format!("{:>8.2} s  row {name}: {told} % are told", took.as_secs_f64()));
     // A read may come to nothing: managers elect anew under such a loss now and then.
     std::thread::sleep(LOSSY_FOR);
-    stage.carry(Network::Management, Carriage::Whole)?;
+    stage.carry(network, Carriage::Whole)?;
     let events = row.end(stage, NOT_WELL)?;
     ensure!(events.changed_vms().is_empty(), "a state changed:\n{}", events.lines());
     ensure!(events.notifications().len() == 2, "told otherwise than once and over: {:?}", events.notifications());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tracing::info;
-use vouch_probe_host::{EngineError, IcmpSockets, ProbeHost, compilations};
+use vouch_probe_host::{EngineError, Icmp, IcmpSockets, ProbeHost, compilations};
 use vouch_types::{Incarnation, Timing, WatcherBoot};
 use vouch_wire::grpc::{DialOptions, Dialler, GrpcCertificateLink, GrpcRelayLink, GrpcWatcherLink};
 use vouch_wire::links::{ManagerEndpoint, RelayLink, WatcherLink};
@@ -66,10 +66,11 @@ pub async fn start(boot: WatcherBoot, probes_dir: &Path) -> Result<Infallible, S
     tokio::spawn(RenewalTask::new(live, certificates, Kept::Memory).run());
     let link: Arc<dyn WatcherLink> = Arc::new(GrpcWatcherLink::new(dialler.clone()));
     let relays: Arc<dyn RelayLink> = Arc::new(GrpcRelayLink::new(dialler, RELAY_TIMEOUT));
-    let icmp = Arc::new(IcmpSockets::open());
-    let runner = HostRunner::new(host, shipped, icmp, Arc::clone(&link), Arc::clone(&relays), managers.clone());
+    let icmp: Arc<dyn Icmp> = Arc::new(IcmpSockets::open());
+    let probe_icmp = Arc::clone(&icmp);
+    let runner = HostRunner::new(host, shipped, probe_icmp, Arc::clone(&link), Arc::clone(&relays), managers.clone());
     let config = WatcherConfig { watcher: boot.watcher, incarnation, managers, timing: Timing::default() };
-    Ok(run(config, WatcherParts { link, relays, probes: Arc::new(runner) }).await)
+    Ok(run(config, WatcherParts { link, relays, probes: Arc::new(runner), icmp }).await)
 }
 
 /// Returns every manager over every network that this watcher has a leg on.

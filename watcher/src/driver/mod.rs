@@ -8,6 +8,7 @@
 //! Nothing here decides when to look or what to say.
 
 mod dial;
+mod echo;
 mod guest_agent;
 mod health;
 mod host_runner;

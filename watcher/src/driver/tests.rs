@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use vouch_probe_host::{IcmpSockets, ProbeHost};
+use vouch_probe_host::{Icmp, IcmpSockets, ProbeHost};
 use vouch_probe_kit::fakes::FakeRdp;
 use vouch_types::{Incarnation, ManagerId, Network, NodeId, Timing, VmId, WatcherId};
 use vouch_wire::links::{LinkError, ManagerEndpoint, RelayLink, SESSION_QUEUE, Session, WatcherLink};
@@ -98,11 +98,13 @@ impl Bench {
         let address = "127.0.0.1:1".parse().unwrap();
         let managers = vec![ManagerEndpoint { manager: ManagerId::new(1), network: Network::Management, address }];
         let host = ProbeHost::new(HOST_LIMITS).unwrap();
-        let (icmp, shipped) = (Arc::new(IcmpSockets::open()), HashMap::new());
-        let runner = HostRunner::new(host, shipped, icmp, Arc::clone(&link), Arc::clone(&relays), managers.clone());
+        let icmp: Arc<dyn Icmp> = Arc::new(IcmpSockets::open());
+        let (probe_icmp, shipped) = (Arc::clone(&icmp), HashMap::new());
+        let runner =
+            HostRunner::new(host, shipped, probe_icmp, Arc::clone(&link), Arc::clone(&relays), managers.clone());
         let (watcher, incarnation) = (WatcherId::new(1), Incarnation::new(1));
         let config = WatcherConfig { watcher, incarnation, managers, timing: Timing::default() };
-        let parts = WatcherParts { link, relays, probes: Arc::new(runner) };
+        let parts = WatcherParts { link, relays, probes: Arc::new(runner), icmp };
         let watcher = tokio::spawn(async move {
             run(config, parts).await;
         });
@@ -187,6 +189,7 @@ fn assignment(index: u64, probe: &str, settings: String) -> proto::Assignment {
             grant: Some(proto::Signed::default()),
         }],
         probes: vec![proto::ProbeComponent { name: probe.to_owned(), digest: digest.as_bytes().to_vec() }],
+        peers: Vec::new(),
     }
 }
 
@@ -327,4 +330,28 @@ async fn a_dropped_stream_is_dialled_anew_and_begins_with_everything() {
     assert!(report.full && report.sequence == 1);
     let vm = VmId::new(uuid::Uuid::from_bytes(VM));
     assert_eq!(report.observations.iter().map(|o| o.vm.clone()).collect::<Vec<_>>(), [vm.get().as_bytes().to_vec()]);
+}
+
+#[tokio::test]
+async fn a_watcher_tells_which_of_its_peers_it_reaches() {
+    let mut bench = Bench::start(Vec::new()).await;
+    if IcmpSockets::open().kind_of(Ipv4Addr::LOCALHOST.into()).is_err() {
+        // What is told where nothing can be sent is the logic's own test.
+        return;
+    }
+    let leg = |network: proto::Network, address: &str| proto::Address {
+        network: network.into(),
+        address: address.to_owned(),
+    };
+    let legs = vec![leg(proto::Network::Management, "127.0.0.2"), leg(proto::Network::Service, "127.0.0.3")];
+    let peers = vec![proto::Peer { watcher: 2, legs }];
+    let fence = Some(proto::Fence { term: 1, log_index: 1 });
+    bench.tell(Heard::Assignment(proto::Assignment { fence, generation: 1, peers, ..Default::default() })).await;
+    let reached = bench
+        .hear("health with peers", |said| match said {
+            Said::Report(report) => report.health.map(|h| h.peers).filter(|p| p.iter().any(|peer| peer.reached)),
+            Said::Answer(_) | Said::Hello(_) => None,
+        })
+        .await;
+    assert!(reached.iter().all(|peer| peer.watcher == 2), "{reached:?}");
 }

@@ -10,12 +10,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
+use vouch_probe_host::Icmp;
 use vouch_types::{Digest, Incarnation, Moment, Outcome, RelayOutcome, Timing, WatcherId};
 use vouch_wire::links::{ManagerEndpoint, RelayLink, WatcherLink};
 use vouch_wire::proto;
 
-use super::{ProbeRunner, dial, health, relay};
-use crate::logic::{CheckSpec, CloseReason, Effect, Ended, Event, Logic, Run, RunId, SessionId};
+use super::{ProbeRunner, dial, echo, health, relay};
+use crate::logic::{Came, CheckSpec, CloseReason, Effect, Ended, Event, Logic, RoundId, Run, RunId, SessionId};
 
 /// Inputs that may wait for the task; senders wait beyond that.
 const INPUTS_MAX: usize = 1024;
@@ -46,6 +47,8 @@ pub struct WatcherParts {
     pub relays: Arc<dyn RelayLink>,
     /// What runs its probes.
     pub probes: Arc<dyn ProbeRunner>,
+    /// Its way to its peers.
+    pub icmp: Arc<dyn Icmp>,
 }
 
 /// What other tasks tell this one.
@@ -86,6 +89,7 @@ struct WatcherTask {
     /// Which run a task is, to end a run whose task has panicked.
     run_ids: HashMap<Id, (RunId, CheckSpec)>,
     prepares: JoinSet<Prepared>,
+    rounds: JoinSet<(RoundId, Vec<Came>)>,
 }
 
 /// Watches until it is dropped, which ends all its tasks.
@@ -106,6 +110,7 @@ pub async fn run(config: WatcherConfig, parts: WatcherParts) -> Infallible {
         runs: JoinSet::new(),
         run_ids: HashMap::new(),
         prepares: JoinSet::new(),
+        rounds: JoinSet::new(),
     };
     loop {
         let event = task.next_event(&mut inputs).await;
@@ -124,6 +129,13 @@ impl WatcherTask {
             biased;
             Some(input) = inputs.recv() => self.input(input),
             Some(ended) = self.runs.join_next_with_id() => self.run_ended(ended),
+            Some(ended) = self.rounds.join_next() => match ended {
+                Ok((round, came)) => Event::EchoesEnded { round, came },
+                Err(error) => {
+                    warn!(%error, "a round of echoes failed");
+                    Event::Woken
+                }
+            },
             Some(prepared) = self.prepares.join_next() => match prepared {
                 Ok((digest, Ok(()))) => Event::ProbeReady { digest },
                 Ok((digest, Err(why))) => {
@@ -183,6 +195,10 @@ impl WatcherTask {
                 },
             ),
             Effect::Begin(run) => self.begin(run),
+            Effect::Echo(round) => {
+                let icmp = Arc::clone(&self.parts.icmp);
+                self.rounds.spawn(async move { (round.id, echo::round(icmp, &round).await) });
+            }
             Effect::Prepare { probe, digest } => {
                 let probes = Arc::clone(&self.parts.probes);
                 self.prepares.spawn(async move { (digest, probes.prepare(&probe, &digest).await) });

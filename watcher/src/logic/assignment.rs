@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use vouch_types::{AssignmentGeneration, LogIndex, Network, Term};
-use vouch_wire::convert::{Assignment, ConvertError, Target};
+use vouch_wire::convert::{Assignment, ConvertError, Peer, Target};
 use vouch_wire::proto;
 
 use super::{Check, CheckSpec, Checks, ProbeSpec, RelaySpec};
@@ -53,6 +53,8 @@ pub struct Assigned {
     pub generation: AssignmentGeneration,
     /// Everything to look at.
     pub checks: Checks,
+    /// Its reference targets.
+    pub peers: Vec<Peer>,
 }
 
 impl Assigned {
@@ -62,6 +64,7 @@ impl Assigned {
             fence: (Term::default(), LogIndex::default()),
             generation: AssignmentGeneration::default(),
             checks: Checks::default(),
+            peers: Vec::new(),
         }
     }
 
@@ -99,7 +102,7 @@ impl Assigned {
     }
 
     fn of(assignment: Assignment) -> Self {
-        let Assignment { fence, generation, targets, relays, probes } = assignment;
+        let Assignment { fence, generation, targets, relays, probes, peers } = assignment;
         let relays: Vec<_> = relays
             .into_iter()
             .map(|relay| Arc::new(RelaySpec { node: relay.node, address: relay.address, grant: relay.grant }))
@@ -128,7 +131,7 @@ impl Assigned {
         for relay in relays {
             checks.insert(Check::Relay { node: relay.node.clone() }, CheckSpec::Relay(relay));
         }
-        Self { fence: (fence.term, fence.log_index), generation, checks: checks.into() }
+        Self { fence: (fence.term, fence.log_index), generation, checks: checks.into(), peers }
     }
 }
 

@@ -9,6 +9,8 @@ use vouch_types::{Digest, Identity, ManagerId, Network, NodeId, Nonce, Outcome, 
 use vouch_wire::links::ManagerEndpoint;
 use vouch_wire::proto;
 
+use super::{Came, EchoRound, RoundId};
+
 /// One stream to one manager, numbered by the driver and never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SessionId(pub u64);
@@ -177,6 +179,13 @@ pub enum Event {
         /// What came of it.
         ended: Ended,
     },
+    /// A round of echoes is over.
+    EchoesEnded {
+        /// Its number.
+        round: RoundId,
+        /// What came of each address, in the order of the round.
+        came: Vec<Came>,
+    },
     /// The driver measured how well this machine keeps time.
     HealthMeasured {
         /// Worst lateness of a timer in the last second.
@@ -216,6 +225,8 @@ pub enum Effect {
     },
     /// Begin a run; answered by [`Event::RunEnded`].
     Begin(Run),
+    /// Send echo requests to peers; answered by [`Event::EchoesEnded`].
+    Echo(EchoRound),
     /// Make a probe ready; answered by [`Event::ProbeReady`] or [`Event::ProbeUnavailable`].
     Prepare {
         /// Its name.

@@ -1,11 +1,14 @@
-//! How much is lost on the way to targets that live, per network: so that silence under loss is not taken for death.
+//! How much is lost on the way to targets that live, per network, where no peer tells it (`echo_meter.rs`): so that
+//! silence under loss is not taken for death.
 //!
 //! A dead target must not look like loss. So a run that nobody answered counts as lost only once the same check is
 //! answered again, and a long silence does not count at all: that was an outage. One target that restarts is one voice
 //! among many: the network's loss is the median over targets, weighted by their runs.
 //!
 //! What is counted are round trips: a request and its answer. Only runs whose outcome tells whether one came about are:
-//! an answer or a refusal is an arrival, a timeout is none, everything else says nothing.
+//! an answer or a refusal is an arrival, a timeout is none, everything else says nothing. A ping is that and nothing
+//! else. A run of any other kind is a handshake and more, some of it sent again when it is lost: the share of those that
+//! come to nothing is another number, and stands in only where there is no better one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -32,6 +35,15 @@ pub const RUNS_MIN: usize = 20;
 enum Target {
     Vm(VmId),
     Node(NodeId),
+}
+
+/// What one run of a check is worth.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Worth {
+    /// Round trips, each by itself.
+    RoundTrips,
+    /// One conversation of several packets.
+    Conversation,
 }
 
 /// The round trips of one run.
@@ -80,10 +92,13 @@ fn way(check: &Check, ended: &Ended) -> Way {
     }
 }
 
-fn target(check: &Check) -> (Network, Target) {
+fn target(check: &Check) -> (Network, Worth, Target) {
     match check {
-        Check::Probe { vm, network, .. } => (*network, Target::Vm(*vm)),
-        Check::Relay { node } => (Network::Management, Target::Node(node.clone())),
+        Check::Probe { vm, network, probe } => {
+            let worth = if probe.as_str() == "ping" { Worth::RoundTrips } else { Worth::Conversation };
+            (*network, worth, Target::Vm(*vm))
+        }
+        Check::Relay { node } => (Network::Management, Worth::Conversation, Target::Node(node.clone())),
     }
 }
 
@@ -138,7 +153,7 @@ struct WayKnown {
 pub struct LossMeter {
     /// By the number of the check.
     ways: Vec<Option<WayKnown>>,
-    windows: Vec<((Network, Target), Window)>,
+    windows: Vec<((Network, Worth, Target), Window)>,
 }
 
 impl LossMeter {
@@ -200,17 +215,22 @@ impl LossMeter {
 
     /// Returns the share of round trips over a network that were lost lately, in per mille; 0 while too little is known.
     pub fn per_mille(&mut self, now: Moment, network: Network) -> u16 {
+        let mut worth = [Worth::RoundTrips, Worth::Conversation].into_iter();
+        worth.find_map(|worth| self.per_mille_of(now, network, worth)).unwrap_or(0)
+    }
+
+    fn per_mille_of(&mut self, now: Moment, network: Network, worth: Worth) -> Option<u16> {
         let floor = now - COUNTED_FOR;
         let mut counted: Vec<(u16, usize)> = Vec::new();
-        for (_, window) in self.windows.iter_mut().filter(|((on, _), _)| *on == network) {
+        for (_, window) in self.windows.iter_mut().filter(|((on, of, _), _)| (*on, *of) == (network, worth)) {
             window.forget_before(floor);
             if !window.runs.is_empty() {
                 counted.push((window.per_mille(), window.runs.len()));
             }
         }
         let runs: usize = counted.iter().map(|(_, runs)| runs).sum();
-        if counted.len() < TARGETS_MIN && runs < RUNS_MIN {
-            return 0;
+        if counted.is_empty() || counted.len() < TARGETS_MIN && runs < RUNS_MIN {
+            return None;
         }
         counted.sort_unstable();
         // The lower median: of two targets that disagree, the one that loses less.
@@ -219,7 +239,7 @@ impl LossMeter {
             below += runs_of;
             below * 2 >= runs
         });
-        median.map_or(0, |(per_mille, _)| *per_mille)
+        median.map(|(per_mille, _)| *per_mille)
     }
 }
 
@@ -345,6 +365,21 @@ mod tests {
             }
         }
         assert_eq!(meter.per_mille(now, Network::Service), 0);
+    }
+
+    #[test]
+    fn a_handshake_is_no_round_trip_where_there_are_pings() {
+        let (mut meter, mut now) = (Bench::default(), Moment::ZERO);
+        for second in 0..40 {
+            now = now + SECOND;
+            for vm in 1..=4 {
+                let lossy = Ended::probe(Outcome::Up, "lossy", "");
+                meter.ended(now, &check(vm, "ping"), &if second % 5 == 0 { lossy } else { up() });
+                meter.ended(now, &check(vm, "tcp"), &if second % 2 == 0 { silent() } else { up() });
+            }
+        }
+        let told = meter.per_mille(now, Network::Service);
+        assert!((90..=120).contains(&told), "one echo of ten, and not every other connection: {told}");
     }
 
     #[test]

@@ -2,17 +2,19 @@
 //!
 //! [`Logic`] ties the parts together: [`Schedule`] says when checks are due, [`Ledger`] holds the latest observation of
 //! each, [`Asks`] the questions that are open, [`Bursts`] the runs in flight for them, [`Ticks`] which tick of which
-//! manager came last.
+//! manager came last. [`Peers`] watches other watchers.
 
 mod asks;
 mod assignment;
 mod bursts;
 mod checks;
+mod echo_meter;
 mod event;
 mod health;
 mod ledger;
 mod loss;
 mod message;
+mod peers;
 mod probes;
 mod schedule;
 mod sessions;
@@ -26,10 +28,12 @@ pub use asks::{ASKS_MAX, Answering, AskId, Asks, Serves};
 pub use assignment::{Assigned, AssignmentError, CHECKS_MAX};
 pub use bursts::{ASKED_RUNS_MAX, BURST_IN_FLIGHT_MAX, BURST_VMS_MAX, Bursts, WANTED_MAX};
 pub use checks::{AssignedCheck, CheckNumber, Checks};
+pub use echo_meter::{Echo, EchoMeter};
 pub use event::{Check, CheckSpec, CloseReason, Effect, Ended, Event, ProbeSpec, RelaySpec, Run, RunId, SessionId};
 pub use health::HealthState;
 pub use ledger::{Entry, Ledger};
 pub use loss::LossMeter;
+pub use peers::{Came, EchoRound, Peers, RoundId};
 pub use schedule::Schedule;
 pub use ticks::{TickStamp, Ticks};
 pub use watcher::{Logic, RUNS_MAX};

@@ -129,7 +129,7 @@ fn phase_of(watcher: WatcherId, check: &Check) -> u64 {
 }
 
 /// Returns the first moment after `now` that lies at the phase of an interval.
-fn next_at(now: Moment, phase: u64, interval: Duration) -> Moment {
+pub(super) fn next_at(now: Moment, phase: u64, interval: Duration) -> Moment {
     let interval = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX).max(1);
     let (now, phase) = (now.as_micros(), phase % interval);
     let begin = now - now % interval;

@@ -45,6 +45,7 @@ fn assignment(index: u64, vms: u8) -> proto::Assignment {
             grant: Some(proto::Signed::default()),
         }],
         probes: vec![proto::ProbeComponent { name: "tcp".to_owned(), digest: DIGEST.to_vec() }],
+        peers: Vec::new(),
     }
 }
 
@@ -58,6 +59,7 @@ struct Bench {
     logic: Logic,
     now: Moment,
     runs: Vec<Run>,
+    rounds: Vec<EchoRound>,
     said: Vec<(SessionId, Said)>,
     closed: Vec<SessionId>,
 }
@@ -66,7 +68,8 @@ impl Bench {
     /// A watcher with two managers that have said welcome and sent tick 1, and an assignment.
     fn new(vms: u8) -> Self {
         let logic = Logic::new(WatcherId::new(1), Incarnation::new(5), timing());
-        let mut bench = Self { logic, now: Moment::ZERO, runs: Vec::new(), said: Vec::new(), closed: Vec::new() };
+        let (now, runs, rounds, said, closed) = (Moment::ZERO, Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut bench = Self { logic, now, runs, rounds, said, closed };
         for (session, manager) in [(M1, 1), (M2, 2)] {
             let address = "10.1.0.1:7001".parse().unwrap();
             let endpoint = ManagerEndpoint { manager: ManagerId::new(manager), network: Network::Management, address };
@@ -86,6 +89,7 @@ impl Bench {
                 Effect::Begin(run) => self.runs.push(run),
                 Effect::Send { session, message } => self.said.push((session, message.message.unwrap())),
                 Effect::Close { session, why: _ } => self.closed.push(session),
+                Effect::Echo(round) => self.rounds.push(round),
                 Effect::Prepare { .. } => {}
             }
         }

@@ -24,7 +24,7 @@ use super::probes::{Probes, Readiness};
 use super::sessions::{SessionState, other_stream};
 use super::{
     Asks, Assigned, AssignedCheck, Check, CheckNumber, CheckSpec, CloseReason, Effect, Ended, Entry, Event,
-    HealthState, Ledger, Run, RunId, Schedule, SessionId, TickStamp, Ticks,
+    HealthState, Ledger, Peers, Run, RunId, Schedule, SessionId, TickStamp, Ticks,
 };
 
 /// The most runs at a time: a slow target holds one of these, and never delays another's run before they are all held.
@@ -77,6 +77,7 @@ pub struct Logic {
     /// Asked checks that wait for room.
     wanted: VecDeque<(Check, AskId)>,
     bursts: Bursts,
+    peers: Peers,
     /// The node that this watcher runs on, as managers say.
     own_node: Option<NodeId>,
     /// Of each check, whether its target is known to be on another node: then the network lies between them.
@@ -105,6 +106,7 @@ impl Logic {
             runs: BTreeMap::new(),
             wanted: VecDeque::new(),
             bursts: Bursts::default(),
+            peers: Peers::new(watcher),
             own_node: None,
             is_beyond: Vec::new(),
             results: BTreeMap::new(),
@@ -121,6 +123,11 @@ impl Logic {
             Event::ProbeReady { digest } => self.probes.ready(digest),
             Event::ProbeUnavailable { digest, why } => self.probes.unavailable(now, digest, why),
             Event::RunEnded { run, ended } => self.run_ended(now, run, ended),
+            Event::EchoesEnded { round, came } => {
+                if let Some((network, at)) = self.peers.ended(round, &came) {
+                    self.health.reached(at, network);
+                }
+            }
             Event::HealthMeasured { loop_lag, steal_percent } => self.health.measured(loop_lag, steal_percent),
             Event::Woken => {}
         }
@@ -136,7 +143,8 @@ impl Logic {
             .values()
             .flat_map(|s| s.report_at(version, &self.timing).into_iter().chain([s.silent_at(&self.timing)]));
         let due = if self.runs.len() < RUNS_MAX { self.schedule.next_due() } else { None };
-        streams.chain(due).chain(self.asks.next_due()).chain(self.probes.next_due()).min()
+        let others = [self.asks.next_due(), self.probes.next_due(), self.peers.next_due()];
+        streams.chain(due).chain(others.into_iter().flatten()).min()
     }
 
     fn session_opened(&mut self, now: Moment, session: SessionId, endpoint: vouch_wire::links::ManagerEndpoint) {
@@ -202,6 +210,11 @@ impl Logic {
             }
         };
         let old = std::mem::replace(&mut self.assigned, new);
+        if old.peers != self.assigned.peers {
+            let peers: Vec<_> = self.assigned.peers.iter().map(|peer| peer.watcher).collect();
+            info!(generation, ?peers, "peers changed");
+            self.peers.set(now, &self.assigned.peers);
+        }
         if old.generation == self.assigned.generation && old.checks == self.assigned.checks {
             return;
         }
@@ -294,6 +307,7 @@ impl Logic {
         for (probe, digest) in self.probes.take_retries(now) {
             self.effects.push(Effect::Prepare { probe, digest });
         }
+        self.effects.extend(self.peers.take_due(now).into_iter().map(Effect::Echo));
         self.begin_asked(now);
         for number in self.schedule.take_due(now, RUNS_MAX.saturating_sub(self.runs.len())) {
             let instead = self.take_waiting(number);
@@ -447,7 +461,8 @@ impl Logic {
     }
 
     fn told_health(&mut self, now: Moment) -> proto::WatcherHealth {
-        (&self.health.told(now, (self.looks_every * 3 / 2).max(Duration::from_secs(1)))).into()
+        let lately = (self.looks_every * 3 / 2).max(Duration::from_secs(1));
+        (&self.health.told(now, lately, &mut self.peers)).into()
     }
 
     fn say(&mut self, session: SessionId, message: Say) {

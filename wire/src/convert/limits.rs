@@ -24,6 +24,10 @@ pub const TARGETS_PER_ASSIGNMENT_MAX: usize = 1_000;
 pub const RELAYS_PER_ASSIGNMENT_MAX: usize = 1_000;
 /// Probe components in one assignment of a watcher.
 pub const PROBES_PER_ASSIGNMENT_MAX: usize = 256;
+/// Peers in one assignment of a watcher; more than are given now, so that a later manager may give more.
+pub const PEERS_PER_ASSIGNMENT_MAX: usize = 16;
+/// Words on peers in one watcher's health: one per peer and network.
+pub const PEER_REACHES_MAX: usize = 2 * PEERS_PER_ASSIGNMENT_MAX;
 /// Managers that a watcher is told of.
 pub const MANAGERS_MAX: usize = 16;
 /// Labels of one VM.

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use vouch_types::{
     AssignmentGeneration, Digest, Generation, LogIndex, Network, NodeId, ProbeAssignment, ProbeName, SortedMap, Term,
-    VmId, WatcherId,
+    VmId, WatcherId, WatcherLegs,
 };
 
 use super::report::micros;
-use super::vm::{from_addresses, from_labels, from_probes, to_addresses, to_labels};
+use super::vm::{from_addresses, from_labels, from_legs, from_probes, to_addresses, to_labels, to_legs};
 use super::{
-    ConvertError, at_most, digest, limits, manager_id, network, node_id, present, probe_name, socket_address, text,
-    vm_bytes, vm_id, watcher_id,
+    ConvertError, at_most, digest, distinct, limits, manager_id, network, node_id, present, probe_name, socket_address,
+    text, vm_bytes, vm_id, watcher_id,
 };
 use crate::links::ManagerEndpoint;
 use crate::proto;
@@ -236,6 +236,15 @@ pub struct RelayTarget {
     pub grant: proto::Signed,
 }
 
+/// A watcher on another node: a reference target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Which.
+    pub watcher: WatcherId,
+    /// Where it is reached.
+    pub legs: WatcherLegs,
+}
+
 /// The whole of what a watcher watches.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assignment {
@@ -249,6 +258,8 @@ pub struct Assignment {
     pub relays: Vec<RelayTarget>,
     /// Components by name.
     pub probes: BTreeMap<ProbeName, Digest>,
+    /// Its peers.
+    pub peers: Vec<Peer>,
 }
 
 impl From<&Assignment> for proto::Assignment {
@@ -274,6 +285,7 @@ impl From<&Assignment> for proto::Assignment {
                     digest: d.as_bytes().to_vec(),
                 })
                 .collect(),
+            peers: a.peers.iter().map(|p| proto::Peer { watcher: p.watcher.get(), legs: to_legs(&p.legs) }).collect(),
         }
     }
 }
@@ -284,6 +296,8 @@ impl TryFrom<proto::Assignment> for Assignment {
         at_most("assignment.targets", m.targets.len(), limits::TARGETS_PER_ASSIGNMENT_MAX, "targets")?;
         at_most("assignment.relays", m.relays.len(), limits::RELAYS_PER_ASSIGNMENT_MAX, "relays")?;
         at_most("assignment.probes", m.probes.len(), limits::PROBES_PER_ASSIGNMENT_MAX, "probes")?;
+        at_most("assignment.peers", m.peers.len(), limits::PEERS_PER_ASSIGNMENT_MAX, "peers")?;
+        distinct("assignment.peers", m.peers.iter().map(|p| p.watcher))?;
         Ok(Self {
             fence: present("assignment.fence", m.fence)?.into(),
             generation: AssignmentGeneration::new(m.generation),
@@ -304,6 +318,13 @@ impl TryFrom<proto::Assignment> for Assignment {
                 .iter()
                 .map(|p| {
                     Ok((probe_name("assignment.probes.name", &p.name)?, digest("assignment.probes.digest", &p.digest)?))
+                })
+                .collect::<Result<_, ConvertError>>()?,
+            peers: m
+                .peers
+                .iter()
+                .map(|p| {
+                    Ok(Peer { watcher: watcher_id("assignment.peers.watcher", p.watcher)?, legs: from_legs(&p.legs)? })
                 })
                 .collect::<Result<_, ConvertError>>()?,
         })

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use vouch_types::{
     BootId, Generation, HypervisorState, Incarnation, Network, Operation, Progress, Sequence, StartId, TickSequence,
-    VmId, VmSpec, WatcherId,
+    VmId, VmSpec, WatcherId, WatcherLegs,
 };
 
+use super::vm::{from_legs, to_legs};
 use super::{
     ConvertError, age, at_most, boot_bytes, boot_id, distinct, hypervisor_state, limits, network, operation, progress,
     socket_address, text, vm_bytes, vm_description, vm_id, vm_spec, watcher_id,
@@ -91,6 +92,8 @@ pub struct NodeReport {
     pub vms: Vec<VmReport>,
     /// Hypervisor states of the watcher VMs on the node, all of them.
     pub watchers: Vec<(WatcherId, HypervisorState)>,
+    /// Where those are reached that have legs of their own.
+    pub legs: BTreeMap<WatcherId, WatcherLegs>,
 }
 
 /// A node's word on one VM.
@@ -175,6 +178,7 @@ impl From<&NodeReport> for proto::NodeReport {
                 .map(|(w, s)| proto::WatcherVmReport {
                     watcher: w.get(),
                     state: proto::HypervisorState::from(*s).into(),
+                    legs: r.legs.get(w).map(to_legs).unwrap_or_default(),
                 })
                 .collect(),
         }
@@ -189,6 +193,10 @@ impl TryFrom<proto::NodeReport> for NodeReport {
         // Of two words on one VM the later would rule, and nobody would know that there was another.
         distinct("report.vms", m.vms.iter().map(|vm| hex::encode(&vm.vm)))?;
         distinct("report.watchers", m.watchers.iter().map(|w| w.watcher))?;
+        let mut legs = BTreeMap::new();
+        for w in m.watchers.iter().filter(|w| !w.legs.is_empty()) {
+            legs.insert(watcher_id("report.watchers.watcher", w.watcher)?, from_legs(&w.legs)?);
+        }
         Ok(Self {
             sequence: Sequence::new(m.sequence),
             tick: tick(m.tick),
@@ -206,6 +214,7 @@ impl TryFrom<proto::NodeReport> for NodeReport {
                     ))
                 })
                 .collect::<Result<_, _>>()?,
+            legs,
         })
     }
 }

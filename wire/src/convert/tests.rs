@@ -6,8 +6,8 @@ use std::time::Duration;
 use uuid::Uuid;
 use vouch_types::{
     AssignmentGeneration, BootId, ExitReason, Generation, HypervisorState, Incarnation, LogIndex, ManagerId, Moment,
-    Network, NodeId, Nonce, Outcome, PauseReason, ProbeAssignment, ProbeName, RelayOutcome, Sequence, SortedMap,
-    StartId, Term, TickSequence, VmId, VmSpec, WatcherHealth, WatcherId,
+    Network, NodeId, Nonce, Outcome, PauseReason, PeerReach, ProbeAssignment, ProbeName, RelayOutcome, Sequence,
+    SortedMap, StartId, Term, TickSequence, VmId, VmSpec, WatcherHealth, WatcherId, WatcherLegs,
 };
 
 use super::*;
@@ -130,6 +130,13 @@ fn ids_of_the_wrong_length_or_zero_are_refused() {
     assert_eq!(vm_id("vm", &vm_bytes(vm())), Ok(vm()));
 }
 
+fn legs() -> WatcherLegs {
+    WatcherLegs::from([
+        (Network::Management, "10.1.0.200".parse().unwrap()),
+        (Network::Service, "fd00::2".parse().unwrap()),
+    ])
+}
+
 #[test]
 fn a_nodes_words_survive_the_wire() {
     let hello = NodeHello {
@@ -150,7 +157,8 @@ fn a_nodes_words_survive_the_wire() {
         age: Duration::from_millis(6),
         full: true,
         vms: vec![vm_report()],
-        watchers: vec![(WatcherId::new(1), HypervisorState::Running)],
+        watchers: vec![(WatcherId::new(1), HypervisorState::Running), (WatcherId::new(2), HypervisorState::Running)],
+        legs: BTreeMap::from([(WatcherId::new(1), legs())]),
     };
     assert_eq!(NodeReport::try_from(proto::NodeReport::from(&report)), Ok(report));
     let wrong = proto::NodeHello { driver: "vmware".to_owned(), ..(&hello).into() };
@@ -166,7 +174,7 @@ fn a_report_over_a_limit_is_refused_whole() {
     let report = |count| node_report((0..count).map(|n| proto::VmReport { vm: id(n), ..one.clone() }).collect());
     assert!(NodeReport::try_from(report(limits::VMS_PER_REPORT_MAX)).is_ok());
     refused(NodeReport::try_from(report(limits::VMS_PER_REPORT_MAX + 1)), "report.vms");
-    let watcher = proto::WatcherVmReport { watcher: 1, state: 1 };
+    let watcher = proto::WatcherVmReport { watcher: 1, state: 1, legs: Vec::new() };
     let watchers = vec![watcher; limits::WATCHERS_PER_REPORT_MAX + 1];
     refused(NodeReport::try_from(proto::NodeReport { watchers, ..proto::NodeReport::default() }), "report.watchers");
 
@@ -225,6 +233,7 @@ fn a_watchers_words_survive_the_wire_and_get_their_moment_from_the_manager() {
             steal_percent: 100,
             management_reached: true,
             service_reached: false,
+            peers: vec![PeerReach { peer: WatcherId::new(2), network: Network::Service, reached: true }],
         }),
         tick: TickSequence::new(4),
     };
@@ -244,6 +253,11 @@ fn an_observation_with_too_much_text_or_impossible_health_is_refused() {
         WatcherHealth::try_from(proto::WatcherHealth { steal_percent: 101, ..Default::default() }),
         "health.steal_percent",
     );
+    let reach = |n: usize| proto::PeerReach { watcher: n as u64 + 1, network: 1, reached: true };
+    let health = |peers| WatcherHealth::try_from(proto::WatcherHealth { peers, ..Default::default() });
+    assert!(health((0..limits::PEER_REACHES_MAX).map(reach).collect()).is_ok());
+    refused(health((0..=limits::PEER_REACHES_MAX).map(reach).collect()), "health.peers");
+    refused(health(vec![reach(1), reach(1)]), "health.peers");
 }
 
 fn node_report(vms: Vec<proto::VmReport>) -> proto::NodeReport {
@@ -258,8 +272,9 @@ fn a_vm_or_watcher_that_is_twice_in_one_report_is_refused() {
     let link = proto::LinkReport { network: proto::Network::Service.into(), up: true };
     let twice = proto::VmReport { links: vec![link, proto::LinkReport { up: false, ..link }], ..word };
     refused(NodeReport::try_from(node_report(vec![twice])), "vm_report.links");
-    let watcher = proto::WatcherVmReport { watcher: 3, state: proto::HypervisorState::Running.into() };
-    let report = proto::NodeReport { watchers: vec![watcher, watcher], ..node_report(Vec::new()) };
+    let state = proto::HypervisorState::Running.into();
+    let watcher = proto::WatcherVmReport { watcher: 3, state, legs: Vec::new() };
+    let report = proto::NodeReport { watchers: vec![watcher.clone(), watcher], ..node_report(Vec::new()) };
     refused(NodeReport::try_from(report), "report.watchers");
 }
 
@@ -353,6 +368,7 @@ fn orders_survive_the_wire_and_none_is_taken_without_its_fence() {
             grant: proto::Signed { payload: vec![1], signature: vec![2] },
         }],
         probes: BTreeMap::from([(ProbeName::new("rdp").unwrap(), vouch_types::Digest::new([4; 32]))]),
+        peers: vec![Peer { watcher: WatcherId::new(2), legs: legs() }],
     };
     let m = proto::Assignment::from(&assignment);
     assert_eq!(Assignment::try_from(m.clone()), Ok(assignment));
@@ -362,7 +378,21 @@ fn orders_survive_the_wire_and_none_is_taken_without_its_fence() {
     let over = vec![m.relays[0].clone(); limits::RELAYS_PER_ASSIGNMENT_MAX + 1];
     refused(Assignment::try_from(proto::Assignment { relays: over, ..m.clone() }), "assignment.relays");
     let over = vec![m.probes[0].clone(); limits::PROBES_PER_ASSIGNMENT_MAX + 1];
-    refused(Assignment::try_from(proto::Assignment { probes: over, ..m }), "assignment.probes");
+    refused(Assignment::try_from(proto::Assignment { probes: over, ..m.clone() }), "assignment.probes");
+    let peer = |n: usize| proto::Peer { watcher: n as u64 + 1, legs: Vec::new() };
+    let peers = |count| proto::Assignment { peers: (0..count).map(peer).collect(), ..m.clone() };
+    assert!(Assignment::try_from(peers(limits::PEERS_PER_ASSIGNMENT_MAX)).is_ok());
+    refused(Assignment::try_from(peers(limits::PEERS_PER_ASSIGNMENT_MAX + 1)), "assignment.peers");
+    let twice = vec![peer(1), peer(1)];
+    refused(Assignment::try_from(proto::Assignment { peers: twice, ..m.clone() }), "assignment.peers");
+    let leg = m.peers[0].legs[0].clone();
+    let with = |legs: Vec<proto::Address>| {
+        let peers = vec![proto::Peer { watcher: 2, legs }];
+        Assignment::try_from(proto::Assignment { peers, ..m.clone() })
+    };
+    refused(with(vec![leg.clone(); 3]), "legs");
+    refused(with(vec![leg.clone(); 2]), "legs");
+    refused(with(vec![proto::Address { address: "host".to_owned(), ..leg }]), "legs.address");
 
     let owned = proto::OwnedVm { vm: vm_bytes(vm()), generation: 2 };
     let told = proto::Ownership { fence: Some(fence.into()), vms: vec![owned.clone()] };

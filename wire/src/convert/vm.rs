@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use vouch_types::{Network, ProbeAssignment, SortedMap, VmId, VmSpec};
+use vouch_types::{Network, ProbeAssignment, SortedMap, VmId, VmSpec, WatcherLegs};
 
-use super::{ConvertError, at_most, limits, network, probe_name, text};
+use super::{ConvertError, at_most, distinct, limits, network, probe_name, text};
 use crate::proto;
 
 impl From<&ProbeAssignment> for proto::ProbeAssignment {
@@ -55,6 +55,27 @@ pub(super) fn from_addresses(list: Vec<proto::Address>) -> Result<SortedMap<Netw
         at_most("addresses", of_network.len(), limits::ADDRESSES_MAX, "per network")?;
     }
     Ok(addresses.into())
+}
+
+pub(super) fn to_legs(legs: &WatcherLegs) -> Vec<proto::Address> {
+    let leg = |(network, ip): (&Network, &IpAddr)| proto::Address {
+        network: proto::Network::from(*network).into(),
+        address: ip.to_string(),
+    };
+    legs.iter().map(leg).collect()
+}
+
+/// Returns a watcher's legs, at most one per network.
+pub(super) fn from_legs(list: &[proto::Address]) -> Result<WatcherLegs, ConvertError> {
+    at_most("legs", list.len(), Network::ALL.len(), "legs")?;
+    let leg = |entry: &proto::Address| {
+        let ip = entry.address.parse();
+        let ip = ip.map_err(|_| ConvertError::new("legs.address", &entry.address, "must be an IP address"))?;
+        Ok((network("legs.network", entry.network)?, ip))
+    };
+    let legs: Vec<(Network, IpAddr)> = list.iter().map(leg).collect::<Result<_, ConvertError>>()?;
+    distinct("legs", legs.iter().map(|(network, _)| network))?;
+    Ok(legs.into_iter().collect())
 }
 
 pub(super) fn from_probes(list: Vec<proto::ProbeAssignment>) -> Result<Vec<ProbeAssignment>, ConvertError> {

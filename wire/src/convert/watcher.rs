@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use vouch_types::{
-    AssignmentGeneration, Identity, ManagerId, Moment, Network, NodeId, Nonce, Observation, Outcome, ProbeName,
-    RelayObservation, RelayOutcome, Sequence, TickSequence, VmId, WatcherHealth, WatcherId,
+    AssignmentGeneration, Identity, ManagerId, Moment, Network, NodeId, Nonce, Observation, Outcome, PeerReach,
+    ProbeName, RelayObservation, RelayOutcome, Sequence, TickSequence, VmId, WatcherHealth, WatcherId,
 };
 
 use super::report::{micros, tick};
 use super::{
     ConvertError, age, at_most, distinct, limits, manager_id, network, node_id, outcome, probe_name, relay_outcome,
-    text, vm_bytes, vm_id,
+    text, vm_bytes, vm_id, watcher_id,
 };
 use crate::proto;
 
@@ -154,6 +154,15 @@ impl From<&WatcherHealth> for proto::WatcherHealth {
             service_reached: h.service_reached,
             management_loss_per_mille: h.management_loss_per_mille.into(),
             service_loss_per_mille: h.service_loss_per_mille.into(),
+            peers: h
+                .peers
+                .iter()
+                .map(|p| proto::PeerReach {
+                    watcher: p.peer.get(),
+                    network: proto::Network::from(p.network).into(),
+                    reached: p.reached,
+                })
+                .collect(),
         }
     }
 }
@@ -165,6 +174,12 @@ impl TryFrom<proto::WatcherHealth> for WatcherHealth {
             .ok()
             .filter(|p| *p <= 100)
             .ok_or_else(|| ConvertError::new("health.steal_percent", m.steal_percent, "must be 0 to 100"))?;
+        at_most("health.peers", m.peers.len(), limits::PEER_REACHES_MAX, "words on peers")?;
+        distinct("health.peers", m.peers.iter().map(|p| (p.watcher, p.network)))?;
+        let reach = |p: &proto::PeerReach| {
+            let peer = watcher_id("health.peers.watcher", p.watcher)?;
+            Ok(PeerReach { peer, network: network("health.peers.network", p.network)?, reached: p.reached })
+        };
         Ok(Self {
             loop_lag: age("health.loop_lag_micros", m.loop_lag_micros)?,
             steal_percent,
@@ -172,6 +187,7 @@ impl TryFrom<proto::WatcherHealth> for WatcherHealth {
             service_reached: m.service_reached,
             management_loss_per_mille: per_mille("health.management_loss_per_mille", m.management_loss_per_mille)?,
             service_loss_per_mille: per_mille("health.service_loss_per_mille", m.service_loss_per_mille)?,
+            peers: m.peers.iter().map(reach).collect::<Result<_, ConvertError>>()?,
         })
     }
 }

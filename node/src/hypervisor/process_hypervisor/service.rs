@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, info, warn};
-use vouch_types::{HypervisorState, VmId, WatcherId};
+use vouch_types::{HypervisorState, VmId, WatcherId, WatcherLegs};
 
 use super::ProcessHypervisor;
 use super::view::Packets;
@@ -49,7 +49,9 @@ impl Hypervisor for ProcessHypervisor {
         // Something of them runs, and nobody can say what it does.
         let aside = self.inner.set_aside().keys().copied().collect::<Vec<_>>();
         view.watchers.extend(aside.into_iter().filter_map(|id| match id {
-            MachineId::Watcher(watcher) => Some(WatcherView { watcher, state: HypervisorState::Unknown }),
+            MachineId::Watcher(watcher) => {
+                Some(WatcherView { watcher, state: HypervisorState::Unknown, legs: WatcherLegs::new() })
+            }
             MachineId::Vm(_) => None,
         }));
         for machine in self.inner.machines().values_mut() {
@@ -60,7 +62,7 @@ impl Hypervisor for ProcessHypervisor {
                     let status = machine.status.borrow();
                     // Its process stands; that its monitor was not heard yet is nothing to worry anybody with.
                     let state = if status.known { status.state } else { HypervisorState::Running };
-                    view.watchers.push(WatcherView { watcher: plan.watcher, state });
+                    view.watchers.push(WatcherView { watcher: plan.watcher, state, legs: plan.own_legs() });
                 }
             }
         }

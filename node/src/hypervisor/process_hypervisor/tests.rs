@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use vouch_types::{Operation, PauseReason, Progress};
+use vouch_types::{Operation, PauseReason, Progress, WatcherLegs};
 
 use super::*;
 use crate::hypervisor::local::SILENT_FILE;
@@ -342,7 +342,10 @@ async fn a_watcher_whose_record_is_damaged_is_told_as_unknown_and_its_place_is_n
     std::fs::write(dir.file("state.json"), "{").unwrap();
 
     let second = bed.open().await;
-    assert_eq!(second.view().watchers, [WatcherView { watcher, state: HypervisorState::Unknown }]);
+    assert_eq!(
+        second.view().watchers,
+        [WatcherView { watcher, state: HypervisorState::Unknown, legs: WatcherLegs::new() }]
+    );
     for refused in [second.create_watcher(order(10)).await, second.destroy_watcher(watcher).await] {
         let Err(HypervisorError::Refused(why)) = refused else { panic!("{refused:?}") };
         assert!(why.contains("state.json") && why.contains("damaged"), "{why}");

@@ -15,6 +15,7 @@ use vouch_wire::links::{LinkError, Session};
 use vouch_wire::proto;
 use vouch_wire::sign::verify_grant;
 
+use super::echoes;
 use super::guest::SimVm;
 use super::heartbeats::Heartbeats;
 use super::network::Lane;
@@ -204,6 +205,7 @@ impl<'a> AgentSession<'a> {
                 full,
                 vms: vms.collect(),
                 watchers: state.watchers.iter().map(|(id, vm)| (*id, vm.state)).collect(),
+                legs: state.watchers.keys().map(|id| (*id, echoes::legs(*id))).collect(),
             };
             self.told = now;
             (&report).into()

@@ -9,6 +9,7 @@
 pub mod agent;
 pub mod baselines;
 pub mod commands;
+pub mod echoes;
 pub mod fault;
 pub mod guest;
 mod heartbeats;

@@ -11,11 +11,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use vouch_types::{Incarnation, ManagerId, Moment, Network, WatcherId};
-use vouch_watcher::logic::{Effect, Ended, Event, Logic, RunId, SessionId};
+use vouch_watcher::logic::{Came, Effect, Ended, Event, Logic, RoundId, RunId, SessionId};
 use vouch_wire::links::{ManagerEndpoint, Session};
 use vouch_wire::pki::CertificateRequest;
 use vouch_wire::proto;
 
+use super::echoes;
 use super::host::Host;
 use super::probes;
 use super::world::World;
@@ -71,6 +72,7 @@ pub async fn run(world: Arc<World>, id: WatcherId, secret: [u8; 32]) {
         world,
         streams: BTreeMap::new(),
         runs: JoinSet::new(),
+        rounds: JoinSet::new(),
         ready: Vec::new(),
         next_session: 1,
         begun: Instant::now(),
@@ -158,6 +160,7 @@ struct SimWatcher {
     world: Arc<World>,
     streams: BTreeMap<SessionId, Stream>,
     runs: JoinSet<(RunId, Ended)>,
+    rounds: JoinSet<(RoundId, Vec<Came>)>,
     /// Probes that were made ready, to be told.
     ready: Vec<Event>,
     next_session: u64,
@@ -182,6 +185,10 @@ impl SimWatcher {
             Some(input) = inputs.recv() => self.input(input),
             Some(ended) = self.runs.join_next() => match ended {
                 Ok((run, ended)) => Event::RunEnded { run, ended },
+                Err(_) => Event::Woken,
+            },
+            Some(ended) = self.rounds.join_next() => match ended {
+                Ok((round, came)) => Event::EchoesEnded { round, came },
                 Err(_) => Event::Woken,
             },
             () = sleep_until(self.health_at) => {
@@ -221,6 +228,10 @@ impl SimWatcher {
             Effect::Begin(run) => {
                 let (world, id, number) = (Arc::clone(&self.world), self.id, run.id);
                 self.runs.spawn(async move { (number, probes::run(world, id, run).await) });
+            }
+            Effect::Echo(round) => {
+                let (world, id, number) = (Arc::clone(&self.world), self.id, round.id);
+                self.rounds.spawn(async move { (number, echoes::round(world, id, round).await) });
             }
             Effect::Prepare { digest, .. } => self.ready.push(Event::ProbeReady { digest }),
         }

@@ -8,12 +8,13 @@ use vouch_types::{
     BootId, Generation, Incarnation, LogIndex, Moment, Network, NodeId, Nonce, ProbeAssignment, ProbeName,
     RelayOutcome, SortedMap, Term, TickSequence, VmId, VmSpec, WatcherId,
 };
-use vouch_watcher::logic::{Effect, Event, RunId, SessionId};
+use vouch_watcher::logic::{Came as EchoesCame, Effect, Event, RoundId, RunId, SessionId};
 use vouch_wire::proto;
 use vouch_wire::proto::to_watcher::Message as Told;
 
 use super::draw::Draw;
 use super::ear::{Ear, OWN, Said};
+use super::echoes;
 use super::network::{SimNetworks, slot};
 use super::node::{NodeDoes, Sent, SimNode};
 use super::outcome::{self, Came, carried, node_name, probe_ended, relay_ended};
@@ -39,6 +40,7 @@ enum Happening {
     Settled(LogIndex),
     WatcherWoken { slot: usize },
     RunEnded { slot: usize, life: WatcherId, run: RunId, came: Came },
+    EchoesEnded { slot: usize, life: WatcherId, round: RoundId, came: Vec<EchoesCame> },
     HealthDue { slot: usize },
     Ticked { slot: usize, session: SessionId, tick: TickSequence },
     ToWatcher { slot: usize, session: SessionId, message: Box<proto::ToWatcher> },
@@ -217,6 +219,11 @@ impl SimFleet {
                         Came::Silent => relay_ended(RelayOutcome::Silent, Vec::new()),
                     };
                     self.watch(slot, Event::RunEnded { run, ended });
+                }
+            }
+            Happening::EchoesEnded { slot, life, round, came } => {
+                if self.watchers[slot].id == life {
+                    self.watch(slot, Event::EchoesEnded { round, came });
                 }
             }
             Happening::HealthDue { slot } => {
@@ -427,6 +434,12 @@ impl SimFleet {
                         let watcher = self.watchers[number].id;
                         self.queue.put(gone, Happening::WatcherStreamGone { watcher, network, session });
                         self.watcher_dials(number, network);
+                    }
+                    Effect::Echo(round) => {
+                        let (life, node) = (self.watchers[number].id, self.watchers[number].node);
+                        let (at, came) = echoes::round(&mut self.networks, now, node, &round);
+                        let ended = Happening::EchoesEnded { slot: number, life, round: round.id, came };
+                        self.queue.put(at, ended);
                     }
                     Effect::Prepare { digest, .. } => events.push(Event::ProbeReady { digest }),
                 }

@@ -21,6 +21,7 @@ pub mod command;
 mod config;
 mod draw;
 mod ear;
+mod echoes;
 mod engine;
 mod network;
 mod node;

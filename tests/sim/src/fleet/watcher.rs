@@ -9,6 +9,7 @@ use vouch_wire::convert::{Assignment, Fence, RelayTarget, Target};
 use vouch_wire::links::ManagerEndpoint;
 use vouch_wire::proto;
 
+use super::echoes;
 use super::network::{Machine, Path, slot};
 use super::outcome::{node_name, node_of};
 use super::stream::SimStream;
@@ -97,6 +98,7 @@ impl SimWatcher {
             targets: targets.collect(),
             relays: relays.collect(),
             probes: probes.iter().map(|p| (p.probe.clone(), Digest::new([1; 32]))).collect(),
+            peers: echoes::peers(self.node, nodes),
         })
             .into()
     }

@@ -63,6 +63,8 @@ pub enum Lane {
     Baseline,
     /// Heartbeats.
     Heartbeat,
+    /// Echoes between watchers.
+    Echo,
     /// A stream of this number.
     Stream(u64),
 }
@@ -243,6 +245,7 @@ impl SimNetwork {
                 Lane::Baseline => (6, 0),
                 Lane::Stream(number) => (7, number),
                 Lane::Heartbeat => (8, 0),
+                Lane::Echo => (9, 0),
             };
             Draw::of([self.seed, host_word(from), host_word(to), network as u64, lane, number])
         }))
