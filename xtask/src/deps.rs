@@ -16,6 +16,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("vouch-probe-kit", &["vouch-types", "vouch-probe-host"]),
     ("vouch-probe-bundle", &["vouch-types"]),
     ("probe-kit", &[]),
+    ("probe-glue", &["probe-kit"]),
     ("probe-hostile", &["probe-kit"]),
     ("probe-v0-1", &[]),
     ("probe-ping", &["probe-kit"]),
@@ -72,7 +73,16 @@ const OWNED: &[(&str, &[&str])] = &[
     ("wit-bindgen-c", &["vouch-probe-kit"]),
     (
         "wit-bindgen",
-        &["probe-kit", "probe-hostile", "probe-v0-1", "probe-ping", "probe-rdp", "probe-guest-agent", "probe-tcp"],
+        &[
+            "probe-kit",
+            "probe-glue",
+            "probe-hostile",
+            "probe-v0-1",
+            "probe-ping",
+            "probe-rdp",
+            "probe-guest-agent",
+            "probe-tcp",
+        ],
     ),
 ];
 
