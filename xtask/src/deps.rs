@@ -23,6 +23,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("probe-rdp", &["probe-kit"]),
     ("probe-guest-agent", &["probe-kit"]),
     ("probe-tcp", &["probe-kit"]),
+    ("probe-http", &["probe-kit", "probe-glue"]),
     ("probe-ssh", &["probe-kit", "probe-glue"]),
     ("vouch-manager", &["vouch-types", "vouch-detector", "vouch-wire", "vouch-probe-bundle"]),
     ("vouch-node", &["vouch-types", "vouch-wire"]),
