@@ -25,6 +25,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("probe-tcp", &["probe-kit"]),
     ("probe-http", &["probe-kit", "probe-glue"]),
     ("probe-ssh", &["probe-kit", "probe-glue"]),
+    ("probe-vnc", &["probe-kit", "probe-glue"]),
     ("vouch-manager", &["vouch-types", "vouch-detector", "vouch-wire", "vouch-probe-bundle"]),
     ("vouch-node", &["vouch-types", "vouch-wire"]),
     ("vouch-watcher", &["vouch-types", "vouch-wire", "vouch-probe-host", "vouch-probe-bundle"]),
