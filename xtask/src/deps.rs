@@ -23,6 +23,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("probe-rdp", &["probe-kit"]),
     ("probe-guest-agent", &["probe-kit"]),
     ("probe-tcp", &["probe-kit"]),
+    ("probe-dns", &["probe-kit", "probe-glue"]),
     ("probe-http", &["probe-kit", "probe-glue"]),
     ("probe-ssh", &["probe-kit", "probe-glue"]),
     ("probe-vnc", &["probe-kit", "probe-glue"]),
