@@ -25,6 +25,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("probe-tcp", &["probe-kit"]),
     ("probe-dns", &["probe-kit", "probe-glue"]),
     ("probe-http", &["probe-kit", "probe-glue"]),
+    ("probe-spice", &["probe-kit", "probe-glue"]),
     ("probe-ssh", &["probe-kit", "probe-glue"]),
     ("probe-vnc", &["probe-kit", "probe-glue"]),
     ("vouch-manager", &["vouch-types", "vouch-detector", "vouch-wire", "vouch-probe-bundle"]),
