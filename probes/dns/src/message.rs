@@ -48,7 +48,6 @@ macro_rules! record_types {
     ($($name:ident = $value:literal),+ $(,)?) => {
         /// A type of record.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        #[expect(clippy::upper_case_acronyms, reason = "they are written so everywhere")]
         pub enum RecordType {
             $(#[doc = concat!("`", stringify!($name), "`.")] $name = $value),+
         }

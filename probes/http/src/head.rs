@@ -82,7 +82,7 @@ fn head(response: &Response<'_, '_>, status: u16, method: Method) -> Result<Head
         status,
         location: values("location").next(),
         server: values("server").next(),
-        framing: framing(status, method, values("transfer-encoding").last(), values("content-length"))?,
+        framing: framing(status, method, values("transfer-encoding").next_back(), values("content-length"))?,
     })
 }
 
