@@ -49,16 +49,33 @@ async fn what_a_schema_says_of_settings_is_what_the_probe_takes() {
         let schema: Value = serde_json::from_str(&schema).unwrap();
         assert_eq!((&schema["type"], &schema["additionalProperties"]), (&"object".into(), &false.into()));
         let properties = schema["properties"].as_object().unwrap();
-        let with = |field: &str, value: &Value| json!({ field: value }).to_string();
+        let required = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+        // With what the field cannot be without: required ones by their example, and switches that it depends on.
+        let with = |field: &str, value: &Value| {
+            let mut settings = json!({ field: value });
+            for other in required.iter().filter_map(Value::as_str).filter(|other| *other != field) {
+                settings[other].clone_from(schema["properties"][other].pointer("/examples/0").unwrap_or(&Value::Null));
+            }
+            for other in
+                schema.pointer(&format!("/dependentRequired/{field}")).and_then(Value::as_array).into_iter().flatten()
+            {
+                settings[other.as_str().unwrap()] = true.into();
+            }
+            settings.to_string()
+        };
         for (field, rule) in properties {
-            for bound in ["minimum", "maximum", "default"].iter().filter_map(|bound| rule.get(bound)) {
+            let example = rule.pointer("/examples/0");
+            for bound in ["minimum", "maximum", "default"].iter().filter_map(|bound| rule.get(bound)).chain(example) {
                 assert_eq!(probe.validate(&with(field, bound)).await, Ok(()), "{} {field}", bundled.name);
             }
-            let beyond = rule["maximum"].as_u64().map_or(Value::from("no switch"), |most| (most + 1).into());
+            let beyond = match (rule["maximum"].as_u64(), rule["type"].as_str()) {
+                (Some(most), _) => (most + 1).into(),
+                (None, Some("string")) => 1.into(),
+                (None, _) => Value::from("no switch"),
+            };
             assert!(probe.validate(&with(field, &beyond)).await.is_err(), "{} {field}", bundled.name);
         }
-        let required = schema.get("required").is_some();
-        assert_eq!(probe.validate("{}").await.is_err(), required, "{}", bundled.name);
+        assert_eq!(probe.validate("{}").await.is_err(), !required.is_empty(), "{}", bundled.name);
         assert!(probe.validate(r#"{"no_such_setting": 1}"#).await.is_err());
     }
 }
@@ -66,8 +83,13 @@ async fn what_a_schema_says_of_settings_is_what_the_probe_takes() {
 #[tokio::test]
 async fn only_probes_that_use_the_network_import_sockets() {
     let sockets = |name| probe(name).imports().interfaces.iter().any(|i| i.starts_with("wasi:sockets/"));
-    assert!(sockets("tcp") && sockets("rdp"));
-    assert!(!sockets("guest-agent") && !sockets("ping"));
+    for name in ["tcp", "rdp", "ssh", "vnc", "spice", "dns"] {
+        assert!(sockets(name), "{name}");
+    }
+    // What `http` needs of the network the host does for it.
+    for name in ["guest-agent", "ping", "http"] {
+        assert!(!sockets(name), "{name}");
+    }
 }
 
 #[tokio::test]
@@ -77,6 +99,11 @@ async fn settings_are_refused_with_the_field_its_value_and_the_rule() {
         ("rdp", "{}", r#"{"prot": 1}"#, "`prot` is 1: not a setting of this probe"),
         ("ping", r#"{"count": 3}"#, r#"{"count": 99}"#, "`count` is 99: must be a whole number from 1 to 16"),
         ("guest-agent", "{}", "[]", "must be a JSON object"),
+        ("ssh", r#"{"expect": "OpenSSH_"}"#, r#"{"expect": "a b"}"#, r#"`expect` is "a b": must be 1 to 64 printable"#),
+        ("vnc", r#"{"port": 5901}"#, r#"{"port": 0}"#, "`port` is 0: must be a whole number from 1 to 65535"),
+        ("spice", "{}", r#"{"tls": true}"#, "`tls` is true: not a setting of this probe (they are: port)"),
+        ("http", r#"{"path": "/a"}"#, r#"{"path": "a"}"#, r#"`path` is "a": must be 1 to 1024 printable"#),
+        ("dns", r#"{"name": "a"}"#, r#"{"name": "a..b"}"#, r#"`name` is "a..b": must be a name of labels"#),
     ] {
         let probe = probe(name);
         assert_eq!(probe.validate(good).await, Ok(()), "{name}");

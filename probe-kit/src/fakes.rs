@@ -2,16 +2,21 @@
 //!
 //! ```text
 //! tcp:accept|refuse|hang   http:200|500|hang|slow   rdp:ok|refuse|hang|tls-hang|nla[=NAME]|nla-hang
-//! qga:ok|hang|stale|disabled
+//! qga:ok|hang|stale|disabled   ssh:ok|hang|busy|old   vnc:ok|refuse|hang   spice:ok|secured|hang
+//! dns:ok|servfail|silent|truncated
 //! ```
 //!
 //! They are named `Fake*` because they stand for what they are not: no fake ever serves anything outside a trial. Each
 //! ends with its [`RunningFake`].
 
 mod agent;
+mod dns;
 mod http;
 mod rdp;
+mod spice;
+mod ssh;
 mod tcp;
+mod vnc;
 
 use std::fmt;
 use std::io;
@@ -24,9 +29,13 @@ use tokio::task::JoinHandle;
 use vouch_probe_host::GuestAgent;
 
 pub use agent::{FakeAgent, FakeGuestAgent};
+pub use dns::FakeDns;
 pub use http::FakeHttp;
 pub use rdp::{COMPUTER_NAME_MAX, ComputerName, FakeRdp, NotComputerName};
+pub use spice::FakeSpice;
+pub use ssh::FakeSsh;
 pub use tcp::FakeTcp;
+pub use vnc::FakeVnc;
 
 /// One fake.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -39,6 +48,14 @@ pub enum Fake {
     Rdp(FakeRdp),
     /// A guest agent.
     Agent(FakeAgent),
+    /// An SSH service.
+    Ssh(FakeSsh),
+    /// A VNC service.
+    Vnc(FakeVnc),
+    /// A SPICE server.
+    Spice(FakeSpice),
+    /// A name server.
+    Dns(FakeDns),
 }
 
 /// A text that names no fake.
@@ -57,7 +74,7 @@ pub enum UnknownFake {
 
 impl Fake {
     /// All fakes, in the order in which they are told.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 31] = [
         Self::Tcp(FakeTcp::Accept),
         Self::Tcp(FakeTcp::Refuse),
         Self::Tcp(FakeTcp::Hang),
@@ -75,6 +92,20 @@ impl Fake {
         Self::Agent(FakeAgent::Hang),
         Self::Agent(FakeAgent::Stale),
         Self::Agent(FakeAgent::Disabled),
+        Self::Ssh(FakeSsh::Ok),
+        Self::Ssh(FakeSsh::Hang),
+        Self::Ssh(FakeSsh::Busy),
+        Self::Ssh(FakeSsh::Old),
+        Self::Vnc(FakeVnc::Ok),
+        Self::Vnc(FakeVnc::Refuse),
+        Self::Vnc(FakeVnc::Hang),
+        Self::Spice(FakeSpice::Ok),
+        Self::Spice(FakeSpice::Secured),
+        Self::Spice(FakeSpice::Hang),
+        Self::Dns(FakeDns::Ok),
+        Self::Dns(FakeDns::ServFail),
+        Self::Dns(FakeDns::Silent),
+        Self::Dns(FakeDns::Truncated),
     ];
 
     /// Returns its name, without what it was given.
@@ -105,6 +136,28 @@ impl Fake {
                 FakeAgent::Stale => "qga:stale",
                 FakeAgent::Disabled => "qga:disabled",
             },
+            Self::Ssh(fake) => match fake {
+                FakeSsh::Ok => "ssh:ok",
+                FakeSsh::Hang => "ssh:hang",
+                FakeSsh::Busy => "ssh:busy",
+                FakeSsh::Old => "ssh:old",
+            },
+            Self::Vnc(fake) => match fake {
+                FakeVnc::Ok => "vnc:ok",
+                FakeVnc::Refuse => "vnc:refuse",
+                FakeVnc::Hang => "vnc:hang",
+            },
+            Self::Spice(fake) => match fake {
+                FakeSpice::Ok => "spice:ok",
+                FakeSpice::Secured => "spice:secured",
+                FakeSpice::Hang => "spice:hang",
+            },
+            Self::Dns(fake) => match fake {
+                FakeDns::Ok => "dns:ok",
+                FakeDns::ServFail => "dns:servfail",
+                FakeDns::Silent => "dns:silent",
+                FakeDns::Truncated => "dns:truncated",
+            },
         }
     }
 
@@ -117,6 +170,10 @@ impl Fake {
             Self::Tcp(fake) => fake.start().await,
             Self::Http(fake) => fake.start().await,
             Self::Rdp(fake) => fake.start().await,
+            Self::Ssh(fake) => fake.start().await,
+            Self::Vnc(fake) => fake.start().await,
+            Self::Spice(fake) => fake.start().await,
+            Self::Dns(fake) => fake.start().await,
             Self::Agent(fake) => Ok(RunningFake::answering(Arc::new(FakeGuestAgent::new(fake)))),
         }
     }

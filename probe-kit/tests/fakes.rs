@@ -206,6 +206,89 @@ async fn agents_are_what_their_names_say() {
     assert!(call.text.starts_with("ping: the guest agent stayed silent, after "), "{}", call.text);
 }
 
+async fn finds_with(probe: &'static str, settings: &str, fake: &str, state: &str, reason: &str) -> Ran {
+    let timeout = if state == "up" { Duration::from_secs(10) } else { SHORT };
+    let plan = Plan { timeout, settings: settings.to_owned(), ..Plan::new(Aim::Fake(fake.parse().unwrap())) };
+    let ran = Trial::start(&shipped(probe), &plan).await.unwrap().run().await;
+    assert_eq!((ran.state(), ran.reason()), (state, reason), "{probe} {settings} at {fake}: {}", ran.message());
+    ran
+}
+
+fn fact<'a>(ran: &'a Ran, name: &str) -> Option<&'a str> {
+    let facts = &ran.result.as_ref().unwrap().facts;
+    facts.iter().find(|(told, _)| told == name).map(|(_, value)| value.as_str())
+}
+
+#[tokio::test]
+async fn ssh_services_are_what_their_names_say() {
+    let ok = finds("ssh", "ssh:ok", "up", "greeted").await;
+    let facts = ["protocol", "software", "comments"].map(|name| fact(&ok, name).unwrap());
+    assert_eq!(facts, ["SSH 2.0", "fake_1.0", "for trials"]);
+    finds("ssh", "ssh:hang", "down", "wedged").await;
+    finds("ssh", "ssh:busy", "degraded", "busy").await;
+    finds("ssh", "ssh:old", "degraded", "old_protocol").await;
+    finds_with("ssh", r#"{"expect": "fake_1"}"#, "ssh:ok", "up", "greeted").await;
+    finds_with("ssh", r#"{"expect": "OpenSSH"}"#, "ssh:ok", "degraded", "unexpected").await;
+}
+
+#[tokio::test]
+async fn vnc_services_are_what_their_names_say() {
+    let ok = finds("vnc", "vnc:ok", "up", "negotiated").await;
+    assert_eq!((fact(&ok, "protocol"), fact(&ok, "security_types")), (Some("RFB 3.8"), Some("vnc_authentication")));
+    let refused = finds("vnc", "vnc:refuse", "degraded", "refused").await;
+    assert_eq!(fact(&refused, "refusal"), Some("No display"));
+    finds("vnc", "vnc:hang", "down", "wedged").await;
+}
+
+#[tokio::test]
+async fn spice_servers_are_what_their_names_say() {
+    let ok = finds("spice", "spice:ok", "up", "negotiated").await;
+    assert_eq!(fact(&ok, "capabilities"), Some("auth_selection, auth_spice, mini_header"));
+    let secured = finds("spice", "spice:secured", "up", "refused").await;
+    assert_eq!((fact(&secured, "refusal"), fact(&secured, "protocol")), (Some("need_secured"), Some("SPICE 2.2")));
+    finds("spice", "spice:hang", "down", "wedged").await;
+}
+
+#[tokio::test]
+async fn name_servers_are_what_their_names_say() {
+    let asked = r#"{"name": "desk.example"}"#;
+    let ok = finds_with("dns", asked, "dns:ok", "up", "answered").await;
+    assert_eq!((fact(&ok, "addresses"), fact(&ok, "protocol")), (Some("192.0.2.1"), Some("DNS over UDP")));
+    finds_with("dns", asked, "dns:servfail", "degraded", "servfail").await;
+    finds_with("dns", asked, "dns:silent", "down", "timeout").await;
+    let cut = finds_with("dns", asked, "dns:truncated", "up", "answered").await;
+    assert_eq!((fact(&cut, "addresses"), fact(&cut, "protocol")), (Some("192.0.2.1"), Some("DNS over TCP")));
+}
+
+#[tokio::test]
+async fn web_servers_are_what_their_names_say() {
+    let ok = finds("http", "http:200", "up", "answered").await;
+    assert_eq!((fact(&ok, "protocol"), fact(&ok, "status")), (Some("HTTP/1.1"), Some("200")));
+    finds("http", "http:500", "degraded", "status").await;
+    finds("http", "http:hang", "down", "wedged").await;
+    finds("http", "http:slow", "up", "answered").await;
+    finds_with("http", r#"{"contains": "fake 200"}"#, "http:200", "up", "answered").await;
+    finds_with("http", r#"{"contains": "login"}"#, "http:200", "degraded", "body").await;
+    finds_with("http", r#"{"method": "HEAD", "statuses": [500]}"#, "http:500", "up", "answered").await;
+    finds_with("http", r#"{"tls": true}"#, "tcp:accept", "down", "wedged").await;
+    finds_with("http", r#"{"tls": true}"#, "http:200", "degraded", "tls_failed").await;
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_there_or_another_one_is_told_by_every_probe() {
+    for probe in ["ssh", "vnc", "spice", "http"] {
+        finds(probe, "tcp:refuse", "down", "closed").await;
+        finds(probe, "tcp:hang", "down", "timeout").await;
+        finds(probe, "tcp:accept", "down", "wedged").await;
+    }
+    finds_with("dns", r#"{"name": "a"}"#, "tcp:refuse", "down", "closed").await;
+    for (probe, other) in [("vnc", "not_vnc"), ("spice", "not_spice"), ("http", "not_http")] {
+        finds(probe, "ssh:ok", "degraded", other).await;
+    }
+    // A web server waits for its client to speak first, as a wedged SSH service would.
+    finds("ssh", "http:200", "down", "wedged").await;
+}
+
 async fn get(fake: &str) -> (TcpStream, vouch_probe_kit::fakes::RunningFake) {
     let fake = fake.parse::<Fake>().unwrap().start().await.unwrap();
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, fake.port().unwrap())).await.unwrap();

@@ -10,12 +10,12 @@ use std::process::Command;
 
 const TARGET: &str = "wasm32-wasip2";
 /// The shipped probes: the crate is `probe-NAME`.
-const SHIPPED: [&str; 4] = ["guest-agent", "ping", "rdp", "tcp"];
+const SHIPPED: [&str; 9] = ["dns", "guest-agent", "http", "ping", "rdp", "spice", "ssh", "tcp", "vnc"];
 /// For the tests of the probe host: one that breaks the rules, and one of the first contract. Built with the others because
 /// a feature would build them all twice; no program refers to their bytes, so the linker leaves them out.
 const FOR_TESTS: [(&str, &str); 2] = [("hostile", "probes/hostile"), ("v0-1", "probe-host/tests/guests/v0-1")];
 /// What the guests are made from, besides their own folders.
-const SOURCES: [&str; 3] = ["probes/kit", "wit", "Cargo.lock"];
+const SOURCES: [&str; 4] = ["probes/glue", "probes/kit", "wit", "Cargo.lock"];
 /// The profile: small, and without what a guest can't use.
 const PROFILE: [&str; 5] = [
     "profile.release.opt-level=\"s\"",

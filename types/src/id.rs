@@ -38,7 +38,7 @@ fn is_label(s: &str) -> bool {
 }
 
 /// The probes that come with vouch: most names of probes are one of these.
-const SHIPPED_PROBES: [&str; 4] = ["ping", "tcp", "rdp", "guest-agent"];
+const SHIPPED_PROBES: [&str; 9] = ["ping", "tcp", "rdp", "guest-agent", "http", "dns", "ssh", "vnc", "spice"];
 const NO_NAMES: [&str; 0] = [];
 
 macro_rules! name_id {

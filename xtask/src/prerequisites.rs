@@ -35,10 +35,19 @@ pub(crate) const SYSTEM: &[Tool] = &[
     tool("faketime", "faketime"),
 ];
 
-/// Remote desktops that the probe `rdp` is tested at, and a screen for them. Of these, xrdp serves whoever reaches it as
-/// soon as it is installed, so that only a machine of CI gets them unasked.
-pub(crate) const DESKTOPS: &[Tool] =
-    &[tool("freerdp-shadow-cli", "freerdp2-shadow-x11"), tool("Xvfb", "xvfb"), tool("xrdp", "xrdp")];
+/// What the shipped probes are tested against. Their packages start services of their own, so only CI installs them.
+pub(crate) const SERVERS: &[Tool] = &[
+    tool("sshd", "openssh-server"),
+    tool("ssh-keygen", "openssh-client"),
+    tool("nginx", "nginx-light"),
+    tool("dnsmasq", "dnsmasq-base"),
+    tool("qemu-system-x86_64", "qemu-system-x86"),
+    tool("xrdp", "xrdp"),
+    tool("freerdp-shadow-cli", "freerdp2-shadow-x11"),
+    tool("Xvfb", "xvfb"),
+];
+/// The SPICE server of QEMU, where it is a package of its own (from Debian 13 on).
+const SPICE: &str = "qemu-system-modules-spice";
 
 /// What the benchmarks measure vouch beside.
 pub(crate) const PEERS: &[Tool] = &[tool("etcd", "etcd-server")];
@@ -83,7 +92,7 @@ fn missing_room(free: u64, built: u64) -> u64 {
 }
 
 /// Returns those of the tools that are not there.
-pub(crate) fn missing(tools: &[Tool]) -> Vec<Tool> {
+fn missing(tools: &[Tool]) -> Vec<Tool> {
     tools.iter().copied().filter(|tool| shell::find_program(tool.program).is_none()).collect()
 }
 
@@ -99,6 +108,32 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
         Some(tool) => bail!("{} was installed, but `{}` is still not there", tool.package, tool.program),
         None => Ok(()),
     }
+}
+
+/// Makes sure that the servers are there that the shipped probes are tested against: in CI installs them, elsewhere says what
+/// to run.
+pub(crate) fn ensure_servers() -> Result<()> {
+    if in_ci() {
+        ensure(SERVERS)?;
+        let known =
+            shell::output(Command::new("apt-cache").args(["search", "--names-only", SPICE])).unwrap_or_default();
+        return if known.trim().is_empty() { Ok(()) } else { install(&[SPICE]) };
+    }
+    let mut missing: Vec<&str> = missing(SERVERS).iter().map(|tool| tool.package).collect();
+    missing.dedup();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "missing: {}. They start services of their own, so install them by hand: apt-get install --no-install-recommends {}",
+        missing.join(", "),
+        missing.join(" ")
+    )
+}
+
+/// Returns whether this is CI, where nothing may be left out.
+pub(crate) fn in_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| value == "true")
 }
 
 /// Installs Debian packages as root, else says what to run.

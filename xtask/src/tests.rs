@@ -31,7 +31,7 @@ pub(crate) fn phases(phases: &mut Phases) {
         prerequisites::ensure(prerequisites::BUILD)?;
         prerequisites::ensure(prerequisites::IMAGE)?;
         zig()?;
-        desktops()?;
+        servers()?;
         system_tools()
     });
     if set_up == Went::Wrong {
@@ -78,7 +78,7 @@ fn fleet(networks: &[&str]) -> Vec<String> {
 /// The compiler for probes in C: as with the tools of the whole-system tests, only CI cannot do without.
 fn zig() -> Result<()> {
     match prerequisites::ensure_zig() {
-        Err(error) if std::env::var_os("CI").is_some_and(|value| value == "true") => Err(error),
+        Err(error) if prerequisites::in_ci() => Err(error),
         Err(error) => {
             println!("note: {error:#}. The test of probes in C will be left out");
             Ok(())
@@ -87,21 +87,21 @@ fn zig() -> Result<()> {
     }
 }
 
-/// Remote desktops to test the probe `rdp` at.
-fn desktops() -> Result<()> {
-    if std::env::var_os("CI").is_some_and(|value| value == "true") {
-        return prerequisites::ensure(prerequisites::DESKTOPS);
+/// The servers that the shipped probes are tested against.
+fn servers() -> Result<()> {
+    match prerequisites::ensure_servers() {
+        Err(error) if !prerequisites::in_ci() => {
+            println!("note: {error:#}. The tests of probes on these servers will be left out");
+            Ok(())
+        }
+        ensured => ensured,
     }
-    for tool in prerequisites::missing(prerequisites::DESKTOPS) {
-        println!("note: {} is not installed. Tests of the probe rdp that need it will be left out", tool.package);
-    }
-    Ok(())
 }
 
 /// The tools of the whole-system tests. A machine of a developer without root can do without them, as the tests that
 /// need them say when they are left out; in CI nothing may be left out.
 fn system_tools() -> Result<()> {
-    let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+    let in_ci = prerequisites::in_ci();
     match prerequisites::ensure(prerequisites::SYSTEM) {
         Err(error) if in_ci => Err(error),
         Err(error) => {

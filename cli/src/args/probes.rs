@@ -103,7 +103,8 @@ pub struct ProbeAimArgs {
     #[arg(long, value_name = "IP", required_unless_present = "fake", conflicts_with = "fake")]
     pub target: Vec<IpAddr>,
     /// Start a fake on 127.0.0.1 and aim at it: tcp:accept|refuse|hang, http:200|500|hang|slow,
-    /// rdp:ok|refuse|hang|tls-hang|nla[=NAME]|nla-hang, qga:ok|hang|stale|disabled. Settings without `port` are given
+    /// rdp:ok|refuse|hang|tls-hang|nla[=NAME]|nla-hang, qga:ok|hang|stale|disabled, ssh:ok|hang|busy|old,
+    /// vnc:ok|refuse|hang, spice:ok|secured|hang, dns:ok|servfail|silent|truncated. Settings without `port` are given
     /// its port.
     #[arg(long)]
     pub fake: Option<Fake>,

@@ -34,7 +34,17 @@ macro_rules! bundled {
     };
 }
 
-static ALL: [BundledProbe; 4] = [bundled!("guest-agent"), bundled!("ping"), bundled!("rdp"), bundled!("tcp")];
+static ALL: [BundledProbe; 9] = [
+    bundled!("dns"),
+    bundled!("guest-agent"),
+    bundled!("http"),
+    bundled!("ping"),
+    bundled!("rdp"),
+    bundled!("spice"),
+    bundled!("ssh"),
+    bundled!("tcp"),
+    bundled!("vnc"),
+];
 
 /// Returns the shipped probes, sorted by name.
 pub fn all() -> &'static [BundledProbe] {

@@ -80,6 +80,39 @@ impl Settings {
             .map(Some)
     }
 
+    /// Returns a text, or `None` when the field is absent. `rule` says in words what `is_good` takes.
+    ///
+    /// # Errors
+    /// A sentence, when it is something else or not good.
+    pub fn text(&self, field: &str, rule: &str, is_good: impl Fn(&str) -> bool) -> Result<Option<&str>, String> {
+        match self.fields.get(field) {
+            None => Ok(None),
+            Some(Value::String(text)) if is_good(text) => Ok(Some(text)),
+            Some(other) => Err(refused(field, other, rule)),
+        }
+    }
+
+    /// Returns a list of 1 to `most` items, each as `read` returns it, or `None` when the field is absent. `rule` says in
+    /// words what `read` takes.
+    ///
+    /// # Errors
+    /// A sentence, when it is no such list.
+    pub fn list<T>(
+        &self,
+        field: &str,
+        most: usize,
+        rule: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, String> {
+        let Some(value) = self.fields.get(field) else { return Ok(None) };
+        let items = value.as_array().filter(|items| (1..=most).contains(&items.len()));
+        let Some(items) = items else {
+            return Err(refused(field, value, &format!("a list of 1 to {most} items, each {rule}")));
+        };
+        let read = |item| read(item).ok_or_else(|| refused(field, item, &format!("a list of items, each {rule}")));
+        items.iter().map(read).collect::<Result<Vec<T>, String>>().map(Some)
+    }
+
     /// Returns the `port`, or `None` when it is absent.
     ///
     /// # Errors
@@ -88,6 +121,10 @@ impl Settings {
         let port = self.whole("port", 1..=u32::from(u16::MAX))?;
         Ok(port.and_then(|n| u16::try_from(n).ok()))
     }
+}
+
+fn refused(field: &str, value: &Value, rule: &str) -> String {
+    format!("field `{field}` is {}: must be {rule}", shown(&value.to_string()))
 }
 
 fn shown(value: &str) -> String {
@@ -120,6 +157,22 @@ mod tests {
         assert_eq!((chosen("{}"), chosen(r#"{"by": "b"}"#)), (Ok(None), Ok(Some(2))));
         assert_eq!(chosen(r#"{"by": "c"}"#).unwrap_err(), r#"field `by` is "c": must be one of a, b"#);
         assert_eq!(chosen(r#"{"by": 1}"#).unwrap_err(), "field `by` is 1: must be one of a, b");
+    }
+
+    #[test]
+    fn texts_and_lists_are_refused_with_their_rule() {
+        let settings =
+            Settings::parse(r#"{"text": "a b", "list": [1, "x"], "none": []}"#, &["text", "list", "none"]).unwrap();
+        let text = settings.text("text", "one word", |text| !text.contains(' ')).unwrap_err();
+        assert_eq!(text, r#"field `text` is "a b": must be one word"#);
+        assert_eq!(settings.text("text", "short", |text| text.len() < 9), Ok(Some("a b")));
+        let list = settings.list("list", 2, "a whole number", Value::as_u64).unwrap_err();
+        assert_eq!(list, r#"field `list` is "x": must be a list of items, each a whole number"#);
+        for field in ["list", "none"] {
+            let list = settings.list(field, 1, "a whole number", Value::as_u64).unwrap_err();
+            assert!(list.ends_with("must be a list of 1 to 1 items, each a whole number"), "{list}");
+        }
+        assert_eq!(settings.list("absent", 1, "", Value::as_u64), Ok(None));
     }
 
     #[test]

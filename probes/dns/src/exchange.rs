@@ -1,0 +1,127 @@
+//! The exchange: ask over UDP, again if nothing comes, and over TCP if the answer was cut.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use probe_kit::{Budget, ConnectError, Conversation, Interruption};
+
+use crate::message::{NotAnswer, Question, Reply, parse_reply, query};
+use crate::settings::DnsSettings;
+
+/// How often a question is sent over UDP at most, evenly over the time of the run: one lost packet is no silence.
+pub const SENDS_MAX: u32 = 3;
+/// The longest answer that is read over UDP, in bytes. Without extensions a server sends 512 at most (RFC 1035, section 4.2.1).
+const UDP_MAX: usize = 4096;
+/// The shortest wait for an answer; a socket cannot be asked to wait for no time at all.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+
+/// Over what a question was answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// UDP.
+    Udp,
+    /// TCP, after an answer over UDP that was cut.
+    Tcp,
+}
+
+/// What came of a question.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Asked {
+    /// An answer, after so long, over this, when so many questions had been sent over UDP.
+    Answered(Reply, Duration, Transport, u32),
+    /// An answer that was cut, and none over TCP: says why.
+    OnlyCut(Reply, String),
+    /// Something with the right id that is no answer.
+    NotDns(NotAnswer),
+    /// Nothing.
+    NoAnswer(ConnectError),
+}
+
+/// Asks a server.
+pub fn ask(address: IpAddr, settings: &DnsSettings, budget: &Budget) -> Asked {
+    let begun = Instant::now();
+    // The keys of a hasher are random, and so is its hash of nothing.
+    let id = RandomState::new().build_hasher().finish() as u16;
+    let (reply, sent) = match over_udp(SocketAddr::new(address, settings.port), id, &settings.question, budget) {
+        Ok((Ok(reply), sent)) => (reply, sent),
+        Ok((Err(error), _)) => return Asked::NotDns(error),
+        Err(error) => return Asked::NoAnswer(error),
+    };
+    if !reply.truncated {
+        return Asked::Answered(reply, begun.elapsed(), Transport::Udp, sent);
+    }
+    match over_tcp(address, settings.port, id, &settings.question, budget) {
+        Ok(whole) => Asked::Answered(whole, begun.elapsed(), Transport::Tcp, sent),
+        Err(why) => Asked::OnlyCut(reply, why),
+    }
+}
+
+type Heard = (Result<Reply, NotAnswer>, u32);
+
+/// Asks until something with the right id comes.
+fn over_udp(server: SocketAddr, id: u16, question: &Question, budget: &Budget) -> Result<Heard, ConnectError> {
+    let question_bytes = query(id, question);
+    let begun = Instant::now();
+    let socket = connected(server).map_err(|e| ConnectError::from_io(&e).after(begun.elapsed()))?;
+    let failed = |e: &io::Error| ConnectError::from_io(e).after(begun.elapsed());
+    let between = budget.whole() / SENDS_MAX;
+    let (mut sent, mut buffer) = (0, [0; UDP_MAX]);
+    loop {
+        let left = budget.left().ok_or(ConnectError::Timeout)?;
+        let mut until_next = (between * sent).saturating_sub(begun.elapsed());
+        if until_next.is_zero() && sent < SENDS_MAX {
+            socket.send(&question_bytes).map_err(|e| failed(&e))?;
+            sent += 1;
+            until_next = between;
+        }
+        let wait = if sent < SENDS_MAX { until_next.min(left) } else { left };
+        socket.set_read_timeout(Some(wait.max(WAIT_MIN))).map_err(|e| failed(&e))?;
+        let answer = match socket.recv(&mut buffer) {
+            Ok(length) => parse_reply(&buffer[..length], id, question),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => match failed(&e) {
+                ConnectError::Timeout => continue,
+                error => return Err(error),
+            },
+        };
+        if answer != Err(NotAnswer::Stray) {
+            return Ok((answer, sent));
+        }
+    }
+}
+
+fn connected(server: SocketAddr) -> io::Result<UdpSocket> {
+    let anywhere = match server {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let socket = UdpSocket::bind((anywhere, 0))?;
+    socket.connect(server)?;
+    Ok(socket)
+}
+
+/// Asks over TCP, where each message comes after its length (RFC 1035, section 4.2.2).
+fn over_tcp(address: IpAddr, port: u16, id: u16, question: &Question, budget: &Budget) -> Result<Reply, String> {
+    let (mut conversation, _) =
+        Conversation::begin(address, port, budget).map_err(|error| format!("no connection, {error:?}"))?;
+    let message = query(id, question);
+    let length = u16::try_from(message.len()).map_err(|e| e.to_string())?;
+    let answer = conversation.send(&[&length.to_be_bytes()[..], &message].concat()).and_then(|()| {
+        let length = conversation.read_exact(2)?;
+        let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+        conversation.read_exact(length)
+    });
+    conversation.close();
+    match answer {
+        Ok(bytes) => parse_reply(&bytes, id, question).map_err(|error| error.describe().to_owned()),
+        Err(Interruption::Closed) => Err("it hangs up".to_owned()),
+        Err(Interruption::Silent) => Err("it stays silent".to_owned()),
+        Err(Interruption::Failed(why)) => Err(why),
+    }
+}
+
+#[cfg(test)]
+mod tests;
