@@ -15,8 +15,8 @@ pub use operating::{
     DebugCommand, FenceProofArgs, IncidentCommand, MaintenanceCommand, PolicyCommand, PolicySettingsArgs, TraceArgs,
 };
 pub use probes::{
-    PROBE_RUNS_MAX, ProbeAimArgs, ProbeBenchArgs, ProbeCheckArgs, ProbeCommand, ProbeLanguage, ProbeNetwork,
-    ProbeRunArgs,
+    PROBE_RUNS_MAX, ProbeAimArgs, ProbeBenchArgs, ProbeCheckArgs, ProbeCommand, ProbeGrantArgs, ProbeLanguage,
+    ProbeNetwork, ProbePushArgs, ProbeRunArgs,
 };
 
 const EXIT_CODES: &str = "\

@@ -49,7 +49,7 @@ fn every_command_of_the_guide_for_probe_authors_does_what_it_says() -> Result<()
     let source = source()?;
     let page = fs::read_to_string(source.join("docs/probes.md"))?;
     let commands = commands(&page);
-    for verb in ["new", "build", "check", "run", "bench", "push", "ls", "show"] {
+    for verb in ["new", "build", "check", "run", "bench", "push", "grant", "ls", "show"] {
         ensure!(commands.iter().any(|c| c.contains(&format!("vouch probe {verb}"))), "{verb} is not in the guide");
     }
     let vouch = paths::vouch()?.canonicalize()?;

@@ -9,8 +9,8 @@ use crate::event::ManagerNote;
 use crate::{
     AssignmentGeneration, BootId, CaSecrets, ClusterId, DenyReason, Digest, Fault, FenceKind, Generation, Guard,
     Incarnation, IncidentChange, IncidentScope, JoinFor, JoinTokenId, Joiner, LogIndex, LogName, MaintenanceId,
-    ManagerId, ManagerReturn, NodeId, NodeRecord, Pin, Policy, PolicyScope, ProbeAssignment, ProbeRecord, ReturnEnd,
-    Source, Verdict, VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
+    ManagerId, ManagerReturn, NodeId, NodeRecord, Pin, Policy, PolicyScope, ProbeAssignment, ProbeGrant, ProbeName,
+    ProbeRecord, ReturnEnd, Source, Verdict, VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
 };
 
 /// The most changes that one `RecordVerdicts` may carry.
@@ -161,6 +161,20 @@ pub enum Command {
     RecordProbe {
         /// The probe.
         probe: ProbeRecord,
+        /// Who uploaded it, as far as is known; empty for one that comes with vouch.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        by: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Grant an uploaded probe something else than it was granted.
+    GrantProbe {
+        /// The probe.
+        probe: ProbeName,
+        /// What.
+        grant: ProbeGrant,
+        /// Who grants it, as far as is known.
+        by: String,
         /// When.
         at: WallTime,
     },
@@ -336,6 +350,7 @@ impl Command {
             Self::RetireWatcher { .. } => "retire_watcher",
             Self::ForgetWatcher { .. } => "forget_watcher",
             Self::RecordProbe { .. } => "record_probe",
+            Self::GrantProbe { .. } => "grant_probe",
             Self::SetPolicy { .. } => "set_policy",
             Self::BeginMaintenance { .. } => "begin_maintenance",
             Self::RecordMaintenance { .. } => "record_maintenance",

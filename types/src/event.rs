@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Advice, CaStage, Cause, Fault, FenceProof, Generation, IncidentId, IncidentScope, IncidentWord, JoinFor,
-    JoinTokenId, Joiner, LogIndex, MaintenanceId, ManagerId, NodeId, Policy, PolicyScope, ProbeName, ReturnEnd, Source,
+    Advice, CaStage, Cause, Digest, Fault, FenceProof, Generation, IncidentId, IncidentScope, IncidentWord, JoinFor,
+    JoinTokenId, Joiner, LogIndex, MaintenanceId, ManagerId, NodeId, Policy, PolicyScope, ProbeGrant, ProbeName, ReturnEnd, Source,
     Term, VmId, VmState, WallTime, WatcherId,
 };
 
@@ -290,6 +290,21 @@ pub enum EventKind {
     ProbeRecorded {
         /// Which.
         probe: ProbeName,
+        /// SHA-256 of its component; absent in an event of an earlier version.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<Digest>,
+        /// Who uploaded it, as far as is known; empty for one that comes with vouch.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        by: String,
+    },
+    /// An uploaded probe was granted something else.
+    ProbeGranted {
+        /// Which.
+        probe: ProbeName,
+        /// What it may do now.
+        grant: ProbeGrant,
+        /// Who granted it, as far as is known.
+        by: String,
     },
 }
 
@@ -336,7 +351,8 @@ impl EventKind {
             | Self::WatcherLive { .. }
             | Self::WatcherLost { .. }
             | Self::WatcherRetired { .. }
-            | Self::ProbeRecorded { .. } => false,
+            | Self::ProbeRecorded { .. }
+            | Self::ProbeGranted { .. } => false,
         }
     }
 }

@@ -20,18 +20,18 @@ pub enum ProbeCommand {
         /// Its name.
         name: ProbeName,
     },
-    /// Upload a probe component.
+    /// Upload a probe component, and grant it what it may do.
     ///
-    /// It is recorded under the name and version that it gives itself.
-    Push {
-        /// The component (wasm32-wasip2).
-        file: PathBuf,
-        /// The name that it must give itself.
-        #[arg(long)]
-        name: Option<String>,
-        /// The version that it must give itself.
-        #[arg(long = "probe-version")]
-        version: Option<String>,
+    /// It is recorded under the name and version that it gives itself. Without a grant, a name that has one keeps it; a
+    /// new one is refused with what the component imports and describes, and the command line that grants it.
+    Push(ProbePushArgs),
+    /// Grant an uploaded probe something else. Watchers are told at once.
+    Grant {
+        /// Its name.
+        name: ProbeName,
+        /// What.
+        #[command(flatten)]
+        grant: ProbeGrantArgs,
     },
     /// Tell what a component is, what it may use, what it says to settings, and which rules it breaks. No cluster is
     /// asked.
@@ -58,6 +58,41 @@ pub enum ProbeCommand {
         #[arg(default_value = ".")]
         dir: PathBuf,
     },
+}
+
+/// What is uploaded, and with which grant.
+#[derive(Debug, Args)]
+pub struct ProbePushArgs {
+    /// The component (wasm32-wasip2).
+    pub file: PathBuf,
+    /// The name that it must give itself.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The version that it must give itself.
+    #[arg(long = "probe-version")]
+    pub version: Option<String>,
+    /// What it may do.
+    #[command(flatten)]
+    pub grant: ProbeGrantArgs,
+    /// Take it though it is granted fewer networks or ports than it describes: runs that need those are `unknown`, with
+    /// the reason `not_granted`.
+    #[arg(long)]
+    pub narrow: bool,
+}
+
+/// What a probe may do.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ProbeGrantArgs {
+    /// Interfaces that it may use, with commas: sockets, icmp, guest-agent, tls.
+    #[arg(long = "grant", value_name = "INTERFACES", value_delimiter = ',')]
+    pub interfaces: Vec<String>,
+    /// A network over which it may run: management or service; may be given again.
+    #[arg(long = "network", value_name = "NETWORK", value_delimiter = ',')]
+    pub networks: Vec<String>,
+    /// A port that it may reach, at most 64; may be given again. `settings`: the `port` of the settings that a VM gives it,
+    /// else those that it describes.
+    #[arg(long = "port", value_name = "PORT|settings", value_delimiter = ',')]
+    pub ports: Vec<String>,
 }
 
 /// Which component is looked at.

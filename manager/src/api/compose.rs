@@ -196,6 +196,7 @@ pub fn probe_view(probe: &ProbeRecord) -> ProbeView {
         size: probe.size,
         imports: probe.imports.interfaces.clone(),
         shipped: probe.shipped,
+        grant: probe.grant.as_ref().map(Into::into),
     }
 }
 

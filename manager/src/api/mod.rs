@@ -25,6 +25,7 @@ pub mod openapi;
 pub mod params;
 pub mod passed;
 pub mod policies;
+pub mod probe_orders;
 pub mod problem;
 pub mod propose;
 pub mod published;

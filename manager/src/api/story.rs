@@ -47,7 +47,8 @@ pub fn subject(kind: &EventKind) -> Subject<'_> {
         | EventKind::ManagerNotesChanged { .. }
         | EventKind::JoinTokenCreated { .. }
         | EventKind::JoinTokenRevoked { .. }
-        | EventKind::ProbeRecorded { .. } => Subject::default(),
+        | EventKind::ProbeRecorded { .. }
+        | EventKind::ProbeGranted { .. } => Subject::default(),
         EventKind::JoinTokenUsed { joiner: Joiner::Node(node), .. } => Subject { vm: None, node: Some(node) },
         EventKind::JoinTokenUsed { joiner: Joiner::Manager(_) | Joiner::Watcher(_), .. } => Subject::default(),
         EventKind::IncidentOpened { scope, .. }
@@ -255,7 +256,12 @@ fn text(state: &State, kind: &EventKind) -> String {
             format!("watcher {watcher} on node {node} is lost{}", because(&[], &Advice::None, reason))
         }
         EventKind::WatcherRetired { watcher, node } => format!("watcher {watcher} on node {node} is retired"),
-        EventKind::ProbeRecorded { probe } => format!("probe {probe} was recorded"),
+        EventKind::ProbeRecorded { probe, digest, by } => {
+            let which = digest.map(|digest| format!(", sha256 {}", digest.short())).unwrap_or_default();
+            let by = if by.is_empty() { String::new() } else { format!(", by the {by}") };
+            format!("probe {probe} was recorded{which}{by}")
+        }
+        EventKind::ProbeGranted { probe, grant, by } => format!("probe {probe} is granted {grant}, by the {by}"),
     }
 }
 

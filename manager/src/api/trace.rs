@@ -104,6 +104,7 @@ impl Trail<'_> {
             | EventKind::ManagerLogLost { .. }
             | EventKind::ManagerReturnEnded { .. }
             | EventKind::ProbeRecorded { .. }
+            | EventKind::ProbeGranted { .. }
             | EventKind::WatcherPlaced { .. }
             | EventKind::WatcherLive { .. }
             | EventKind::WatcherLost { .. }

@@ -2,6 +2,7 @@
 
 pub use vouch_types::grant::GRANT_VMS_MAX;
 pub use vouch_types::observation::{MESSAGE_MAX, REASON_MAX};
+pub use vouch_types::probe_grant::GRANT_PORTS_MAX;
 pub use vouch_types::vm::{ADDRESSES_MAX, PROBES_PER_VM_MAX};
 
 /// Days of [`AGE_MAX`].
@@ -24,6 +25,8 @@ pub const TARGETS_PER_ASSIGNMENT_MAX: usize = 1_000;
 pub const RELAYS_PER_ASSIGNMENT_MAX: usize = 1_000;
 /// Probe components in one assignment of a watcher.
 pub const PROBES_PER_ASSIGNMENT_MAX: usize = 256;
+/// Interfaces in the grant of one probe: more than there are, for those of later versions.
+pub const GRANT_INTERFACES_MAX: usize = 32;
 /// Managers that a watcher is told of.
 pub const MANAGERS_MAX: usize = 16;
 /// Labels of one VM.

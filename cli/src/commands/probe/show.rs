@@ -5,7 +5,7 @@ use vouch_probe_kit::Described;
 use vouch_types::ProbeName;
 
 use super::check::tell_described;
-use super::{host, runtime};
+use super::{grant, host, runtime};
 use crate::args::Global;
 use crate::client::Client;
 use crate::exit::{CliError, Exit};
@@ -61,6 +61,7 @@ pub fn tell(probes: &[ProbeView], described: Option<&Described>, assigned: &[(&s
         for (i, import) in probe.imports.iter().enumerate() {
             line(if i == 0 { "imports" } else { "" }, import);
         }
+        line("granted", &grant::words(probe));
     }
     if let Some(described) = described {
         tell_described(described, &mut line);

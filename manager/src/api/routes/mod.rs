@@ -14,6 +14,7 @@ pub mod members;
 pub mod metrics;
 pub mod nodes;
 pub mod policies;
+pub mod probe_grants;
 pub mod probes;
 pub mod vms;
 pub mod watchers;
@@ -49,6 +50,7 @@ pub(super) fn public_routes() -> OpenApiRouter<Api> {
         .routes(routes!(join_tokens::revoke))
         .routes(routes!(watchers::list))
         .routes(routes!(probes::list, probes::upload))
+        .routes(routes!(probe_grants::set))
         .routes(routes!(events::list))
         .routes(routes!(cluster::show))
         .routes(routes!(cluster::init))

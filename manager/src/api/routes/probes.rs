@@ -1,7 +1,7 @@
 //! `/v1/probes`: probe components, and their upload.
 //!
-//! An uploaded component is read, never run: its imports are compared with what a probe may import. It is recorded
-//! only once most managers keep its bytes, so that no failure of one leaves a record without a component.
+//! An uploaded component is read, never run: its imports are compared with what a probe may import, and with what the
+//! operator grants it. It is recorded only once most managers keep its bytes, so that no failure of one leaves a record without a component.
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -15,7 +15,9 @@ use crate::api::forward::Hop;
 use crate::api::freshness::{Wanted, make_current};
 use crate::api::limits::COMPONENT_MAX;
 use crate::api::params::Params;
+use crate::api::probe_orders::{self, ProbeOrder};
 use crate::api::problem::{Problem, ProblemKind};
+use crate::api::routes::probe_grants::{grant_for, take_grant};
 use crate::api::view::{Page, ProbeView};
 use crate::api::{Api, compose, forward, published};
 use crate::seams::digest_of;
@@ -52,13 +54,20 @@ pub async fn list(State(api): State<Api>, mut params: Params) -> Result<(HeaderM
     params(
         ("name" = String, Query, description = "Its name: a DNS label"),
         ("version" = Option<String>, Query, description = "Its version; 0.0.0 when absent"),
+        ("interfaces" = Option<String>, Query,
+            description = "What it is granted: sockets, icmp, guest-agent, tls, with commas; none when absent"),
+        ("networks" = Option<String>, Query, description = "Networks that it is granted: management, service"),
+        ("ports" = Option<String>, Query, description = "Ports that it is granted, at most 64, or `settings`: the \
+            `port` of a VM's settings, else those that it describes. A name that was recorded with a grant keeps that \
+            when none of the three is given"),
         ("Idempotency-Key" = Option<String>, Header, description = "Do it once, however often this request is sent"),
     ),
     request_body(content = Vec<u8>, content_type = "application/wasm", description = "The component, at most 3 MiB"),
     responses(
         (status = 201, description = "Recorded", body = ProbeView),
         (status = 413, description = "Too large", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "No component, or it imports what a probe may not: with both lists",
+        (status = 422, description = "No component, or it imports what a probe may not or what it is not granted: with \
+            both lists",
             body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     ),
@@ -79,17 +88,19 @@ pub async fn upload(
         let rule = format!("must be 1 to {VERSION_MAX} printable characters");
         return Err(Problem::field(ProblemKind::BadParameter, "version", &version, &rule));
     }
-    params.finish(&["name", "version"])?;
+    let named = take_grant(&mut params)?;
+    params.finish(&["name", "version", "interfaces", "networks", "ports"])?;
     let component = axum::body::to_bytes(body, COMPONENT_MAX).await.map_err(|_| {
         Problem::new(ProblemKind::TooLarge, format!("a probe component has at most {COMPONENT_MAX} bytes"))
     })?;
     let imports = read_component(&component).map_err(|e| refusal(&e))?;
     make_current(&api, Wanted::Default).await?;
     let known = published::read(api.published(), |state| state.probes().get(&name).cloned());
-    if known.is_some_and(|known| known.shipped) {
+    if known.as_ref().is_some_and(|known| known.shipped) {
         let rule = "is the name of one of vouch's own probes: choose another";
         return Err(Problem::field(ProblemKind::Refused, "name", name.as_str(), rule));
     }
+    let grant = grant_for(&imports, named, known.and_then(|known| known.grant.clone()))?;
     let record = ProbeRecord {
         name,
         version,
@@ -97,9 +108,10 @@ pub async fn upload(
         size: component.len() as u64,
         imports,
         shipped: false,
+        grant: Some(grant),
     };
     keep_on_most(&api, record.digest, component).await?;
-    forward::record_probe(&api, &hop, record.clone()).await?;
+    probe_orders::order(&api, &hop, ProbeOrder::Record(record.clone())).await?;
     Ok((StatusCode::CREATED, Json(compose::probe_view(&record))))
 }
 

@@ -97,7 +97,8 @@ impl State {
             Command::LoseWatcher { watcher, reason, at } => self.lose_watcher(step, watcher, reason, at),
             Command::RetireWatcher { watcher, at } => self.retire_watcher(step, watcher, at),
             Command::ForgetWatcher { watcher } => self.forget_watcher(step, watcher),
-            Command::RecordProbe { probe, at } => self.record_probe(step, probe, at),
+            Command::RecordProbe { probe, by, at } => self.record_probe(step, probe, by, at),
+            Command::GrantProbe { probe, grant, by, at } => self.grant_probe(step, probe, grant, by, at),
         }
     }
 

@@ -148,6 +148,7 @@ impl State {
             | Command::RetireWatcher { .. }
             | Command::ForgetWatcher { .. }
             | Command::RecordProbe { .. }
+            | Command::GrantProbe { .. }
             | Command::BeginMaintenance { .. }
             | Command::RecordMaintenance { .. }
             | Command::CreateJoinToken { .. }

@@ -15,6 +15,7 @@ mod joining;
 mod managers;
 mod marks;
 mod policies;
+mod probes;
 #[cfg(test)]
 mod tests;
 mod verdicts;

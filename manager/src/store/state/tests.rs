@@ -8,6 +8,7 @@ mod inventory;
 mod joining;
 mod managers;
 mod policies;
+mod probes;
 mod verdicts;
 mod watchers;
 

@@ -64,6 +64,7 @@ fn the_samples_try_these_kinds_of_events() {
         "node_joined",
         "path_changed",
         "policy_changed",
+        "probe_granted",
         "probe_recorded",
         "vm_moved",
         "vm_pins_forgotten",
@@ -108,6 +109,11 @@ fn refusals_survive_being_written() {
             node: samples::node_id("n1"),
             recorded: samples::node("n1").boot,
             told: samples::node("n1").boot,
+        },
+        DenyReason::UnknownProbe(samples::probe().name),
+        DenyReason::NotGranted {
+            imports: [vouch_types::ProbeInterface::Sockets].into(),
+            granted: [vouch_types::ProbeInterface::Icmp].into(),
         },
         DenyReason::NotOwner { vm: samples::vm_id(1), owner: samples::node_id("n2") },
     ] {

@@ -7,7 +7,7 @@ use vouch_types::{
     Advice, BootId, CaSecrets, Cause, ClusterId, Command, Digest, Fault, FenceKind, Generation, Guard, Identity,
     Incarnation, IncidentChange, IncidentScope, IncidentWord, JoinFor, JoinRole, JoinTokenId, Joiner, LogIndex,
     LogName, MaintenanceId, ManagerId, ManagerNode, ManagerReturn, Network, NextCa, NodeId, NodePath, NodeRecord, Once,
-    Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment, ProbeImports, ProbeName, ProbeRecord, RankedCause,
+    Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment, ProbeGrant, ProbeImports, ProbeName, ProbeRecord, RankedCause,
     ReturnEnd, SortedMap, Source, Suffrage, Term, Verdict, VerdictChange, VerdictVersion, VmId, VmSpec, VmState,
     WallTime, WatcherId,
 };
@@ -146,7 +146,19 @@ pub(crate) fn probe() -> ProbeRecord {
         size: 118_000,
         imports: ProbeImports { interfaces: vec!["vouch:probe/icmp@0.1.0".to_owned()] },
         shipped: true,
+        grant: Some(ProbeGrant::parse(&["icmp"], &["management", "service"], &["settings"]).unwrap()),
     }
+}
+
+/// An uploaded probe, with the grant of both networks.
+pub(crate) fn uploaded() -> ProbeRecord {
+    ProbeRecord { name: ProbeName::new("my-ping").unwrap(), shipped: false, ..probe() }
+}
+
+/// Narrows the grant of [`uploaded`] to one network and one port.
+pub(crate) fn grant_service() -> Command {
+    let grant = ProbeGrant::parse(&["icmp"], &["service"], &["7"]).unwrap();
+    Command::GrantProbe { probe: uploaded().name, grant, by: "admin token of m1".to_owned(), at: at(53) }
 }
 
 /// Every command, with every kind of cause and advice somewhere inside.
@@ -223,7 +235,9 @@ pub(crate) fn every_command() -> Vec<Command> {
         Command::LoseWatcher { watcher, reason: "silent for 1.5 s".to_owned(), at: at(50) },
         Command::RetireWatcher { watcher, at: at(51) },
         Command::ForgetWatcher { watcher },
-        Command::RecordProbe { probe: probe(), at: at(52) },
+        Command::RecordProbe { probe: probe(), by: String::new(), at: at(52) },
+        Command::RecordProbe { probe: uploaded(), by: "admin token of m1".to_owned(), at: at(52) },
+        grant_service(),
         place("n1", 2),
     ]
     .into_iter()

@@ -34,6 +34,7 @@ pub fn shipped() -> Vec<ShippedProbe> {
             size: bytes.len() as u64,
             imports: ProbeImports::default(),
             shipped: true,
+            grant: None,
         };
         ShippedProbe { record, bytes: bytes.into() }
     });

@@ -1,0 +1,91 @@
+//! What an operator orders of probes, handed to the leader with the name of who ordered it.
+//!
+//! A component is read and kept by the manager that was asked, so its record is made there; only the leader can have it
+//! applied. The order says itself who gave it: the leader is asked by another manager, not by a client.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::Method;
+use serde::{Deserialize, Serialize};
+use vouch_types::{Command, ProbeGrant, ProbeName, ProbeRecord, WallTime};
+
+use super::Api;
+use super::etag::Conditions;
+use super::forward::{self, Hop};
+use super::problem::{Problem, ProblemKind};
+use super::propose::propose;
+
+/// Where the leader takes orders from other managers.
+pub(super) const PATH: &str = "/internal/probe-orders";
+
+/// What is ordered.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeOrder {
+    /// Record a component that most managers keep.
+    Record(ProbeRecord),
+    /// Grant a probe something else.
+    Grant(ProbeName, ProbeGrant),
+}
+
+impl ProbeOrder {
+    fn command(self, by: String, at: WallTime) -> Command {
+        match self {
+            Self::Record(probe) => Command::RecordProbe { probe, by, at },
+            Self::Grant(probe, grant) => Command::GrantProbe { probe, grant, by, at },
+        }
+    }
+}
+
+/// An order and who gave it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GivenOrder {
+    order: ProbeOrder,
+    by: String,
+}
+
+/// That it was done, to a manager that asked.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Done {
+    done: bool,
+}
+
+/// Returns who asks this manager: everybody who does has its one token, which may do everything.
+fn who(api: &Api) -> String {
+    format!("admin token of {}", api.manager())
+}
+
+/// Has an order of a client applied, by the leader if that is another manager.
+///
+/// # Errors
+/// A problem when it was not.
+pub async fn order(api: &Api, hop: &Hop, order: ProbeOrder) -> Result<(), Problem> {
+    let status = api.published().status();
+    let given = GivenOrder { order, by: who(api) };
+    match status.leader {
+        _ if status.leads() => apply(api, given, hop.conditions()?).await,
+        Some(leader) => {
+            let body = serde_json::to_vec(&given).map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))?;
+            forward::ask::<Done>(api, leader, &Method::POST, PATH, body.into(), hop.headers()).await.map(drop)
+        }
+        None => Err(Problem::new(ProblemKind::NoLeader, "no leader is known")),
+    }
+}
+
+/// Takes an order from another manager.
+pub(super) async fn take(
+    State(api): State<Api>,
+    conditions: Conditions,
+    body: axum::body::Bytes,
+) -> Result<Json<Done>, Problem> {
+    let given = serde_json::from_slice(&body).map_err(|e| Problem::new(ProblemKind::BadParameter, e.to_string()))?;
+    apply(&api, given, conditions).await?;
+    Ok(Json(Done { done: true }))
+}
+
+async fn apply(api: &Api, GivenOrder { order, by }: GivenOrder, conditions: Conditions) -> Result<(), Problem> {
+    // An `Idempotency-Key` stands for the order, whichever manager it is given to.
+    let body = serde_json::to_vec(&order).map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))?;
+    let at = api.wall().now();
+    propose(api, conditions.guard(order.command(by, at), ("POST", PATH, &body), at)).await.map(drop)
+}
