@@ -169,6 +169,7 @@ fn shipped() -> Result<Vec<ShippedProbe>, RunError> {
                 grant: Some(ProbeGrant::of_all(&imports)),
                 imports,
                 shipped: true,
+                signer: None,
             },
             bytes: Bytes::from_static(bundled.bytes),
         })

@@ -98,7 +98,12 @@ mod tests {
         }
     }
 
-    fn judge(grant: &ProbeGrant, needs: &[ProbeInterface], described_ports: &[u16], settings: &str) -> Result<PortGrant, String> {
+    fn judge(
+        grant: &ProbeGrant,
+        needs: &[ProbeInterface],
+        described_ports: &[u16],
+        settings: &str,
+    ) -> Result<PortGrant, String> {
         let needs = needs.iter().copied().collect();
         let judged = granted_ports(grant, &needs, &described(described_ports), Network::Service, settings);
         judged.map_err(|not| not.to_string())

@@ -9,8 +9,9 @@ use crate::event::ManagerNote;
 use crate::{
     AssignmentGeneration, BootId, CaSecrets, ClusterId, DenyReason, Digest, Fault, FenceKind, Generation, Guard,
     Incarnation, IncidentChange, IncidentScope, JoinFor, JoinTokenId, Joiner, LogIndex, LogName, MaintenanceId,
-    ManagerId, ManagerReturn, NodeId, NodeRecord, Pin, Policy, PolicyScope, ProbeAssignment, ProbeGrant, ProbeName,
-    ProbeRecord, ReturnEnd, Source, Verdict, VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
+    ManagerId, ManagerReturn, NodeId, NodeRecord, Pin, Policy, PolicyScope, ProbeAssignment, ProbeGrant, ProbeKeyName,
+    ProbeName, ProbePublicKey, ProbeRecord, ProbeRefusal, ReturnEnd, SignatureRule, Source, Verdict, VerdictVersion,
+    VmId, VmSpec, WallTime, WatcherId,
 };
 
 /// The most changes that one `RecordVerdicts` may carry.
@@ -175,6 +176,42 @@ pub enum Command {
         grant: ProbeGrant,
         /// Who grants it, as far as is known.
         by: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Trust a key for signatures under probes.
+    AddProbeKey {
+        /// What it is called.
+        name: ProbeKeyName,
+        /// The key.
+        public_key: ProbePublicKey,
+        /// Who adds it, as far as is known.
+        by: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Trust a key no more. Probes that it signed stay.
+    RemoveProbeKey {
+        /// Which.
+        name: ProbeKeyName,
+        /// Who removes it, as far as is known.
+        by: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Set whether a probe is taken without a signature.
+    SetSignatureRule {
+        /// Whether.
+        signatures: SignatureRule,
+        /// Who sets it, as far as is known.
+        by: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Take down that an upload was refused.
+    RefuseProbe {
+        /// What, and why.
+        refusal: ProbeRefusal,
         /// When.
         at: WallTime,
     },
@@ -351,6 +388,10 @@ impl Command {
             Self::ForgetWatcher { .. } => "forget_watcher",
             Self::RecordProbe { .. } => "record_probe",
             Self::GrantProbe { .. } => "grant_probe",
+            Self::AddProbeKey { .. } => "add_probe_key",
+            Self::RemoveProbeKey { .. } => "remove_probe_key",
+            Self::SetSignatureRule { .. } => "set_signature_rule",
+            Self::RefuseProbe { .. } => "refuse_probe",
             Self::SetPolicy { .. } => "set_policy",
             Self::BeginMaintenance { .. } => "begin_maintenance",
             Self::RecordMaintenance { .. } => "record_maintenance",

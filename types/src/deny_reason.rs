@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::probe_grant::words;
 use crate::{
     BootId, CaStage, ClusterId, JoinRefusal, JoinTokenId, LogIndex, LogName, MaintenanceId, ManagerId, NodeId,
-    PolicyError, ProbeInterface, ProbeName, VmId, WatcherId,
+    PolicyError, ProbeInterface, ProbeKeyName, ProbeName, VmId, WatcherId,
 };
-use crate::probe_grant::words;
 
 /// Why a command changed nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Error, Serialize, Deserialize)]
@@ -113,6 +113,12 @@ pub enum DenyReason {
         /// What it is granted.
         granted: BTreeSet<ProbeInterface>,
     },
+    /// There is no such trusted key.
+    #[error("probe key {0} is not trusted")]
+    UnknownProbeKey(ProbeKeyName),
+    /// A probe needs a signature.
+    #[error("probe {0} has no signature, and the cluster requires one of a trusted key")]
+    SignatureRequired(ProbeName),
     /// The VM belongs to another node.
     #[error("vm {vm} belongs to node {owner}")]
     NotOwner {

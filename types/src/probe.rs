@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, ProbeGrant, ProbeName};
+use crate::{Digest, ProbeGrant, ProbeName, ProbeSigner};
 
 /// What a component imports: its manifest, which cannot understate.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -30,4 +30,7 @@ pub struct ProbeRecord {
     /// imports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<ProbeGrant>,
+    /// Whose signature it was recorded with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<ProbeSigner>,
 }

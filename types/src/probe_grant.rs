@@ -245,9 +245,15 @@ mod tests {
 
     #[test]
     fn what_reaches_nothing_needs_no_grant_and_all_else_does() {
-        let quiet = ["vouch:probe/log@1.0.0", "vouch:probe/types@1.0.0", "wasi:clocks/wall-clock@0.2.6", "wasi:io/poll@0.2.6"];
+        let quiet =
+            ["vouch:probe/log@1.0.0", "vouch:probe/types@1.0.0", "wasi:clocks/wall-clock@0.2.6", "wasi:io/poll@0.2.6"];
         assert!(imports(&quiet).needs().is_empty());
-        let loud = ["vouch:probe/icmp@0.1.0", "vouch:probe/guest-agent@1.0.0", "vouch:probe/tls@1.2.0", "wasi:sockets/udp@0.2.6"];
+        let loud = [
+            "vouch:probe/icmp@0.1.0",
+            "vouch:probe/guest-agent@1.0.0",
+            "vouch:probe/tls@1.2.0",
+            "wasi:sockets/udp@0.2.6",
+        ];
         assert_eq!(imports(&loud).needs(), ProbeInterface::ALL.into());
     }
 
@@ -284,7 +290,8 @@ mod tests {
         }
         assert!(ProbeGrant::parse(&["tls"], &["service"], &many[..GRANT_PORTS_MAX]).is_ok());
         assert!(ProbeGrant::parse(&["icmp"], &["service"], &[]).is_ok(), "what has no ports needs none");
-        let zero = ProbeGrant { ports: ProbePorts::Only([0].into()), networks: Network::ALL.into(), ..ProbeGrant::default() };
+        let zero =
+            ProbeGrant { ports: ProbePorts::Only([0].into()), networks: Network::ALL.into(), ..ProbeGrant::default() };
         assert_eq!(zero.validate().unwrap_err().value, "0");
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use vouch_probe_kit::Fake;
-use vouch_types::ProbeName;
+use vouch_types::{ProbeKeyName, ProbeName};
 
 use super::operating::duration_of;
 
@@ -32,6 +32,28 @@ pub enum ProbeCommand {
         /// What.
         #[command(flatten)]
         grant: ProbeGrantArgs,
+    },
+    /// Make a key pair for signatures under probes: the private half in FILE (0600), the public half in FILE.pub.
+    Keygen {
+        /// Where to write it; not over a file that is there.
+        file: PathBuf,
+    },
+    /// Sign a component under the name and version that it gives itself; the signature is written to FILE.sig.
+    Sign {
+        /// The component (wasm32-wasip2).
+        file: PathBuf,
+        /// The private key: PEM, PKCS #8 (Ed25519).
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
+    /// Keys whose signatures under probes the cluster trusts.
+    #[command(subcommand)]
+    Key(ProbeKeyCommand),
+    /// Set whether the cluster takes a probe without a signature of a trusted key. Recorded probes stay.
+    RequireSignature {
+        /// Whether a signature is required.
+        #[arg(value_enum)]
+        switch: Switch,
     },
     /// Tell what a component is, what it may use, what it says to settings, and which rules it breaks. No cluster is
     /// asked.
@@ -78,6 +100,37 @@ pub struct ProbePushArgs {
     /// the reason `not_granted`.
     #[arg(long)]
     pub narrow: bool,
+    /// Its signature, as `vouch probe sign` writes it; FILE.sig when that is there.
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
+}
+
+/// Keys whose signatures under probes the cluster trusts.
+#[derive(Debug, Subcommand)]
+pub enum ProbeKeyCommand {
+    /// List them, with the probes that each signed, and whether a signature is required.
+    Ls,
+    /// Trust a key.
+    Add {
+        /// What it is called.
+        name: ProbeKeyName,
+        /// Its public half: PEM (Ed25519), as `vouch probe keygen` writes it.
+        file: PathBuf,
+    },
+    /// Trust a key no more. Probes that it signed stay, and are told.
+    Rm {
+        /// What it is called.
+        name: ProbeKeyName,
+    },
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
 }
 
 /// What a probe may do.
@@ -103,6 +156,9 @@ pub struct ProbeCheckArgs {
     /// Settings that it is to take: JSON, or @FILE.
     #[arg(long, value_name = "JSON|@FILE")]
     pub settings: Option<String>,
+    /// A signature that is to fit it; FILE.sig when that is there.
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
 }
 
 /// How a component is run.

@@ -3,10 +3,12 @@
 mod bench;
 mod check;
 mod grant;
+pub mod key;
 mod project;
 pub mod push;
 mod run;
 pub mod show;
+pub mod sign;
 
 use anyhow::Context;
 use vouch_manager::api::view::{Page, ProbeView};
@@ -31,6 +33,10 @@ pub fn run(global: &Global, command: &ProbeCommand) -> Result<Exit, CliError> {
         }
         ProbeCommand::Push(args) => push::run(global, args),
         ProbeCommand::Grant { name, grant } => grant::run(global, name, grant),
+        ProbeCommand::Keygen { file } => sign::keygen(global, file),
+        ProbeCommand::Sign { file, key } => sign::sign(global, file, key),
+        ProbeCommand::Key(command) => key::run(global, command),
+        ProbeCommand::RequireSignature { switch } => key::require(global, *switch),
         ProbeCommand::Check(args) => check::run(global, args),
         ProbeCommand::Bench(args) => bench::run(global, args),
         ProbeCommand::Show { name } => show::run(global, name),

@@ -45,6 +45,11 @@ impl Hop {
         &self.headers
     }
 
+    /// Returns it for another write than the one that was asked for: what the headers say does not hold for that.
+    pub(super) fn without_headers(&self) -> Self {
+        Self { from: self.from, headers: Vec::new() }
+    }
+
     /// Returns what the headers say must hold for a write.
     ///
     /// # Errors

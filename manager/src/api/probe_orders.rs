@@ -3,11 +3,17 @@
 //! A component is read and kept by the manager that was asked, so its record is made there; only the leader can have it
 //! applied. The order says itself who gave it: the leader is asked by another manager, not by a client.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::Method;
 use serde::{Deserialize, Serialize};
-use vouch_types::{Command, ProbeGrant, ProbeName, ProbeRecord, WallTime};
+use vouch_types::probe_key::REFUSAL_REASON_MAX;
+use vouch_types::{
+    Command, Digest, ProbeGrant, ProbeKeyName, ProbeName, ProbePublicKey, ProbeRecord, ProbeRefusal, SignatureRule,
+    WallTime,
+};
 
 use super::Api;
 use super::etag::Conditions;
@@ -18,6 +24,9 @@ use super::propose::propose;
 /// Where the leader takes orders from other managers.
 pub(super) const PATH: &str = "/internal/probe-orders";
 
+/// How long an uploader waits at most until it is taken down that the upload was refused.
+const RECORD_WITHIN: Duration = Duration::from_secs(2);
+
 /// What is ordered.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -26,6 +35,14 @@ pub enum ProbeOrder {
     Record(ProbeRecord),
     /// Grant a probe something else.
     Grant(ProbeName, ProbeGrant),
+    /// Trust a key.
+    AddKey(ProbeKeyName, ProbePublicKey),
+    /// Trust a key no more.
+    RemoveKey(ProbeKeyName),
+    /// Set whether a signature is wanted.
+    SetSignatureRule(SignatureRule),
+    /// Take down a refused upload.
+    Refuse(ProbeRefusal),
 }
 
 impl ProbeOrder {
@@ -33,6 +50,10 @@ impl ProbeOrder {
         match self {
             Self::Record(probe) => Command::RecordProbe { probe, by, at },
             Self::Grant(probe, grant) => Command::GrantProbe { probe, grant, by, at },
+            Self::AddKey(name, public_key) => Command::AddProbeKey { name, public_key, by, at },
+            Self::RemoveKey(name) => Command::RemoveProbeKey { name, by, at },
+            Self::SetSignatureRule(signatures) => Command::SetSignatureRule { signatures, by, at },
+            Self::Refuse(refusal) => Command::RefuseProbe { refusal: ProbeRefusal { by, ..refusal }, at },
         }
     }
 }
@@ -69,6 +90,21 @@ pub async fn order(api: &Api, hop: &Hop, order: ProbeOrder) -> Result<(), Proble
             forward::ask::<Done>(api, leader, &Method::POST, PATH, body.into(), hop.headers()).await.map(drop)
         }
         None => Err(Problem::new(ProblemKind::NoLeader, "no leader is known")),
+    }
+}
+
+/// Has it taken down that an upload was refused, unless there were too many. The upload stays refused, whatever comes of
+/// it.
+pub async fn record_refusal(api: &Api, hop: &Hop, probe: &ProbeName, digest: Digest, problem: &Problem) {
+    let Some(unrecorded) = api.refusals().take(tokio::time::Instant::now()) else { return };
+    let detail = &problem.detail;
+    let reason = detail[..detail.floor_char_boundary(REFUSAL_REASON_MAX)].to_owned();
+    let refusal = ProbeRefusal { probe: probe.clone(), digest, reason, by: String::new(), unrecorded };
+    let hop = hop.without_headers();
+    match tokio::time::timeout(RECORD_WITHIN, order(api, &hop, ProbeOrder::Refuse(refusal))).await {
+        Ok(Ok(())) => {}
+        Ok(Err(problem)) => tracing::warn!(%probe, detail = problem.detail, "refused upload was not recorded"),
+        Err(_) => tracing::warn!(%probe, detail = "no answer in time", "refused upload was not recorded"),
     }
 }
 

@@ -71,6 +71,12 @@ pub enum ProblemKind {
     GrantRequired,
     /// A component imports what it is not granted.
     NotGranted,
+    /// A signature does not hold, or is of no trusted key.
+    SignatureRefused,
+    /// An upload has no signature, and the cluster requires one.
+    SignatureRequired,
+    /// There is no such trusted key.
+    ProbeKeyNotFound,
     /// There is no such probe.
     ProbeNotFound,
     /// The body is too large.
@@ -136,6 +142,13 @@ impl ProblemKind {
             Self::NotGranted => {
                 ("not-granted", StatusCode::UNPROCESSABLE_ENTITY, "The component imports what it is not granted")
             }
+            Self::SignatureRefused => {
+                ("signature-refused", StatusCode::UNPROCESSABLE_ENTITY, "The signature is of no trusted key")
+            }
+            Self::SignatureRequired => {
+                ("signature-required", StatusCode::UNPROCESSABLE_ENTITY, "A probe needs a signature of a trusted key")
+            }
+            Self::ProbeKeyNotFound => ("probe-key-not-found", StatusCode::NOT_FOUND, "There is no such trusted key"),
             Self::ProbeNotFound => ("probe-not-found", StatusCode::NOT_FOUND, "There is no such probe"),
             Self::TooLarge => ("too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
             Self::PreconditionFailed => {

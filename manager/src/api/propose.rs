@@ -78,6 +78,10 @@ fn refusal(reason: &DenyReason) -> Problem {
         DenyReason::UnknownProbe(probe) => {
             field(ProblemKind::ProbeNotFound, "name", probe, "must be the name of a recorded probe")
         }
+        DenyReason::UnknownProbeKey(key) => {
+            field(ProblemKind::ProbeKeyNotFound, "name", key, "must be the name of a trusted key")
+        }
+        DenyReason::SignatureRequired(_) => Problem::new(ProblemKind::SignatureRequired, reason.to_string()),
         DenyReason::NotGranted { imports, granted } => {
             let mut problem = Problem::new(ProblemKind::NotGranted, reason.to_string());
             problem.granted = Some(words(granted));

@@ -7,6 +7,7 @@ mod events;
 mod operating;
 mod probes;
 mod reads;
+mod signatures;
 mod writes;
 
 use std::time::Duration;
@@ -19,7 +20,6 @@ use vouch_types::VmState;
 
 use self::double::{SimManager, Standing, TOKEN, body, cut, get, judge, lone, populate, request, send, three, vm_id};
 use super::limits::STREAMS_MAX;
-use crate::seams::BlobStore;
 
 fn farm() -> SimManager {
     let manager = lone();
@@ -385,6 +385,9 @@ async fn the_description_is_complete_and_as_it_was() {
             "/v1/nodes/{id}/fence-proof",
             "/v1/policies",
             "/v1/policies/{scope}",
+            "/v1/probe-keys",
+            "/v1/probe-keys/{name}",
+            "/v1/probe-trust",
             "/v1/probes",
             "/v1/probes/{name}/grant",
             "/v1/vms",

@@ -105,6 +105,10 @@ impl Trail<'_> {
             | EventKind::ManagerReturnEnded { .. }
             | EventKind::ProbeRecorded { .. }
             | EventKind::ProbeGranted { .. }
+            | EventKind::ProbeRefused { .. }
+            | EventKind::ProbeKeyAdded { .. }
+            | EventKind::ProbeKeyRemoved { .. }
+            | EventKind::SignatureRuleChanged { .. }
             | EventKind::WatcherPlaced { .. }
             | EventKind::WatcherLive { .. }
             | EventKind::WatcherLost { .. }

@@ -8,6 +8,7 @@ mod incident;
 mod join_token;
 mod policy;
 mod probe;
+mod probe_key;
 mod state_hash;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ pub use policy::{
     VmPolicyView,
 };
 pub use probe::{ProbeGrantView, ProbeView};
+pub use probe_key::{ProbeKeyRequest, ProbeKeyView, ProbeSignerView, ProbeTrustView};
 pub use state_hash::{StateComparedView, StateHashView};
 
 /// A moment on the wall clock of the leader that recorded it; for people, nothing is decided by it.

@@ -195,7 +195,8 @@ mod tests {
         let before = inputs_of(&state, watcher).unwrap();
         assert_eq!(before.probes[&name].grant, None, "recorded before there were grants");
         let grant = vouch_types::ProbeGrant::parse(&["icmp"], &["service"], &[]).unwrap();
-        let change = Command::GrantProbe { probe: name.clone(), grant: grant.clone(), by: String::new(), at: samples::at(10) };
+        let change =
+            Command::GrantProbe { probe: name.clone(), grant: grant.clone(), by: String::new(), at: samples::at(10) };
         state.apply(LogIndex::new(9), change);
         let after = inputs_of(&state, watcher).unwrap();
         assert_eq!(after.probes[&name].grant, Some(grant));

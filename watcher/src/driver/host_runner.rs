@@ -14,7 +14,8 @@ use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
 use tracing::{debug, info};
 use vouch_probe_host::{
-    Capabilities, HostLimits, Icmp, PortGrant, Probe, ProbeHost, RunFault, Target, compilations, digest_of, granted_ports,
+    Capabilities, HostLimits, Icmp, PortGrant, Probe, ProbeHost, RunFault, Target, compilations, digest_of,
+    granted_ports,
 };
 use vouch_types::{Digest, Identity, Outcome, ProbeInterface, ProbeName};
 use vouch_wire::links::{ManagerEndpoint, RelayLink, WatcherLink};

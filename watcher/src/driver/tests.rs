@@ -320,7 +320,12 @@ async fn what_is_not_granted_is_unknown_and_never_touches_the_network_until_it_i
     let mut bench = Bench::start(vec![tcp_component()]).await;
     let grant = |interface: &str, port: &str| ProbeGrant::parse(&[interface], &["service"], &[port]).unwrap();
     for (index, network, grant, why) in [
-        (1, Management, grant("sockets", &here), "it is to run over network management; it is granted service".to_owned()),
+        (
+            1,
+            Management,
+            grant("sockets", &here),
+            "it is to run over network management; it is granted service".to_owned(),
+        ),
         (2, Service, grant("sockets", "1"), format!("it is to reach port {here}; it is granted 1")),
         (3, Service, grant("icmp", &here), "the component imports sockets; it is granted icmp".to_owned()),
     ] {

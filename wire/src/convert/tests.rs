@@ -6,8 +6,8 @@ use std::time::Duration;
 use uuid::Uuid;
 use vouch_types::{
     AssignmentGeneration, BootId, ExitReason, Generation, HypervisorState, Incarnation, LogIndex, ManagerId, Moment,
-    Network, NodeId, Nonce, Outcome, PauseReason, ProbeAssignment, ProbeGrant, ProbeInterface, ProbeName, RelayOutcome, Sequence, SortedMap,
-    StartId, Term, TickSequence, VmId, VmSpec, WatcherHealth, WatcherId,
+    Network, NodeId, Nonce, Outcome, PauseReason, ProbeAssignment, ProbeGrant, ProbeInterface, ProbeName, RelayOutcome,
+    Sequence, SortedMap, StartId, Term, TickSequence, VmId, VmSpec, WatcherHealth, WatcherId,
 };
 
 use super::*;

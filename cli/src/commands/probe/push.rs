@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use vouch_manager::api::view::{Page, ProbeView};
-use vouch_types::{ProbeGrant, ProbeImports};
+use vouch_types::{Digest, ProbeGrant, ProbeImports, ProbeName};
+use vouch_wire::probe_signature::SignedProbe;
 
 use super::grant::{self, Wanted};
 use super::run::open;
 use super::runtime;
+use super::sign::{self, SignatureReport};
 use crate::args::{Global, ProbePushArgs};
 use crate::client::{Client, escape};
 use crate::exit::{CliError, Exit};
@@ -32,23 +34,40 @@ pub fn run(global: &Global, args: &ProbePushArgs) -> Result<(), CliError> {
     let described = report.described.as_ref().expect("a component that does not describe itself breaks a rule");
     said_the_same("--name", args.name.as_deref(), &described.name)?;
     said_the_same("--probe-version", args.version.as_deref(), &described.version)?;
+    let signature = signature(args, opened.digest, &described.name, &described.version)?;
     let wanted = Wanted::of(&report);
+    if let Some(granted) = &granted {
+        compare(&args.file, &wanted, granted, args.narrow)?;
+    }
     let client = Client::new(global)?;
-    let before = match granted {
-        Some(_) => None,
-        None => grant_of(&client, &described.name)?,
-    };
-    match granted.as_ref().or(before.as_ref()) {
-        None => return Err(CliError::text(Exit::Usage, nothing_granted(&args.file, &report.imports, &wanted))),
-        Some(granted) => compare(&args.file, &wanted, granted, args.narrow)?,
+    if granted.is_none() {
+        let before = grant_of(&client, &described.name)?;
+        let nothing = || CliError::text(Exit::Usage, nothing_granted(&args.file, &report.imports, &wanted));
+        compare(&args.file, &wanted, &before.ok_or_else(nothing)?, args.narrow)?;
     }
     let mut path = format!("/v1/probes?name={}&version={}", escape(&described.name), escape(&described.version));
     if let Some(granted) = &granted {
         let [interfaces, networks, ports] = granted.words().map(|list| escape(&list.join(",")));
         path += &format!("&interfaces={interfaces}&networks={networks}&ports={ports}");
     }
+    if let Some(signature) = &signature {
+        path += &format!("&signature={signature}");
+    }
     let probe: ProbeView = client.post(&path, opened.bytes)?;
     Output::new(global).show(&probe, |_| tell(&probe))
+}
+
+/// Returns the signature that is sent along: one that does not fit is not sent at all.
+fn signature(args: &ProbePushArgs, digest: Digest, name: &str, version: &str) -> Result<Option<String>, CliError> {
+    let name = ProbeName::new(name).map_err(|e| CliError::new(Exit::Failed, e))?;
+    let compared = sign::compare(&args.file, args.signature.as_deref(), &SignedProbe { digest, name: &name, version })?;
+    match compared {
+        None => Ok(None),
+        Some((SignatureReport { file, misfit: Some(why), .. }, _)) => {
+            Err(CliError::text(Exit::Failed, format!("signature {file}: does not fit the component: {why}")))
+        }
+        Some((_, read)) => Ok(read.map(|read| read.signature)),
+    }
 }
 
 /// Returns the grant that an uploaded probe of this name has: a push without another one keeps it.
@@ -106,6 +125,9 @@ pub fn tell(probe: &ProbeView) -> String {
     let granted = probe.grant.as_ref().map(|grant| grant.interfaces.clone()).unwrap_or_default();
     let surplus: Vec<String> =
         granted.into_iter().filter(|word| needs.iter().all(|need| need.as_str() != word)).collect();
+    if let Some(signer) = &probe.signer {
+        text += &format!("it is signed by: {}\n", signer.key);
+    }
     if !surplus.is_empty() {
         text += &format!("granted and not imported: {}\n", surplus.join(", "));
     }

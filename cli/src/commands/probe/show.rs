@@ -62,6 +62,9 @@ pub fn tell(probes: &[ProbeView], described: Option<&Described>, assigned: &[(&s
             line(if i == 0 { "imports" } else { "" }, import);
         }
         line("granted", &grant::words(probe));
+        if let Some(signer) = &probe.signer {
+            line("signed", &format!("by {}, {}", signer.key, signer.public_key));
+        }
     }
     if let Some(described) = described {
         tell_described(described, &mut line);

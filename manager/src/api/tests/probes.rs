@@ -27,7 +27,8 @@ async fn a_component_is_kept_by_every_manager_before_it_is_recorded() {
         populate(&manager.published, "n1", &[]);
     }
     let tcp = vouch_probe_bundle::all().iter().find(|probe| probe.name == "tcp").unwrap();
-    let (status, probe) = push(&follower, "?name=my-tcp&version=1.2.3&interfaces=sockets&networks=service&ports=22", tcp.bytes).await;
+    let (status, probe) =
+        push(&follower, "?name=my-tcp&version=1.2.3&interfaces=sockets&networks=service&ports=22", tcp.bytes).await;
     assert_eq!((status.as_u16(), &probe["name"], &probe["shipped"]), (201, &json!("my-tcp"), &json!(false)), "{probe}");
     assert!(probe["imports"].as_array().unwrap().iter().any(|i| i.as_str().unwrap().starts_with("wasi:sockets/tcp@")));
     for manager in [&leader, &follower, &third] {
@@ -42,7 +43,8 @@ async fn a_component_that_most_managers_do_not_keep_is_not_recorded() {
     let manager = lone();
     populate(&manager.published, "n1", &[]);
     let tcp = vouch_probe_bundle::all().iter().find(|probe| probe.name == "tcp").unwrap();
-    let (status, problem) = push(&manager, "?name=my-tcp&interfaces=sockets&networks=service&ports=settings", tcp.bytes).await;
+    let (status, problem) =
+        push(&manager, "?name=my-tcp&interfaces=sockets&networks=service&ports=settings", tcp.bytes).await;
     assert_eq!((status.as_u16(), &problem["type"]), (503, &json!("/problems/no-quorum")));
     assert_eq!(get(&manager, "/v1/probes").await.1["items"], json!([]));
 }
@@ -93,7 +95,9 @@ async fn an_upload_that_says_nothing_of_a_grant_is_refused_with_what_it_imports(
     let (status, problem) = push(&manager, "?name=my-tcp", tcp().bytes).await;
     assert_eq!((status.as_u16(), &problem["type"]), (422, &json!("/problems/grant-required")), "{problem}");
     assert_eq!(problem["missing"], json!(["sockets"]));
-    assert!(problem["imports"].as_array().unwrap().iter().any(|i| i.as_str().unwrap().starts_with("wasi:sockets/tcp@")));
+    assert!(
+        problem["imports"].as_array().unwrap().iter().any(|i| i.as_str().unwrap().starts_with("wasi:sockets/tcp@"))
+    );
     assert!(before == manager.published_state(), "the state is as it was");
     assert_eq!(manager.blobs.get(tcp().digest()).unwrap(), None, "nor are its bytes kept");
 }
@@ -102,10 +106,13 @@ async fn an_upload_that_says_nothing_of_a_grant_is_refused_with_what_it_imports(
 async fn what_is_imported_and_not_granted_is_refused_with_both_lists_before_anything_is_kept() {
     let manager = farm();
     let before = manager.published_state();
-    let (status, problem) = push(&manager, "?name=my-tcp&interfaces=icmp,tls&networks=service&ports=22", tcp().bytes).await;
+    let (status, problem) =
+        push(&manager, "?name=my-tcp&interfaces=icmp,tls&networks=service&ports=22", tcp().bytes).await;
     assert_eq!((status.as_u16(), &problem["type"]), (422, &json!("/problems/not-granted")), "{problem}");
     assert_eq!((&problem["granted"], &problem["missing"]), (&json!(["icmp", "tls"]), &json!(["sockets"])));
-    assert!(problem["imports"].as_array().unwrap().iter().any(|i| i.as_str().unwrap().starts_with("wasi:sockets/tcp@")));
+    assert!(
+        problem["imports"].as_array().unwrap().iter().any(|i| i.as_str().unwrap().starts_with("wasi:sockets/tcp@"))
+    );
     assert!(before == manager.published_state(), "the state is as it was");
     assert_eq!(manager.blobs.get(tcp().digest()).unwrap(), None, "nor are its bytes kept");
 }
@@ -116,7 +123,8 @@ async fn a_grant_that_is_wider_than_the_imports_is_taken_as_it_is() {
     let query = "?name=my-tcp&interfaces=sockets,icmp&networks=management,service&ports=443,22";
     let (status, probe) = push(&follower, query, tcp().bytes).await;
     assert_eq!(status.as_u16(), 201, "{probe}");
-    let granted = json!({"interfaces": ["sockets", "icmp"], "networks": ["management", "service"], "ports": ["22", "443"]});
+    let granted =
+        json!({"interfaces": ["sockets", "icmp"], "networks": ["management", "service"], "ports": ["22", "443"]});
     assert_eq!(probe["grant"], granted);
     let (_, list) = get(&leader, "/v1/probes").await;
     assert_eq!(list["items"][0]["grant"], granted);
@@ -152,7 +160,11 @@ async fn a_wrong_word_of_a_grant_is_named_with_its_rule() {
         ("interfaces=sockets&networks=service", "ports", ""),
     ] {
         let (status, problem) = push(&manager, &format!("?name=my-tcp&{query}"), tcp().bytes).await;
-        assert_eq!((status.as_u16(), &problem["field"], &problem["value"]), (400, &json!(field), &json!(value)), "{problem}");
+        assert_eq!(
+            (status.as_u16(), &problem["field"], &problem["value"]),
+            (400, &json!(field), &json!(value)),
+            "{problem}"
+        );
     }
 }
 
@@ -163,7 +175,8 @@ async fn a_grant_is_changed_without_the_component_and_only_as_far_as_that_allows
     let narrow = json!({"interfaces": ["sockets"], "networks": ["service"], "ports": ["8443"]});
     let (status, probe) = regrant(&leader, "mine", &narrow).await;
     assert_eq!((status.as_u16(), &probe["grant"]), (200, &narrow), "{probe}");
-    let text = get(&leader, "/v1/events?format=json").await.1["items"].as_array().unwrap().last().unwrap()["text"].clone();
+    let text =
+        get(&leader, "/v1/events?format=json").await.1["items"].as_array().unwrap().last().unwrap()["text"].clone();
     assert_eq!(text, "probe mine is granted sockets; networks service; ports 8443, by the admin token of m1");
     let lacking = json!({"interfaces": ["icmp"], "networks": ["service"]});
     let (status, problem) = regrant(&leader, "mine", &lacking).await;

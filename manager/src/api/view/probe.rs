@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use vouch_types::ProbeGrant;
 
+use super::ProbeSignerView;
+
 /// What a probe is granted.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -45,4 +47,7 @@ pub struct ProbeView {
     /// What it is granted; absent for one that was recorded before there were grants, and may do all that it imports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<ProbeGrantView>,
+    /// Whose signature it was recorded with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<ProbeSignerView>,
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use vouch_types::command::CHANGES_MAX;
 use vouch_types::vm::{ADDRESSES_MAX, PROBES_PER_VM_MAX};
 use vouch_types::{
-    DenyReason, EventKind, Generation, NodeId, NodeRecord, Pin, ProbeAssignment, Verdict, VmId, VmRecord,
-    VmSpec, WallTime,
+    DenyReason, EventKind, Generation, NodeId, NodeRecord, Pin, ProbeAssignment, Verdict, VmId, VmRecord, VmSpec,
+    WallTime,
 };
 
 use super::State;

@@ -9,12 +9,16 @@ use super::apply::{Outcome, Step};
 
 impl State {
     pub(super) fn record_probe(&mut self, step: &mut Step, probe: ProbeRecord, by: String, at: WallTime) -> Outcome {
+        self.check_signer(&probe)?;
         if let Some(grant) = &probe.grant {
             check_grant(&probe, grant)?;
         }
         if self.probes.get(&probe.name).is_none_or(|known| **known != probe) {
             let digest = Some(probe.digest);
-            step.event(at, EventKind::ProbeRecorded { probe: probe.name.clone(), digest, by });
+            step.event(
+                at,
+                EventKind::ProbeRecorded { probe: probe.name.clone(), digest, by, signer: probe.signer.clone() },
+            );
             self.put_probe(step, probe);
         }
         step.done()

@@ -8,6 +8,7 @@ mod inventory;
 mod joining;
 mod managers;
 mod policies;
+mod probe_keys;
 mod probes;
 mod verdicts;
 mod watchers;

@@ -35,6 +35,7 @@ pub fn shipped() -> Vec<ShippedProbe> {
             imports: ProbeImports::default(),
             shipped: true,
             grant: None,
+            signer: None,
         };
         ShippedProbe { record, bytes: bytes.into() }
     });

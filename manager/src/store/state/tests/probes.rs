@@ -31,7 +31,7 @@ fn a_change_of_the_grant_is_told_once_with_who_made_it_and_the_component_stays()
     let mut story = Story::begun();
     let told = story.tell(record(uploaded()));
     let (name, digest, by) = (uploaded().name, Some(uploaded().digest), "admin token of m1".to_owned());
-    assert_eq!(told, [EventKind::ProbeRecorded { probe: name.clone(), digest, by }]);
+    assert_eq!(told, [EventKind::ProbeRecorded { probe: name.clone(), digest, by, signer: None }]);
     let narrow = grant(&["icmp"], &[]);
     let by = "admin token of m2".to_owned();
     let told = EventKind::ProbeGranted { probe: name.clone(), grant: narrow.clone(), by };
@@ -46,10 +46,8 @@ fn a_change_of_the_grant_is_told_once_with_who_made_it_and_the_component_stays()
 fn nothing_is_granted_less_than_it_imports_nor_by_a_grant_that_breaks_a_rule() {
     let mut story = Story::begun();
     let sockets = ProbeImports { interfaces: vec!["wasi:sockets/tcp@0.2.6".to_owned()] };
-    let lacking = DenyReason::NotGranted {
-        imports: [ProbeInterface::Sockets].into(),
-        granted: [ProbeInterface::Icmp].into(),
-    };
+    let lacking =
+        DenyReason::NotGranted { imports: [ProbeInterface::Sockets].into(), granted: [ProbeInterface::Icmp].into() };
     assert_eq!(story.refused(record(ProbeRecord { imports: sockets.clone(), ..uploaded() })), lacking);
     let connects = ProbeRecord { imports: sockets, grant: Some(grant(&["sockets"], &["22"])), ..uploaded() };
     story.tell(record(connects));
