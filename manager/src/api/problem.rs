@@ -257,6 +257,11 @@ impl Problem {
         }))
     }
 
+    /// Returns whether it is of this kind.
+    pub fn is(&self, kind: ProblemKind) -> bool {
+        self.problem_type.strip_prefix("/problems/") == Some(kind.parts().0)
+    }
+
     /// Returns a problem with one field: its value, and the rule that it broke.
     pub fn field(kind: ProblemKind, field: &str, value: &str, rule: &str) -> Self {
         let value: String = value.chars().take(VALUE_MAX).collect();

@@ -109,7 +109,10 @@ pub async fn upload(
     let (signer, grant) = match judge(&probe, signature.as_ref(), &trust, &imports, (named, before)) {
         Ok(judged) => judged,
         Err(problem) => {
-            probe_orders::record_refusal(&api, &hop, &name, digest, &problem).await;
+            // Who has not said yet what is granted has not been refused anything.
+            if !problem.is(ProblemKind::GrantRequired) {
+                probe_orders::record_refusal(&api, &hop, &name, digest, &problem).await;
+            }
             return Err(problem);
         }
     };

@@ -107,17 +107,17 @@ async fn where_a_signature_is_required_an_upload_without_is_refused_also_by_a_ma
     for manager in [&leader, &follower] {
         trust_in(manager, &key);
     }
-    let (status, trust) = require(&leader, "required").await;
-    assert_eq!((status.as_u16(), &trust), (200, &json!({ "signatures": "required", "keys": ["release"] })), "{trust}");
-    let (status, problem) = upload(&leader, "name=mine&version=1.0.0").await;
-    assert_eq!((status.as_u16(), &problem["type"]), (422, &json!("/problems/signature-required")), "{problem}");
-    assert_eq!(refusals(&leader).await.len(), 1);
     // What the follower takes, it hands to the leader: who was asked is told.
     let stranger = ProbeSigningKey::generate().unwrap();
     let wrong = signature(&stranger, tcp().digest(), "mine", "1.0.0");
     let (status, _) = upload(&follower, &format!("name=mine&version=1.0.0&signature={wrong}")).await;
     assert_eq!(status.as_u16(), 422);
-    assert_eq!(refusals(&leader).await[1]["detail"]["refusal"]["by"], "admin token of m2");
+    assert_eq!(refusals(&leader).await[0]["detail"]["refusal"]["by"], "admin token of m2");
+    let (status, trust) = require(&leader, "required").await;
+    assert_eq!((status.as_u16(), &trust), (200, &json!({ "signatures": "required", "keys": ["release"] })), "{trust}");
+    let (status, problem) = upload(&leader, "name=mine&version=1.0.0").await;
+    assert_eq!((status.as_u16(), &problem["type"]), (422, &json!("/problems/signature-required")), "{problem}");
+    assert_eq!(refusals(&leader).await.len(), 2);
     let right = signature(&key, tcp().digest(), "mine", "1.0.0");
     let (status, probe) = upload(&leader, &format!("name=mine&version=1.0.0&signature={right}")).await;
     assert_eq!((status.as_u16(), &probe["signer"]["key"]), (201, &json!("release")), "{probe}");
