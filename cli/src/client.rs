@@ -387,6 +387,12 @@ fn problem_error(body: &[u8], status: StatusCode) -> CliError {
             if let Some(allowed) = &problem.allowed_imports {
                 text.push_str(&format!("\na probe may import: {}", allowed.join(", ")));
             }
+            if let Some(granted) = &problem.granted {
+                text.push_str(&format!("\nit is granted: {}", granted.join(", ")));
+            }
+            if let Some(missing) = &problem.missing {
+                text.push_str(&format!("\nnot granted: {}", missing.join(", ")));
+            }
             CliError::text(exit, text)
         }
         Err(_) => CliError::text(exit, format!("the manager answered {status}")),

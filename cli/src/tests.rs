@@ -135,7 +135,9 @@ fn the_help_names_every_command_and_exit_code() {
     }
     let probe = command.find_subcommand_mut("probe").unwrap();
     insta::assert_snapshot!("help_probe", probe.render_long_help());
-    for verb in ["check", "run", "new", "build", "bench", "show"] {
+    for verb in
+        ["check", "run", "new", "build", "bench", "show", "push", "grant", "keygen", "sign", "key", "require-signature"]
+    {
         insta::assert_snapshot!(
             format!("help_probe_{verb}"),
             probe.find_subcommand_mut(verb).unwrap().render_long_help()
@@ -317,6 +319,12 @@ fn tables_are_as_they_were() {
         size: 203_557,
         imports: vec!["vouch:probe/types@0.1.0".to_owned(), "wasi:sockets/tcp@0.2.6".to_owned()],
         shipped: true,
+        grant: Some(vouch_manager::api::view::ProbeGrantView {
+            interfaces: vec!["sockets".to_owned()],
+            networks: vec!["management".to_owned(), "service".to_owned()],
+            ports: vec!["settings".to_owned()],
+        }),
+        signer: None,
     };
     let described = vouch_probe_kit::Described {
         name: probe.name.clone(),
@@ -341,7 +349,29 @@ fn tables_are_as_they_were() {
         "probe_show",
         commands::probe::show::tell(std::slice::from_ref(&probe), Some(&described), &assigned)
     );
-    insta::assert_snapshot!("probe_ls", commands::probe::tell(&[probe]));
+    let grant = vouch_manager::api::view::ProbeGrantView {
+        interfaces: vec!["icmp".to_owned(), "sockets".to_owned()],
+        networks: vec!["service".to_owned()],
+        ports: vec!["22".to_owned(), "8443".to_owned()],
+    };
+    let signer = vouch_manager::api::view::ProbeSignerView { key: "release".to_owned(), public_key: "ef".repeat(32) };
+    let uploaded =
+        ProbeView { name: "ssh".to_owned(), shipped: false, grant: Some(grant), signer: Some(signer), ..probe.clone() };
+    let old = ProbeView { name: "old".to_owned(), grant: None, signer: None, ..uploaded.clone() };
+    let key = |name: &str, signed: &[&str]| vouch_manager::api::view::ProbeKeyView {
+        name: name.to_owned(),
+        public_key: "ef".repeat(32),
+        added: at(0),
+        by: "admin token of m1".to_owned(),
+        signed: signed.iter().map(|s| (*s).to_owned()).collect(),
+    };
+    let trust = vouch_manager::api::view::ProbeTrustView { signatures: "required".to_owned(), keys: Vec::new() };
+    let keys = [key("release", &["ssh"]), key("spare", &[])];
+    insta::assert_snapshot!("probe_key_ls", commands::probe::key::tell(&trust, &keys));
+    let removed: String = keys.iter().map(commands::probe::key::tell_removed).collect();
+    insta::assert_snapshot!("probe_key_rm", removed);
+    insta::assert_snapshot!("probe_push", commands::probe::push::tell(&uploaded));
+    insta::assert_snapshot!("probe_ls", commands::probe::tell(&[probe, uploaded, old]));
 
     let cluster = ClusterView {
         id: Some("00000000-0000-4000-8000-000000000007".to_owned()),

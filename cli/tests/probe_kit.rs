@@ -113,6 +113,63 @@ fn what_is_pushed_says_its_own_name_and_flags_must_say_the_same() {
 }
 
 #[test]
+fn a_grant_that_leaves_out_what_a_component_wants_is_refused_with_both_lists_and_the_line_that_grants_it() {
+    let dir = probes();
+    let (code, _, wrong) = vouch(&dir, "probe push rdp.wasm --grant icmp --network service --port 3390");
+    assert_eq!(code, 1, "{wrong}");
+    for words in [
+        "vouch: component rdp.wasm: wants what it is not granted\n",
+        "it imports: sockets, tls; granted: icmp; not granted: sockets, tls\n",
+        "networks that it describes: management, service; granted: service; not granted: management\n",
+        "ports that it describes: 3389; granted: 3390; not granted: 3389\n",
+        "vouch probe push rdp.wasm --grant sockets,tls --network management,service --port settings\n",
+    ] {
+        assert!(wrong.contains(words), "{words} is not in\n{wrong}");
+    }
+    assert!(!wrong.contains("--narrow"), "what is imported must be granted: {wrong}");
+    let narrow = "probe push rdp.wasm --grant sockets,tls --network service --port settings";
+    let (code, _, wrong) = vouch(&dir, narrow);
+    assert_eq!((code, wrong.contains("add --narrow")), (1, true), "{wrong}");
+    // With it, it gets as far as the cluster, of which there is none.
+    let (code, _, wrong) = vouch(&dir, &format!("{narrow} --narrow"));
+    assert_eq!((code, wrong.contains("no token")), (5, true), "{wrong}");
+    let (code, _, wrong) = vouch(&dir, "probe push rdp.wasm --grant sockets,tls --network lan --port settings");
+    assert_eq!((code, wrong.as_str()), (2, "vouch: --network lan: must be management or service\n"));
+}
+
+#[test]
+fn a_component_is_signed_and_check_tells_whether_the_signature_fits() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = probes();
+    let (code, told, _) = vouch(&dir, "probe keygen release.pem");
+    assert_eq!((code, told.contains("release.pem.pub")), (0, true), "{told}");
+    let mode = std::fs::metadata(dir.path().join("release.pem")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let (code, _, wrong) = vouch(&dir, "probe keygen release.pem");
+    assert_eq!((code, wrong.contains("release.pem: is there already")), (2, true), "{wrong}");
+    let (code, told, wrong) = vouch(&dir, "probe sign tcp.wasm --key release.pem");
+    assert_eq!((code, told.contains("probe tcp 0.") && told.contains("tcp.wasm.sig")), (0, true), "{told}{wrong}");
+    let (code, told, _) = vouch(&dir, "probe check tcp.wasm");
+    assert_eq!((code, told.contains("signature tcp.wasm.sig  fits, by the key ")), (0, true), "{told}");
+    let (code, told, wrong) = vouch(&dir, "probe check ping.wasm --signature tcp.wasm.sig");
+    assert_eq!(
+        (code, told.contains("does not fit: the signature is for name tcp, and this is ping")),
+        (1, true),
+        "{told}"
+    );
+    assert!(wrong.starts_with("vouch: signature tcp.wasm.sig: does not fit the component"), "{wrong}");
+    // A signature that does not fit is not sent.
+    std::fs::rename(dir.path().join("tcp.wasm.sig"), dir.path().join("ping.wasm.sig")).unwrap();
+    let (code, _, wrong) = vouch(&dir, "probe push ping.wasm --grant icmp --network management,service");
+    assert_eq!((code, wrong.contains("signature ping.wasm.sig: does not fit")), (1, true), "{wrong}");
+    let (code, _, wrong) = vouch(&dir, "probe sign tcp.wasm --key release.pem.pub");
+    assert_eq!((code, wrong.contains("not a private Ed25519 key")), (2, true), "{wrong}");
+    std::fs::write(dir.path().join("large.sig"), vec![b' '; 5000]).unwrap();
+    let (code, _, wrong) = vouch(&dir, "probe check tcp.wasm --signature large.sig");
+    assert_eq!((code, wrong.contains("more than 4096 bytes")), (3, true), "{wrong}");
+}
+
+#[test]
 fn what_a_run_finds_is_its_exit_code() {
     let dir = probes();
     for (line, code, words) in [

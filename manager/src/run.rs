@@ -9,7 +9,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use vouch_types::{ManagerId, Network, ProbeName, ProbeRecord, WallTime};
+use vouch_types::{ManagerId, Network, ProbeGrant, ProbeName, ProbeRecord, WallTime};
 use vouch_wire::grpc::{DialOptions, Dialler, GrpcPeerLinks, ServeError, serve_manager};
 use vouch_wire::links::DatagramLink;
 use vouch_wire::pki::{AdjustableTime, Identity, LiveIdentity, PeerIdentity, PkiError};
@@ -159,14 +159,17 @@ impl RunError {
 fn shipped() -> Result<Vec<ShippedProbe>, RunError> {
     let probe = |bundled: &vouch_probe_bundle::BundledProbe| {
         let refuse = |e: &dyn std::fmt::Display| RunError::Shipped(bundled.name, e.to_string());
+        let imports = read_component(bundled.bytes).map_err(|e| refuse(&e))?;
         Ok(ShippedProbe {
             record: ProbeRecord {
                 name: ProbeName::new(bundled.name).map_err(|e| refuse(&e))?,
                 version: bundled.version.to_owned(),
                 digest: bundled.digest(),
                 size: bundled.bytes.len() as u64,
-                imports: read_component(bundled.bytes).map_err(|e| refuse(&e))?,
+                grant: Some(ProbeGrant::of_all(&imports)),
+                imports,
                 shipped: true,
+                signer: None,
             },
             bytes: Bytes::from_static(bundled.bytes),
         })

@@ -49,7 +49,7 @@ fn every_command_of_the_guide_for_probe_authors_does_what_it_says() -> Result<()
     let source = source()?;
     let page = fs::read_to_string(source.join("docs/probes.md"))?;
     let commands = commands(&page);
-    for verb in ["new", "build", "check", "run", "bench", "push", "ls", "show"] {
+    for verb in ["new", "build", "check", "run", "bench", "push", "grant", "sign", "key", "ls", "show"] {
         ensure!(commands.iter().any(|c| c.contains(&format!("vouch probe {verb}"))), "{verb} is not in the guide");
     }
     let vouch = paths::vouch()?.canonicalize()?;
@@ -57,7 +57,8 @@ fn every_command_of_the_guide_for_probe_authors_does_what_it_says() -> Result<()
     ensure!(programs.join("vouch-watcher").is_file(), "vouch-watcher is not there: run `cargo build` first");
     let folder = tempfile::Builder::new().prefix("vg").tempdir_in("/tmp")?;
     let after_new = format!(
-        "ln -s '{}' ssh-banner/target\ncp '{}' ssh-banner/\n",
+        // A run that did not come to its end left a signature of another component.
+        "ln -s '{}' ssh-banner/target\ncp '{}' ssh-banner/\nrm -f ssh-banner/target/wasm32-wasip2/release/*.sig\n",
         paths::target().canonicalize()?.display(),
         source.join("Cargo.lock").display()
     );
@@ -83,6 +84,11 @@ fn every_command_of_the_guide_for_probe_authors_does_what_it_says() -> Result<()
         "fact    banner  SSH-2.0-Example",
         "test a_service_that_greets_is_up ... ok",
         "probe ssh-banner 0.1.0 recorded",
+        "nothing is granted to it yet, and so it is not taken",
+        "it imports: sockets; granted: icmp; not granted: sockets",
+        "probe ssh-banner is granted sockets; networks service; ports 22",
+        "The signature is of no trusted key",
+        "A probe needs a signature of a trusted key",
         "assigned  desk-1  service  ",
     ] {
         ensure!(log.contains(words), "{words:?} was not said:\n{log}");

@@ -9,8 +9,9 @@ use crate::event::ManagerNote;
 use crate::{
     AssignmentGeneration, BootId, BootRecord, CaSecrets, ClusterId, DenyReason, Digest, Fault, FenceKind, Generation,
     Guard, HandBack, Incarnation, IncidentChange, IncidentScope, JoinFor, JoinTokenId, Joiner, LogIndex, LogName,
-    MaintenanceId, ManagerId, ManagerReturn, NodeId, NodeRecord, Pin, Policy, PolicyScope, ProbeAssignment,
-    ProbeRecord, ReturnEnd, Source, Verdict, VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
+    MaintenanceId, ManagerId, ManagerReturn, NodeId, NodeRecord, Pin, Policy, PolicyScope, ProbeAssignment, ProbeGrant,
+    ProbeKeyName, ProbeName, ProbePublicKey, ProbeRecord, ProbeRefusal, ReturnEnd, SignatureRule, Source, Verdict,
+    VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
 };
 
 /// The most changes that one `RecordVerdicts` may carry.
@@ -179,6 +180,56 @@ pub enum Command {
     RecordProbe {
         /// The probe.
         probe: ProbeRecord,
+        /// Who uploaded it, as far as is known; empty for one that comes with vouch.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        by: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Grant an uploaded probe something else than it was granted.
+    GrantProbe {
+        /// The probe.
+        probe: ProbeName,
+        /// What.
+        grant: ProbeGrant,
+        /// Who grants it, as far as is known.
+        by: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Trust a key for signatures under probes.
+    AddProbeKey {
+        /// What it is called.
+        name: ProbeKeyName,
+        /// The key.
+        public_key: ProbePublicKey,
+        /// Who adds it, as far as is known.
+        by: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Trust a key no more. Probes that it signed stay.
+    RemoveProbeKey {
+        /// Which.
+        name: ProbeKeyName,
+        /// Who removes it, as far as is known.
+        by: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Set whether a probe is taken without a signature.
+    SetSignatureRule {
+        /// Whether.
+        signatures: SignatureRule,
+        /// Who sets it, as far as is known.
+        by: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Take down that an upload was refused.
+    RefuseProbe {
+        /// What, and why.
+        refusal: ProbeRefusal,
         /// When.
         at: WallTime,
     },
@@ -354,6 +405,11 @@ impl Command {
             Self::RetireWatcher { .. } => "retire_watcher",
             Self::ForgetWatcher { .. } => "forget_watcher",
             Self::RecordProbe { .. } => "record_probe",
+            Self::GrantProbe { .. } => "grant_probe",
+            Self::AddProbeKey { .. } => "add_probe_key",
+            Self::RemoveProbeKey { .. } => "remove_probe_key",
+            Self::SetSignatureRule { .. } => "set_signature_rule",
+            Self::RefuseProbe { .. } => "refuse_probe",
             Self::SetPolicy { .. } => "set_policy",
             Self::BeginMaintenance { .. } => "begin_maintenance",
             Self::RecordMaintenance { .. } => "record_maintenance",

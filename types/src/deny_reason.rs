@@ -1,11 +1,14 @@
 //! Why a command changed nothing: part of the log, as the answer of every manager that applied it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::probe_grant::words;
 use crate::{
     BootId, CaStage, ClusterId, JoinRefusal, JoinTokenId, LogIndex, LogName, MaintenanceId, ManagerId, NodeId,
-    PolicyError, VmId, WatcherId,
+    PolicyError, ProbeInterface, ProbeKeyName, ProbeName, VmId, WatcherId,
 };
 
 /// Why a command changed nothing.
@@ -99,6 +102,23 @@ pub enum DenyReason {
     /// The key was used for another write.
     #[error("idempotency key {0:?} was used for another request")]
     KeyReused(String),
+    /// There is no such probe.
+    #[error("probe {0} is not known")]
+    UnknownProbe(ProbeName),
+    /// A component imports what it is not granted.
+    #[error("the component imports {}; it is granted {}", list(.imports), list(.granted))]
+    NotGranted {
+        /// What it imports that has to be granted.
+        imports: BTreeSet<ProbeInterface>,
+        /// What it is granted.
+        granted: BTreeSet<ProbeInterface>,
+    },
+    /// There is no such trusted key.
+    #[error("probe key {0} is not trusted")]
+    UnknownProbeKey(ProbeKeyName),
+    /// A probe needs a signature.
+    #[error("probe {0} has no signature, and the cluster requires one of a trusted key")]
+    SignatureRequired(ProbeName),
     /// The VM belongs to another node.
     #[error("vm {vm} belongs to node {owner}")]
     NotOwner {
@@ -107,4 +127,8 @@ pub enum DenyReason {
         /// Its owner.
         owner: NodeId,
     },
+}
+
+fn list(interfaces: &BTreeSet<ProbeInterface>) -> String {
+    if interfaces.is_empty() { "nothing".to_owned() } else { words(interfaces).join(", ") }
 }

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Advice, CaStage, Cause, Fault, FenceProof, Generation, IncidentId, IncidentScope, IncidentWord, JoinFor,
-    JoinTokenId, Joiner, LogIndex, MaintenanceId, ManagerId, NodeId, Policy, PolicyScope, ProbeName, ReturnEnd, Source,
-    Term, VmId, VmState, WallTime, WatcherId,
+    Advice, CaStage, Cause, Digest, Fault, FenceProof, Generation, IncidentId, IncidentScope, IncidentWord, JoinFor,
+    JoinTokenId, Joiner, LogIndex, MaintenanceId, ManagerId, NodeId, Policy, PolicyScope, ProbeGrant, ProbeKeyName,
+    ProbeName, ProbePublicKey, ProbeRefusal, ProbeSigner, ReturnEnd, SignatureRule, Source, Term, VmId, VmState,
+    WallTime, WatcherId,
 };
 
 /// A manager that does not hear a node which others hear.
@@ -290,6 +291,54 @@ pub enum EventKind {
     ProbeRecorded {
         /// Which.
         probe: ProbeName,
+        /// SHA-256 of its component; absent in an event of an earlier version.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<Digest>,
+        /// Who uploaded it, as far as is known; empty for one that comes with vouch.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        by: String,
+        /// Whose signature it came with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signer: Option<ProbeSigner>,
+    },
+    /// The upload of a probe was refused.
+    ProbeRefused {
+        /// What, and why.
+        refusal: ProbeRefusal,
+    },
+    /// A key is trusted for signatures under probes.
+    ProbeKeyAdded {
+        /// What it is called.
+        key: ProbeKeyName,
+        /// The key.
+        public_key: ProbePublicKey,
+        /// Who added it, as far as is known.
+        by: String,
+    },
+    /// A key is trusted no more.
+    ProbeKeyRemoved {
+        /// What it was called.
+        key: ProbeKeyName,
+        /// The key.
+        public_key: ProbePublicKey,
+        /// Who removed it, as far as is known.
+        by: String,
+    },
+    /// Whether a probe is taken without a signature changed.
+    SignatureRuleChanged {
+        /// Whether it is now.
+        signatures: SignatureRule,
+        /// Who changed it, as far as is known.
+        by: String,
+    },
+    /// An uploaded probe was granted something else.
+    ProbeGranted {
+        /// Which.
+        probe: ProbeName,
+        /// What it may do now.
+        grant: ProbeGrant,
+        /// Who granted it, as far as is known.
+        by: String,
     },
 }
 
@@ -336,7 +385,12 @@ impl EventKind {
             | Self::WatcherLive { .. }
             | Self::WatcherLost { .. }
             | Self::WatcherRetired { .. }
-            | Self::ProbeRecorded { .. } => false,
+            | Self::ProbeRecorded { .. }
+            | Self::ProbeGranted { .. }
+            | Self::ProbeRefused { .. }
+            | Self::ProbeKeyAdded { .. }
+            | Self::ProbeKeyRemoved { .. }
+            | Self::SignatureRuleChanged { .. } => false,
         }
     }
 }

@@ -112,6 +112,12 @@ name_id!(
     NO_NAMES
 );
 name_id!(
+    /// A key whose signatures under probes the cluster trusts, by the name that it was added with.
+    ProbeKeyName,
+    "probe key",
+    NO_NAMES
+);
+name_id!(
     /// A probe, by the name that its component describes itself with.
     ProbeName,
     "probe",

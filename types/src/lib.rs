@@ -22,6 +22,8 @@ pub mod outcome;
 pub mod path;
 pub mod policy;
 pub mod probe;
+pub mod probe_grant;
+pub mod probe_key;
 pub mod progress;
 pub mod proof;
 pub mod sorted_map;
@@ -44,8 +46,8 @@ pub use grant::Grant;
 pub use guard::{Expected, Guard, Once};
 pub use id::{
     AssignmentGeneration, BootId, ClusterId, Digest, Generation, IdError, Incarnation, IncidentId, JoinTokenId,
-    LogIndex, LogName, MaintenanceId, ManagerId, NodeId, Nonce, ProbeName, Sequence, StartId, Term, TickSequence,
-    VerdictVersion, VmId, WatcherId,
+    LogIndex, LogName, MaintenanceId, ManagerId, NodeId, Nonce, ProbeKeyName, ProbeName, Sequence, StartId, Term,
+    TickSequence, VerdictVersion, VmId, WatcherId,
 };
 pub use incident::{IncidentChange, IncidentRecord, IncidentScope, IncidentWord};
 pub use join::{JoinFor, JoinRefusal, JoinRole, JoinStanding, JoinTokenRecord, JoinUse, Joiner};
@@ -56,6 +58,10 @@ pub use outcome::Outcome;
 pub use path::{HandBack, Network, NodePath, Source};
 pub use policy::{MaintenanceRecord, Policy, PolicyError, PolicyScope};
 pub use probe::{ProbeImports, ProbeRecord};
+pub use probe_grant::{GrantError, ProbeGrant, ProbeInterface, ProbePorts};
+pub use probe_key::{
+    ProbeKeyRecord, ProbePublicKey, ProbeRefusal, ProbeSigner, ProbeTrust, PublicKeyError, SignatureRule,
+};
 pub use progress::{Operation, Progress};
 pub use proof::{FenceKind, FenceProof};
 pub use sorted_map::SortedMap;

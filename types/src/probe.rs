@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, ProbeName};
+use crate::{Digest, ProbeGrant, ProbeName, ProbeSigner};
 
 /// What a component imports: its manifest, which cannot understate.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -26,4 +26,11 @@ pub struct ProbeRecord {
     pub imports: ProbeImports,
     /// Whether it is one of vouch's own, compiled ahead of time into the watcher's image.
     pub shipped: bool,
+    /// What the operator grants it; `None` for one that was recorded before there were grants, and may do all that it
+    /// imports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<ProbeGrant>,
+    /// Whose signature it was recorded with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<ProbeSigner>,
 }

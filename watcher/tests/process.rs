@@ -176,7 +176,11 @@ fn assignment(port: u16) -> proto::Assignment {
             ..Default::default()
         }],
         relays: Vec::new(),
-        probes: vec![proto::ProbeComponent { name: "tcp".to_owned(), digest: probe.digest().as_bytes().to_vec() }],
+        probes: vec![proto::ProbeComponent {
+            name: "tcp".to_owned(),
+            digest: probe.digest().as_bytes().to_vec(),
+            grant: None,
+        }],
         peers: Vec::new(),
     }
 }

@@ -21,6 +21,7 @@ pub mod grpc;
 pub mod heartbeat;
 pub mod links;
 pub mod pki;
+pub mod probe_signature;
 pub mod renewal;
 pub mod sign;
 pub mod udp;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use vouch_probe_kit::Fake;
-use vouch_types::ProbeName;
+use vouch_types::{ProbeKeyName, ProbeName};
 
 use super::operating::duration_of;
 
@@ -20,18 +20,40 @@ pub enum ProbeCommand {
         /// Its name.
         name: ProbeName,
     },
-    /// Upload a probe component.
+    /// Upload a probe component, and grant it what it may do.
     ///
-    /// It is recorded under the name and version that it gives itself.
-    Push {
+    /// It is recorded under the name and version that it gives itself. Without a grant, a name that has one keeps it; a
+    /// new one is refused with what the component imports and describes, and the command line that grants it.
+    Push(ProbePushArgs),
+    /// Grant an uploaded probe something else. Watchers are told at once.
+    Grant {
+        /// Its name.
+        name: ProbeName,
+        /// What.
+        #[command(flatten)]
+        grant: ProbeGrantArgs,
+    },
+    /// Make a key pair for signatures under probes: the private half in FILE (0600), the public half in FILE.pub.
+    Keygen {
+        /// Where to write it; not over a file that is there.
+        file: PathBuf,
+    },
+    /// Sign a component under the name and version that it gives itself; the signature is written to FILE.sig.
+    Sign {
         /// The component (wasm32-wasip2).
         file: PathBuf,
-        /// The name that it must give itself.
-        #[arg(long)]
-        name: Option<String>,
-        /// The version that it must give itself.
-        #[arg(long = "probe-version")]
-        version: Option<String>,
+        /// The private key: PEM, PKCS #8 (Ed25519).
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
+    /// Keys whose signatures under probes the cluster trusts.
+    #[command(subcommand)]
+    Key(ProbeKeyCommand),
+    /// Set whether the cluster takes a probe without a signature of a trusted key. Recorded probes stay.
+    RequireSignature {
+        /// Whether a signature is required.
+        #[arg(value_enum)]
+        switch: Switch,
     },
     /// Tell what a component is, what it may use, what it says to settings, and which rules it breaks. No cluster is
     /// asked.
@@ -60,6 +82,72 @@ pub enum ProbeCommand {
     },
 }
 
+/// What is uploaded, and with which grant.
+#[derive(Debug, Args)]
+pub struct ProbePushArgs {
+    /// The component (wasm32-wasip2).
+    pub file: PathBuf,
+    /// The name that it must give itself.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// The version that it must give itself.
+    #[arg(long = "probe-version")]
+    pub version: Option<String>,
+    /// What it may do.
+    #[command(flatten)]
+    pub grant: ProbeGrantArgs,
+    /// Take it though it is granted fewer networks or ports than it describes: runs that need those are `unknown`, with
+    /// the reason `not_granted`.
+    #[arg(long)]
+    pub narrow: bool,
+    /// Its signature, as `vouch probe sign` writes it; FILE.sig when that is there.
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
+}
+
+/// Keys whose signatures under probes the cluster trusts.
+#[derive(Debug, Subcommand)]
+pub enum ProbeKeyCommand {
+    /// List them, with the probes that each signed, and whether a signature is required.
+    Ls,
+    /// Trust a key.
+    Add {
+        /// What it is called.
+        name: ProbeKeyName,
+        /// Its public half: PEM (Ed25519), as `vouch probe keygen` writes it.
+        file: PathBuf,
+    },
+    /// Trust a key no more. Probes that it signed stay, and are told.
+    Rm {
+        /// What it is called.
+        name: ProbeKeyName,
+    },
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+/// What a probe may do.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ProbeGrantArgs {
+    /// Interfaces that it may use, with commas: sockets, icmp, guest-agent, tls.
+    #[arg(long = "grant", value_name = "INTERFACES", value_delimiter = ',')]
+    pub interfaces: Vec<String>,
+    /// A network over which it may run: management or service; may be given again.
+    #[arg(long = "network", value_name = "NETWORK", value_delimiter = ',')]
+    pub networks: Vec<String>,
+    /// A port that it may reach, at most 64; may be given again. `settings`: the `port` of the settings that a VM gives it,
+    /// else those that it describes.
+    #[arg(long = "port", value_name = "PORT|settings", value_delimiter = ',')]
+    pub ports: Vec<String>,
+}
+
 /// Which component is looked at.
 #[derive(Debug, Args)]
 pub struct ProbeCheckArgs {
@@ -68,6 +156,9 @@ pub struct ProbeCheckArgs {
     /// Settings that it is to take: JSON, or @FILE.
     #[arg(long, value_name = "JSON|@FILE")]
     pub settings: Option<String>,
+    /// A signature that is to fit it; FILE.sig when that is there.
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
 }
 
 /// How a component is run.

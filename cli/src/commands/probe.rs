@@ -2,11 +2,13 @@
 
 mod bench;
 mod check;
+mod grant;
+pub mod key;
 mod project;
+pub mod push;
 mod run;
 pub mod show;
-
-use std::path::Path;
+pub mod sign;
 
 use anyhow::Context;
 use vouch_manager::api::view::{Page, ProbeView};
@@ -14,7 +16,7 @@ use vouch_probe_host::{HostLimits, ProbeHost};
 
 use super::short;
 use crate::args::{Global, PROBE_RUNS_MAX, ProbeCommand};
-use crate::client::{Client, escape};
+use crate::client::Client;
 use crate::exit::{CliError, Exit};
 use crate::output::{Output, table};
 
@@ -29,7 +31,12 @@ pub fn run(global: &Global, command: &ProbeCommand) -> Result<Exit, CliError> {
             let page: Page<ProbeView> = Client::new(global)?.get("/v1/probes")?;
             Output::new(global).show(&page.items, |_| tell(&page.items))
         }
-        ProbeCommand::Push { file, name, version } => push(global, file, name.as_deref(), version.as_deref()),
+        ProbeCommand::Push(args) => push::run(global, args),
+        ProbeCommand::Grant { name, grant } => grant::run(global, name, grant),
+        ProbeCommand::Keygen { file } => sign::keygen(global, file),
+        ProbeCommand::Sign { file, key } => sign::sign(global, file, key),
+        ProbeCommand::Key(command) => key::run(global, command),
+        ProbeCommand::RequireSignature { switch } => key::require(global, *switch),
         ProbeCommand::Check(args) => check::run(global, args),
         ProbeCommand::Bench(args) => bench::run(global, args),
         ProbeCommand::Show { name } => show::run(global, name),
@@ -59,53 +66,9 @@ fn settings_text(given: &str) -> Result<String, CliError> {
     }
 }
 
-/// Uploads a component under the name and version that it gives itself.
-///
-/// A manager has no runtime: what the component says of itself is asked here, in the host of the watchers.
-fn push(global: &Global, file: &Path, name: Option<&str>, version: Option<&str>) -> Result<(), CliError> {
-    let opened = run::open(file)?;
-    let report = runtime()?.block_on(vouch_probe_kit::check(&opened, None));
-    if !report.broken.is_empty() {
-        let rules: Vec<String> = report.broken.iter().map(|rule| format!("{}: {}", rule.about, rule.text)).collect();
-        let text = format!("component {}: breaks rules of the contract: {}", file.display(), rules.join("; "));
-        return Err(CliError::text(Exit::Failed, text));
-    }
-    let described = report.described.expect("a component that does not describe itself breaks a rule");
-    said_the_same("--name", name, &described.name)?;
-    said_the_same("--probe-version", version, &described.version)?;
-    let path = format!("/v1/probes?name={}&version={}", escape(&described.name), escape(&described.version));
-    let probe: ProbeView = Client::new(global)?.post(&path, opened.bytes)?;
-    Output::new(global).show(&probe, |_| {
-        let imports: String = probe.imports.iter().map(|i| format!("  {i}\n")).collect();
-        format!("probe {} {} recorded, sha256 {}\nit imports:\n{imports}", probe.name, probe.version, probe.digest)
-    })
-}
-
-/// Refuses a flag that says something else than the component.
-fn said_the_same(flag: &str, given: Option<&str>, described: &str) -> Result<(), CliError> {
-    match given {
-        Some(given) if given != described => {
-            let text = format!("{flag} {given}: the component says that it is {described}");
-            Err(CliError::text(Exit::Usage, text))
-        }
-        Some(_) | None => Ok(()),
-    }
-}
-
 /// Returns probes for people.
 pub fn tell(probes: &[ProbeView]) -> String {
-    // What every guest of a language with a standard library names says nothing; what it can reach does.
-    let telling = |import: &&String| {
-        import.starts_with("vouch:") || import.starts_with("wasi:sockets/tcp") || import.starts_with("wasi:sockets/udp")
-    };
     let rows = probes.iter().map(|p| {
-        let reach: Vec<String> = p
-            .imports
-            .iter()
-            .filter(telling)
-            .filter(|i| !i.contains("/types@") && !i.contains("-create-"))
-            .map(|i| i.split('@').next().unwrap_or(i).to_owned())
-            .collect();
         let origin = if p.shipped { "shipped" } else { "uploaded" };
         vec![
             p.name.clone(),
@@ -113,8 +76,8 @@ pub fn tell(probes: &[ProbeView]) -> String {
             origin.to_owned(),
             p.size.to_string(),
             short(&p.digest),
-            reach.join(", "),
+            grant::words(p),
         ]
     });
-    table(&["probe", "version", "origin", "bytes", "sha256", "may use"], rows)
+    table(&["probe", "version", "origin", "bytes", "sha256", "granted"], rows)
 }

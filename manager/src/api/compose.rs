@@ -12,7 +12,7 @@ use vouch_types::{
 use super::incidents::incidents_of;
 use super::view::{
     AdviceView, ClusterView, FaultView, FenceProofView, HeardView, HearingView, MemberView, NodeView, PinView,
-    ProbeView, ReasonView, StateHashView, VmProbeView, VmView, VmWatcherView, WatcherView,
+    ProbeSignerView, ProbeView, ReasonView, StateHashView, VmProbeView, VmView, VmWatcherView, WatcherView,
 };
 use crate::raft::ConsensusStatus;
 use crate::store::State;
@@ -196,6 +196,11 @@ pub fn probe_view(probe: &ProbeRecord) -> ProbeView {
         size: probe.size,
         imports: probe.imports.interfaces.clone(),
         shipped: probe.shipped,
+        grant: probe.grant.as_ref().map(Into::into),
+        signer: probe
+            .signer
+            .as_ref()
+            .map(|signer| ProbeSignerView { key: signer.key.to_string(), public_key: signer.public_key.to_string() }),
     }
 }
 

@@ -13,18 +13,14 @@ use axum::routing::{post, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tower::ServiceExt;
-use vouch_types::{Command, Digest, LogIndex, ManagerId, ProbeRecord};
+use vouch_types::{Digest, LogIndex, ManagerId};
 use vouch_wire::proto;
 
 use super::etag::Conditions;
 use super::limits::{COMPONENT_MAX, FORWARD_TIMEOUT};
 use super::problem::{Problem, ProblemKind};
-use super::propose::propose;
-use super::{Api, freshness, passed};
+use super::{Api, freshness, passed, probe_orders};
 use crate::raft::Consistency;
-
-/// Where the leader is told of a probe whose component is kept.
-const PROBES: &str = "/internal/probes";
 
 /// Whether a request came from a client or from another manager.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +37,26 @@ pub struct Hop {
     /// Where it came from.
     pub from: Origin,
     headers: Vec<proto::ApiHeader>,
+}
+
+impl Hop {
+    /// Returns what of the headers goes on.
+    pub(super) fn headers(&self) -> &[proto::ApiHeader] {
+        &self.headers
+    }
+
+    /// Returns it for another write than the one that was asked for: what the headers say does not hold for that.
+    pub(super) fn without_headers(&self) -> Self {
+        Self { from: self.from, headers: Vec::new() }
+    }
+
+    /// Returns what the headers say must hold for a write.
+    ///
+    /// # Errors
+    /// A problem that names the header and its rule.
+    pub(super) fn conditions(&self) -> Result<Conditions, Problem> {
+        Conditions::of(&passed::request_headers(&self.headers))
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Hop {
@@ -130,7 +146,11 @@ async fn send(
     Ok((status, content_type, headers, answer.body).into_response())
 }
 
-async fn ask<T: serde::de::DeserializeOwned>(
+/// Asks another manager, and reads its answer.
+///
+/// # Errors
+/// A problem: its own, or that it gave no answer.
+pub(super) async fn ask<T: serde::de::DeserializeOwned>(
     api: &Api,
     to: ManagerId,
     method: &Method,
@@ -177,39 +197,12 @@ struct Kept {
     kept: bool,
 }
 
-/// Has a probe recorded, by the leader if that is another manager.
-///
-/// # Errors
-/// A problem when it was not.
-pub async fn record_probe(api: &Api, hop: &Hop, probe: ProbeRecord) -> Result<(), Problem> {
-    let status = api.published().status();
-    let conditions = Conditions::of(&passed::request_headers(&hop.headers))?;
-    match status.leader {
-        _ if status.leads() => propose_probe(api, probe, conditions).await,
-        Some(leader) => {
-            let body = probe_body(&probe)?;
-            ask::<Kept>(api, leader, &Method::POST, PROBES, body.into(), &hop.headers).await.map(drop)
-        }
-        None => Err(Problem::new(ProblemKind::NoLeader, "no leader is known")),
-    }
-}
-
-async fn propose_probe(api: &Api, probe: ProbeRecord, conditions: Conditions) -> Result<(), Problem> {
-    let (body, at) = (probe_body(&probe)?, api.wall().now());
-    propose(api, conditions.guard(Command::RecordProbe { probe, at }, ("POST", PROBES, &body), at)).await.map(drop)
-}
-
-/// Returns the record as the leader is sent it, and as an `Idempotency-Key` stands for it.
-fn probe_body(probe: &ProbeRecord) -> Result<Vec<u8>, Problem> {
-    serde_json::to_vec(probe).map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))
-}
-
 /// Routes that only other managers reach.
 pub(super) fn internal_routes() -> Router<Api> {
     Router::new()
         .route("/internal/read-index/lease", post(read_index_by_lease))
         .route("/internal/read-index/quorum", post(read_index_by_quorum))
-        .route(PROBES, post(record_probe_here))
+        .route(probe_orders::PATH, post(probe_orders::take))
         .route("/internal/blobs/{digest}", put(keep_blob).layer(DefaultBodyLimit::max(COMPONENT_MAX)))
 }
 
@@ -225,12 +218,6 @@ async fn read_index_here(api: &Api, consistency: Consistency) -> Result<Json<Rea
     api.published().ensure_current(consistency).await.map_err(|e| freshness::refusal(&e))?;
     let index = *api.published().applied().borrow();
     Ok(Json(ReadIndex { index }))
-}
-
-async fn record_probe_here(State(api): State<Api>, conditions: Conditions, body: Bytes) -> Result<Json<Kept>, Problem> {
-    let probe = serde_json::from_slice(&body).map_err(|e| Problem::new(ProblemKind::BadParameter, e.to_string()))?;
-    propose_probe(&api, probe, conditions).await?;
-    Ok(Json(Kept { kept: true }))
 }
 
 async fn keep_blob(State(api): State<Api>, Path(digest): Path<String>, body: Bytes) -> Result<Json<Kept>, Problem> {

@@ -25,9 +25,11 @@ pub mod openapi;
 pub mod params;
 pub mod passed;
 pub mod policies;
+pub mod probe_orders;
 pub mod problem;
 pub mod propose;
 pub mod published;
+pub mod refusals;
 pub mod rounds;
 pub mod routes;
 pub mod story;
@@ -53,6 +55,7 @@ pub use problem::{Problem, ProblemKind};
 pub use published::Published;
 pub use token::{ApiToken, TokenError};
 
+use refusals::RefusalRoom;
 use rounds::Rounds;
 
 use crate::raft::Consistency;
@@ -89,6 +92,7 @@ struct Inner {
     streams: Arc<Semaphore>,
     backups: Arc<Semaphore>,
     proved: Mutex<Option<Instant>>,
+    refusals: Mutex<RefusalRoom>,
     by_lease: Rounds<Result<(), Problem>>,
     by_quorum: Rounds<Result<(), Problem>>,
 }
@@ -113,6 +117,7 @@ impl Api {
             streams: Arc::new(Semaphore::new(limits::STREAMS_MAX)),
             backups: Arc::new(Semaphore::new(limits::BACKUPS_MAX)),
             proved: Mutex::new(None),
+            refusals: Mutex::new(RefusalRoom::new(Instant::now())),
             by_lease: Rounds::default(),
             by_quorum: Rounds::default(),
         }))
@@ -181,6 +186,10 @@ impl Api {
 
     fn hosts(&self) -> &OwnHosts {
         &self.0.parts.hosts
+    }
+
+    fn refusals(&self) -> std::sync::MutexGuard<'_, RefusalRoom> {
+        self.0.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn requests(&self) -> &Semaphore {

@@ -67,6 +67,18 @@ pub enum ProblemKind {
     NoWatcher,
     /// The file is no component, or imports what it may not.
     ComponentRefused,
+    /// An upload does not say what the probe is granted.
+    GrantRequired,
+    /// A component imports what it is not granted.
+    NotGranted,
+    /// A signature does not hold, or is of no trusted key.
+    SignatureRefused,
+    /// An upload has no signature, and the cluster requires one.
+    SignatureRequired,
+    /// There is no such trusted key.
+    ProbeKeyNotFound,
+    /// There is no such probe.
+    ProbeNotFound,
     /// The body is too large.
     TooLarge,
     /// What is to be written is not what `If-Match` says.
@@ -124,6 +136,20 @@ impl ProblemKind {
             Self::ComponentRefused => {
                 ("component-refused", StatusCode::UNPROCESSABLE_ENTITY, "The file is not a probe that may be run")
             }
+            Self::GrantRequired => {
+                ("grant-required", StatusCode::UNPROCESSABLE_ENTITY, "What the probe is granted must be named")
+            }
+            Self::NotGranted => {
+                ("not-granted", StatusCode::UNPROCESSABLE_ENTITY, "The component imports what it is not granted")
+            }
+            Self::SignatureRefused => {
+                ("signature-refused", StatusCode::UNPROCESSABLE_ENTITY, "The signature is of no trusted key")
+            }
+            Self::SignatureRequired => {
+                ("signature-required", StatusCode::UNPROCESSABLE_ENTITY, "A probe needs a signature of a trusted key")
+            }
+            Self::ProbeKeyNotFound => ("probe-key-not-found", StatusCode::NOT_FOUND, "There is no such trusted key"),
+            Self::ProbeNotFound => ("probe-not-found", StatusCode::NOT_FOUND, "There is no such probe"),
             Self::TooLarge => ("too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
             Self::PreconditionFailed => {
                 ("precondition-failed", StatusCode::PRECONDITION_FAILED, "It is not what If-Match says")
@@ -189,7 +215,7 @@ pub struct ProblemDocument {
     /// The position of the oldest event that is kept (`events-gone`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<String>,
-    /// What a component imports (`component-refused`).
+    /// What a component imports (`component-refused`, `grant-required`, `not-granted`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imports: Option<Vec<String>>,
     /// Those of them that a probe may not import (`component-refused`).
@@ -198,6 +224,12 @@ pub struct ProblemDocument {
     /// What a probe may import (`component-refused`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_imports: Option<Vec<String>>,
+    /// Interfaces that a component is granted (`not-granted`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub granted: Option<Vec<String>>,
+    /// Interfaces that it imports and is not granted (`grant-required`, `not-granted`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Vec<String>>,
 }
 
 /// The longest value that is quoted back, in characters.
@@ -220,7 +252,14 @@ impl Problem {
             imports: None,
             refused_imports: None,
             allowed_imports: None,
+            granted: None,
+            missing: None,
         }))
+    }
+
+    /// Returns whether it is of this kind.
+    pub fn is(&self, kind: ProblemKind) -> bool {
+        self.problem_type.strip_prefix("/problems/") == Some(kind.parts().0)
     }
 
     /// Returns a problem with one field: its value, and the rule that it broke.

@@ -1,5 +1,6 @@
 //! Proposing what an operator wants, and telling a refusal in the words of the API.
 
+use vouch_types::probe_grant::words;
 use vouch_types::{Applied, Command, DenyReason};
 
 use super::problem::{Problem, ProblemKind};
@@ -73,6 +74,19 @@ fn refusal(reason: &DenyReason) -> Problem {
         }
         DenyReason::KeyReused(key) => {
             field(ProblemKind::KeyReused, "Idempotency-Key", key, "must be a new one for another request")
+        }
+        DenyReason::UnknownProbe(probe) => {
+            field(ProblemKind::ProbeNotFound, "name", probe, "must be the name of a recorded probe")
+        }
+        DenyReason::UnknownProbeKey(key) => {
+            field(ProblemKind::ProbeKeyNotFound, "name", key, "must be the name of a trusted key")
+        }
+        DenyReason::SignatureRequired(_) => Problem::new(ProblemKind::SignatureRequired, reason.to_string()),
+        DenyReason::NotGranted { imports, granted } => {
+            let mut problem = Problem::new(ProblemKind::NotGranted, reason.to_string());
+            problem.granted = Some(words(granted));
+            problem.missing = Some(words(&imports.difference(granted).copied().collect()));
+            problem
         }
         DenyReason::UnknownWatcher(_)
         | DenyReason::BadSecret(_)

@@ -5,7 +5,7 @@
 use serde_json::Value;
 use vouch_types::{
     Advice, CaStage, EventKind, EventRecord, Fault, IncidentScope, IncidentWord, Joiner, LogIndex, NodeId, Policy,
-    PolicyScope, ReturnEnd, VmId,
+    PolicyScope, ProbeRefusal, ReturnEnd, VmId,
 };
 
 use super::view::{EventView, FaultView};
@@ -47,7 +47,12 @@ pub fn subject(kind: &EventKind) -> Subject<'_> {
         | EventKind::ManagerNotesChanged { .. }
         | EventKind::JoinTokenCreated { .. }
         | EventKind::JoinTokenRevoked { .. }
-        | EventKind::ProbeRecorded { .. } => Subject::default(),
+        | EventKind::ProbeRecorded { .. }
+        | EventKind::ProbeGranted { .. }
+        | EventKind::ProbeRefused { .. }
+        | EventKind::ProbeKeyAdded { .. }
+        | EventKind::ProbeKeyRemoved { .. }
+        | EventKind::SignatureRuleChanged { .. } => Subject::default(),
         EventKind::JoinTokenUsed { joiner: Joiner::Node(node), .. } => Subject { vm: None, node: Some(node) },
         EventKind::JoinTokenUsed { joiner: Joiner::Manager(_) | Joiner::Watcher(_), .. } => Subject::default(),
         EventKind::IncidentOpened { scope, .. }
@@ -255,7 +260,23 @@ fn text(state: &State, kind: &EventKind) -> String {
             format!("watcher {watcher} on node {node} is lost{}", because(&[], &Advice::None, reason))
         }
         EventKind::WatcherRetired { watcher, node } => format!("watcher {watcher} on node {node} is retired"),
-        EventKind::ProbeRecorded { probe } => format!("probe {probe} was recorded"),
+        EventKind::ProbeRecorded { probe, digest, by, signer } => {
+            let signed = signer.as_ref().map(|signer| format!(", signed by {}", signer.key)).unwrap_or_default();
+            let which = digest.map(|digest| format!(", sha256 {}", digest.short())).unwrap_or_default();
+            let by = if by.is_empty() { String::new() } else { format!(", by the {by}") };
+            format!("probe {probe} was recorded{which}{signed}{by}")
+        }
+        EventKind::ProbeRefused { refusal: ProbeRefusal { probe, digest, reason, by, unrecorded } } => {
+            let more =
+                if *unrecorded == 0 { String::new() } else { format!("; {unrecorded} before it were not recorded") };
+            format!("probe {probe}, sha256 {}, was refused to the {by}: {reason}{more}", digest.short())
+        }
+        EventKind::ProbeKeyAdded { key, by, .. } => format!("probe key {key} is trusted, by the {by}"),
+        EventKind::ProbeKeyRemoved { key, by, .. } => format!("probe key {key} is trusted no more, by the {by}"),
+        EventKind::SignatureRuleChanged { signatures, by } => {
+            format!("signatures under probes are {}, by the {by}", signatures.as_str())
+        }
+        EventKind::ProbeGranted { probe, grant, by } => format!("probe {probe} is granted {grant}, by the {by}"),
     }
 }
 

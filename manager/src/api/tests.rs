@@ -5,8 +5,10 @@ mod cluster;
 mod double;
 mod events;
 mod operating;
+mod probes;
 mod prometheus;
 mod reads;
+mod signatures;
 mod writes;
 
 use std::time::Duration;
@@ -19,7 +21,6 @@ use vouch_types::VmState;
 
 use self::double::{SimManager, Standing, TOKEN, body, cut, get, judge, lone, populate, request, send, three, vm_id};
 use super::limits::STREAMS_MAX;
-use crate::seams::BlobStore;
 
 fn farm() -> SimManager {
     let manager = lone();
@@ -33,7 +34,7 @@ async fn every_route_but_the_health_ones_asks_for_the_token() {
     let manager = farm();
     let document = super::openapi::openapi();
     for path in document.paths.paths.keys() {
-        let path = path.replace("{id}", "desk-1").replace("{scope}", "cluster");
+        let path = path.replace("{id}", "desk-1").replace("{scope}", "cluster").replace("{name}", "my-tcp");
         for token in [None, Some("wrong")] {
             let mut request = Request::builder().uri(&path).header("host", "localhost");
             if let Some(token) = token {
@@ -299,65 +300,8 @@ async fn one_stream_too_many_is_refused_and_a_closed_one_makes_room() {
     assert_eq!(open_stream(&manager, "").await.status(), StatusCode::OK);
 }
 
-async fn push(manager: &SimManager, query: &str, component: &[u8]) -> (StatusCode, Value) {
-    let request = request("POST", &format!("/v1/probes{query}")).body(Body::from(component.to_vec())).unwrap();
-    body(send(manager, request).await).await
-}
-
-#[tokio::test]
-async fn a_component_is_kept_by_every_manager_before_it_is_recorded() {
-    let [leader, follower, third] = three();
-    for manager in [&leader, &follower, &third] {
-        populate(&manager.published, "n1", &[]);
-    }
-    let tcp = vouch_probe_bundle::all().iter().find(|probe| probe.name == "tcp").unwrap();
-    let (status, probe) = push(&follower, "?name=my-tcp&version=1.2.3", tcp.bytes).await;
-    assert_eq!((status.as_u16(), &probe["name"], &probe["shipped"]), (201, &json!("my-tcp"), &json!(false)), "{probe}");
-    assert!(probe["imports"].as_array().unwrap().iter().any(|i| i.as_str().unwrap().starts_with("wasi:sockets/tcp@")));
-    for manager in [&leader, &follower, &third] {
-        assert_eq!(manager.blobs.get(tcp.digest()).unwrap().as_deref(), Some(tcp.bytes));
-    }
-    let (_, list) = get(&leader, "/v1/probes").await;
-    assert_eq!(list["items"][0]["digest"], tcp.digest().to_string());
-}
-
-#[tokio::test]
-async fn a_component_that_most_managers_do_not_keep_is_not_recorded() {
-    let manager = lone();
-    populate(&manager.published, "n1", &[]);
-    let tcp = vouch_probe_bundle::all().iter().find(|probe| probe.name == "tcp").unwrap();
-    let (status, problem) = push(&manager, "?name=my-tcp", tcp.bytes).await;
-    assert_eq!((status.as_u16(), &problem["type"]), (503, &json!("/problems/no-quorum")));
-    assert_eq!(get(&manager, "/v1/probes").await.1["items"], json!([]));
-}
-
-#[tokio::test]
-async fn what_is_no_probe_is_refused_with_both_lists_and_nothing_is_recorded() {
-    let manager = farm();
-    let before = manager.published_state();
-    let (status, problem) = push(&manager, "?name=text", b"#!/bin/sh\n").await;
-    assert_eq!((status.as_u16(), &problem["type"]), (422, &json!("/problems/component-refused")));
-    assert!(problem["allowed_imports"].as_array().unwrap().contains(&json!("vouch:probe/icmp@0.1.0")));
-    // A component with one import, `wasi:http/types@0.2.0`, an empty instance (Component Model, Binary.md).
-    let name = b"wasi:http/types@0.2.0";
-    let mut component = b"\0asm\x0d\0\x01\0".to_vec();
-    component.extend([7, 3, 1, 0x42, 0]);
-    component.extend([10, u8::try_from(name.len() + 5).unwrap(), 1, 0, u8::try_from(name.len()).unwrap()]);
-    component.extend(name);
-    component.extend([5, 0]);
-    let (status, problem) = push(&manager, "?name=web", &component).await;
-    assert_eq!(status.as_u16(), 422, "{problem}");
-    assert_eq!(problem["imports"], json!(["wasi:http/types@0.2.0"]), "{problem}");
-    assert_eq!(problem["refused_imports"], json!(["wasi:http/types@0.2.0"]));
-    let (status, problem) = push(&manager, "?name=Web!", &component).await;
-    assert_eq!((status.as_u16(), &problem["field"], &problem["value"]), (400, &json!("name"), &json!("Web!")));
-    let (status, problem) = push(&manager, "?name=big", &vec![0; super::limits::COMPONENT_MAX + 1]).await;
-    assert_eq!((status.as_u16(), &problem["type"]), (413, &json!("/problems/too-large")));
-    assert!(before == manager.published_state(), "the state is as it was");
-}
-
 impl SimManager {
-    fn published_state(&self) -> crate::store::State {
+    pub(super) fn published_state(&self) -> crate::store::State {
         super::published::read(self.published.as_ref(), Clone::clone)
     }
 }
@@ -442,7 +386,11 @@ async fn the_description_is_complete_and_as_it_was() {
             "/v1/nodes/{id}/fence-proof",
             "/v1/policies",
             "/v1/policies/{scope}",
+            "/v1/probe-keys",
+            "/v1/probe-keys/{name}",
+            "/v1/probe-trust",
             "/v1/probes",
+            "/v1/probes/{name}/grant",
             "/v1/vms",
             "/v1/vms/{id}",
             "/v1/vms/{id}/check",

@@ -104,6 +104,11 @@ impl Trail<'_> {
             | EventKind::ManagerLogLost { .. }
             | EventKind::ManagerReturnEnded { .. }
             | EventKind::ProbeRecorded { .. }
+            | EventKind::ProbeGranted { .. }
+            | EventKind::ProbeRefused { .. }
+            | EventKind::ProbeKeyAdded { .. }
+            | EventKind::ProbeKeyRemoved { .. }
+            | EventKind::SignatureRuleChanged { .. }
             | EventKind::WatcherPlaced { .. }
             | EventKind::WatcherLive { .. }
             | EventKind::WatcherLost { .. }

@@ -7,6 +7,8 @@ mod evidence;
 mod incident;
 mod join_token;
 mod policy;
+mod probe;
+mod probe_key;
 mod state_hash;
 
 use std::collections::BTreeMap;
@@ -22,6 +24,8 @@ pub use policy::{
     FenceProofRequest, FenceProofView, MaintenanceRequest, MaintenanceView, PolicySettings, PolicyView, SettingView,
     VmPolicyView,
 };
+pub use probe::{ProbeGrantView, ProbeView};
+pub use probe_key::{ProbeKeyRequest, ProbeKeyView, ProbeSignerView, ProbeTrustView};
 pub use state_hash::{StateComparedView, StateHashView};
 
 /// A moment on the wall clock of the leader that recorded it; for people, nothing is decided by it.
@@ -335,23 +339,6 @@ pub struct WatcherView {
     pub assignment: u64,
     /// How each manager hears it, as far as the answering manager knows.
     pub heard: Vec<HeardView>,
-}
-
-/// A probe component.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
-pub struct ProbeView {
-    /// Its name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// SHA-256 of the component.
-    pub digest: String,
-    /// Size of the component in bytes.
-    pub size: u64,
-    /// Interfaces that it imports: what it is able to do.
-    pub imports: Vec<String>,
-    /// Whether it is one of vouch's own.
-    pub shipped: bool,
 }
 
 /// One event of the replicated log.

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use vouch_types::{
-    AssignmentGeneration, ClusterId, Digest, Grant, Moment, NodeId, ProbeName, Term, VmId, WatcherId, WatcherLegs,
-    WatcherLife,
+    AssignmentGeneration, ClusterId, Grant, Moment, NodeId, ProbeName, Term, VmId, WatcherId, WatcherLegs, WatcherLife,
 };
-use vouch_wire::convert::{Assignment, Peer, RelayTarget, Target};
+use vouch_wire::convert::{AssignedProbe, Assignment, Peer, RelayTarget, Target};
 use vouch_wire::proto;
 use vouch_wire::sign::GrantSigner;
 
@@ -27,7 +26,7 @@ struct Inputs {
     generation: AssignmentGeneration,
     targets: Vec<Target>,
     relays: BTreeMap<NodeId, (SocketAddr, Vec<VmId>)>,
-    probes: BTreeMap<ProbeName, Digest>,
+    probes: BTreeMap<ProbeName, AssignedProbe>,
     peers: Vec<Peer>,
 }
 
@@ -80,7 +79,10 @@ fn inputs_of(state: &State, watcher: WatcherId, peers: Vec<Peer>) -> Option<Inpu
         }
     }
     let used: BTreeSet<&ProbeName> = vms.iter().flat_map(|vm| vm.spec.probes.iter().map(|p| &p.probe)).collect();
-    let probes = used.into_iter().filter_map(|name| Some((name.clone(), state.probes().get(name)?.digest)));
+    let probes = used.into_iter().filter_map(|name| {
+        let probe = state.probes().get(name)?;
+        Some((name.clone(), AssignedProbe { digest: probe.digest, grant: probe.grant.clone() }))
+    });
     let (generation, targets, probes) = (record.assignment, targets.collect(), probes.collect());
     Some(Inputs { generation, targets, relays, probes, peers })
 }
@@ -220,5 +222,31 @@ mod tests {
         let lost = Command::LoseWatcher { watcher: two, reason: "silent".to_owned(), at: samples::at(50) };
         state.apply(LogIndex::new(20), lost);
         assert!(peers_of(&state, &BTreeMap::from([(one, at(1)), (two, at(2))]))[&one].is_empty());
+    }
+
+    #[test]
+    fn the_grant_of_a_probe_goes_with_its_digest_and_a_change_of_it_is_another_assignment() {
+        let mut state = State::default();
+        let (watcher, name) = (WatcherId::new(1), samples::ping().probe);
+        let uploaded = vouch_types::ProbeRecord { shipped: false, grant: None, ..samples::probe() };
+        for (index, command) in (1..).zip([
+            samples::init(),
+            samples::record_node("n1"),
+            samples::record_vms("n1", &[1]),
+            samples::place("n1", 1),
+            Command::AssignWatchers { assignments: vec![(watcher, vec![samples::vm_id(1)])] },
+            Command::RecordProbe { probe: uploaded, by: String::new(), at: samples::at(9) },
+        ]) {
+            state.apply(LogIndex::new(index), command);
+        }
+        let before = inputs_of(&state, watcher, Vec::new()).unwrap();
+        assert_eq!(before.probes[&name].grant, None, "recorded before there were grants");
+        let grant = vouch_types::ProbeGrant::parse(&["icmp"], &["service"], &[]).unwrap();
+        let change =
+            Command::GrantProbe { probe: name.clone(), grant: grant.clone(), by: String::new(), at: samples::at(10) };
+        state.apply(LogIndex::new(9), change);
+        let after = inputs_of(&state, watcher, Vec::new()).unwrap();
+        assert_eq!(after.probes[&name].grant, Some(grant));
+        assert_ne!(after, before, "watchers are told");
     }
 }

@@ -34,7 +34,7 @@ impl Reconciler for ProbesReconciler {
             self.shipped.iter().filter(differs).cloned().collect()
         });
         for probe in missing {
-            desk.propose(Command::RecordProbe { probe, at: desk.wall_clock.now() }).await?;
+            desk.propose(Command::RecordProbe { probe, by: String::new(), at: desk.wall_clock.now() }).await?;
         }
         Ok(ReconcilerReport::default())
     }

@@ -1,17 +1,23 @@
 //! [`ProbeRunner`] over the probe host: shipped probes from native code of the image, custom ones compiled here.
 //!
+//! What a probe needs is compared with what the operator grants it before each run, by what was compiled and not by what
+//! a manager says of it: a run that needs more is `unknown` ([`NOT_GRANTED`]), and none of its code begins.
+//!
 //! Native code is never taken from a manager: what comes over the wire is a component, checked against the digest of the
 //! assignment before the compiler sees it. What was compiled stays in memory and is never written down.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
 use tracing::{debug, info};
-use vouch_probe_host::{Capabilities, HostLimits, Icmp, PortGrant, Probe, ProbeHost, Target, compilations, digest_of};
-use vouch_types::{Digest, Identity, Outcome, ProbeName};
+use vouch_probe_host::{
+    Capabilities, HostLimits, Icmp, PortGrant, Probe, ProbeHost, RunFault, Target, compilations, digest_of,
+    granted_ports,
+};
+use vouch_types::{Digest, Identity, Outcome, ProbeInterface, ProbeName};
 use vouch_wire::links::{ManagerEndpoint, RelayLink, WatcherLink};
 
 use super::guest_agent::RelayedGuestAgent;
@@ -25,10 +31,27 @@ pub const HOST_LIMITS: HostLimits = HostLimits { concurrency: RUNS_MAX as u32, m
 /// address is another machine.
 pub const IDENTITY_FACT: &str = "identity";
 
+/// The reason of a run that needs what the operator does not grant.
+pub const NOT_GRANTED: &str = "not_granted";
+
+/// A probe that can run.
+#[derive(Clone)]
+struct ReadyProbe {
+    probe: Probe,
+    /// What has to be granted, by what it imports.
+    needs: Arc<BTreeSet<ProbeInterface>>,
+}
+
+impl From<Probe> for ReadyProbe {
+    fn from(probe: Probe) -> Self {
+        Self { needs: Arc::new(probe.imports().needs()), probe }
+    }
+}
+
 /// Runs probes in this process.
 pub struct HostRunner {
     host: ProbeHost,
-    ready: RwLock<HashMap<Digest, Probe>>,
+    ready: RwLock<HashMap<Digest, ReadyProbe>>,
     icmp: Arc<dyn Icmp>,
     link: Arc<dyn WatcherLink>,
     relays: Arc<dyn RelayLink>,
@@ -45,11 +68,35 @@ impl HostRunner {
         relays: Arc<dyn RelayLink>,
         managers: Vec<ManagerEndpoint>,
     ) -> Self {
-        Self { host, ready: RwLock::new(shipped), icmp, link, relays, managers }
+        let ready = shipped.into_iter().map(|(digest, probe)| (digest, probe.into())).collect();
+        Self { host, ready: RwLock::new(ready), icmp, link, relays, managers }
     }
 
-    fn get(&self, digest: &Digest) -> Option<Probe> {
+    fn get(&self, digest: &Digest) -> Option<ReadyProbe> {
         self.ready.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+    }
+
+    /// Returns what a run is lent, or how it ends when it needs more than is granted.
+    async fn lent(&self, ready: &ReadyProbe, spec: &ProbeSpec) -> Result<Capabilities, Ended> {
+        let (ports, interfaces) = match &spec.grant {
+            // Recorded before there were grants: as then.
+            None => (PortGrant::Settings, None),
+            Some(grant) => {
+                let described = ready.probe.describe().await.map_err(|fault| could_not(&fault))?;
+                let judged = granted_ports(grant, &ready.needs, described, spec.network, &spec.settings);
+                let ports = judged.map_err(|not| Ended::probe(Outcome::Unknown, NOT_GRANTED, &not.to_string()))?;
+                (ports, Some(&grant.interfaces))
+            }
+        };
+        let may = |interface| interfaces.is_none_or(|granted| granted.contains(&interface));
+        Ok(Capabilities {
+            icmp: may(ProbeInterface::Icmp).then(|| Arc::clone(&self.icmp)),
+            guest_agent: spec.relay.as_ref().filter(|_| may(ProbeInterface::GuestAgent)).map(|relay| {
+                let link = Arc::clone(&self.relays);
+                Arc::new(RelayedGuestAgent { link, relay: Arc::clone(relay) }) as Arc<_>
+            }),
+            ports,
+        })
     }
 
     /// Returns the component with this digest, checked, from whichever manager has it.
@@ -68,6 +115,10 @@ impl HostRunner {
     }
 }
 
+fn could_not(fault: &RunFault) -> Ended {
+    Ended::probe(Outcome::Unknown, fault.as_str(), &fault.to_string())
+}
+
 #[async_trait]
 impl ProbeRunner for HostRunner {
     async fn prepare(&self, name: &ProbeName, digest: &Digest) -> Result<(), String> {
@@ -83,13 +134,17 @@ impl ProbeRunner for HostRunner {
             return Err(format!("component {} says that it is probe {described:?}", digest.short()));
         }
         info!(probe = %name, digest = %digest.short(), compilations = compilations(), "probe compiled");
-        self.ready.write().unwrap_or_else(PoisonError::into_inner).insert(*digest, probe);
+        self.ready.write().unwrap_or_else(PoisonError::into_inner).insert(*digest, probe.into());
         Ok(())
     }
 
     async fn run(&self, spec: &ProbeSpec, timeout: Duration) -> Ended {
-        let Some(probe) = spec.digest.as_ref().and_then(|digest| self.get(digest)) else {
+        let Some(ready) = spec.digest.as_ref().and_then(|digest| self.get(digest)) else {
             return Ended::probe(Outcome::Unknown, "probe_unavailable", "the probe is not ready");
+        };
+        let lent = match self.lent(&ready, spec).await {
+            Ok(lent) => lent,
+            Err(ended) => return ended,
         };
         let target = Target {
             vm: spec.vm,
@@ -97,15 +152,7 @@ impl ProbeRunner for HostRunner {
             network: spec.network,
             labels: spec.labels.clone(),
         };
-        let capabilities = Capabilities {
-            icmp: Some(Arc::clone(&self.icmp)),
-            guest_agent: spec.relay.as_ref().map(|relay| {
-                let link = Arc::clone(&self.relays);
-                Arc::new(RelayedGuestAgent { link, relay: Arc::clone(relay) }) as Arc<_>
-            }),
-            ports: PortGrant::Settings,
-        };
-        match probe.run(&target, &spec.settings, timeout, &capabilities).await {
+        match ready.probe.run(&target, &spec.settings, timeout, &lent).await {
             Ok(found) => {
                 // Managers are told what it came to; all else that it found is for who reads the log here.
                 debug!(
@@ -120,7 +167,7 @@ impl ProbeRunner for HostRunner {
                 });
                 Ended::probe(found.outcome, &found.reason, &found.message).identified(identity)
             }
-            Err(fault) => Ended::probe(Outcome::Unknown, fault.as_str(), &fault.to_string()),
+            Err(fault) => could_not(&fault),
         }
     }
 }

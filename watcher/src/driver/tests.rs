@@ -11,12 +11,13 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use vouch_probe_host::{Icmp, IcmpSockets, ProbeHost};
 use vouch_probe_kit::fakes::FakeRdp;
-use vouch_types::{Incarnation, ManagerId, Network, NodeId, Timing, VmId, WatcherId};
+use vouch_types::{Incarnation, ManagerId, Network, NodeId, ProbeGrant, Timing, VmId, WatcherId};
 use vouch_wire::links::{LinkError, ManagerEndpoint, RelayLink, SESSION_QUEUE, Session, WatcherLink};
 use vouch_wire::proto;
 use vouch_wire::proto::from_watcher::Message as Said;
 use vouch_wire::proto::to_watcher::Message as Heard;
 
+use super::host_runner::NOT_GRANTED;
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -188,7 +189,7 @@ fn assignment(index: u64, probe: &str, settings: String) -> proto::Assignment {
             address: "127.0.0.1:1".to_owned(),
             grant: Some(proto::Signed::default()),
         }],
-        probes: vec![proto::ProbeComponent { name: probe.to_owned(), digest: digest.as_bytes().to_vec() }],
+        probes: vec![proto::ProbeComponent { name: probe.to_owned(), digest: digest.as_bytes().to_vec(), grant: None }],
         peers: Vec::new(),
     }
 }
@@ -354,4 +355,73 @@ async fn a_watcher_tells_which_of_its_peers_it_reaches() {
         })
         .await;
     assert!(reached.iter().all(|peer| peer.watcher == 2), "{reached:?}");
+}
+
+/// Returns the order to run the probe tcp by this grant.
+fn granted_assignment(index: u64, port: u16, network: proto::Network, grant: &ProbeGrant) -> proto::Assignment {
+    let mut assigned = tcp_assignment(index, port);
+    assigned.targets[0].addresses[0].network = network.into();
+    assigned.targets[0].probes[0].network = network.into();
+    assigned.probes[0].grant = Some(grant.into());
+    assigned
+}
+
+/// A service that tells of every connection.
+async fn counted_service() -> (mpsc::UnboundedReceiver<SocketAddr>, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (sender, connections) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((_, peer)) = listener.accept().await {
+            if sender.send(peer).is_err() {
+                return;
+            }
+        }
+    });
+    (connections, port)
+}
+
+#[tokio::test]
+async fn what_is_not_granted_is_unknown_and_never_touches_the_network_until_it_is_granted() {
+    use proto::Network::{Management, Service};
+    let (mut connections, port) = counted_service().await;
+    let here = port.to_string();
+    let mut bench = Bench::start(vec![tcp_component()]).await;
+    let grant = |interface: &str, port: &str| ProbeGrant::parse(&[interface], &["service"], &[port]).unwrap();
+    for (index, network, grant, why) in [
+        (
+            1,
+            Management,
+            grant("sockets", &here),
+            "it is to run over network management; it is granted service".to_owned(),
+        ),
+        (2, Service, grant("sockets", "1"), format!("it is to reach port {here}; it is granted 1")),
+        (3, Service, grant("icmp", &here), "the component imports sockets; it is granted icmp".to_owned()),
+    ] {
+        bench.tell(Heard::Assignment(granted_assignment(index, port, network, &grant))).await;
+        let told = bench
+            .hear("refusal", |said| match said {
+                Said::Report(report) => report.observations.into_iter().find(|o| o.message == why),
+                Said::Answer(_) | Said::Hello(_) => None,
+            })
+            .await;
+        assert_eq!((told.outcome, told.reason.as_str()), (i32::from(proto::Outcome::Unknown), NOT_GRANTED));
+    }
+    assert!(connections.try_recv().is_err(), "nothing was connected to");
+    let enough = granted_assignment(4, port, Service, &grant("sockets", &here));
+    bench.tell(Heard::Assignment(enough)).await;
+    bench.outcome(proto::Outcome::Up).await;
+    assert!(connections.recv().await.is_some());
+}
+
+#[tokio::test]
+async fn the_ports_of_the_settings_are_granted_by_that_word_and_so_they_were_before_there_were_grants() {
+    let (_service, port) = service().await;
+    let mut bench = Bench::start(vec![tcp_component()]).await;
+    bench.tell(Heard::Assignment(tcp_assignment(1, port))).await;
+    bench.outcome(proto::Outcome::Up).await;
+    let grant = ProbeGrant::parse(&["sockets"], &["management"], &["settings"]).unwrap();
+    bench.tell(Heard::Assignment(granted_assignment(2, port, proto::Network::Management, &grant))).await;
+    let up = bench.outcome(proto::Outcome::Up).await;
+    assert_eq!(up.network, i32::from(proto::Network::Management));
 }

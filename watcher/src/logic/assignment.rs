@@ -107,17 +107,21 @@ impl Assigned {
             .into_iter()
             .map(|relay| Arc::new(RelaySpec { node: relay.node, address: relay.address, grant: relay.grant }))
             .collect();
+        let probes: BTreeMap<_, _> =
+            probes.into_iter().map(|(name, probe)| (name, (probe.digest, probe.grant.map(Arc::new)))).collect();
         let mut checks = BTreeMap::new();
         for target in targets {
             let relay = relays.iter().find(|relay| relay.node == target.node);
             let Target { vm, node: _, addresses, probes: wanted, labels, probe_interval, probe_timeout } = target;
             for wanted in wanted {
                 let (network, probe) = (wanted.network, wanted.probe);
+                let component = probes.get(&probe);
                 let spec = ProbeSpec {
                     vm,
                     network,
                     probe: probe.clone(),
-                    digest: probes.get(&probe).copied(),
+                    digest: component.map(|(digest, _)| *digest),
+                    grant: component.and_then(|(_, grant)| grant.clone()),
                     addresses: addresses.get(&network).cloned().unwrap_or_default(),
                     labels: labels.clone().into_iter().collect(),
                     settings: wanted.settings,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vouch_types::observation::{MESSAGE_MAX, REASON_MAX};
-use vouch_types::{Digest, Identity, ManagerId, Network, NodeId, Nonce, Outcome, ProbeName, RelayOutcome, VmId};
+use vouch_types::{
+    Digest, Identity, ManagerId, Network, NodeId, Nonce, Outcome, ProbeGrant, ProbeName, RelayOutcome, VmId,
+};
 use vouch_wire::links::ManagerEndpoint;
 use vouch_wire::proto;
 
@@ -58,6 +60,8 @@ pub struct ProbeSpec {
     pub probe: ProbeName,
     /// SHA-256 of the probe's component; absent when the assignment names none.
     pub digest: Option<Digest>,
+    /// What the operator grants the probe; absent for one that was recorded before there were grants.
+    pub grant: Option<Arc<ProbeGrant>>,
     /// Addresses of the VM on that network, the one to use first.
     pub addresses: Vec<IpAddr>,
     /// Labels of the VM.

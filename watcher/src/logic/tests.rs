@@ -44,7 +44,7 @@ fn assignment(index: u64, vms: u8) -> proto::Assignment {
             address: "10.1.0.11:7002".to_owned(),
             grant: Some(proto::Signed::default()),
         }],
-        probes: vec![proto::ProbeComponent { name: "tcp".to_owned(), digest: DIGEST.to_vec() }],
+        probes: vec![proto::ProbeComponent { name: "tcp".to_owned(), digest: DIGEST.to_vec(), grant: None }],
         peers: Vec::new(),
     }
 }

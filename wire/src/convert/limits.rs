@@ -2,6 +2,7 @@
 
 pub use vouch_types::grant::GRANT_VMS_MAX;
 pub use vouch_types::observation::{MESSAGE_MAX, REASON_MAX};
+pub use vouch_types::probe_grant::GRANT_PORTS_MAX;
 pub use vouch_types::vm::{ADDRESSES_MAX, PROBES_PER_VM_MAX};
 
 /// Days of [`AGE_MAX`].
@@ -28,6 +29,8 @@ pub const PROBES_PER_ASSIGNMENT_MAX: usize = 256;
 pub const PEERS_PER_ASSIGNMENT_MAX: usize = 16;
 /// Words on peers in one watcher's health: one per peer and network.
 pub const PEER_REACHES_MAX: usize = 2 * PEERS_PER_ASSIGNMENT_MAX;
+/// Interfaces in the grant of one probe: more than there are, for those of later versions.
+pub const GRANT_INTERFACES_MAX: usize = 32;
 /// Managers that a watcher is told of.
 pub const MANAGERS_MAX: usize = 16;
 /// Labels of one VM.

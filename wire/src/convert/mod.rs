@@ -7,6 +7,7 @@ mod ids;
 pub mod limits;
 mod link;
 mod order;
+mod probe_grant;
 mod proof;
 mod report;
 mod state;
@@ -19,8 +20,8 @@ pub use ids::{
 };
 pub use link::WireLink;
 pub use order::{
-    AskDepth, Assignment, CreateWatcher, Fence, Peer, RelayTarget, Target, manager_addresses, manager_endpoints,
-    ownership,
+    AskDepth, AssignedProbe, Assignment, CreateWatcher, Fence, Peer, RelayTarget, Target, manager_addresses,
+    manager_endpoints, ownership,
 };
 pub use report::{NodeHello, NodeReport, VmReport};
 pub use state::{hypervisor_state, network, operation, outcome, progress, relay_outcome};

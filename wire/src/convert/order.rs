@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use vouch_types::{
-    AssignmentGeneration, Digest, Generation, LogIndex, Network, NodeId, ProbeAssignment, ProbeName, SortedMap, Term,
-    VmId, WatcherId, WatcherLegs,
+    AssignmentGeneration, Digest, Generation, LogIndex, Network, NodeId, ProbeAssignment, ProbeGrant, ProbeName,
+    SortedMap, Term, VmId, WatcherId, WatcherLegs,
 };
 
 use super::report::micros;
@@ -245,6 +245,15 @@ pub struct Peer {
     pub legs: WatcherLegs,
 }
 
+/// A probe component that a watcher is to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssignedProbe {
+    /// SHA-256 of the component.
+    pub digest: Digest,
+    /// What the operator grants it; `None` for one that was recorded before there were grants.
+    pub grant: Option<ProbeGrant>,
+}
+
 /// The whole of what a watcher watches.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assignment {
@@ -257,7 +266,7 @@ pub struct Assignment {
     /// The relays.
     pub relays: Vec<RelayTarget>,
     /// Components by name.
-    pub probes: BTreeMap<ProbeName, Digest>,
+    pub probes: BTreeMap<ProbeName, AssignedProbe>,
     /// Its peers.
     pub peers: Vec<Peer>,
 }
@@ -280,9 +289,10 @@ impl From<&Assignment> for proto::Assignment {
             probes: a
                 .probes
                 .iter()
-                .map(|(name, d)| proto::ProbeComponent {
+                .map(|(name, probe)| proto::ProbeComponent {
                     name: name.as_str().to_owned(),
-                    digest: d.as_bytes().to_vec(),
+                    digest: probe.digest.as_bytes().to_vec(),
+                    grant: probe.grant.as_ref().map(Into::into),
                 })
                 .collect(),
             peers: a.peers.iter().map(|p| proto::Peer { watcher: p.watcher.get(), legs: to_legs(&p.legs) }).collect(),
@@ -315,9 +325,11 @@ impl TryFrom<proto::Assignment> for Assignment {
                 .collect::<Result<_, ConvertError>>()?,
             probes: m
                 .probes
-                .iter()
+                .into_iter()
                 .map(|p| {
-                    Ok((probe_name("assignment.probes.name", &p.name)?, digest("assignment.probes.digest", &p.digest)?))
+                    let digest = digest("assignment.probes.digest", &p.digest)?;
+                    let grant = p.grant.map(ProbeGrant::try_from).transpose()?;
+                    Ok((probe_name("assignment.probes.name", &p.name)?, AssignedProbe { digest, grant }))
                 })
                 .collect::<Result<_, ConvertError>>()?,
             peers: m

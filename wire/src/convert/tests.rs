@@ -6,8 +6,9 @@ use std::time::Duration;
 use uuid::Uuid;
 use vouch_types::{
     AssignmentGeneration, BootId, ExitReason, Generation, HypervisorState, Incarnation, LogIndex, ManagerId, Moment,
-    Network, NodeId, Nonce, Outcome, PauseReason, PeerReach, ProbeAssignment, ProbeName, RelayOutcome, Sequence,
-    SortedMap, StartId, Term, TickSequence, VmId, VmSpec, WatcherHealth, WatcherId, WatcherLegs,
+    Network, NodeId, Nonce, Outcome, PauseReason, PeerReach, ProbeAssignment, ProbeGrant, ProbeInterface, ProbeName,
+    RelayOutcome, Sequence, SortedMap, StartId, Term, TickSequence, VmId, VmSpec, WatcherHealth, WatcherId,
+    WatcherLegs,
 };
 
 use super::*;
@@ -367,7 +368,16 @@ fn orders_survive_the_wire_and_none_is_taken_without_its_fence() {
             address: "10.1.0.11:7002".parse().unwrap(),
             grant: proto::Signed { payload: vec![1], signature: vec![2] },
         }],
-        probes: BTreeMap::from([(ProbeName::new("rdp").unwrap(), vouch_types::Digest::new([4; 32]))]),
+        probes: BTreeMap::from([
+            (ProbeName::new("rdp").unwrap(), AssignedProbe { digest: vouch_types::Digest::new([4; 32]), grant: None }),
+            (
+                ProbeName::new("ssh").unwrap(),
+                AssignedProbe {
+                    digest: vouch_types::Digest::new([5; 32]),
+                    grant: Some(ProbeGrant::parse(&["sockets", "tls"], &["service"], &["22", "8443"]).unwrap()),
+                },
+            ),
+        ]),
         peers: vec![Peer { watcher: WatcherId::new(2), legs: legs() }],
     };
     let m = proto::Assignment::from(&assignment);
@@ -400,6 +410,24 @@ fn orders_survive_the_wire_and_none_is_taken_without_its_fence() {
     refused(ownership(proto::Ownership { fence: None, vms: Vec::new() }), "ownership.fence");
     let over = vec![owned; limits::VMS_PER_REPORT_MAX + 1];
     refused(ownership(proto::Ownership { fence: Some(fence.into()), vms: over }), "ownership.vms");
+}
+
+#[test]
+fn what_a_probe_is_granted_survives_the_way_and_what_a_watcher_does_not_know_grants_nothing() {
+    let grant = |ports: &[&str]| ProbeGrant::parse(&["icmp", "sockets"], &["management", "service"], ports).unwrap();
+    for grant in [grant(&["settings"]), grant(&["1", "65535"])] {
+        assert_eq!(ProbeGrant::try_from(proto::ProbeGrant::from(&grant)), Ok(grant));
+    }
+    let m = proto::ProbeGrant::from(&grant(&["22"]));
+    let later = proto::ProbeGrant { interfaces: vec!["icmp".to_owned(), "telepathy".to_owned()], ..m.clone() };
+    assert_eq!(ProbeGrant::try_from(later).unwrap().interfaces, [ProbeInterface::Icmp].into());
+    let over = vec!["icmp".to_owned(); limits::GRANT_INTERFACES_MAX + 1];
+    refused(ProbeGrant::try_from(proto::ProbeGrant { interfaces: over, ..m.clone() }), "probe_grant.interfaces");
+    refused(ProbeGrant::try_from(proto::ProbeGrant { networks: vec![1; 3], ..m.clone() }), "probe_grant.networks");
+    refused(ProbeGrant::try_from(proto::ProbeGrant { networks: vec![0], ..m.clone() }), "probe_grant.networks");
+    refused(ProbeGrant::try_from(proto::ProbeGrant { ports: vec![65_536], ..m.clone() }), "probe_grant.ports");
+    let over = vec![1; limits::GRANT_PORTS_MAX + 1];
+    refused(ProbeGrant::try_from(proto::ProbeGrant { ports: over, ..m }), "probe_grant.ports");
 }
 
 #[test]

@@ -1,9 +1,13 @@
 //! `vouch probe check`: a component without a target and without a cluster.
 
+use serde::Serialize;
 use vouch_manager::api::limits::COMPONENT_MAX as UPLOAD_MAX;
 use vouch_probe_kit::{BrokenRule, CheckReport, Described, Setting, SettingsAnswer, check};
+use vouch_types::ProbeName;
+use vouch_wire::probe_signature::SignedProbe;
 
 use super::run::open;
+use super::sign::{self, SignatureReport};
 use super::{runtime, settings_text};
 use crate::args::{Global, ProbeCheckArgs};
 use crate::exit::{CliError, Exit};
@@ -21,7 +25,21 @@ pub fn run(global: &Global, args: &ProbeCheckArgs) -> Result<(), CliError> {
         let text = format!("size {}: a cluster takes at most {UPLOAD_MAX} bytes of one component", file.bytes.len());
         report.broken.push(BrokenRule { about: "size".to_owned(), text });
     }
-    Output::new(global).show(&report, |paint| tell(&report, paint))?;
+    let signature =
+        match report.described.as_ref().and_then(|said| Some((ProbeName::new(&said.name).ok()?, &said.version))) {
+            None => None,
+            Some((name, version)) => {
+                let probe = SignedProbe { digest: file.digest, name: &name, version };
+                sign::compare(&args.file, args.signature.as_deref(), &probe)?.map(|(report, _)| report)
+            }
+        };
+    let checked = Checked { report: &report, signature: signature.as_ref() };
+    Output::new(global).show(&checked, |paint| tell(&report, signature.as_ref(), paint))?;
+    if let Some(SignatureReport { file, misfit: Some(why), .. }) = &signature
+        && report.broken.is_empty()
+    {
+        return Err(CliError::text(Exit::Failed, format!("signature {file}: does not fit the component: {why}")));
+    }
     match (report.broken.len(), report.refused()) {
         (0, None) => Ok(()),
         (0, Some(SettingsAnswer { refused, .. })) => {
@@ -35,8 +53,17 @@ pub fn run(global: &Global, args: &ProbeCheckArgs) -> Result<(), CliError> {
     }
 }
 
+/// What is told of a component and of the signature beside it.
+#[derive(Serialize)]
+struct Checked<'a> {
+    #[serde(flatten)]
+    report: &'a CheckReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<&'a SignatureReport>,
+}
+
 /// Returns a report for people.
-pub fn tell(report: &CheckReport, paint: Paint) -> String {
+pub fn tell(report: &CheckReport, signature: Option<&SignatureReport>, paint: Paint) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| text += &format!("{name:<10}{value}\n");
     if let Some(described) = &report.described {
@@ -47,6 +74,13 @@ pub fn tell(report: &CheckReport, paint: Paint) -> String {
     line("file", &report.file);
     line("size", &format!("{} of at most {} bytes", report.size, UPLOAD_MAX.min(report.size_max)));
     line("sha256", &report.sha256);
+    if let Some(SignatureReport { file, public_key, misfit }) = signature {
+        let said = match (misfit, public_key) {
+            (Some(why), _) => paint.broken(&format!("does not fit: {why}")),
+            (None, key) => format!("fits, by the key {}", key.as_deref().unwrap_or_default()),
+        };
+        line("signature", &format!("{file}  {said}"));
+    }
     for answer in &report.settings {
         let said = match &answer.refused {
             None => "taken".to_owned(),

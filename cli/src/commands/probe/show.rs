@@ -5,7 +5,7 @@ use vouch_probe_kit::Described;
 use vouch_types::ProbeName;
 
 use super::check::tell_described;
-use super::{host, runtime};
+use super::{grant, host, runtime};
 use crate::args::Global;
 use crate::client::Client;
 use crate::exit::{CliError, Exit};
@@ -60,6 +60,10 @@ pub fn tell(probes: &[ProbeView], described: Option<&Described>, assigned: &[(&s
         line("sha256", &probe.digest);
         for (i, import) in probe.imports.iter().enumerate() {
             line(if i == 0 { "imports" } else { "" }, import);
+        }
+        line("granted", &grant::words(probe));
+        if let Some(signer) = &probe.signer {
+            line("signed", &format!("by {}, {}", signer.key, signer.public_key));
         }
     }
     if let Some(described) = described {

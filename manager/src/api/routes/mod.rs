@@ -14,6 +14,8 @@ pub mod members;
 pub mod metrics;
 pub mod nodes;
 pub mod policies;
+pub mod probe_grants;
+pub mod probe_keys;
 pub mod probes;
 pub mod prometheus;
 pub mod vms;
@@ -50,6 +52,10 @@ pub(super) fn public_routes() -> OpenApiRouter<Api> {
         .routes(routes!(join_tokens::revoke))
         .routes(routes!(watchers::list))
         .routes(routes!(probes::list, probes::upload))
+        .routes(routes!(probe_grants::set))
+        .routes(routes!(probe_keys::list, probe_keys::add))
+        .routes(routes!(probe_keys::remove))
+        .routes(routes!(probe_keys::show_trust, probe_keys::set_trust))
         .routes(routes!(events::list))
         .routes(routes!(cluster::show))
         .routes(routes!(cluster::init))

@@ -1,13 +1,15 @@
 //! `/v1/probes`: probe components, and their upload.
 //!
-//! An uploaded component is read, never run: its imports are compared with what a probe may import. It is recorded
-//! only once most managers keep its bytes, so that no failure of one leaves a record without a component.
+//! An uploaded component is read, never run: its imports are compared with what a probe may import, and with what the
+//! operator grants it. It is recorded only once most managers keep its bytes, so that no failure of one leaves a record without a component.
 
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use vouch_types::{Digest, ProbeName, ProbeRecord};
+use vouch_types::probe_key::PROBE_VERSION_MAX;
+use vouch_types::{Digest, ProbeGrant, ProbeImports, ProbeName, ProbeRecord, ProbeSigner, ProbeTrust, SignatureRule};
+use vouch_wire::probe_signature::{SIGNATURE_LEN, SignedProbe, read_signature};
 
 use crate::api::blocking::Reading;
 use crate::api::component::{ALLOWED_IMPORTS, ComponentError, read_component};
@@ -15,14 +17,13 @@ use crate::api::forward::Hop;
 use crate::api::freshness::{Wanted, make_current};
 use crate::api::limits::COMPONENT_MAX;
 use crate::api::params::Params;
+use crate::api::probe_orders::{self, ProbeOrder};
 use crate::api::problem::{Problem, ProblemKind};
+use crate::api::routes::probe_grants::{grant_for, take_grant};
 use crate::api::view::{Page, ProbeView};
 use crate::api::{Api, compose, forward, published};
 use crate::seams::digest_of;
 use crate::store::state::Subject;
-
-/// The longest version of a probe, in characters.
-const VERSION_MAX: usize = 32;
 
 /// All probes, by name.
 #[utoipa::path(
@@ -52,13 +53,22 @@ pub async fn list(State(api): State<Api>, mut params: Params) -> Result<(HeaderM
     params(
         ("name" = String, Query, description = "Its name: a DNS label"),
         ("version" = Option<String>, Query, description = "Its version; 0.0.0 when absent"),
+        ("interfaces" = Option<String>, Query,
+            description = "What it is granted: sockets, icmp, guest-agent, tls, with commas; none when absent"),
+        ("networks" = Option<String>, Query, description = "Networks that it is granted: management, service"),
+        ("ports" = Option<String>, Query, description = "Ports that it is granted, at most 64, or `settings`: the \
+            `port` of a VM's settings, else those that it describes. A name that was recorded with a grant keeps that \
+            when none of the three is given"),
+        ("signature" = Option<String>, Query,
+            description = "Ed25519 over digest, name and version, 128 hexadecimal digits: what `vouch probe sign` writes"),
         ("Idempotency-Key" = Option<String>, Header, description = "Do it once, however often this request is sent"),
     ),
     request_body(content = Vec<u8>, content_type = "application/wasm", description = "The component, at most 3 MiB"),
     responses(
         (status = 201, description = "Recorded", body = ProbeView),
         (status = 413, description = "Too large", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "No component, or it imports what a probe may not: with both lists",
+        (status = 422, description = "No component, or it imports what a probe may not or what it is not granted: with \
+            both lists",
             body = Problem, content_type = "application/problem+json"),
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     ),
@@ -75,32 +85,84 @@ pub async fn upload(
     let rule = "must be 1 to 63 of a-z, 0-9 and '-', and start and end with a letter or digit";
     let name = ProbeName::new(&name).map_err(|_| Problem::field(ProblemKind::BadParameter, "name", &name, rule))?;
     let version = params.take("version").unwrap_or_else(|| "0.0.0".to_owned());
-    if version.is_empty() || version.len() > VERSION_MAX || !version.bytes().all(|b| b.is_ascii_graphic()) {
-        let rule = format!("must be 1 to {VERSION_MAX} printable characters");
+    if version.is_empty() || version.len() > PROBE_VERSION_MAX || !version.bytes().all(|b| b.is_ascii_graphic()) {
+        let rule = format!("must be 1 to {PROBE_VERSION_MAX} printable characters");
         return Err(Problem::field(ProblemKind::BadParameter, "version", &version, &rule));
     }
-    params.finish(&["name", "version"])?;
+    let named = take_grant(&mut params)?;
+    let signature = take_signature(&mut params)?;
+    params.finish(&["name", "version", "interfaces", "networks", "ports", "signature"])?;
     let component = axum::body::to_bytes(body, COMPONENT_MAX).await.map_err(|_| {
         Problem::new(ProblemKind::TooLarge, format!("a probe component has at most {COMPONENT_MAX} bytes"))
     })?;
     let imports = read_component(&component).map_err(|e| refusal(&e))?;
     make_current(&api, Wanted::Default).await?;
-    let known = published::read(api.published(), |state| state.probes().get(&name).cloned());
-    if known.is_some_and(|known| known.shipped) {
+    let (known, trust) =
+        published::read(api.published(), |state| (state.probes().get(&name).cloned(), state.probe_trust().clone()));
+    if known.as_ref().is_some_and(|known| known.shipped) {
         let rule = "is the name of one of vouch's own probes: choose another";
         return Err(Problem::field(ProblemKind::Refused, "name", name.as_str(), rule));
     }
+    let digest = digest_of(&component);
+    let probe = SignedProbe { digest, name: &name, version: &version };
+    let before = known.and_then(|known| known.grant.clone());
+    let (signer, grant) = match judge(&probe, signature.as_ref(), &trust, &imports, (named, before)) {
+        Ok(judged) => judged,
+        Err(problem) => {
+            // Who has not said yet what is granted has not been refused anything.
+            if !problem.is(ProblemKind::GrantRequired) {
+                probe_orders::record_refusal(&api, &hop, &name, digest, &problem).await;
+            }
+            return Err(problem);
+        }
+    };
     let record = ProbeRecord {
         name,
         version,
-        digest: digest_of(&component),
+        digest,
         size: component.len() as u64,
         imports,
         shipped: false,
+        grant: Some(grant),
+        signer,
     };
     keep_on_most(&api, record.digest, component).await?;
-    forward::record_probe(&api, &hop, record.clone()).await?;
+    probe_orders::order(&api, &hop, ProbeOrder::Record(record.clone())).await?;
     Ok((StatusCode::CREATED, Json(compose::probe_view(&record))))
+}
+
+fn take_signature(params: &mut Params) -> Result<Option<[u8; SIGNATURE_LEN]>, Problem> {
+    let Some(text) = params.take("signature") else { return Ok(None) };
+    let rule = format!("must be {} hexadecimal digits", 2 * SIGNATURE_LEN);
+    let read = read_signature(&text);
+    read.map(Some).ok_or_else(|| Problem::field(ProblemKind::BadParameter, "signature", &text, &rule))
+}
+
+/// Returns whose signature an upload has, and what it is granted. What is refused here is taken down.
+fn judge(
+    probe: &SignedProbe<'_>,
+    signature: Option<&[u8; SIGNATURE_LEN]>,
+    trust: &ProbeTrust,
+    imports: &ProbeImports,
+    (named, before): (Option<ProbeGrant>, Option<ProbeGrant>),
+) -> Result<(Option<ProbeSigner>, ProbeGrant), Problem> {
+    let signer = match (signature, trust.signatures) {
+        (Some(signature), _) => {
+            let signed = trust.keys.iter().find(|key| probe.is_signed_by(&key.public_key, signature));
+            let rule =
+                "must be of a trusted key, over this component, name and version; GET /v1/probe-keys lists the keys";
+            let (name, version) = (probe.name, probe.version);
+            let value = format!("of probe {name} {version}");
+            let key = signed.ok_or_else(|| Problem::field(ProblemKind::SignatureRefused, "signature", &value, rule))?;
+            Some(ProbeSigner { key: key.name.clone(), public_key: key.public_key })
+        }
+        (None, SignatureRule::Required) => {
+            let rule = "must be given: the cluster takes no probe without a signature of a trusted key";
+            return Err(Problem::field(ProblemKind::SignatureRequired, "signature", "", rule));
+        }
+        (None, SignatureRule::Optional) => None,
+    };
+    Ok((signer, grant_for(imports, named, before)?))
 }
 
 fn refusal(e: &ComponentError) -> Problem {

@@ -97,7 +97,12 @@ impl State {
             Command::LoseWatcher { watcher, reason, at } => self.lose_watcher(step, watcher, reason, at),
             Command::RetireWatcher { watcher, at } => self.retire_watcher(step, watcher, at),
             Command::ForgetWatcher { watcher } => self.forget_watcher(step, watcher),
-            Command::RecordProbe { probe, at } => self.record_probe(step, probe, at),
+            Command::RecordProbe { probe, by, at } => self.record_probe(step, probe, by, at),
+            Command::GrantProbe { probe, grant, by, at } => self.grant_probe(step, probe, grant, by, at),
+            Command::AddProbeKey { name, public_key, by, at } => self.add_probe_key(step, name, public_key, by, at),
+            Command::RemoveProbeKey { name, by, at } => self.remove_probe_key(step, name, by, at),
+            Command::SetSignatureRule { signatures, by, at } => self.set_signature_rule(step, signatures, by, at),
+            Command::RefuseProbe { refusal, at } => self.refuse_probe(step, refusal, at),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Nodes, their VMs, and probes: what is there to watch, and with what.
+//! Nodes and their VMs: what is there to watch.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::sync::Arc;
 use vouch_types::command::CHANGES_MAX;
 use vouch_types::vm::{ADDRESSES_MAX, PROBES_PER_VM_MAX};
 use vouch_types::{
-    DenyReason, EventKind, Generation, NodeId, NodeRecord, Pin, ProbeAssignment, ProbeRecord, Verdict, VmId, VmRecord,
-    VmSpec, WallTime,
+    DenyReason, EventKind, Generation, NodeId, NodeRecord, Pin, ProbeAssignment, Verdict, VmId, VmRecord, VmSpec,
+    WallTime,
 };
 
 use super::State;
@@ -132,15 +132,6 @@ impl State {
                 Arc::make_mut(record).proven.push(probe);
                 step.changes.vms.insert(vm);
             }
-        }
-        step.done()
-    }
-
-    pub(super) fn record_probe(&mut self, step: &mut Step, probe: ProbeRecord, at: WallTime) -> Outcome {
-        if self.probes.get(&probe.name).is_none_or(|known| **known != probe) {
-            step.event(at, EventKind::ProbeRecorded { probe: probe.name.clone() });
-            step.changes.probes.insert(probe.name.clone());
-            self.probes.insert(probe.name.clone(), Arc::new(probe));
         }
         step.done()
     }

@@ -31,10 +31,18 @@ pub struct Marks {
     pub maintenances: LogIndex,
     /// Join tokens.
     pub join_tokens: LogIndex,
+    /// Keys that are trusted for probes, and whether a signature is wanted. Left out while nothing is set, so that an
+    /// earlier version makes the same hash.
+    #[serde(skip_serializing_if = "is_unset")]
+    pub probe_keys: LogIndex,
     /// What managers cannot hear.
     pub manager_notes: LogIndex,
     /// The last event that left to make room.
     pub trimmed: Option<EventPosition>,
+}
+
+fn is_unset(mark: &LogIndex) -> bool {
+    *mark == LogIndex::default()
 }
 
 /// What a reader waits for a change of.
@@ -62,6 +70,8 @@ pub enum Subject {
     Maintenances,
     /// Join tokens.
     JoinTokens,
+    /// Keys that are trusted for probes, the probes that they signed, and whether a signature is wanted.
+    ProbeKeys,
 }
 
 impl State {
@@ -99,6 +109,7 @@ impl State {
             Subject::VmPolicy(id) => vm_itself(id).max(marks.policies),
             Subject::Maintenances => marks.maintenances,
             Subject::JoinTokens => marks.join_tokens,
+            Subject::ProbeKeys => marks.probe_keys.max(marks.probes),
         }
     }
 
@@ -148,6 +159,11 @@ impl State {
             | Command::RetireWatcher { .. }
             | Command::ForgetWatcher { .. }
             | Command::RecordProbe { .. }
+            | Command::GrantProbe { .. }
+            | Command::AddProbeKey { .. }
+            | Command::RemoveProbeKey { .. }
+            | Command::SetSignatureRule { .. }
+            | Command::RefuseProbe { .. }
             | Command::BeginMaintenance { .. }
             | Command::RecordMaintenance { .. }
             | Command::CreateJoinToken { .. }

@@ -15,6 +15,8 @@ mod joining;
 mod managers;
 mod marks;
 mod policies;
+mod probe_keys;
+mod probes;
 #[cfg(test)]
 mod tests;
 mod verdicts;
@@ -34,8 +36,8 @@ use vouch_types::command::ClusterSecrets;
 use vouch_types::event::ManagerNote;
 use vouch_types::{
     ClusterId, EventRecord, IncidentId, IncidentRecord, JoinTokenRecord, LogIndex, MaintenanceRecord, ManagerId,
-    ManagerRecord, NodeId, NodeRecord, Policy, PolicyScope, ProbeName, ProbeRecord, Term, VmId, VmRecord, WatcherId,
-    WatcherRecord,
+    ManagerRecord, NodeId, NodeRecord, Policy, PolicyScope, ProbeName, ProbeRecord, ProbeTrust, Term, VmId, VmRecord,
+    WatcherId, WatcherRecord,
 };
 
 use super::changes::EventPosition;
@@ -101,6 +103,9 @@ pub struct Head {
     /// version makes of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub managers: Vec<ManagerRecord>,
+    /// Which signatures under probes are trusted, and whether one is wanted. Left out while nothing is set, as above.
+    #[serde(default, skip_serializing_if = "ProbeTrust::is_unset")]
+    pub probe_trust: ProbeTrust,
 }
 
 /// The replicated state.

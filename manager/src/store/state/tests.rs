@@ -8,6 +8,8 @@ mod inventory;
 mod joining;
 mod managers;
 mod policies;
+mod probe_keys;
+mod probes;
 mod verdicts;
 mod watchers;
 

@@ -7,9 +7,10 @@ use vouch_types::{
     Advice, BootChange, BootId, BootKind, BootRecord, CaSecrets, Cause, ClusterId, Command, Digest, Fault, FenceKind,
     Generation, Guard, HandBack, Identity, Incarnation, IncidentChange, IncidentScope, IncidentWord, JoinFor, JoinRole,
     JoinTokenId, Joiner, LogIndex, LogName, MaintenanceId, ManagerId, ManagerNode, ManagerReturn, Network, NextCa,
-    NodeId, NodePath, NodeRecord, Once, Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment, ProbeImports,
-    ProbeName, ProbeRecord, RankedCause, ReturnEnd, SortedMap, Source, StartId, Suffrage, Term, Verdict, VerdictChange,
-    VerdictVersion, VmId, VmSpec, VmState, WallTime, WatcherId,
+    NodeId, NodePath, NodeRecord, Once, Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment, ProbeGrant,
+    ProbeImports, ProbeKeyName, ProbeName, ProbePublicKey, ProbeRecord, ProbeRefusal, ProbeSigner, RankedCause,
+    ReturnEnd, SignatureRule, SortedMap, Source, StartId, Suffrage, Term, Verdict, VerdictChange, VerdictVersion, VmId,
+    VmSpec, VmState, WallTime, WatcherId,
 };
 
 pub(crate) fn at(millis: u64) -> WallTime {
@@ -174,6 +175,48 @@ pub(crate) fn probe() -> ProbeRecord {
         size: 118_000,
         imports: ProbeImports { interfaces: vec!["vouch:probe/icmp@0.1.0".to_owned()] },
         shipped: true,
+        grant: Some(ProbeGrant::parse(&["icmp"], &["management", "service"], &["settings"]).unwrap()),
+        signer: None,
+    }
+}
+
+/// An uploaded probe, with the grant of both networks.
+pub(crate) fn uploaded() -> ProbeRecord {
+    ProbeRecord { name: ProbeName::new("my-ping").unwrap(), shipped: false, ..probe() }
+}
+
+/// Narrows the grant of [`uploaded`] to one network and one port.
+pub(crate) fn grant_service() -> Command {
+    let grant = ProbeGrant::parse(&["icmp"], &["service"], &["7"]).unwrap();
+    Command::GrantProbe { probe: uploaded().name, grant, by: "admin token of m1".to_owned(), at: at(53) }
+}
+
+pub(crate) fn key_name(name: &str) -> ProbeKeyName {
+    ProbeKeyName::new(name).unwrap()
+}
+
+pub(crate) fn public_key(byte: u8) -> ProbePublicKey {
+    ProbePublicKey::new([byte; 32])
+}
+
+pub(crate) fn add_probe_key(name: &str, byte: u8) -> Command {
+    let by = "admin token of m1".to_owned();
+    Command::AddProbeKey { name: key_name(name), public_key: public_key(byte), by, at: at(53) }
+}
+
+/// A probe with a signature of the key `release`.
+pub(crate) fn signed() -> ProbeRecord {
+    let signer = ProbeSigner { key: key_name("release"), public_key: public_key(7) };
+    ProbeRecord { name: ProbeName::new("signed-ping").unwrap(), signer: Some(signer), ..uploaded() }
+}
+
+pub(crate) fn refusal() -> ProbeRefusal {
+    ProbeRefusal {
+        probe: uploaded().name,
+        digest: Digest::new([9; 32]),
+        reason: "the signature is of no trusted key".to_owned(),
+        by: "admin token of m2".to_owned(),
+        unrecorded: 3,
     }
 }
 
@@ -252,7 +295,19 @@ pub(crate) fn every_command() -> Vec<Command> {
         Command::LoseWatcher { watcher, reason: "silent for 1.5 s".to_owned(), at: at(50) },
         Command::RetireWatcher { watcher, at: at(51) },
         Command::ForgetWatcher { watcher },
-        Command::RecordProbe { probe: probe(), at: at(52) },
+        Command::RecordProbe { probe: probe(), by: String::new(), at: at(52) },
+        Command::RecordProbe { probe: uploaded(), by: "admin token of m1".to_owned(), at: at(52) },
+        grant_service(),
+        add_probe_key("release", 7),
+        add_probe_key("spare", 8),
+        Command::SetSignatureRule {
+            signatures: SignatureRule::Required,
+            by: "admin token of m1".to_owned(),
+            at: at(54),
+        },
+        Command::RecordProbe { probe: signed(), by: "admin token of m1".to_owned(), at: at(54) },
+        Command::RefuseProbe { refusal: refusal(), at: at(54) },
+        Command::RemoveProbeKey { name: key_name("spare"), by: "admin token of m1".to_owned(), at: at(54) },
         place("n1", 2),
     ]
     .into_iter()

@@ -34,6 +34,8 @@ pub fn shipped() -> Vec<ShippedProbe> {
             size: bytes.len() as u64,
             imports: ProbeImports::default(),
             shipped: true,
+            grant: None,
+            signer: None,
         };
         ShippedProbe { record, bytes: bytes.into() }
     });

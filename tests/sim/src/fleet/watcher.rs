@@ -5,7 +5,7 @@ use vouch_types::{
     Timing, VmId, WatcherId,
 };
 use vouch_watcher::logic::{Logic, SessionId};
-use vouch_wire::convert::{Assignment, Fence, RelayTarget, Target};
+use vouch_wire::convert::{AssignedProbe, Assignment, Fence, RelayTarget, Target};
 use vouch_wire::links::ManagerEndpoint;
 use vouch_wire::proto;
 
@@ -97,7 +97,10 @@ impl SimWatcher {
             generation: self.generation,
             targets: targets.collect(),
             relays: relays.collect(),
-            probes: probes.iter().map(|p| (p.probe.clone(), Digest::new([1; 32]))).collect(),
+            probes: probes
+                .iter()
+                .map(|p| (p.probe.clone(), AssignedProbe { digest: Digest::new([1; 32]), grant: None }))
+                .collect(),
             peers: echoes::peers(self.node, nodes),
         })
             .into()

@@ -151,7 +151,10 @@ fn a_mark_moves_when_what_a_reader_sees_changes_and_no_other_does() {
     let of_n1 = moved(&mut story, record_path("n1", 0, vouch_types::Source::Watcher, vec![cut()], 41));
     assert_eq!(of_n1, [vms.clone(), vm1.clone(), Subject::Nodes], "a vm shows the path of its node");
     assert_eq!(moved(&mut story, place("n2", 1)), [vms, vm1, vm3, Subject::Nodes, Subject::Watchers]);
-    assert_eq!(moved(&mut story, Command::RecordProbe { probe: probe(), at: at(50) }), [Subject::Probes]);
+    assert_eq!(
+        moved(&mut story, Command::RecordProbe { probe: probe(), by: String::new(), at: at(50) }),
+        [Subject::Probes]
+    );
     assert_eq!(
         moved(&mut story, policy(5_000)),
         [Subject::Policies, Subject::Policy(PolicyScope::Cluster), Subject::VmPolicy(vm_id(1))]

@@ -1,4 +1,4 @@
-//! Nodes, VMs and probes: recorded as they are described, and nothing that was proven is lost or kept too long.
+//! Nodes and VMs: recorded as they are described, and nothing that was proven is lost or kept too long.
 
 use vouch_types::command::CHANGES_MAX;
 use vouch_types::vm::{ADDRESSES_MAX, PROBES_PER_VM_MAX};
@@ -109,15 +109,4 @@ fn a_probe_is_proven_once_and_only_where_it_is_assigned() {
     story.in_vain(proven(1, ping()));
     story.in_vain(proven(99, ping()));
     story.in_vain(proven(1, vouch_types::ProbeAssignment { network: Network::Management, ..ping() }));
-}
-
-#[test]
-fn a_probe_is_recorded_when_it_is_new_or_different() {
-    let mut story = Story::begun();
-    let record = |probe| Command::RecordProbe { probe, at: at(50) };
-    assert_eq!(story.tell(record(probe())).len(), 1);
-    story.in_vain(record(probe()));
-    let newer = vouch_types::ProbeRecord { version: "0.2.0".to_owned(), ..probe() };
-    assert_eq!(story.tell(record(newer)).len(), 1);
-    assert_eq!(story.state.probes().len(), 1);
 }
