@@ -189,7 +189,14 @@ impl fmt::Display for Fake {
             Self::Rdp(FakeRdp::Nla(name)) if *name != ComputerName::FAKE_DESKTOP => {
                 f.pad(&format!("{}={name}", self.as_str()))
             }
-            Self::Rdp(_) | Self::Tcp(_) | Self::Http(_) | Self::Agent(_) => f.pad(self.as_str()),
+            Self::Tcp(_)
+            | Self::Http(_)
+            | Self::Rdp(_)
+            | Self::Agent(_)
+            | Self::Ssh(_)
+            | Self::Vnc(_)
+            | Self::Spice(_)
+            | Self::Dns(_) => f.pad(self.as_str()),
         }
     }
 }
