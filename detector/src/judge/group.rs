@@ -154,6 +154,14 @@ mod tests {
     }
 
     #[test]
+    fn nodes_without_vms_neither_hide_a_dead_service_network_nor_show_one() {
+        let cut = NodeView { service: ServiceReach::CutOff, ..well() };
+        let empty = NodeView { service: ServiceReach::Empty, ..well() };
+        assert!(group(&[cut.clone(), cut.clone(), empty.clone()]).networks_down.contains(&Network::Service));
+        assert_eq!(group(&[cut, empty.clone(), empty]), Groups::default(), "it may be the uplink of the one");
+    }
+
+    #[test]
     fn a_rack_is_named_when_all_its_nodes_are_silent_and_others_are_heard() {
         let silent = NodeView {
             rack: Some("r1"),
