@@ -271,7 +271,7 @@ async fn web_servers_are_what_their_names_say() {
     finds_with("http", r#"{"contains": "login"}"#, "http:200", "degraded", "body").await;
     finds_with("http", r#"{"method": "HEAD", "statuses": [500]}"#, "http:500", "up", "answered").await;
     finds_with("http", r#"{"tls": true}"#, "tcp:accept", "down", "wedged").await;
-    finds_with("http", r#"{"tls": true}"#, "http:200", "degraded", "tls_failed").await;
+    finds_with("http", r#"{"tls": true}"#, "ssh:ok", "degraded", "tls_failed").await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use probe_kit::{Budget, ConnectError, Conversation, Interruption};
@@ -15,8 +16,11 @@ use crate::settings::DnsSettings;
 pub const SENDS_MAX: u32 = 3;
 /// The longest answer that is read over UDP, in bytes. Without extensions a server sends 512 at most (RFC 1035, section 4.2.1).
 const UDP_MAX: usize = 4096;
-/// The shortest wait for an answer; a socket cannot be asked to wait for no time at all.
-const WAIT_MIN: Duration = Duration::from_millis(1);
+/// How long the pauses between looks for an answer are, from the first to the longest. Sockets of WASI's C library know no
+/// time limit for datagrams, so that a wait is made of looks.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+/// See [`PAUSE_MIN`].
+const PAUSE_MAX: Duration = Duration::from_millis(10);
 
 /// Over what a question was answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,27 +72,26 @@ fn over_udp(server: SocketAddr, id: u16, question: &Question, budget: &Budget) -
     let socket = connected(server).map_err(|e| ConnectError::from_io(&e).after(begun.elapsed()))?;
     let failed = |e: &io::Error| ConnectError::from_io(e).after(begun.elapsed());
     let between = budget.whole() / SENDS_MAX;
-    let (mut sent, mut buffer) = (0, [0; UDP_MAX]);
+    let (mut sent, mut pause, mut buffer) = (0, PAUSE_MIN, [0; UDP_MAX]);
     loop {
         let left = budget.left().ok_or(ConnectError::Timeout)?;
-        let mut until_next = (between * sent).saturating_sub(begun.elapsed());
-        if until_next.is_zero() && sent < SENDS_MAX {
+        if sent < SENDS_MAX && begun.elapsed() >= between * sent {
             socket.send(&question_bytes).map_err(|e| failed(&e))?;
-            sent += 1;
-            until_next = between;
+            (sent, pause) = (sent + 1, PAUSE_MIN);
         }
-        let wait = if sent < SENDS_MAX { until_next.min(left) } else { left };
-        socket.set_read_timeout(Some(wait.max(WAIT_MIN))).map_err(|e| failed(&e))?;
-        let answer = match socket.recv(&mut buffer) {
-            Ok(length) => parse_reply(&buffer[..length], id, question),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+        match socket.recv(&mut buffer) {
+            Ok(length) => match parse_reply(&buffer[..length], id, question) {
+                Err(NotAnswer::Stray) => {}
+                answer => return Ok((answer, sent)),
+            },
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => match failed(&e) {
-                ConnectError::Timeout => continue,
+                ConnectError::Timeout => {
+                    thread::sleep(pause.min(left));
+                    pause = PAUSE_MAX.min(pause * 2);
+                }
                 error => return Err(error),
             },
-        };
-        if answer != Err(NotAnswer::Stray) {
-            return Ok((answer, sent));
         }
     }
 }
@@ -100,6 +103,7 @@ fn connected(server: SocketAddr) -> io::Result<UdpSocket> {
     };
     let socket = UdpSocket::bind((anywhere, 0))?;
     socket.connect(server)?;
+    socket.set_nonblocking(true)?;
     Ok(socket)
 }
 

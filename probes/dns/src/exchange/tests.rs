@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::thread;
 
 use super::*;
 use crate::message::Rcode;
