@@ -1,6 +1,5 @@
 //! The driver over links in memory, with the real probe host and real probes against loopback listeners.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +18,7 @@ use vouch_wire::proto::to_watcher::Message as Heard;
 
 use super::host_runner::NOT_GRANTED;
 use super::*;
+use crate::shipped::Shipped;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const VM: [u8; 16] = [3; 16];
@@ -100,7 +100,7 @@ impl Bench {
         let managers = vec![ManagerEndpoint { manager: ManagerId::new(1), network: Network::Management, address }];
         let host = ProbeHost::new(HOST_LIMITS).unwrap();
         let icmp: Arc<dyn Icmp> = Arc::new(IcmpSockets::open());
-        let (probe_icmp, shipped) = (Arc::clone(&icmp), HashMap::new());
+        let (probe_icmp, shipped) = (Arc::clone(&icmp), Shipped::none());
         let runner =
             HostRunner::new(host, shipped, probe_icmp, Arc::clone(&link), Arc::clone(&relays), managers.clone());
         let (watcher, incarnation) = (WatcherId::new(1), Incarnation::new(1));
