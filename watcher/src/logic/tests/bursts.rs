@@ -70,7 +70,7 @@ fn a_light_ask_runs_no_heavy_probe() {
     let mut assigned = assignment(2, 1);
     let tcp = assigned.targets[0].probes[0].clone();
     assigned.targets[0].probes.push(proto::ProbeAssignment { probe: "http".to_owned(), ..tcp });
-    assigned.probes.push(proto::ProbeComponent { name: "http".to_owned(), digest: DIGEST.to_vec() });
+    assigned.probes.push(proto::ProbeComponent { name: "http".to_owned(), digest: DIGEST.to_vec(), grant: None });
     bench.hear(M1, Heard::Assignment(assigned));
     for (nonce, light, runs) in [(1, false, 2), (2, true, 1)] {
         bench.runs.clear();
