@@ -83,31 +83,59 @@ pub enum ShippedError {
     },
 }
 
-/// Loads the shipped probes of a folder and runs each once, so that a broken one shows at the start. Never compiles.
-///
-/// # Errors
-/// [`ShippedError`] names the file or the probe.
-pub async fn load(host: &ProbeHost, folder: &Path) -> Result<HashMap<Digest, Probe>, ShippedError> {
-    let path = folder.join(MANIFEST);
-    let text = read(&path)?;
-    let shipped: ShippedManifest =
-        serde_json::from_slice(&text).map_err(|source| ShippedError::Parse { path, source })?;
-    let manifest: Manifest = shipped.probes.iter().map(|probe| probe.native).collect();
-    let mut probes = HashMap::new();
-    for ShippedProbe { name, component, native: _ } in shipped.probes {
-        let code = read(&folder.join(format!("{name}.cwasm")))?;
-        let loaded = host.load_native(&code, &manifest);
-        let probe = loaded.map_err(|source| ShippedError::Load { name: name.clone(), source })?;
-        let described = match probe.describe().await {
-            Ok(described) => described.name.clone(),
-            Err(source) => return Err(ShippedError::Run { name, source }),
-        };
-        if described != name {
-            return Err(ShippedError::Name { name, described });
+/// The shipped probes of a folder. Each is loaded when it is asked for: one that no VM has takes no memory.
+pub struct Shipped {
+    folder: PathBuf,
+    manifest: Manifest,
+    names: HashMap<Digest, String>,
+}
+
+impl Shipped {
+    /// Opens the shipped probes of a folder, and runs each once, so that a broken one shows at the start. Never compiles.
+    ///
+    /// # Errors
+    /// [`ShippedError`] names the file or the probe.
+    pub async fn open(host: &ProbeHost, folder: &Path) -> Result<Self, ShippedError> {
+        let path = folder.join(MANIFEST);
+        let text = read(&path)?;
+        let listed: ShippedManifest =
+            serde_json::from_slice(&text).map_err(|source| ShippedError::Parse { path, source })?;
+        let manifest = listed.probes.iter().map(|probe| probe.native).collect();
+        let names = listed.probes.into_iter().map(|probe| (probe.component, probe.name)).collect();
+        let shipped = Self { folder: folder.to_owned(), manifest, names };
+        for name in shipped.names.values() {
+            let described = match shipped.load_named(host, name)?.describe().await {
+                Ok(described) => described.name.clone(),
+                Err(source) => return Err(ShippedError::Run { name: name.clone(), source }),
+            };
+            if described != *name {
+                return Err(ShippedError::Name { name: name.clone(), described });
+            }
         }
-        probes.insert(component, probe);
+        Ok(shipped)
     }
-    Ok(probes)
+
+    /// Returns none, for tests that fetch all of theirs.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self { folder: PathBuf::new(), manifest: [].into_iter().collect(), names: HashMap::new() }
+    }
+
+    /// Returns how many there are.
+    pub fn count(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Returns the probe that was compiled from this component; `None` if it is not a shipped one.
+    pub fn load(&self, host: &ProbeHost, component: &Digest) -> Option<Result<Probe, ShippedError>> {
+        self.names.get(component).map(|name| self.load_named(host, name))
+    }
+
+    fn load_named(&self, host: &ProbeHost, name: &str) -> Result<Probe, ShippedError> {
+        let code = read(&self.folder.join(format!("{name}.cwasm")))?;
+        let loaded = host.load_native(&code, &self.manifest);
+        loaded.map_err(|source| ShippedError::Load { name: name.to_owned(), source })
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ShippedError> {

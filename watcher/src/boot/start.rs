@@ -16,7 +16,7 @@ use vouch_wire::renewal::{Kept, RenewalTask};
 
 use super::identity::{EnrolError, redeem};
 use crate::driver::{HOST_LIMITS, HostRunner, WatcherConfig, WatcherParts, run};
-use crate::shipped::{self, ShippedError};
+use crate::shipped::{Shipped, ShippedError};
 
 /// How long one question to a relay may take in all: a relay that took the connection and says nothing this long is
 /// stalled.
@@ -55,8 +55,8 @@ pub async fn start(boot: WatcherBoot, probes_dir: &Path) -> Result<Infallible, S
         ..DialOptions::default()
     };
     let host = ProbeHost::new(HOST_LIMITS)?;
-    let shipped = shipped::load(&host, probes_dir).await?;
-    info!(watcher_id = %boot.watcher, probes = shipped.len(), compilations = compilations(), "probes loaded");
+    let shipped = Shipped::open(&host, probes_dir).await?;
+    info!(watcher_id = %boot.watcher, probes = shipped.count(), compilations = compilations(), "probes loaded");
 
     let identity = redeem(&boot, incarnation, &managers, options.clone(), Arc::clone(&clock)).await?;
     let live = LiveIdentity::new(identity, clock)?;

@@ -17,6 +17,7 @@ use vouch_wire::links::{ManagerEndpoint, RelayLink, WatcherLink};
 use super::guest_agent::RelayedGuestAgent;
 use super::runner::ProbeRunner;
 use crate::logic::{Ended, ProbeSpec, RUNS_MAX};
+use crate::shipped::Shipped;
 
 /// Limits of the probe host, the same in `precompile` and in a watcher.
 pub const HOST_LIMITS: HostLimits = HostLimits { concurrency: RUNS_MAX as u32, memory: 16 * 1024 * 1024 };
@@ -28,6 +29,7 @@ pub const IDENTITY_FACT: &str = "identity";
 /// Runs probes in this process.
 pub struct HostRunner {
     host: ProbeHost,
+    shipped: Arc<Shipped>,
     ready: RwLock<HashMap<Digest, Probe>>,
     icmp: Arc<dyn Icmp>,
     link: Arc<dyn WatcherLink>,
@@ -36,16 +38,16 @@ pub struct HostRunner {
 }
 
 impl HostRunner {
-    /// Returns a runner that has the shipped probes already and fetches others from the managers.
+    /// Returns a runner that takes shipped probes from their files and fetches others from the managers.
     pub fn new(
         host: ProbeHost,
-        shipped: HashMap<Digest, Probe>,
+        shipped: Shipped,
         icmp: Arc<dyn Icmp>,
         link: Arc<dyn WatcherLink>,
         relays: Arc<dyn RelayLink>,
         managers: Vec<ManagerEndpoint>,
     ) -> Self {
-        Self { host, ready: RwLock::new(shipped), icmp, link, relays, managers }
+        Self { host, shipped: Arc::new(shipped), ready: RwLock::default(), icmp, link, relays, managers }
     }
 
     fn get(&self, digest: &Digest) -> Option<Probe> {
@@ -72,6 +74,14 @@ impl HostRunner {
 impl ProbeRunner for HostRunner {
     async fn prepare(&self, name: &ProbeName, digest: &Digest) -> Result<(), String> {
         if self.get(digest).is_some() {
+            return Ok(());
+        }
+        let (host, shipped, wanted) = (self.host.clone(), Arc::clone(&self.shipped), *digest);
+        let loaded = tokio::task::spawn_blocking(move || shipped.load(&host, &wanted)).await;
+        if let Some(loaded) = loaded.map_err(|e| format!("shipped probe {name}: {e}"))? {
+            let probe = loaded.map_err(|e| format!("{:#}", anyhow::Error::from(e)))?;
+            debug!(probe = %name, digest = %digest.short(), "shipped probe loaded");
+            self.ready.write().unwrap_or_else(PoisonError::into_inner).insert(*digest, probe);
             return Ok(());
         }
         let component = self.fetch(digest).await?;

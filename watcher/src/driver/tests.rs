@@ -1,6 +1,5 @@
 //! The driver over links in memory, with the real probe host and real probes against loopback listeners.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use vouch_wire::proto::from_watcher::Message as Said;
 use vouch_wire::proto::to_watcher::Message as Heard;
 
 use super::*;
+use crate::shipped::Shipped;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const VM: [u8; 16] = [3; 16];
@@ -97,7 +97,7 @@ impl Bench {
         let address = "127.0.0.1:1".parse().unwrap();
         let managers = vec![ManagerEndpoint { manager: ManagerId::new(1), network: Network::Management, address }];
         let host = ProbeHost::new(HOST_LIMITS).unwrap();
-        let (icmp, shipped) = (Arc::new(IcmpSockets::open()), HashMap::new());
+        let (icmp, shipped) = (Arc::new(IcmpSockets::open()), Shipped::none());
         let runner = HostRunner::new(host, shipped, icmp, Arc::clone(&link), Arc::clone(&relays), managers.clone());
         let (watcher, incarnation) = (WatcherId::new(1), Incarnation::new(1));
         let config = WatcherConfig { watcher, incarnation, managers, timing: Timing::default() };

@@ -20,8 +20,9 @@ pub const WANTED_MAX: usize = 4_096;
 
 /// Probes that cost next to nothing: one request and its answer.
 const LIGHT: [&str; 2] = ["ping", "tcp"];
-/// The connect that stands in for them where a VM has neither.
-const STAND_IN: &str = "rdp";
+/// What stands in for them where a VM has neither: a connect and one small exchange, and a question and its answer. Not
+/// `ssh` and `vnc`, whose servers turn away who connects often without a login, and not `http`, whose pages may be dear.
+const STAND_INS: [&str; 2] = ["rdp", "dns"];
 
 /// Asked runs in flight.
 #[derive(Debug, Default)]
@@ -93,7 +94,7 @@ pub fn lightened(mut checks: BTreeSet<Check>) -> BTreeSet<Check> {
     checks.retain(|check| match check {
         Check::Relay { .. } => true,
         Check::Probe { vm, network, probe } => {
-            is_light(check) || probe.as_str() == STAND_IN && !lighter.contains(&(*vm, *network))
+            is_light(check) || STAND_INS.contains(&probe.as_str()) && !lighter.contains(&(*vm, *network))
         }
     });
     checks
@@ -158,10 +159,11 @@ mod tests {
     }
 
     #[test]
-    fn a_light_ask_leaves_ping_connect_and_relay_and_rdp_where_there_is_nothing_lighter() {
+    fn a_light_ask_leaves_ping_connect_and_relay_and_rdp_or_dns_where_there_is_nothing_lighter() {
         let relay = Check::Relay { node: NodeId::new("n1").unwrap() };
         let all = [probe(1, "ping"), probe(1, "rdp"), probe(1, "http"), probe(2, "rdp"), probe(2, "guest-agent")];
-        let left = lightened(all.into_iter().chain([relay.clone()]).collect());
-        assert_eq!(left, BTreeSet::from([probe(1, "ping"), probe(2, "rdp"), relay]));
+        let more = [probe(3, "dns"), probe(3, "ssh"), probe(4, "vnc"), probe(1, "dns")];
+        let left = lightened(all.into_iter().chain(more).chain([relay.clone()]).collect());
+        assert_eq!(left, BTreeSet::from([probe(1, "ping"), probe(2, "rdp"), probe(3, "dns"), relay]));
     }
 }

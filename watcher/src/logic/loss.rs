@@ -60,6 +60,8 @@ fn way(check: &Check, ended: &Ended) -> Way {
             match (probe.as_str(), outcome, reason.as_str()) {
                 // Its questions travel through the relay.
                 ("guest-agent", ..) => Way::Untold,
+                // It sends its question again by itself, and its word does not say how often.
+                ("dns", ..) => Way::Untold,
                 ("ping", Outcome::Up | Outcome::Degraded, "lossy") => Way::Answered(Trips { tried: 2, lost: 1 }),
                 ("ping", Outcome::Up | Outcome::Degraded, _) => Way::Answered(Trips { tried: 2, lost: 0 }),
                 ("ping", Outcome::Down, "timeout") => Way::Silent(Trips { tried: 2, lost: 2 }),
@@ -302,6 +304,14 @@ mod tests {
             assert!((460..=560).contains(&loss), "{probe}: {loss}");
             assert_eq!(meter.per_mille(now, Network::Management), 0);
         }
+    }
+
+    #[test]
+    fn a_probe_that_sends_again_by_itself_tells_nothing_of_the_way() {
+        for ended in [up(), silent()] {
+            assert_eq!(way(&check(1, "dns"), &ended), Way::Untold);
+        }
+        assert_eq!(way(&check(1, "ssh"), &silent()), Way::Silent(Trips { tried: 1, lost: 1 }));
     }
 
     #[test]
