@@ -17,7 +17,7 @@ const SMALL: Size = Size { managers: 3, nodes: 2, racks: 2, vms_per_node: 2 };
 const ROW_32: Duration = Duration::from_secs(10);
 /// What a new share may wait: one window, so that it is not told again and again.
 const TOLD_ANEW: Duration = Duration::from_secs(5);
-const SEEDS: [u64; 4] = [1, 2, 3, 4];
+const SEEDS: [u64; 2] = [1, 2];
 /// The key of what is laid on the network.
 const LOSS: u64 = 32;
 const NO_LEG: u64 = 33;
@@ -70,7 +70,7 @@ fn thirty_per_cent_on_the_service_network_is_told_once_in_time_and_within_five_p
             assert_eq!(open.scope, IncidentScope::Network(Network::Service), "seed {seed}");
             assert_eq!(*open.word.fault.top(), Cause::LossyPath, "seed {seed}");
             tokio::time::sleep_until(begun + ROW_32 + TOLD_ANEW).await;
-            for _ in 0..60 {
+            for _ in 0..30 {
                 let all = incidents(&sim).split_off(before);
                 assert_eq!(all.len(), 1, "seed {seed}: it flaps: {all:?}");
                 let told = told(&all[0]).expect("it says how much");
@@ -96,7 +96,7 @@ fn one_to_five_per_cent_on_the_service_network_is_told_to_nobody() {
             let sim = start(seed).await;
             let before = sim.events().len();
             lose(&sim, per_mille);
-            tokio::time::sleep(Duration::from_secs(240)).await;
+            tokio::time::sleep(Duration::from_secs(100)).await;
             let said = sim.events().split_off(before);
             assert!(said.is_empty(), "seed {seed}: {said:#?}");
             sim.stop().await;

@@ -148,6 +148,17 @@ impl CheckSpec {
         }
     }
 
+    /// Returns whether a result for one is a result for the other: a new grant, say, changes nothing.
+    pub fn same_target(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Probe(a), Self::Probe(b)) => {
+                Arc::ptr_eq(a, b) || (a.digest == b.digest && a.addresses == b.addresses && a.settings == b.settings)
+            }
+            (Self::Relay(a), Self::Relay(b)) => a.node == b.node && a.address == b.address,
+            (Self::Probe(_), Self::Relay(_)) | (Self::Relay(_), Self::Probe(_)) => false,
+        }
+    }
+
     /// Returns how long one run may take, where that is not as the timing of the cluster says.
     pub fn timeout(&self) -> Option<Duration> {
         match self {

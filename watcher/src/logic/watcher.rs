@@ -487,16 +487,3 @@ fn reached(check: &Check, ended: &Ended) -> Option<Network> {
         (Check::Relay { .. }, Ended::Probe { .. }) => None,
     }
 }
-
-impl CheckSpec {
-    /// Returns whether a result for one is a result for the other: a new grant, say, changes nothing.
-    pub fn same_target(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Probe(a), Self::Probe(b)) => {
-                Arc::ptr_eq(a, b) || (a.digest == b.digest && a.addresses == b.addresses && a.settings == b.settings)
-            }
-            (Self::Relay(a), Self::Relay(b)) => a.node == b.node && a.address == b.address,
-            (Self::Probe(_), Self::Relay(_)) | (Self::Relay(_), Self::Probe(_)) => false,
-        }
-    }
-}
