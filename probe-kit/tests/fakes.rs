@@ -70,6 +70,11 @@ fn fact<'a>(found: &'a RunOutcome, name: &str) -> Option<&'a str> {
     found.facts.iter().find(|(told, _)| told == name).map(|(_, value)| value.as_str())
 }
 
+/// Returns the value of a fact of a run that found something.
+fn told<'a>(ran: &'a Ran, name: &str) -> Option<&'a str> {
+    fact(ran.result.as_ref().unwrap(), name)
+}
+
 #[tokio::test]
 async fn a_desktop_that_is_asked_for_a_challenge_tells_its_names() {
     let ran = desktop("rdp:nla=DESK-1", r#"{"nla": true}"#, Duration::from_secs(10)).await;
@@ -214,15 +219,10 @@ async fn finds_with(probe: &'static str, settings: &str, fake: &str, state: &str
     ran
 }
 
-fn fact<'a>(ran: &'a Ran, name: &str) -> Option<&'a str> {
-    let facts = &ran.result.as_ref().unwrap().facts;
-    facts.iter().find(|(told, _)| told == name).map(|(_, value)| value.as_str())
-}
-
 #[tokio::test]
 async fn ssh_services_are_what_their_names_say() {
     let ok = finds("ssh", "ssh:ok", "up", "greeted").await;
-    let facts = ["protocol", "software", "comments"].map(|name| fact(&ok, name).unwrap());
+    let facts = ["protocol", "software", "comments"].map(|name| told(&ok, name).unwrap());
     assert_eq!(facts, ["SSH 2.0", "fake_1.0", "for trials"]);
     finds("ssh", "ssh:hang", "down", "wedged").await;
     finds("ssh", "ssh:busy", "degraded", "busy").await;
@@ -234,18 +234,18 @@ async fn ssh_services_are_what_their_names_say() {
 #[tokio::test]
 async fn vnc_services_are_what_their_names_say() {
     let ok = finds("vnc", "vnc:ok", "up", "negotiated").await;
-    assert_eq!((fact(&ok, "protocol"), fact(&ok, "security_types")), (Some("RFB 3.8"), Some("vnc_authentication")));
+    assert_eq!((told(&ok, "protocol"), told(&ok, "security_types")), (Some("RFB 3.8"), Some("vnc_authentication")));
     let refused = finds("vnc", "vnc:refuse", "degraded", "refused").await;
-    assert_eq!(fact(&refused, "refusal"), Some("No display"));
+    assert_eq!(told(&refused, "refusal"), Some("No display"));
     finds("vnc", "vnc:hang", "down", "wedged").await;
 }
 
 #[tokio::test]
 async fn spice_servers_are_what_their_names_say() {
     let ok = finds("spice", "spice:ok", "up", "negotiated").await;
-    assert_eq!(fact(&ok, "capabilities"), Some("auth_selection, auth_spice, mini_header"));
+    assert_eq!(told(&ok, "capabilities"), Some("auth_selection, auth_spice, mini_header"));
     let secured = finds("spice", "spice:secured", "up", "refused").await;
-    assert_eq!((fact(&secured, "refusal"), fact(&secured, "protocol")), (Some("need_secured"), Some("SPICE 2.2")));
+    assert_eq!((told(&secured, "refusal"), told(&secured, "protocol")), (Some("need_secured"), Some("SPICE 2.2")));
     finds("spice", "spice:hang", "down", "wedged").await;
 }
 
@@ -253,17 +253,17 @@ async fn spice_servers_are_what_their_names_say() {
 async fn name_servers_are_what_their_names_say() {
     let asked = r#"{"name": "desk.example"}"#;
     let ok = finds_with("dns", asked, "dns:ok", "up", "answered").await;
-    assert_eq!((fact(&ok, "addresses"), fact(&ok, "protocol")), (Some("192.0.2.1"), Some("DNS over UDP")));
+    assert_eq!((told(&ok, "addresses"), told(&ok, "protocol")), (Some("192.0.2.1"), Some("DNS over UDP")));
     finds_with("dns", asked, "dns:servfail", "degraded", "servfail").await;
     finds_with("dns", asked, "dns:silent", "down", "timeout").await;
     let cut = finds_with("dns", asked, "dns:truncated", "up", "answered").await;
-    assert_eq!((fact(&cut, "addresses"), fact(&cut, "protocol")), (Some("192.0.2.1"), Some("DNS over TCP")));
+    assert_eq!((told(&cut, "addresses"), told(&cut, "protocol")), (Some("192.0.2.1"), Some("DNS over TCP")));
 }
 
 #[tokio::test]
 async fn web_servers_are_what_their_names_say() {
     let ok = finds("http", "http:200", "up", "answered").await;
-    assert_eq!((fact(&ok, "protocol"), fact(&ok, "status")), (Some("HTTP/1.1"), Some("200")));
+    assert_eq!((told(&ok, "protocol"), told(&ok, "status")), (Some("HTTP/1.1"), Some("200")));
     finds("http", "http:500", "degraded", "status").await;
     finds("http", "http:hang", "down", "wedged").await;
     finds("http", "http:slow", "up", "answered").await;

@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Starts a desktop of this name at this address, as soon as the one before it is gone from there.
 fn desktop(runtime: &Runtime, name: &str, address: SocketAddr) -> Result<RunningFake> {
     let name = name.parse()?;
-    let start = || Ok(runtime.block_on(FakeRdp::Nla(name).start_at(address))?);
+    let start = || -> Result<RunningFake> { Ok(runtime.block_on(FakeRdp::Nla(name).start_at(address))?) };
     Ok(wait::until_ok("the address is free", LIMIT, start)?.0)
 }
 

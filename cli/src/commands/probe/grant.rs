@@ -166,7 +166,7 @@ mod tests {
         let read = |interfaces: &str, network: &str, port: &str| {
             let list = |text: &str| if text.is_empty() { Vec::new() } else { vec![text.to_owned()] };
             let args = ProbeGrantArgs { interfaces: list(interfaces), networks: list(network), ports: list(port) };
-            super::read(&args).map_err(|e| e.render())
+            read(&args).map_err(|e| e.render())
         };
         assert_eq!(read("", "", "").unwrap(), None);
         for (interfaces, network, port, said) in [
