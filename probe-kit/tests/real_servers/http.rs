@@ -42,7 +42,8 @@ async fn nginx() -> Option<(Server, u16, u16)> {
     let path = root.display();
     let site = |name: &str| {
         format!(
-            "server {{ listen 127.0.0.1:{secure} ssl; server_name {name}; ssl_certificate {path}/{name}.pem; \
+            "server {{ listen 127.0.0.1:{secure} ssl; server_name {name}; ssl_protocols TLSv1.2 TLSv1.3; \
+             ssl_certificate {path}/{name}.pem; \
              ssl_certificate_key {path}/{name}.key; location / {{ return 200 'site {name}'; }} }}"
         )
     };

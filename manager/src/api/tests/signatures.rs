@@ -100,9 +100,10 @@ async fn a_signature_of_another_key_name_version_or_component_is_refused_and_tak
 
 #[tokio::test]
 async fn where_a_signature_is_required_an_upload_without_is_refused_also_by_a_manager_that_follows() {
-    let [leader, follower, _] = cluster();
-    let (status, problem) = require(&leader, "required").await;
+    let [alone, ..] = cluster();
+    let (status, problem) = require(&alone, "required").await;
     assert_eq!(status.as_u16(), 400, "no key is trusted: {problem}");
+    let [leader, follower, _] = cluster();
     let key = ProbeSigningKey::generate().unwrap();
     for manager in [&leader, &follower] {
         trust_in(manager, &key);
