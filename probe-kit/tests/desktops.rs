@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use common::shipped;
@@ -42,6 +43,9 @@ fn must_skip(test: &str, programs: &[&str]) -> bool {
     eprintln!("SKIPPED {test}: `{missing}` is not installed");
     true
 }
+
+/// Screens are begun one at a time: two that look for a free number at the same moment may find the same one.
+static SCREENS: Mutex<()> = Mutex::new(());
 
 /// A process that ends with the test.
 struct Running(Child);
@@ -78,9 +82,13 @@ impl Desktop {
         let log = |name: &str| Stdio::from(std::fs::File::create(folder.path().join(name)).unwrap());
         let mut screen = Command::new("Xvfb");
         screen.args(["-displayfd", "1", "-screen", "0", "640x480x24", "-nolisten", "tcp"]);
-        let mut screen = Running::start(screen.stdout(Stdio::piped()).stderr(log("screen.log")));
         let mut number = String::new();
-        BufReader::new(screen.0.stdout.take().unwrap()).read_line(&mut number).unwrap();
+        let screen = {
+            let _one = SCREENS.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut screen = Running::start(screen.stdout(Stdio::piped()).stderr(log("screen.log")));
+            BufReader::new(screen.0.stdout.take().unwrap()).read_line(&mut number).unwrap();
+            screen
+        };
         let users = folder.path().join("sam");
         // The user `user` with the password `password`, whom nobody logs in as.
         std::fs::write(&users, "user:::8846F7EAEE8FB117AD06BDD830B7586C:::\n").unwrap();
