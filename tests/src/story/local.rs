@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -166,23 +165,6 @@ impl LocalStage {
         BufReader::new(stream).read_line(&mut answer)?;
         ensure!(answer.trim() == "ok", "{word}: {answer}");
         Ok(())
-    }
-
-    /// Gives a probe of a VM of node 1 other settings, in the VM's file; returns the VM's address.
-    ///
-    /// # Errors
-    /// Fails if it has no such probe, or the file can't be written.
-    pub fn set_settings(&self, name: &str, probe: &str, settings: toml::Table) -> Result<IpAddr> {
-        let file = self.folder.path().join("n1/vms").join(format!("{name}.toml"));
-        let mut vm: toml::Table = toml::from_str(&fs::read_to_string(&file)?)?;
-        let address = vm.get("local").and_then(|local| local.get("address")).and_then(toml::Value::as_str);
-        let address = address.context("a local vm has an address")?.parse()?;
-        let probes = vm.get_mut("probe").and_then(toml::Value::as_array_mut).into_iter().flatten();
-        let mut its = probes.filter(|entry| entry.get("probe").and_then(toml::Value::as_str) == Some(probe));
-        let entry = its.next().and_then(toml::Value::as_table_mut).with_context(|| format!("{name} has no {probe}"))?;
-        entry.insert("settings".to_owned(), toml::Value::Table(settings));
-        fs::write(&file, toml::to_string(&vm)?)?;
-        Ok(address)
     }
 
     /// Returns the pid of a daemon by its configuration file, as the kernel lists it.
