@@ -22,7 +22,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("probe-ping", &["probe-kit"]),
     ("probe-rdp", &["probe-kit"]),
     ("probe-guest-agent", &["probe-kit"]),
-    ("probe-tcp", &["probe-kit"]),
+    ("probe-tcp", &["probe-kit", "probe-glue"]),
     ("probe-dns", &["probe-kit", "probe-glue"]),
     ("probe-http", &["probe-kit", "probe-glue"]),
     ("probe-spice", &["probe-kit", "probe-glue"]),

@@ -119,8 +119,7 @@ pub(crate) fn ensure_servers() -> Result<()> {
             shell::output(Command::new("apt-cache").args(["search", "--names-only", SPICE])).unwrap_or_default();
         return if known.trim().is_empty() { Ok(()) } else { install(&[SPICE]) };
     }
-    let mut missing: Vec<&str> = missing(SERVERS).iter().map(|tool| tool.package).collect();
-    missing.dedup();
+    let missing: Vec<&str> = missing(SERVERS).iter().map(|tool| tool.package).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -4,6 +4,7 @@
 //! their Debian packages.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
+#![expect(clippy::print_stderr, reason = "a test that is left out says so where the tests' output goes")]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -28,7 +28,7 @@ pub fn program(name: &str, package: &str) -> Option<PathBuf> {
 /// Returns `None` after a note that a test is left out, as this is missing. In CI nothing is left out.
 pub fn left_out<T>(missing: &str, package: &str) -> Option<T> {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "CI=true, but there is {missing} (package {package})");
-    println!("left out: there is {missing}, which is in the Debian package {package}");
+    eprintln!("left out: there is {missing}, which is in the Debian package {package}");
     None
 }
 

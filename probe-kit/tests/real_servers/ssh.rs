@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -51,14 +52,17 @@ async fn sshd_greets_and_sees_a_clean_end() {
 async fn sshd_that_takes_no_more_connections_is_busy() {
     let Some((_server, port)) = sshd("MaxStartups 1:100:1\nLoginGraceTime 600").await else { return };
     // The one connection that it takes. It may still have to forget the one by which it was waited for.
-    let _held = loop {
-        let mut held = BufReader::new(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap());
-        let mut greeting = String::new();
-        // One that is turned away may be reset.
-        if held.read_line(&mut greeting).await.is_ok() && greeting.starts_with("SSH-2.0-") {
-            break held;
+    let hold = async {
+        loop {
+            let mut held = BufReader::new(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap());
+            let mut greeting = String::new();
+            // One that is turned away may be reset.
+            if held.read_line(&mut greeting).await.is_ok() && greeting.starts_with("SSH-2.0-") {
+                return held;
+            }
         }
     };
+    let _held = tokio::time::timeout(Duration::from_secs(60), hold).await.unwrap();
     let busy = finds("ssh", port, json!({}), "degraded", "busy").await;
     assert!(busy.message().contains("Exceeded MaxStartups"), "{}", busy.message());
 }

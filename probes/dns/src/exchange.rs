@@ -36,12 +36,23 @@ pub enum Transport {
 pub enum Asked {
     /// An answer, after so long, over this, when so many questions had been sent over UDP.
     Answered(Reply, Duration, Transport, u32),
-    /// An answer that was cut, and none over TCP: says why.
-    OnlyCut(Reply, String),
+    /// An answer that was cut, and none over TCP.
+    OnlyCut(Reply, NoTcp),
     /// Something with the right id that is no answer.
     NotDns(NotAnswer),
     /// Nothing.
     NoAnswer(ConnectError),
+}
+
+/// Why there is no answer over TCP.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NoTcp {
+    /// No connection, after so long.
+    NotConnected(ConnectError, Duration),
+    /// The conversation came to no end, after so long.
+    Interrupted(Interruption, Duration),
+    /// What came is no answer.
+    NotDns(NotAnswer),
 }
 
 /// Asks a server.
@@ -76,8 +87,12 @@ fn over_udp(server: SocketAddr, id: u16, question: &Question, budget: &Budget) -
     loop {
         let left = budget.left().ok_or(ConnectError::Timeout)?;
         if sent < SENDS_MAX && begun.elapsed() >= between * sent {
-            socket.send(&question_bytes).map_err(|e| failed(&e))?;
-            (sent, pause) = (sent + 1, PAUSE_MIN);
+            match socket.send(&question_bytes).map_err(|e| failed(&e)) {
+                Ok(_) => (sent, pause) = (sent + 1, PAUSE_MIN),
+                // No room for it on this side: it is sent after the next look.
+                Err(ConnectError::Timeout) => {}
+                Err(error) => return Err(error),
+            }
         }
         match socket.recv(&mut buffer) {
             Ok(length) => match parse_reply(&buffer[..length], id, question) {
@@ -108,23 +123,22 @@ fn connected(server: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 /// Asks over TCP, where each message comes after its length (RFC 1035, section 4.2.2).
-fn over_tcp(address: IpAddr, port: u16, id: u16, question: &Question, budget: &Budget) -> Result<Reply, String> {
+fn over_tcp(address: IpAddr, port: u16, id: u16, question: &Question, budget: &Budget) -> Result<Reply, NoTcp> {
+    let begun = Instant::now();
     let (mut conversation, _) =
-        Conversation::begin(address, port, budget).map_err(|error| format!("no connection, {error:?}"))?;
+        Conversation::begin(address, port, budget).map_err(|error| NoTcp::NotConnected(error, begun.elapsed()))?;
     let message = query(id, question);
-    let length = u16::try_from(message.len()).map_err(|e| e.to_string())?;
+    // Names have at most 255 bytes.
+    let length = message.len() as u16;
     let answer = conversation.send(&[&length.to_be_bytes()[..], &message].concat()).and_then(|()| {
         let length = conversation.read_exact(2)?;
         let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
         conversation.read_exact(length)
     });
+    let lasted = conversation.lasted();
     conversation.close();
-    match answer {
-        Ok(bytes) => parse_reply(&bytes, id, question).map_err(|error| error.describe().to_owned()),
-        Err(Interruption::Closed) => Err("it hangs up".to_owned()),
-        Err(Interruption::Silent) => Err("it stays silent".to_owned()),
-        Err(Interruption::Failed(why)) => Err(why),
-    }
+    let bytes = answer.map_err(|interruption| NoTcp::Interrupted(interruption, lasted))?;
+    parse_reply(&bytes, id, question).map_err(NoTcp::NotDns)
 }
 
 #[cfg(test)]

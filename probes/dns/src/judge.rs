@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use probe_kit::{ConnectError, Fault, Outcome, State, not_connected};
+use probe_kit::{Budget, ConnectError, Fault, Interruption, Outcome, State, is_wedged, not_connected};
 
-use crate::exchange::{Asked, Transport};
+use crate::exchange::{Asked, NoTcp, Transport};
 use crate::message::{Rcode, Reply};
 use crate::settings::DnsSettings;
 
@@ -13,11 +13,12 @@ use crate::settings::DnsSettings;
 ///
 /// # Errors
 /// [`Fault`], when it says nothing of the server.
-pub fn judge(address: IpAddr, settings: &DnsSettings, asked: Asked) -> Result<Outcome, Fault> {
+pub fn judge(address: IpAddr, settings: &DnsSettings, asked: Asked, budget: &Budget) -> Result<Outcome, Fault> {
     let port = settings.port;
     Ok(match asked {
         Asked::Answered(reply, took, transport, sent) => answered(settings, &reply, took, transport, sent),
-        Asked::OnlyCut(reply, why) => {
+        Asked::OnlyCut(reply, no_tcp) => {
+            let why = why_not(port, no_tcp, budget)?;
             let message = format!("port {port} cuts its answer over UDP, and gives none over TCP: {why}");
             with_facts(Outcome::new(State::Degraded, "truncated", message), &reply, Transport::Udp)
         }
@@ -29,6 +30,32 @@ pub fn judge(address: IpAddr, settings: &DnsSettings, asked: Asked) -> Result<Ou
             Outcome::new(State::Down, "closed", format!("port {port} is closed: no server has it"))
         }
         Asked::NoAnswer(error) => return not_connected(address, port, error),
+    })
+}
+
+/// Says why a server that cuts its answer over UDP gives none over TCP.
+///
+/// # Errors
+/// [`Fault::Internal`], when that says nothing of the server: too little time was left to ask it again, for one.
+fn why_not(port: u16, no_tcp: NoTcp, budget: &Budget) -> Result<String, Fault> {
+    let late = || Fault::Internal(format!("port {port} cuts its answer, and too little time is left to ask over TCP"));
+    Ok(match no_tcp {
+        NoTcp::NotConnected(ConnectError::Closed, _) => "it refuses connections".to_owned(),
+        NoTcp::NotConnected(ConnectError::Unreachable, _) => "it is not reachable".to_owned(),
+        NoTcp::NotConnected(ConnectError::Timeout, waited) | NoTcp::Interrupted(Interruption::Silent, waited) => {
+            if !is_wedged(waited, budget) {
+                return Err(late());
+            }
+            "it stays silent".to_owned()
+        }
+        NoTcp::NotConnected(error @ (ConnectError::NoRoute | ConnectError::NotGranted | ConnectError::Other(_)), _) => {
+            return Err(Fault::Internal(format!("connect to port {port}: {error:?}")));
+        }
+        NoTcp::Interrupted(Interruption::Closed, _) => "it hangs up".to_owned(),
+        NoTcp::Interrupted(Interruption::Failed(why), _) => {
+            return Err(Fault::Internal(format!("exchange with port {port}: {why}")));
+        }
+        NoTcp::NotDns(error) => error.describe().to_owned(),
     })
 }
 
@@ -94,7 +121,12 @@ mod tests {
     }
 
     fn outcome(settings: &str, asked: Asked) -> Outcome {
-        judge("192.0.2.53".parse().unwrap(), &DnsSettings::parse(settings).unwrap(), asked).unwrap()
+        judged(settings, asked).unwrap()
+    }
+
+    fn judged(settings: &str, asked: Asked) -> Result<Outcome, Fault> {
+        let settings = DnsSettings::parse(settings).unwrap();
+        judge("192.0.2.53".parse().unwrap(), &settings, asked, &Budget::starting_now(1000))
     }
 
     fn said(found: &Outcome) -> (State, &str) {
@@ -139,7 +171,34 @@ mod tests {
         assert_eq!(said(&not(ConnectError::NoRoute)), (State::Unknown, "no_route"));
         assert_eq!(said(&outcome(PLAIN, Asked::NotDns(NotAnswer::OtherQuestion))), (State::Degraded, "not_dns"));
         let denied = Asked::NoAnswer(ConnectError::NotGranted);
-        let settings = DnsSettings::parse(PLAIN).unwrap();
-        assert!(matches!(judge("::1".parse().unwrap(), &settings, denied), Err(Fault::Internal(_))));
+        assert!(matches!(judged(PLAIN, denied), Err(Fault::Internal(_))));
+    }
+
+    #[test]
+    fn a_cut_answer_is_held_against_a_server_only_if_it_had_its_time_to_give_the_whole() {
+        let cut = |no_tcp| {
+            let (rcode, addresses) = (Rcode::NOERROR, Vec::new());
+            let reply = Reply { rcode, truncated: true, authoritative: true, recursive: false, answers: 0, addresses };
+            judged(PLAIN, Asked::OnlyCut(reply, no_tcp))
+        };
+        let (long, short) = (Duration::from_millis(600), Duration::from_millis(20));
+        for no_tcp in [
+            NoTcp::NotConnected(ConnectError::Closed, short),
+            NoTcp::NotConnected(ConnectError::Timeout, long),
+            NoTcp::Interrupted(Interruption::Silent, long),
+            NoTcp::Interrupted(Interruption::Closed, short),
+            NoTcp::NotDns(NotAnswer::OtherQuestion),
+        ] {
+            assert_eq!(said(&cut(no_tcp).unwrap()), (State::Degraded, "truncated"));
+        }
+        for no_tcp in [
+            NoTcp::NotConnected(ConnectError::Timeout, short),
+            NoTcp::Interrupted(Interruption::Silent, short),
+            NoTcp::NotConnected(ConnectError::NotGranted, short),
+            NoTcp::NotConnected(ConnectError::NoRoute, short),
+            NoTcp::Interrupted(Interruption::Failed("no memory".to_owned()), short),
+        ] {
+            assert!(matches!(cut(no_tcp.clone()), Err(Fault::Internal(_))), "{no_tcp:?}");
+        }
     }
 }

@@ -4,8 +4,6 @@
 //! code that is not expected is degraded, as the server answers; silence is down. An answer counts only if it has the random
 //! id of the question and repeats it.
 
-#![cfg_attr(target_family = "wasm", expect(unsafe_code, reason = "the glue of the component model is generated"))]
-
 mod exchange;
 mod judge;
 mod message;
@@ -39,7 +37,7 @@ impl Probe for Dns {
 
     fn run(address: &Address, settings: &DnsSettings, budget: &Budget) -> Result<Outcome, Fault> {
         let asked = exchange::ask(address.ip, settings, budget);
-        judge::judge(address.ip, settings, asked)
+        judge::judge(address.ip, settings, asked, budget)
     }
 }
 

@@ -3,8 +3,6 @@
 //!
 //! On the host there is nothing of it: a probe's own code is tested without. It decides nothing about a target.
 
-#![cfg_attr(target_family = "wasm", expect(unsafe_code, reason = "the glue of the component model is generated"))]
-
 #[cfg(target_family = "wasm")]
 mod component;
 

@@ -83,39 +83,51 @@ pub fn fetch(wire: &mut impl Wire, request: &[u8], settings: &HttpSettings, budg
     let mut body = Body::new(head.framing, settings.body_max);
     let end = match (settings.expects(head.status), head.framing) {
         (false, _) | (true, Framing::None) => BodyEnd::Unread,
-        (true, _) => read_body(wire, &came[length..], &mut body, settings.contains.as_deref(), budget),
+        (true, _) => match read_body(wire, &came[length..], &mut body, settings.contains.as_deref(), budget) {
+            Ok(end) => end,
+            Err(interruption) => return Finding::Interrupted(interruption, begun.elapsed()),
+        },
     };
     let read = begun.elapsed() - answered;
     Finding::Answered(Answer { head, body: body.bytes().to_vec(), end, answered, read })
 }
 
 /// Reads a body of which this has come already.
-fn read_body(wire: &mut impl Wire, came: &[u8], body: &mut Body, contains: Option<&str>, budget: &Budget) -> BodyEnd {
+///
+/// # Errors
+/// [`Interruption::Failed`], when a text that is looked for was not found in what came before a limit of the host: the
+/// service may well have sent it.
+fn read_body(
+    wire: &mut impl Wire,
+    came: &[u8],
+    body: &mut Body,
+    contains: Option<&str>,
+    budget: &Budget,
+) -> Result<BodyEnd, Interruption> {
+    let found = |body: &Body| contains.is_some_and(|text| holds(body.bytes(), text));
     let mut next = Ok(came.to_vec());
     loop {
-        let failed = match next {
-            Ok(bytes) => body.push(&bytes).err().map(BodyEnd::Malformed),
-            Err(interruption) => {
-                body.push(&wire.kept()).err().map(BodyEnd::Malformed).or(Some(match interruption {
-                    _ if body.is_whole() => BodyEnd::Whole,
-                    Interruption::Closed if body.may_end() => BodyEnd::Whole,
-                    Interruption::Closed => BodyEnd::Truncated,
-                    Interruption::Silent => BodyEnd::Stalled,
-                    // A limit of the host, in the midst of an answer: what is there has to do.
-                    Interruption::Failed(_) => BodyEnd::Enough,
-                }))
-            }
+        let (bytes, interruption) = match next {
+            Ok(bytes) => (bytes, None),
+            Err(interruption) => (wire.kept(), Some(interruption)),
         };
-        if let Some(end) = failed {
-            return end;
+        if let Err(why) = body.push(&bytes) {
+            return Ok(BodyEnd::Malformed(why));
         }
         if body.is_whole() {
-            return BodyEnd::Whole;
+            return Ok(BodyEnd::Whole);
         }
-        let found = contains.is_some_and(|text| holds(body.bytes(), text));
-        match body.wants().filter(|_| !found) {
+        match interruption {
+            None => {}
+            Some(Interruption::Closed) if body.may_end() => return Ok(BodyEnd::Whole),
+            Some(Interruption::Closed) => return Ok(BodyEnd::Truncated),
+            Some(Interruption::Silent) => return Ok(BodyEnd::Stalled),
+            Some(failed @ Interruption::Failed(_)) if contains.is_some() && !found(body) => return Err(failed),
+            Some(Interruption::Failed(_)) => return Ok(BodyEnd::Enough),
+        }
+        match body.wants().filter(|_| !found(body)) {
             Some(want) => next = wire.exchange(&[], want, budget),
-            None => return BodyEnd::Enough,
+            None => return Ok(BodyEnd::Enough),
         }
     }
 }
@@ -198,7 +210,10 @@ mod tests {
         assert_eq!(body_of("{}", &cut, Interruption::Closed), ("hello".to_owned(), BodyEnd::Truncated));
         assert_eq!(body_of("{}", &cut, Interruption::Silent), ("hello".to_owned(), BodyEnd::Stalled));
         let limited = Interruption::Failed("more than 64 exchanges".to_owned());
-        assert_eq!(body_of("{}", &cut, limited).1, BodyEnd::Enough);
+        assert_eq!(body_of("{}", &cut, limited.clone()).1, BodyEnd::Enough);
+        assert_eq!(body_of(r#"{"contains": "hell"}"#, &cut, limited.clone()).1, BodyEnd::Enough);
+        let (unfound, _) = fetched(r#"{"contains": "bye"}"#, &cut, limited.clone());
+        assert!(matches!(unfound, Finding::Interrupted(failed, _) if failed == limited), "it may stand in the rest");
         let malformed = [HEAD, "transfer-encoding: chunked\r\n\r\nxyz\r\n"];
         assert!(matches!(body_of("{}", &malformed, Interruption::Silent).1, BodyEnd::Malformed(_)));
     }

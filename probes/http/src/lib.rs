@@ -4,8 +4,6 @@
 //! a body that comes to its end or to its limit, are up; a service that accepts and stays silent is `wedged`. Redirects are
 //! told and not followed. No certificate is refused; where its settings ask for it, one that ends soon is degraded.
 
-#![cfg_attr(target_family = "wasm", expect(unsafe_code, reason = "the glue of the component model is generated"))]
-
 mod body;
 mod exchange;
 mod head;

@@ -43,10 +43,12 @@ impl Interruption {
     /// [`Fault::Internal`], when it says nothing of the service.
     pub fn judge(self, port: u16, waited: Duration, budget: &Budget) -> Result<Outcome, Fault> {
         let (reason, message) = match self {
-            Self::Closed => ("broken", format!("port {port} accepts connections and closes them without an answer")),
+            Self::Closed => {
+                ("broken", format!("port {port} accepts connections and hangs up before an answer is complete"))
+            }
             Self::Silent if is_wedged(waited, budget) => {
                 let waited = waited.as_millis();
-                ("wedged", format!("port {port} accepts connections and gave no answer for {waited} ms"))
+                ("wedged", format!("port {port} accepts connections and gave no whole answer for {waited} ms"))
             }
             Self::Silent => ("timeout", format!("port {port} accepted a connection too late to answer in time")),
             Self::Failed(why) => return Err(Fault::Internal(format!("exchange with port {port}: {why}"))),

@@ -5,11 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use probe_kit::Budget;
+use probe_kit::{Budget, Interruption, is_wedged};
 
 use crate::ber::HEAD_LEN;
 use crate::credssp::{Answer, CredSspError, RefusalCode, answer_length, parse_answer, request};
-use crate::exchange::{Line, LineError, is_wedged};
+use crate::exchange::Line;
 use crate::ntlm::Challenge;
 
 /// What asking for a challenge came to.
@@ -40,21 +40,21 @@ pub fn challenge(line: &mut impl Line, budget: &Budget) -> (Asked, Duration) {
         Ok(Answer::Challenge(challenge)) => Asked::Challenged(challenge),
         Ok(Answer::Refused(code)) => Asked::Refused(code),
         Err(Failure::NotCredSsp(error)) => Asked::NotCredSsp(error),
-        Err(Failure::Line(LineError::Closed)) => Asked::Broken,
-        Err(Failure::Line(LineError::Silent)) if is_wedged(took, budget) => Asked::Wedged(took),
-        Err(Failure::Line(LineError::Silent)) => Asked::TooLate,
-        Err(Failure::Line(LineError::Failed(why))) => Asked::Failed(why),
+        Err(Failure::Line(Interruption::Closed)) => Asked::Broken,
+        Err(Failure::Line(Interruption::Silent)) if is_wedged(took, budget) => Asked::Wedged(took),
+        Err(Failure::Line(Interruption::Silent)) => Asked::TooLate,
+        Err(Failure::Line(Interruption::Failed(why))) => Asked::Failed(why),
     };
     (asked, took)
 }
 
 enum Failure {
-    Line(LineError),
+    Line(Interruption),
     NotCredSsp(CredSspError),
 }
 
-impl From<LineError> for Failure {
-    fn from(error: LineError) -> Self {
+impl From<Interruption> for Failure {
+    fn from(error: Interruption) -> Self {
         Self::Line(error)
     }
 }
@@ -67,7 +67,7 @@ impl From<CredSspError> for Failure {
 
 fn exchange(line: &mut impl Line, budget: &Budget) -> Result<Answer, Failure> {
     let mut answer = line.ask(&request(), HEAD_LEN, budget)?;
-    let head = answer.first_chunk().ok_or(Failure::Line(LineError::Closed))?;
+    let head = answer.first_chunk().ok_or(Failure::Line(Interruption::Closed))?;
     let length = answer_length(head)?;
     if length > answer.len() {
         answer.extend(line.ask(&[], length - answer.len(), budget)?);
@@ -84,12 +84,12 @@ mod tests {
     /// A line on which this comes, and then what is said of its end.
     struct Scripted {
         coming: Vec<u8>,
-        end: LineError,
+        end: Interruption,
         sent: Vec<u8>,
     }
 
     impl Line for Scripted {
-        fn ask(&mut self, send: &[u8], count: usize, _: &Budget) -> Result<Vec<u8>, LineError> {
+        fn ask(&mut self, send: &[u8], count: usize, _: &Budget) -> Result<Vec<u8>, Interruption> {
             self.sent.extend(send);
             if self.coming.len() < count { Err(self.end.clone()) } else { Ok(self.coming.drain(..count).collect()) }
         }
@@ -97,7 +97,7 @@ mod tests {
         fn close(self) {}
     }
 
-    fn asked(coming: &[u8], end: LineError, budget: Budget) -> Asked {
+    fn asked(coming: &[u8], end: Interruption, budget: Budget) -> Asked {
         let mut line = Scripted { coming: coming.to_vec(), end, sent: Vec::new() };
         let (asked, _) = challenge(&mut line, &budget);
         assert_eq!(line.sent, request(), "one request and nothing after it");
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn a_challenge_is_read_to_its_end_and_no_further() {
         let more = [&of_freerdp()[..], b"more"].concat();
-        let Asked::Challenged(told) = asked(&more, LineError::Silent, Budget::starting_now(1000)) else { panic!() };
+        let Asked::Challenged(told) = asked(&more, Interruption::Silent, Budget::starting_now(1000)) else { panic!() };
         assert_eq!(told.identity().as_deref(), Some("vm/vm"));
     }
 
@@ -124,12 +124,12 @@ mod tests {
         let whole = of_freerdp();
         for cut in [0, HEAD_LEN, whole.len() - 1] {
             let begun = |end| asked(&whole[..cut], end, Budget::starting_now(60_000));
-            assert_eq!(begun(LineError::Closed), Asked::Broken);
-            assert_eq!(begun(LineError::Silent), Asked::TooLate, "it was silent for no time at all");
-            let why = LineError::Failed("no memory".to_owned());
+            assert_eq!(begun(Interruption::Closed), Asked::Broken);
+            assert_eq!(begun(Interruption::Silent), Asked::TooLate, "it was silent for no time at all");
+            let why = Interruption::Failed("no memory".to_owned());
             assert_eq!(begun(why), Asked::Failed("no memory".to_owned()));
         }
-        let http = asked(b"HTTP/1.1 400 Bad Request", LineError::Closed, Budget::starting_now(1000));
+        let http = asked(b"HTTP/1.1 400 Bad Request", Interruption::Closed, Budget::starting_now(1000));
         let tag = BerError::Tag { wanted: 0x30, found: b'H' };
         assert_eq!(http, Asked::NotCredSsp(CredSspError::Ber(tag)));
     }
@@ -139,11 +139,11 @@ mod tests {
         /// A line that is silent for as long as it may be.
         struct Silent;
         impl Line for Silent {
-            fn ask(&mut self, _: &[u8], _: usize, budget: &Budget) -> Result<Vec<u8>, LineError> {
+            fn ask(&mut self, _: &[u8], _: usize, budget: &Budget) -> Result<Vec<u8>, Interruption> {
                 while budget.left().is_some() {
                     std::thread::yield_now();
                 }
-                Err(LineError::Silent)
+                Err(Interruption::Silent)
             }
             fn close(self) {}
         }

@@ -1,15 +1,11 @@
 //! The exchange: connect, ask, read the answer, and say what it means.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, TcpStream};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use probe_kit::{Budget, ConnectError, connect};
+use probe_kit::{Budget, ConnectError, Conversation, Interruption, is_wedged};
 
 use crate::x224::{Confirm, FailureCode, OFFERED, ParseError, Protocol, TPKT_LEN, parse_confirm, request, tpkt_length};
-
-/// A service that stayed silent for less than this is slow, not wedged.
-const WEDGED_AFTER: Duration = Duration::from_secs(1);
 
 /// A negotiation that came to an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,40 +42,11 @@ pub trait Line: Sized {
     /// Sends bytes, then reads so many, each wait within what is left of the budget.
     ///
     /// # Errors
-    /// [`LineError`], by what the failure says of the service.
-    fn ask(&mut self, send: &[u8], count: usize, budget: &Budget) -> Result<Vec<u8>, LineError>;
+    /// [`Interruption`], by what the failure says of the service.
+    fn ask(&mut self, send: &[u8], count: usize, budget: &Budget) -> Result<Vec<u8>, Interruption>;
 
     /// Closes it.
     fn close(self);
-}
-
-/// Why an exchange came to no answer.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum LineError {
-    /// The service hung up.
-    Closed,
-    /// Nothing came in time.
-    Silent,
-    /// It failed for a reason that says nothing of the service.
-    Failed(String),
-}
-
-impl LineError {
-    /// Returns what this error of a plain socket says of the service.
-    ///
-    /// WASI has one error for whatever ends a stream, a reset among it, so only what is known to be ours is told apart.
-    pub fn from_io(error: &io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => Self::Silent,
-            ErrorKind::PermissionDenied
-            | ErrorKind::InvalidInput
-            | ErrorKind::Unsupported
-            | ErrorKind::OutOfMemory
-            | ErrorKind::NetworkUnreachable
-            | ErrorKind::NetworkDown => Self::Failed(error.to_string()),
-            _ => Self::Closed,
-        }
-    }
 }
 
 /// Asks the service once; once more with another offer, if it refuses the first for its offer alone. Returns the line over
@@ -99,8 +66,8 @@ pub fn negotiate<L: Line>(
 }
 
 /// Connects for [`negotiate`] without the host's help.
-pub fn plainly(address: IpAddr, port: u16, budget: &Budget) -> Result<(TcpStream, Duration), ConnectError> {
-    connect(address, port, budget)
+pub fn plainly(address: IpAddr, port: u16, budget: &Budget) -> Result<(Conversation<'_>, Duration), ConnectError> {
+    Conversation::begin(address, port, budget)
 }
 
 /// Returns whether a service that refuses with this code works as it should.
@@ -116,11 +83,6 @@ pub fn selected(confirm: Confirm) -> Option<Protocol> {
     }
 }
 
-/// Returns whether a service that was silent for so long is wedged, and not just slow.
-pub fn is_wedged(waited: Duration, budget: &Budget) -> bool {
-    waited >= WEDGED_AFTER.min(budget.whole() / 2)
-}
-
 fn ask<L: Line>(
     connect: &mut impl FnMut() -> Result<(L, Duration), ConnectError>,
     offer: u32,
@@ -133,10 +95,10 @@ fn ask<L: Line>(
     let begun = Instant::now();
     let finding = match exchange(&mut line, offer, budget) {
         Ok(confirm) => Finding::Answered(Negotiated { confirm, connect: connected, answer: begun.elapsed() }),
-        Err(Failure::Line(LineError::Closed)) => Finding::Broken,
-        Err(Failure::Line(LineError::Failed(why))) => Finding::Failed(why),
+        Err(Failure::Line(Interruption::Closed)) => Finding::Broken,
+        Err(Failure::Line(Interruption::Failed(why))) => Finding::Failed(why),
         Err(Failure::NotRdp(error)) => Finding::NotRdp(error),
-        Err(Failure::Line(LineError::Silent)) => match begun.elapsed() {
+        Err(Failure::Line(Interruption::Silent)) => match begun.elapsed() {
             waited if is_wedged(waited, budget) => Finding::Wedged(waited),
             _ => Finding::TooLate,
         },
@@ -151,56 +113,39 @@ fn ask<L: Line>(
 }
 
 enum Failure {
-    Line(LineError),
+    Line(Interruption),
     NotRdp(ParseError),
 }
 
-impl From<LineError> for Failure {
-    fn from(error: LineError) -> Self {
+impl From<Interruption> for Failure {
+    fn from(error: Interruption) -> Self {
         Self::Line(error)
     }
 }
 
 fn exchange(line: &mut impl Line, offer: u32, budget: &Budget) -> Result<Confirm, Failure> {
     let mut packet = line.ask(&request(offer), TPKT_LEN, budget)?;
-    let header = packet.first_chunk().ok_or(Failure::Line(LineError::Closed))?;
+    let header = packet.first_chunk().ok_or(Failure::Line(Interruption::Closed))?;
     let length = tpkt_length(header).map_err(Failure::NotRdp)?;
     packet.extend(line.ask(&[], length - TPKT_LEN, budget)?);
     parse_confirm(&packet).map_err(Failure::NotRdp)
 }
 
-impl Line for TcpStream {
-    fn ask(&mut self, send: &[u8], count: usize, budget: &Budget) -> Result<Vec<u8>, LineError> {
-        self.write_all(send).map_err(|e| LineError::from_io(&e))?;
-        let mut reply = vec![0; count];
-        read_exact(self, &mut reply, budget)?;
-        Ok(reply)
+impl Line for Conversation<'_> {
+    fn ask(&mut self, send: &[u8], count: usize, _: &Budget) -> Result<Vec<u8>, Interruption> {
+        self.send(send)?;
+        self.read_exact(count)
     }
 
     fn close(self) {
-        // The server may be gone already; then there is nothing left to close.
-        let _ = self.shutdown(Shutdown::Both);
+        Conversation::close(self);
     }
-}
-
-/// Reads to the end of the buffer, each wait within what is left of the budget: a trickle of bytes can't stretch it.
-fn read_exact(stream: &mut TcpStream, mut buffer: &mut [u8], budget: &Budget) -> Result<(), LineError> {
-    while !buffer.is_empty() {
-        let left = budget.left().ok_or(LineError::Silent)?;
-        stream.set_read_timeout(Some(left)).map_err(|e| LineError::from_io(&e))?;
-        match stream.read(buffer) {
-            Ok(0) => return Err(LineError::Closed),
-            Ok(read) => buffer = &mut buffer[read..],
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(LineError::from_io(&e)),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, TcpListener};
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
     use std::thread;
 
     use super::*;
@@ -280,18 +225,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_service_did_is_told_of_it() {
-        let of = |kind: ErrorKind| LineError::from_io(&kind.into());
-        assert_eq!((of(ErrorKind::ConnectionReset), of(ErrorKind::TimedOut)), (LineError::Closed, LineError::Silent));
-        assert!(matches!(of(ErrorKind::PermissionDenied), LineError::Failed(_)));
-    }
-
-    #[test]
     fn a_failure_that_says_nothing_of_the_service_is_no_finding_about_it() {
         struct Failing;
         impl Line for Failing {
-            fn ask(&mut self, _: &[u8], _: usize, _: &Budget) -> Result<Vec<u8>, LineError> {
-                Err(LineError::Failed("more than 64 exchanges".to_owned()))
+            fn ask(&mut self, _: &[u8], _: usize, _: &Budget) -> Result<Vec<u8>, Interruption> {
+                Err(Interruption::Failed("more than 64 exchanges".to_owned()))
             }
             fn close(self) {}
         }

@@ -122,15 +122,19 @@ fn answered(port: u16, negotiated: &Negotiated) -> Outcome {
 }
 
 fn not_connected(address: IpAddr, port: u16, error: ConnectError) -> Result<Outcome, Fault> {
-    let (state, reason, message) = match error {
-        ConnectError::Closed => (State::Down, "closed", format!("port {port} refuses connections")),
-        ConnectError::Timeout => (State::Down, "timeout", format!("port {port} stays silent")),
-        ConnectError::Unreachable => (State::Down, "unreachable", format!("{address} is not reachable")),
-        ConnectError::NoRoute => (State::Unknown, "no_route", format!("no route to {address} from here")),
-        ConnectError::NotGranted => return Err(Fault::Internal(format!("port {port} is not granted to this run"))),
-        ConnectError::Other(error) => return Err(Fault::Internal(format!("connect to port {port}: {error}"))),
-    };
-    Ok(outcome(state, reason, message))
+    match probe_kit::not_connected(address, port, error) {
+        Ok(found) => {
+            let state = match found.state {
+                probe_kit::State::Up => State::Up,
+                probe_kit::State::Degraded => State::Degraded,
+                probe_kit::State::Down => State::Down,
+                probe_kit::State::Unknown => State::Unknown,
+            };
+            Ok(outcome(state, found.reason, found.message))
+        }
+        Err(probe_kit::Fault::NotApplicable(why)) => Err(Fault::NotApplicable(why)),
+        Err(probe_kit::Fault::Internal(why)) => Err(Fault::Internal(why)),
+    }
 }
 
 fn outcome(state: State, reason: &str, message: String) -> Outcome {

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use probe_kit::{Budget, ConnectError};
+use probe_kit::{Budget, ConnectError, Interruption, is_wedged};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -14,7 +14,7 @@ use crate::glue::exports::vouch::probe::check::Outcome;
 use crate::glue::vouch::probe::tls::{Certificate, Connection, Error, ReplyEnd};
 use crate::glue::vouch::probe::types::Sample;
 use crate::glue::{IDENTITY, degrade, fact, phase};
-use crate::{Depth, IdentityFrom, Line, LineError, Protocol, RdpSettings, is_wedged, nla};
+use crate::{Depth, IdentityFrom, Line, Protocol, RdpSettings, nla};
 
 /// Connects by the host's TLS, in plain text at first.
 pub(crate) fn connect(address: &str, port: u16, budget: &Budget) -> Result<(Connection, Duration), ConnectError> {
@@ -34,23 +34,23 @@ pub(crate) fn connect(address: &str, port: u16, budget: &Budget) -> Result<(Conn
 }
 
 impl Line for Connection {
-    fn ask(&mut self, send: &[u8], count: usize, budget: &Budget) -> Result<Vec<u8>, LineError> {
+    fn ask(&mut self, send: &[u8], count: usize, budget: &Budget) -> Result<Vec<u8>, Interruption> {
         let end = match u32::try_from(count) {
             Ok(0) => ReplyEnd::None,
             Ok(count) => ReplyEnd::Bytes(count),
-            Err(_) => return Err(LineError::Failed(format!("a reply of {count} bytes cannot be asked for"))),
+            Err(_) => return Err(Interruption::Failed(format!("a reply of {count} bytes cannot be asked for"))),
         };
-        let within = left_ms(budget).ok_or(LineError::Silent)?;
+        let within = left_ms(budget).ok_or(Interruption::Silent)?;
         self.exchange(send, &end, within).map_err(|error| match error {
-            Error::Timeout => LineError::Silent,
-            Error::Closed | Error::Refused => LineError::Closed,
+            Error::Timeout => Interruption::Silent,
+            Error::Closed | Error::Refused => Interruption::Closed,
             // None of these speaks of the service.
-            Error::NotGranted => LineError::Failed("the target is not granted".to_owned()),
+            Error::NotGranted => Interruption::Failed("the target is not granted".to_owned()),
             Error::NoRoute(why)
             | Error::Unreachable(why)
             | Error::Handshake(why)
             | Error::OutOfBounds(why)
-            | Error::Other(why) => LineError::Failed(why),
+            | Error::Other(why) => Interruption::Failed(why),
         })
     }
 

@@ -30,7 +30,7 @@ mod x224;
 pub use ber::BerError;
 pub use challenge::{Asked, challenge};
 pub use credssp::{ANSWER_MAX, Answer, CredSspError, RefusalCode, answer_length, parse_answer};
-pub use exchange::{Finding, Line, LineError, Negotiated, is_healthy_refusal, is_wedged, negotiate, plainly, selected};
+pub use exchange::{Finding, Line, Negotiated, is_healthy_refusal, negotiate, plainly, selected};
 pub use ntlm::{Challenge, NtlmError, OsVersion, parse_challenge};
 pub use settings::{Depth, IdentityFrom, RdpSettings, SCHEMA};
 pub use x224::{Confirm, FailureCode, ParseError, Protocol, REQUEST_LEN, parse_confirm, request, tpkt_length};

@@ -4,8 +4,6 @@
 //! `SpiceLinkMess`, `SpiceLinkReply`), for the main channel, up to where a ticket would be shown. That displaces nobody who is
 //! connected: a server gives up its client only for one that has logged in. A server that accepts and stays silent is `wedged`.
 
-#![cfg_attr(target_family = "wasm", expect(unsafe_code, reason = "the glue of the component model is generated"))]
-
 mod exchange;
 mod link;
 mod settings;

@@ -4,8 +4,6 @@
 //! kernel's listening socket, sends its own, and closes. A service that accepts and stays silent is `wedged`. It exchanges no
 //! keys and never begins a login.
 
-#![cfg_attr(target_family = "wasm", expect(unsafe_code, reason = "the glue of the component model is generated"))]
-
 mod exchange;
 mod greeting;
 mod settings;

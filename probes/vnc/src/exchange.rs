@@ -63,7 +63,7 @@ fn handshake(conversation: &mut Conversation<'_>) -> Result<Handshake, Interrupt
         conversation.read_exact(count.first().copied().map_or(0, usize::from))?.into_iter().map(SecurityType).collect()
     };
     if types.is_empty() {
-        return Ok(Handshake::Refused(version, read_reason(conversation)?));
+        return Ok(Handshake::Refused(version, read_reason(conversation)));
     }
     Ok(Handshake::Offered(version, types))
 }
@@ -84,16 +84,12 @@ fn read_version(conversation: &mut Conversation<'_>) -> Result<Result<[u8; VERSI
 }
 
 /// Reads why there is no security type. The refusal stands, whatever becomes of its reason.
-fn read_reason(conversation: &mut Conversation<'_>) -> Result<String, Interruption> {
-    let read = |conversation: &mut Conversation<'_>| {
+fn read_reason(conversation: &mut Conversation<'_>) -> String {
+    let mut read = || {
         let length = usize::try_from(read_u32(conversation)?).unwrap_or(usize::MAX);
         conversation.read_exact(length.min(REASON_MAX))
     };
-    match read(conversation) {
-        Ok(reason) => Ok(String::from_utf8_lossy(&reason).into_owned()),
-        Err(Interruption::Closed | Interruption::Silent) => Ok(String::new()),
-        Err(failed @ Interruption::Failed(_)) => Err(failed),
-    }
+    read().map_or_else(|_: Interruption| String::new(), |reason| String::from_utf8_lossy(&reason).into_owned())
 }
 
 fn read_u32(conversation: &mut Conversation<'_>) -> Result<u32, Interruption> {

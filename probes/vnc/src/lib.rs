@@ -4,8 +4,6 @@
 //! types. It chooses none and never begins a login. A service that accepts and stays silent is `wedged`; one that offers no
 //! security type says why, and that is told.
 
-#![cfg_attr(target_family = "wasm", expect(unsafe_code, reason = "the glue of the component model is generated"))]
-
 mod exchange;
 mod rfb;
 mod settings;

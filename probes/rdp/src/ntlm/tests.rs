@@ -1,3 +1,5 @@
+//! What servers send, what no server should, and that nothing of it makes the reader panic.
+
 use proptest::prelude::*;
 
 use super::*;
