@@ -116,6 +116,9 @@ pub enum DenyReason {
     /// There is no such trusted key.
     #[error("probe key {0} is not trusted")]
     UnknownProbeKey(ProbeKeyName),
+    /// A probe was signed with a key that is not trusted by now.
+    #[error("the signature is of key {0}, which is not trusted")]
+    SignerNotTrusted(ProbeKeyName),
     /// A probe needs a signature.
     #[error("probe {0} has no signature, and the cluster requires one of a trusted key")]
     SignatureRequired(ProbeName),

@@ -94,6 +94,21 @@ pub struct WatcherHealth {
     pub peers: Vec<PeerReach>,
 }
 
+impl WatcherHealth {
+    /// Returns the health of a watcher that is well, and was told of no peers.
+    pub fn well() -> Self {
+        Self {
+            loop_lag: Duration::ZERO,
+            steal_percent: 0,
+            management_reached: true,
+            service_reached: true,
+            management_loss_per_mille: 0,
+            service_loss_per_mille: 0,
+            peers: Vec::new(),
+        }
+    }
+}
+
 /// Whether a watcher reaches one of its peers over one network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct PeerReach {

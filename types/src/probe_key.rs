@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{Digest, LogIndex, ProbeKeyName, ProbeName, WallTime};
+use crate::{Digest, ProbeKeyName, ProbeName, WallTime};
 
 /// The most keys that a cluster trusts.
 pub const PROBE_KEYS_MAX: usize = 32;
@@ -87,8 +87,6 @@ pub struct ProbeKeyRecord {
     pub by: String,
     /// When.
     pub added: WallTime,
-    /// Where in the log.
-    pub modified: LogIndex,
 }
 
 /// Whose signature a probe was recorded with.

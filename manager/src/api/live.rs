@@ -159,6 +159,9 @@ pub enum CheckError {
     /// No live watcher is assigned to the VM.
     #[error("vm {0} has no live watcher to ask")]
     NoWatcher(VmId),
+    /// As many checks are under way as there may be.
+    #[error("{0} checks are under way already: ask again")]
+    TooMany(usize),
 }
 
 /// Whether a manager may be sent requests.

@@ -93,9 +93,16 @@ pub async fn order(api: &Api, hop: &Hop, order: ProbeOrder) -> Result<(), Proble
     }
 }
 
+/// What an upload may be refused for that is taken down. Who has not said yet what is granted has not been refused anything.
+const RECORDED: [ProblemKind; 3] =
+    [ProblemKind::SignatureRefused, ProblemKind::SignatureRequired, ProblemKind::NotGranted];
+
 /// Has it taken down that an upload was refused, unless there were too many. The upload stays refused, whatever comes of
 /// it.
 pub async fn record_refusal(api: &Api, hop: &Hop, probe: &ProbeName, digest: Digest, problem: &Problem) {
+    if !RECORDED.into_iter().any(|kind| problem.is(kind)) {
+        return;
+    }
     let Some(unrecorded) = api.refusals().take(tokio::time::Instant::now()) else { return };
     let detail = &problem.detail;
     let reason = detail[..detail.floor_char_boundary(REFUSAL_REASON_MAX)].to_owned();

@@ -81,6 +81,10 @@ fn refusal(reason: &DenyReason) -> Problem {
         DenyReason::UnknownProbeKey(key) => {
             field(ProblemKind::ProbeKeyNotFound, "name", key, "must be the name of a trusted key")
         }
+        DenyReason::SignerNotTrusted(key) => {
+            let rule = "must be of a trusted key; GET /v1/probe-keys lists the keys";
+            field(ProblemKind::SignatureRefused, "signature", &format!("of key {key}"), rule)
+        }
         DenyReason::SignatureRequired(_) => Problem::new(ProblemKind::SignatureRequired, reason.to_string()),
         DenyReason::NotGranted { imports, granted } => {
             let mut problem = Problem::new(ProblemKind::NotGranted, reason.to_string());

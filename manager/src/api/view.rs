@@ -24,8 +24,8 @@ pub use policy::{
     FenceProofRequest, FenceProofView, MaintenanceRequest, MaintenanceView, PolicySettings, PolicyView, SettingView,
     VmPolicyView,
 };
-pub use probe::{ProbeGrantView, ProbeView};
-pub use probe_key::{ProbeKeyRequest, ProbeKeyView, ProbeSignerView, ProbeTrustView};
+pub use probe::{ProbeGrantRequest, ProbeGrantView, ProbeView};
+pub use probe_key::{ProbeKeyRequest, ProbeKeyView, ProbeSignerView, ProbeTrustRequest, ProbeTrustView};
 pub use state_hash::{StateComparedView, StateHashView};
 
 /// A moment on the wall clock of the leader that recorded it; for people, nothing is decided by it.

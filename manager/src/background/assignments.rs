@@ -40,17 +40,18 @@ struct Told {
 #[derive(Default)]
 pub(super) struct AssignmentsReconciler {
     told: BTreeMap<WatcherId, Told>,
-    /// Where watchers are reached: a node whose agent has just been started says so a moment later than before.
-    legs: BTreeMap<WatcherId, WatcherLegs>,
+    /// Where watchers are reached, as the node of each says: one whose agent has just been started says so a moment later
+    /// than before.
+    legs: BTreeMap<(NodeId, WatcherId), WatcherLegs>,
 }
 
 /// Returns the peers of every watcher that lives. One that is silent is no reference for anybody.
-fn peers_of(state: &State, legs: &BTreeMap<WatcherId, WatcherLegs>) -> BTreeMap<WatcherId, Vec<Peer>> {
+fn peers_of(state: &State, legs: &BTreeMap<(NodeId, WatcherId), WatcherLegs>) -> BTreeMap<WatcherId, Vec<Peer>> {
     let live = state.watchers().values().filter(|w| w.life == WatcherLife::Live);
     let candidates: Vec<Candidate<'_>> = live
         .filter_map(|w| {
             let rack = state.nodes().get(&w.node).and_then(|node| node.rack.as_deref());
-            Some(Candidate { watcher: w.id, node: &w.node, rack, legs: legs.get(&w.id)? })
+            Some(Candidate { watcher: w.id, node: &w.node, rack, legs: legs.get(&(w.node.clone(), w.id))? })
         })
         .collect();
     peer_plan::peers(&candidates)
@@ -138,7 +139,7 @@ impl Reconciler for AssignmentsReconciler {
         self.legs.extend(desk.fleet.watcher_legs());
         let known = &mut self.legs;
         let wanted: Vec<(WatcherId, Inputs)> = desk.consensus.read_state(|state| {
-            known.retain(|watcher, _| state.watchers().contains_key(watcher));
+            known.retain(|(_, watcher), _| state.watchers().contains_key(watcher));
             let mut peers = peers_of(state, known);
             let living = state.watchers().values().filter(|w| match w.life {
                 WatcherLife::Placed | WatcherLife::Live | WatcherLife::Lost => true,
@@ -213,15 +214,19 @@ mod tests {
         }
         let (one, two, three) = (WatcherId::new(1), WatcherId::new(2), WatcherId::new(3));
         let at = |low: u8| WatcherLegs::from([(vouch_types::Network::Service, [10, 2, 0, low].into())]);
-        let mut legs = BTreeMap::from([(one, at(1)), (two, at(2)), (three, at(3))]);
+        let on = |node: &str, watcher: WatcherId| (NodeId::new(node).unwrap(), watcher);
+        let mut legs = BTreeMap::from([(on("n1", one), at(1)), (on("n2", two), at(2)), (on("n2", three), at(3))]);
+        // What another node says of it counts for nothing.
+        legs.extend([(on("n2", one), at(9)), (on("n1", two), at(9))]);
         let peers = peers_of(&state, &legs);
         assert_eq!(peers[&one], [Peer { watcher: two, legs: at(2) }], "the third one was never heard");
         assert_eq!(peers[&two], [Peer { watcher: one, legs: at(1) }]);
-        legs.remove(&two);
+        legs.remove(&on("n2", two));
         assert!(peers_of(&state, &legs)[&one].is_empty(), "nobody knows where it is");
         let lost = Command::LoseWatcher { watcher: two, reason: "silent".to_owned(), at: samples::at(50) };
         state.apply(LogIndex::new(20), lost);
-        assert!(peers_of(&state, &BTreeMap::from([(one, at(1)), (two, at(2))]))[&one].is_empty());
+        let legs = BTreeMap::from([(on("n1", one), at(1)), (on("n2", two), at(2))]);
+        assert!(peers_of(&state, &legs)[&one].is_empty());
     }
 
     #[test]

@@ -31,15 +31,18 @@ const FAR_ENOUGH: usize = 2;
 /// Returns the peers of each of these watchers, at most [`PEERS_MAX`], in the order of their numbers.
 pub(super) fn peers(candidates: &[Candidate<'_>]) -> BTreeMap<WatcherId, Vec<Peer>> {
     let mut ring: Vec<&Candidate<'_>> = candidates.iter().collect();
+    let first = ring.first().and_then(|c| c.rack);
+    let one_rack = ring.iter().all(|c| c.rack == first);
     ring.sort_by_key(|c| (hash([&c.watcher.get().to_be_bytes(), b"peer"]), c.watcher));
     let of = |(at, own): (usize, &&Candidate<'_>)| {
         let others = ring[at + 1..].iter().chain(&ring[..at]).copied();
-        (own.watcher, next_peers(own, others))
+        (own.watcher, next_peers(own, others, one_rack))
     };
     ring.iter().enumerate().map(of).collect()
 }
 
-fn next_peers<'a>(own: &Candidate<'_>, others: impl Iterator<Item = &'a Candidate<'a>>) -> Vec<Peer> {
+/// Returns the next peers in the ring, without a walk around the whole of it where none can be in another rack.
+fn next_peers<'a>(own: &Candidate<'_>, others: impl Iterator<Item = &'a Candidate<'a>>, one_rack: bool) -> Vec<Peer> {
     let (mut far, mut near): (Vec<&Candidate<'_>>, Vec<&Candidate<'_>>) = (Vec::new(), Vec::new());
     for other in others.filter(|other| other.node != own.node) {
         let is_far = own.rack.is_some() && other.rack != own.rack;
@@ -47,7 +50,8 @@ fn next_peers<'a>(own: &Candidate<'_>, others: impl Iterator<Item = &'a Candidat
         if taken.len() < PEERS_MAX && taken.iter().all(|peer| peer.node != other.node) {
             taken.push(other);
         }
-        if far.len() == PEERS_MAX {
+        let no_far = one_rack || own.rack.is_none();
+        if far.len() == PEERS_MAX || (no_far && near.len() == PEERS_MAX) {
             break;
         }
     }

@@ -18,7 +18,7 @@ use vouch_types::{
     WatcherLife,
 };
 
-use super::checks::{Check, Checks};
+use super::checks::{CHECKS_MAX, Check, Checks};
 use super::commands::commands_of;
 use super::inventory::{WideRules, inventory_of, is_relevant, records_of};
 use crate::api::CheckError;
@@ -195,8 +195,10 @@ impl Running {
         let now = self.task.clock.now();
         let refusal = if !self.known_vms.contains(&vm) {
             Some(CheckError::UnknownVm(vm))
-        } else if self.leads.is_none() || !self.checks.has_room() {
+        } else if self.leads.is_none() {
             Some(CheckError::NotLeader)
+        } else if !self.checks.has_room() {
+            Some(CheckError::TooMany(CHECKS_MAX))
         } else {
             None
         };

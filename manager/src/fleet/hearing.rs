@@ -48,11 +48,12 @@ impl Fleet {
         Some((words.arrived?, words.watchers.iter().map(|(w, s)| (*w, *s)).collect()))
     }
 
-    /// Returns where watchers are reached that have legs of their own, as their nodes last said.
-    pub(crate) fn watcher_legs(&self) -> BTreeMap<WatcherId, WatcherLegs> {
+    /// Returns where watchers are reached that have legs of their own, as each node last said of those on it. A node may
+    /// name any watcher: who looks one up names the node that it is recorded on.
+    pub(crate) fn watcher_legs(&self) -> BTreeMap<(NodeId, WatcherId), WatcherLegs> {
         let book = self.book();
-        let told = book.nodes.values().flat_map(|entry| &entry.words.legs);
-        told.map(|(watcher, legs)| (*watcher, legs.clone())).collect()
+        let told = book.nodes.iter().flat_map(|(node, entry)| entry.words.legs.iter().map(move |told| (node, told)));
+        told.map(|(node, (watcher, legs))| ((node.clone(), *watcher), legs.clone())).collect()
     }
 
     /// Returns the assignment that a watcher last said it works by.

@@ -1,7 +1,7 @@
 //! What a probe is granted, on the command line: read from its flags, compared with a component, told.
 
 use hyper::Method;
-use vouch_manager::api::view::{ProbeGrantView, ProbeView};
+use vouch_manager::api::view::{ProbeGrantRequest, ProbeGrantView, ProbeView};
 use vouch_probe_kit::CheckReport;
 use vouch_types::probe_grant::{PORTS_OF_SETTINGS, words as words_of};
 use vouch_types::{Network, ProbeGrant, ProbeImports, ProbeInterface, ProbeName};
@@ -21,7 +21,7 @@ pub fn run(global: &Global, name: &ProbeName, args: &ProbeGrantArgs) -> Result<(
         CliError::text(Exit::Usage, text)
     })?;
     let path = format!("/v1/probes/{name}/grant");
-    let probe: ProbeView = Client::new(global)?.tell(Method::PUT, &path, &ProbeGrantView::from(&grant))?;
+    let probe: ProbeView = Client::new(global)?.tell(Method::PUT, &path, &ProbeGrantRequest::from(&grant))?;
     Output::new(global).show(&probe, |_| format!("probe {} is granted {}\n", probe.name, words(&probe)))
 }
 

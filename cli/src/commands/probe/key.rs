@@ -1,7 +1,7 @@
 //! `vouch probe key` and `vouch probe require-signature`: whose signatures under probes the cluster trusts.
 
 use hyper::Method;
-use vouch_manager::api::view::{Page, ProbeKeyRequest, ProbeKeyView, ProbeTrustView};
+use vouch_manager::api::view::{Page, ProbeKeyRequest, ProbeKeyView, ProbeTrustRequest, ProbeTrustView};
 use vouch_types::SignatureRule;
 
 use super::sign::read_text;
@@ -45,7 +45,7 @@ pub fn require(global: &Global, switch: Switch) -> Result<(), CliError> {
         Switch::On => SignatureRule::Required,
         Switch::Off => SignatureRule::Optional,
     };
-    let wanted = ProbeTrustView { signatures: rule.as_str().to_owned(), keys: Vec::new() };
+    let wanted = ProbeTrustRequest { signatures: rule.as_str().to_owned() };
     let trust: ProbeTrustView = Client::new(global)?.tell(Method::PUT, "/v1/probe-trust", &wanted)?;
     Output::new(global).show(&trust, |_| format!("signatures are {}\n", trust.signatures))
 }

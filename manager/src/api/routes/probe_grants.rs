@@ -11,7 +11,7 @@ use crate::api::freshness::{Wanted, headers, make_current};
 use crate::api::params::{JsonBody, Params};
 use crate::api::probe_orders::{self, ProbeOrder};
 use crate::api::problem::{Problem, ProblemKind};
-use crate::api::view::{ProbeGrantView, ProbeView};
+use crate::api::view::{ProbeGrantRequest, ProbeView};
 use crate::api::{Api, compose, published};
 
 /// The query parameters that name a grant.
@@ -69,7 +69,7 @@ pub(super) fn grant_for(
         ("name" = String, Path, description = "Its name"),
         ("Idempotency-Key" = Option<String>, Header, description = "Do it once, however often this request is sent"),
     ),
-    request_body = ProbeGrantView,
+    request_body = ProbeGrantRequest,
     responses(
         (status = 200, description = "The probe as it is now", body = ProbeView),
         (status = 404, description = "No such probe", body = Problem, content_type = "application/problem+json"),
@@ -91,7 +91,7 @@ pub async fn set(
         Problem::field(ProblemKind::ProbeNotFound, "name", &name, rule)
     };
     let probe = ProbeName::new(&name).map_err(|_| not_found())?;
-    let ProbeGrantView { interfaces, networks, ports } = body.parse()?;
+    let ProbeGrantRequest { interfaces, networks, ports } = body.parse()?;
     let grant = ProbeGrant::parse(&interfaces, &networks, &ports).map_err(|e| broken(&e))?;
     make_current(&api, Wanted::Default).await?;
     let find = || published::read(api.published(), |state| state.probes().get(&probe).cloned());

@@ -106,13 +106,10 @@ pub async fn upload(
     let digest = digest_of(&component);
     let probe = SignedProbe { digest, name: &name, version: &version };
     let before = known.and_then(|known| known.grant.clone());
-    let (signer, grant) = match judge(&probe, signature.as_ref(), &trust, &imports, (named, before)) {
+    let (signer, grant) = match judge(&probe, signature.as_ref(), &trust, &imports, (named.clone(), before)) {
         Ok(judged) => judged,
         Err(problem) => {
-            // Who has not said yet what is granted has not been refused anything.
-            if !problem.is(ProblemKind::GrantRequired) {
-                probe_orders::record_refusal(&api, &hop, &name, digest, &problem).await;
-            }
+            probe_orders::record_refusal(&api, &hop, &name, digest, &problem).await;
             return Err(problem);
         }
     };
@@ -123,12 +120,16 @@ pub async fn upload(
         size: component.len() as u64,
         imports,
         shipped: false,
-        grant: Some(grant),
+        // One that was not named is that of the name, also if it is changed meanwhile.
+        grant: named,
         signer,
     };
     keep_on_most(&api, record.digest, component).await?;
-    probe_orders::order(&api, &hop, ProbeOrder::Record(record.clone())).await?;
-    Ok((StatusCode::CREATED, Json(compose::probe_view(&record))))
+    if let Err(problem) = probe_orders::order(&api, &hop, ProbeOrder::Record(record.clone())).await {
+        probe_orders::record_refusal(&api, &hop, &record.name, record.digest, &problem).await;
+        return Err(problem);
+    }
+    Ok((StatusCode::CREATED, Json(compose::probe_view(&ProbeRecord { grant: Some(grant), ..record }))))
 }
 
 fn take_signature(params: &mut Params) -> Result<Option<[u8; SIGNATURE_LEN]>, Problem> {

@@ -5,7 +5,7 @@
 //! version 0.23) work. A check that came to nothing for reasons of vouch's own is an error of the scrape and never
 //! `probe_success 0`: it says nothing of the VM. The discovery is Prometheus' `http_sd_config`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
 
@@ -126,9 +126,12 @@ struct VmModule<'a> {
     ),
     responses(
         (status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"),
-        (status = 400, description = "No such module or target", body = Problem,
+        (status = 400, description = "The VM is not watched with this probe", body = Problem,
             content_type = "application/problem+json"),
-        (status = 503, description = "No leader, or no watcher answered in time", body = Problem,
+        (status = 404, description = "No such VM", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "No watcher can be asked, or none answered in time", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "No leader, or too many checks are under way", body = Problem,
             content_type = "application/problem+json"),
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     ),
@@ -185,8 +188,7 @@ fn meta(name: &str) -> String {
 }
 
 fn target_group(state: &crate::store::State, id: VmId, vm: &VmRecord) -> TargetGroup {
-    let mut probes: Vec<&str> = vm.spec.probes.iter().map(|p| p.probe.as_str()).collect();
-    probes.dedup();
+    let probes: BTreeSet<&str> = vm.spec.probes.iter().map(|p| p.probe.as_str()).collect();
     let told = [
         ("name", vm.spec.name.clone()),
         ("node", vm.node.to_string()),

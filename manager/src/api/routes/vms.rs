@@ -248,5 +248,6 @@ pub(super) async fn check_now(api: &Api, id: VmId) -> Result<CheckView, Problem>
         }
         CheckError::NotLeader => Problem::new(ProblemKind::NoLeader, e.to_string()),
         CheckError::NoWatcher(_) => Problem::new(ProblemKind::NoWatcher, e.to_string()),
+        CheckError::TooMany(_) => Problem::new(ProblemKind::Busy, e.to_string()),
     })
 }

@@ -163,3 +163,20 @@ async fn a_key_that_is_none_is_refused_with_its_field() {
         assert!(!problem.to_string().contains(private.lines().nth(1).unwrap()), "no key is told back: {problem}");
     }
 }
+
+#[tokio::test]
+async fn an_upload_that_loses_the_race_with_the_removal_of_its_key_is_refused_and_taken_down_as_any_other() {
+    let [leader, follower, _] = cluster();
+    let key = ProbeSigningKey::generate().unwrap();
+    // The follower has not applied yet that the key is trusted no more.
+    trust_in(&follower, &key);
+    let signature = signature(&key, tcp().digest(), "mine", "1.0.0");
+    let (status, problem) = upload(&follower, &format!("name=mine&version=1.0.0&signature={signature}")).await;
+    let refused = json!("/problems/signature-refused");
+    assert_eq!(
+        (status.as_u16(), &problem["type"], &problem["field"]),
+        (422, &refused, &json!("signature")),
+        "{problem}"
+    );
+    assert_eq!(refusals(&leader).await.len(), 1);
+}

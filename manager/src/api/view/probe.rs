@@ -6,9 +6,31 @@ use vouch_types::ProbeGrant;
 
 use super::ProbeSignerView;
 
-/// What a probe is granted.
+/// What a probe is to be granted.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+pub struct ProbeGrantRequest {
+    /// Interfaces by which it may reach its target: `sockets`, `icmp`, `guest-agent`, `tls`.
+    #[serde(default)]
+    pub interfaces: Vec<String>,
+    /// Networks over which it may: `management`, `service`.
+    pub networks: Vec<String>,
+    /// Ports that it may connect to; `settings` alone is the `port` of the settings that a VM gives it, else those that it
+    /// describes.
+    #[serde(default)]
+    #[schema(example = json!(["8443"]))]
+    pub ports: Vec<String>,
+}
+
+impl From<&ProbeGrant> for ProbeGrantRequest {
+    fn from(grant: &ProbeGrant) -> Self {
+        let [interfaces, networks, ports] = grant.words();
+        Self { interfaces, networks, ports }
+    }
+}
+
+/// What a probe is granted, in the words of [`ProbeGrantRequest`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct ProbeGrantView {
     /// Interfaces by which it may reach its target: `sockets`, `icmp`, `guest-agent`, `tls`.
     #[serde(default)]

@@ -45,14 +45,22 @@ impl ProbeKeyView {
     }
 }
 
-/// Whether a probe is taken without a signature.
+/// Whether a probe is to be taken without a signature.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+pub struct ProbeTrustRequest {
+    /// `optional` or `required`.
+    #[schema(example = "required")]
+    pub signatures: String,
+}
+
+/// Whether a probe is taken without a signature.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ProbeTrustView {
     /// `optional` or `required`.
     #[schema(example = "required")]
     pub signatures: String,
-    /// Names of the keys that are trusted; absent in a request.
+    /// Names of the keys that are trusted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<String>,
 }

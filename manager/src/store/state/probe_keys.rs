@@ -33,7 +33,7 @@ impl State {
         match (&probe.signer, trust.signatures) {
             (Some(signer), _) => {
                 let trusted = trust.keys.iter().any(|k| k.name == signer.key && k.public_key == signer.public_key);
-                if trusted { Ok(()) } else { Err(DenyReason::UnknownProbeKey(signer.key.clone())) }
+                if trusted { Ok(()) } else { Err(DenyReason::SignerNotTrusted(signer.key.clone())) }
             }
             (None, SignatureRule::Required) if !probe.shipped => Err(DenyReason::SignatureRequired(probe.name.clone())),
             (None, SignatureRule::Required | SignatureRule::Optional) => Ok(()),
@@ -63,7 +63,7 @@ impl State {
             return bad("public_key", public_key.to_string(), rule);
         }
         limit("probe keys", keys.len() + 1, PROBE_KEYS_MAX)?;
-        let record = ProbeKeyRecord { name: name.clone(), public_key, by: by.clone(), added: at, modified: step.index };
+        let record = ProbeKeyRecord { name: name.clone(), public_key, by: by.clone(), added: at };
         keys.push(record);
         keys.sort_by(|a, b| a.name.cmp(&b.name));
         step.event(at, EventKind::ProbeKeyAdded { key: name, public_key, by });

@@ -8,8 +8,19 @@ use super::State;
 use super::apply::{Outcome, Step};
 
 impl State {
-    pub(super) fn record_probe(&mut self, step: &mut Step, probe: ProbeRecord, by: String, at: WallTime) -> Outcome {
+    /// Records a component. An uploaded one for which no grant was named keeps that of its name, as it is by now.
+    pub(super) fn record_probe(
+        &mut self,
+        step: &mut Step,
+        mut probe: ProbeRecord,
+        by: String,
+        at: WallTime,
+    ) -> Outcome {
         self.check_signer(&probe)?;
+        if probe.grant.is_none() && !probe.shipped {
+            probe.grant =
+                self.probes.get(&probe.name).filter(|known| !known.shipped).and_then(|known| known.grant.clone());
+        }
         if let Some(grant) = &probe.grant {
             check_grant(&probe, grant)?;
         }

@@ -90,7 +90,8 @@ impl State {
             return Recorded::Stale;
         }
         let PathChange { node, source, faults, reason, mut hand_backs, .. } = change;
-        hand_backs.truncate(HAND_BACKS_MAX);
+        // The latest are the last.
+        hand_backs.drain(..hand_backs.len().saturating_sub(HAND_BACKS_MAX));
         let reason = shortened(reason);
         let from = record.path.source;
         if from == source && record.path.faults == faults {
@@ -116,7 +117,7 @@ impl State {
         Recorded::Current
     }
 
-    /// Records a boot: it tells nobody anything, and is no event.
+    /// Records a boot: it is no event. Who waits for the VM is woken all the same, as by any change of its record.
     fn record_boot(&mut self, step: &mut Step, change: BootChange) -> Recorded {
         let BootChange { vm, generation, boot } = change;
         let Some(record) = self.vms.get_mut(&vm).filter(|record| record.generation == generation) else {

@@ -116,6 +116,7 @@ fn refusals_survive_being_written() {
         },
         DenyReason::UnknownProbe(samples::probe().name),
         DenyReason::UnknownProbeKey(samples::key_name("release")),
+        DenyReason::SignerNotTrusted(samples::key_name("release")),
         DenyReason::SignatureRequired(samples::probe().name),
         DenyReason::NotGranted {
             imports: [vouch_types::ProbeInterface::Sockets].into(),

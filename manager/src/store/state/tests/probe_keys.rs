@@ -54,10 +54,10 @@ fn a_removed_key_leaves_what_it_signed_and_signs_nothing_more() {
     story.tell(remove("release"));
     assert_eq!(*story.state.probes()[&signed().name], signed());
     let newer = ProbeRecord { version: "0.2.0".to_owned(), ..signed() };
-    assert_eq!(story.refused(record(newer.clone())), DenyReason::UnknownProbeKey(key_name("release")));
+    assert_eq!(story.refused(record(newer.clone())), DenyReason::SignerNotTrusted(key_name("release")));
     // Another key under the name is another key.
     story.tell(add_probe_key("release", 9));
-    assert_eq!(story.refused(record(newer)), DenyReason::UnknownProbeKey(key_name("release")));
+    assert_eq!(story.refused(record(newer)), DenyReason::SignerNotTrusted(key_name("release")));
     assert_eq!(story.refused(remove("other")), DenyReason::UnknownProbeKey(key_name("other")));
 }
 

@@ -66,3 +66,16 @@ fn only_what_was_uploaded_is_granted_something_else() {
     let why = story.refused(own).to_string();
     assert!(why.contains("ping") && why.contains("those that come with vouch"), "{why}");
 }
+
+#[test]
+fn a_record_that_names_no_grant_keeps_the_one_that_its_name_has_by_now() {
+    let mut story = Story::begun();
+    story.tell(record(uploaded()));
+    let wide = grant(&["icmp", "sockets"], &["settings"]);
+    let narrow = grant(&["icmp"], &[]);
+    story.tell(change(wide));
+    story.tell(change(narrow.clone()));
+    let newer = ProbeRecord { version: "0.2.0".to_owned(), grant: None, ..uploaded() };
+    story.tell(record(newer.clone()));
+    assert_eq!(*story.state.probes()[&newer.name], ProbeRecord { grant: Some(narrow), ..newer });
+}
