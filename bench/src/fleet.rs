@@ -149,15 +149,7 @@ impl Fleet {
             self.handle(Event::NodeHeard { manager: OWN, node: node(number), begun: self.now });
             let report = self.report(number, full);
             self.handle(Event::NodeReported(report));
-            let health = WatcherHealth {
-                loop_lag: Duration::ZERO,
-                steal_percent: 0,
-                management_reached: true,
-                service_reached: true,
-                management_loss_per_mille: 0,
-                service_loss_per_mille: 0,
-                peers: Vec::new(),
-            };
+            let health = WatcherHealth::well();
             self.handle(Event::WatcherHeard {
                 manager: OWN,
                 watcher: watcher(number),

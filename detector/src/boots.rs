@@ -60,7 +60,7 @@ impl VmTrack {
             }
             (Some(_), Some(_)) | (None, Some(_)) | (Some(_), None) => true,
         };
-        is_news.then(|| BootChange { vm: self.entry.vm, generation: self.entry.generation, boot })
+        is_news.then_some(BootChange { vm: self.entry.vm, generation: self.entry.generation, boot })
     }
 }
 

@@ -66,10 +66,13 @@ impl Detector {
     pub(crate) fn regroup(&mut self, now: Moment) {
         let may_judge = self.listening.covers(now, self.timing.window);
         let mut cut: Vec<(NodeId, bool)> = Vec::new();
-        let mut doubtful: BTreeSet<NodeId> = BTreeSet::new();
+        let (mut doubtful, mut untold): (BTreeSet<NodeId>, BTreeSet<NodeId>) = Default::default();
         let mut look: Vec<(NodeId, Vec<(VmId, WatcherId)>)> = Vec::new();
         for (id, node) in &self.nodes {
             let reach = self.reach(now, node);
+            if !reach.remote_looks {
+                untold.insert(id.clone());
+            }
             let needed = failures_needed(reach.worst_loss).max(POOLED_FAILURES_MIN);
             let silent = !reach.remote_alive && reach.remote_failures > 0;
             // What was found cut stays so until something of it is reached, or its own watcher reaches beyond it: a check
@@ -109,11 +112,18 @@ impl Detector {
         for (id, failing) in look {
             self.sample(now, &id, failing);
         }
-        let views: Vec<NodeView<'_>> = self.nodes.values().map(|node| self.view(now, node, &doubtful)).collect();
+        let views: Vec<NodeView<'_>> =
+            self.nodes.values().map(|node| self.view(now, node, &doubtful, &untold)).collect();
         self.groups = group(&views);
     }
 
-    fn view<'a>(&'a self, now: Moment, node: &'a NodeTrack, doubtful: &BTreeSet<NodeId>) -> NodeView<'a> {
+    fn view<'a>(
+        &'a self,
+        now: Moment,
+        node: &'a NodeTrack,
+        doubtful: &BTreeSet<NodeId>,
+        untold: &BTreeSet<NodeId>,
+    ) -> NodeView<'a> {
         let witnesses = self.witnesses_of(now, node);
         let missed = !matches!(node.phase, Phase::Direct);
         let reached = |w: &PathWitness| {
@@ -134,8 +144,10 @@ impl Detector {
             service: match node.service_cut {
                 Some(_) => ServiceReach::CutOff,
                 None if doubtful.contains(&node.entry.node) => ServiceReach::Doubtful,
-                None if node.vms.is_empty() && !node.local_watchers.iter().any(|w| self.reaches_beyond(now, *w)) => {
-                    ServiceReach::Empty
+                None if untold.contains(&node.entry.node)
+                    && !node.local_watchers.iter().any(|w| self.reaches_beyond(now, *w)) =>
+                {
+                    ServiceReach::Untold
                 }
                 None => ServiceReach::Fine,
             },
@@ -398,15 +410,8 @@ mod tests {
     /// Lets a watcher say at `now` what it loses over the service network, and whether a peer answers it there.
     fn say(detector: &mut Detector, watcher: u64, now: Moment, service_loss_per_mille: u16, reached: bool) {
         let (peer, network) = (WatcherId::new(9), Network::Service);
-        let health = WatcherHealth {
-            loop_lag: Duration::ZERO,
-            steal_percent: 0,
-            management_reached: true,
-            service_reached: true,
-            management_loss_per_mille: 0,
-            service_loss_per_mille,
-            peers: vec![PeerReach { peer, network, reached }],
-        };
+        let peers = vec![PeerReach { peer, network, reached }];
+        let health = WatcherHealth { service_loss_per_mille, peers, ..WatcherHealth::well() };
         let track = detector.watchers.get_mut(&WatcherId::new(watcher)).expect("it is known");
         track.hear(ManagerId::new(1), Network::Management, Incarnation::new(1), now, Some(health));
     }

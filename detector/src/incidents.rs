@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vouch_types::incident::INCIDENT_NODES_MAX;
-use vouch_types::{Cause, Fault, IncidentChange, IncidentScope, IncidentWord, Moment, Network, NodeId};
+use vouch_types::{Cause, Fault, IncidentChange, IncidentScope, IncidentWord, Moment, Network, NodeId, VmId, VmState};
 
 use crate::Detector;
 use crate::judge::path::NodeLife;
@@ -142,10 +142,9 @@ impl Detector {
         {
             let (_, judged) = self.path_judgement(now, node)?;
             let fault = judged.faults.into_iter().next()?;
-            // Of a node without VMs nothing else tells: no VM of it is lost, and nobody elsewhere need look at it.
             let told = match judged.life {
                 NodeLife::Silent => true,
-                NodeLife::Unknown => node.vms.is_empty() && self.groups.cause_of(node.entry.rack.as_deref()).is_none(),
+                NodeLife::Unknown => self.is_missed_alone(node),
                 NodeLife::Lives => false,
             };
             return told.then_some((fault, judged.reason));
@@ -156,6 +155,17 @@ impl Detector {
             let reason = "nothing of the node is reached over the service network from elsewhere".to_owned();
             (Fault::sure(Cause::NodeUplink(Network::Service)), reason)
         })
+    }
+
+    /// Returns whether a node that nobody can tell of is to be told of by itself: its lost VMs wake nobody, as what is
+    /// shared, and of a node without VMs nothing else tells. Where no other node is heard either, something else is broken.
+    fn is_missed_alone(&self, node: &NodeTrack) -> bool {
+        let is_lost = |id: &VmId| self.vms.get(id).is_some_and(|vm| vm.entry.verdict.state == VmState::Lost);
+        let another_is_heard =
+            || self.nodes.len() == 1 || self.nodes.values().any(|other| other.phase == Phase::Direct);
+        (node.vms.is_empty() || node.vms.iter().any(is_lost))
+            && self.groups.cause_of(node.entry.rack.as_deref()).is_none()
+            && another_is_heard()
     }
 
     fn mean_loss(&self, now: Moment, network: Network) -> u16 {

@@ -294,8 +294,10 @@ impl NodeTrack {
 
     /// Notes that a cut which is recorded is about to be told as over: it counts once, also where this detector has not
     /// seen the cut, or began to lead in the middle of it.
-    pub fn note_told_recovery(&mut self, now: Moment) {
-        if !self.hand_backs.any_since(self.cut_recorded) {
+    ///
+    /// A hand-back that came while the cut was still being recorded is the one of that cut.
+    pub fn note_told_recovery(&mut self, now: Moment, timing: &Timing) {
+        if !self.hand_backs.any_since(self.cut_recorded - timing.window / 2) {
             self.hand_backs.note(now);
         }
     }

@@ -61,11 +61,11 @@ impl Detector {
             // What all nodes share is an incident of the network, and no node's fault.
             let shared = self.groups.networks_lossy.contains(&network)
                 || self.recorded_incidents.contains_key(&IncidentScope::Network(network));
-            let told = node.entry.path.faults.iter().find(|f| *f.top() == Cause::LossyPath);
-            let told = told.map(|f| f.detail.as_str());
+            let told = node.entry.path.faults.iter().filter(|f| *f.top() == Cause::LossyPath);
+            let told = told.map(|f| f.detail.as_str()).find(|detail| detail.starts_with(network.as_str()));
             let lossy = self.is_lossy(now, node, network);
             // Who has just begun to listen has not measured enough to say that a loss is over.
-            let kept = told.filter(|detail| !lossy && self.is_young(now) && detail.starts_with(network.as_str()));
+            let kept = told.filter(|_| !lossy && self.is_young(now));
             if let Some(detail) = kept.filter(|_| !shared) {
                 say(
                     Fault::sure(Cause::LossyPath).with_detail(detail),
@@ -118,7 +118,7 @@ impl Detector {
     pub(crate) fn path_change(&mut self, now: Moment, id: &NodeId) -> Option<PathChange> {
         let node = self.nodes.get_mut(id)?;
         if node.entry.path.source == Source::Watcher && node.report.is_some() && node.is_direct(now, &self.timing) {
-            node.note_told_recovery(now);
+            node.note_told_recovery(now, &self.timing);
         }
         let node = self.nodes.get(id)?;
         let (source, judged) = self.path_judgement(now, node)?;

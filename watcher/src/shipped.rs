@@ -83,7 +83,7 @@ pub enum ShippedError {
     },
 }
 
-/// The shipped probes of a folder. Each is loaded when it is asked for: one that no VM has takes no memory.
+/// The shipped probes of a folder. Each is loaded when it is asked for: one that no VM ever had takes no memory.
 pub struct Shipped {
     folder: PathBuf,
     manifest: Manifest,

@@ -24,8 +24,9 @@ pub(crate) enum Heard {
 pub(crate) enum ServiceReach {
     /// Nothing speaks against it, or something of it is reached.
     Fine,
-    /// It has no VM that could be reached, and its own watcher reaches nothing beyond it: it says nothing either way.
-    Empty,
+    /// Nobody elsewhere looks at a VM of it (it has none, for one), and its own watcher reaches nothing beyond it: it says
+    /// nothing either way.
+    Untold,
     /// Nothing of it is reached from elsewhere and its own watcher reaches nothing beyond it, not yet for long enough to
     /// be sure.
     Doubtful,
@@ -83,7 +84,7 @@ pub(crate) fn group(nodes: &[NodeView<'_>]) -> Groups {
     // One node that is surely cut off, and none that is reached: where only its own uplink is dead, the watchers of other
     // nodes are still heard over the network. To wait until each is sure by itself would name one node first.
     let is_cut = nodes.iter().any(|n| n.service == ServiceReach::CutOff);
-    let telling = nodes.iter().filter(|n| n.service != ServiceReach::Empty).count();
+    let telling = nodes.iter().filter(|n| n.service != ServiceReach::Untold).count();
     if telling >= SHARED_NODES_MIN && is_cut && nodes.iter().all(|n| n.service != ServiceReach::Fine) {
         groups.networks_down.insert(Network::Service);
     }
@@ -154,11 +155,11 @@ mod tests {
     }
 
     #[test]
-    fn nodes_without_vms_neither_hide_a_dead_service_network_nor_show_one() {
+    fn nodes_that_nobody_looks_at_neither_hide_a_dead_service_network_nor_show_one() {
         let cut = NodeView { service: ServiceReach::CutOff, ..well() };
-        let empty = NodeView { service: ServiceReach::Empty, ..well() };
-        assert!(group(&[cut.clone(), cut.clone(), empty.clone()]).networks_down.contains(&Network::Service));
-        assert_eq!(group(&[cut, empty.clone(), empty]), Groups::default(), "it may be the uplink of the one");
+        let untold = NodeView { service: ServiceReach::Untold, ..well() };
+        assert!(group(&[cut.clone(), cut.clone(), untold.clone()]).networks_down.contains(&Network::Service));
+        assert_eq!(group(&[cut, untold.clone(), untold]), Groups::default(), "it may be the uplink of the one");
     }
 
     #[test]

@@ -227,13 +227,16 @@ async fn another_machine_at_the_address_is_told_by_its_identity_and_the_same_one
     let desktop = async |name: &str, address: SocketAddr| {
         let name = name.parse().unwrap();
         // The machine before it has just gone from there.
-        loop {
-            match FakeRdp::Nla(name).start_at(address).await {
-                Ok(fake) => return fake,
-                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse),
+        let start = async {
+            loop {
+                match FakeRdp::Nla(name).start_at(address).await {
+                    Ok(fake) => return fake,
+                    Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse),
+                }
+                tokio::task::yield_now().await;
             }
-            tokio::task::yield_now().await;
-        }
+        };
+        timeout(PATIENCE, start).await.expect("the address is free again")
     };
     let first = desktop("DESK-1", "127.0.0.1:0".parse().unwrap()).await;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, first.port().unwrap()));

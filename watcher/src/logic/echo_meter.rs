@@ -23,6 +23,9 @@ pub const TRIPS_MIN: u32 = 20;
 /// How many echoes in a row may be silent to count as loss, of one peer or of all together; more are an outage. At a loss
 /// of 51 % of all round trips that many in a row come once in 3,000.
 pub const SILENT_TRIPS_MAX: usize = 12;
+/// The fewest rows of silence, each with an answer behind it, that loss is told of: one interruption of a second is a row of
+/// many lost trips, and no loss. At a loss of 51 % there are three rows in a second.
+const ROWS_MIN: usize = 3;
 /// Trips this close together are counted together.
 const STEP: Duration = Duration::from_secs(1);
 /// The fewest trips on either side of a change.
@@ -90,6 +93,8 @@ impl Window {
             Some((from, trips)) if at.since(*from) < STEP => *trips = trips.with(Trips { tried: 1, lost }),
             Some(_) | None => self.steps.push_back((at, Trips { tried: 1, lost })),
         }
+        // Also while nobody asks for the share: a watcher that no manager hears goes on for days.
+        self.forget_before(at - TRIPS_COUNTED_FOR);
     }
 
     fn all(&self) -> Trips {
@@ -126,6 +131,8 @@ pub struct EchoMeter {
     windows: BTreeMap<WatcherId, Window>,
     /// Echoes that were silent since any peer answered; one too many is the mark of an outage of all.
     row: Vec<(WatcherId, Moment)>,
+    /// When the last rows of silence began that were no outage, in order.
+    rows: VecDeque<Moment>,
 }
 
 impl EchoMeter {
@@ -151,6 +158,10 @@ impl EchoMeter {
             }
             Echo::Replied => {
                 let outage = self.row.len() > SILENT_TRIPS_MAX;
+                if let Some((_, begun)) = self.row.first().filter(|_| !outage) {
+                    self.rows.push_back(*begun);
+                    self.forget_rows_before(at - TRIPS_COUNTED_FOR);
+                }
                 for (silent, at) in self.row.drain(..).filter(|_| !outage) {
                     if let Some(window) = self.windows.get_mut(&silent).filter(|w| w.silent.len() <= SILENT_TRIPS_MAX) {
                         window.silent.push(at);
@@ -168,6 +179,13 @@ impl EchoMeter {
 
     fn forget_before(&mut self, floor: Moment) {
         self.windows.values_mut().for_each(|window| window.forget_before(floor));
+        self.forget_rows_before(floor);
+    }
+
+    fn forget_rows_before(&mut self, floor: Moment) {
+        while self.rows.front().is_some_and(|begun| *begun < floor) {
+            self.rows.pop_front();
+        }
     }
 
     /// Returns the share of round trips that were lost lately, in per mille; `None` while too few are known.
@@ -188,8 +206,9 @@ impl EchoMeter {
         let middle = *peers.get(peers.len().checked_sub(1)? / 2)?;
         let stands_out = |peer: &Trips| middle.differs(*peer) > STANDS_OUT;
         let all = peers.into_iter().filter(|peer| !stands_out(peer)).fold(Trips::default(), Trips::with);
+        let lost = if self.rows.len() < ROWS_MIN { 0 } else { all.lost };
         // At most 1000.
-        (all.tried >= TRIPS_MIN).then(|| u16::try_from(all.lost * 1000 / all.tried).unwrap_or(1000))
+        (all.tried >= TRIPS_MIN).then(|| u16::try_from(lost * 1000 / all.tried).unwrap_or(1000))
     }
 }
 
@@ -331,6 +350,26 @@ mod tests {
     }
 
     #[test]
+    fn one_interruption_is_no_loss_however_short_it_is() {
+        for peers in [&[ONE][..], &[ONE, TWO], &[ONE, TWO, THREE]] {
+            for (seed, cut_for) in (0..20).flat_map(|seed| (1..=20).map(move |tenths| (seed, tenths))) {
+                let mut bench = Bench::new(peers, seed);
+                bench.seconds(20 + seed % 7, |_| 0);
+                let begun = bench.now + Duration::from_millis(37 * seed);
+                let end = begun + Duration::from_millis(100) * cut_for;
+                let (step, mut at) = (SECOND / 12, bench.now);
+                for peer in peers.iter().cycle().take(12 * 40) {
+                    let echo = if (begun..end).contains(&at) { Echo::Silent } else { Echo::Replied };
+                    bench.meter.take(*peer, at, echo);
+                    at = at + step;
+                    let told = bench.meter.per_mille(at);
+                    assert_eq!(told.unwrap_or(0), 0, "{cut_for} tenths of a second, seed {seed}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn one_bad_peer_does_not_decide_alone_where_there_are_more() {
         for peers in [&[ONE, TWO][..], &[ONE, TWO, THREE]] {
             let mut bench = Bench::new(peers, 5);
@@ -360,14 +399,19 @@ mod tests {
     proptest! {
         /// Whatever comes, no more is lost than was tried, and what is kept is bounded.
         #[test]
-        fn shares_are_shares(echoes in prop::collection::vec((1u64..5, 0u64..400, any::<bool>()), 1..600)) {
+        fn shares_are_shares(
+            echoes in prop::collection::vec((1u64..5, 0u64..400, any::<bool>()), 1..600),
+            asked_every in 1usize..600,
+        ) {
             let mut meter = EchoMeter::default();
             meter.set_peers(&[ONE, TWO, THREE]);
             let mut now = Moment::ZERO;
-            for (peer, millis, replied) in echoes {
+            for (number, (peer, millis, replied)) in (1..).zip(echoes) {
                 now = now + Duration::from_millis(millis);
                 meter.take(WatcherId::new(peer), now, if replied { Echo::Replied } else { Echo::Silent });
-                prop_assert!(meter.per_mille(now).is_none_or(|told| told <= 1000));
+                if number % asked_every == 0 {
+                    prop_assert!(meter.per_mille(now).is_none_or(|told| told <= 1000));
+                }
                 prop_assert!(meter.row.len() <= SILENT_TRIPS_MAX + 1);
                 for window in meter.windows.values() {
                     prop_assert!(window.silent.len() <= SILENT_TRIPS_MAX + 1 && window.steps.len() <= 31);

@@ -47,7 +47,7 @@ fn told_with_peers(peers: Vec<proto::Peer>) -> proto::WatcherHealth {
         bench.end_runs(Outcome::Up);
         for round in std::mem::take(&mut bench.rounds) {
             let echo = |number: u32| {
-                let silent = round.network == Network::Service && number % 2 == 0;
+                let silent = round.network == Network::Service && number.is_multiple_of(2);
                 if silent { Echo::Silent } else { Echo::Replied }
             };
             let came = Came::Sent((0..round.count).map(echo).collect());
