@@ -23,6 +23,13 @@ pub(crate) struct Package {
     pub(crate) version: String,
     pub(crate) license: Option<String>,
     pub(crate) source: Option<String>,
+    targets: Vec<Target>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Target {
+    name: String,
+    kind: BTreeSet<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -65,6 +72,13 @@ impl Metadata {
             "--filter-platform=x86_64-unknown-linux-gnu",
         ]))?;
         serde_json::from_str(&text).context("can't read what `cargo metadata` wrote")
+    }
+
+    /// Returns the integration tests of the crates of the workspace that `of` chooses by name.
+    pub(crate) fn integration_tests(&self, of: impl Fn(&str) -> bool) -> BTreeSet<&str> {
+        let members = self.packages.iter().filter(|package| self.workspace_members.contains(&package.id));
+        let targets = members.filter(|package| of(&package.name)).flat_map(|package| &package.targets);
+        targets.filter(|target| target.kind.contains("test")).map(|target| target.name.as_str()).collect()
     }
 
     /// Returns the graph of normal and build dependencies.

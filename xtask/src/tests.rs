@@ -1,18 +1,27 @@
 //! `cargo xtask test`: from a clean checkout to the last whole-system test.
 //!
-//! Everything is built before the first test runs, so that nothing compiles while time is measured; the whole-system
-//! tests run one at a time, since each of them is a whole cluster.
+//! Everything is built before the first test runs, so that nothing compiles while time is measured; the simulator and
+//! its tests are built with optimisation, everything else as it is developed. The whole-system tests run one at a
+//! time, since each of them is a whole cluster.
+
+use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 
 use crate::{
     image::{self, Which},
+    metadata::Metadata,
     phases::{Phases, Went},
     prerequisites, shell, sim,
 };
 
 /// The crate of the whole-system tests.
 const SYSTEM: &str = "vouch-tests";
+/// What is built as it is developed: all but the simulator, which has a profile of its own.
+///
+/// All calls of cargo name the same crates: cargo unites the features of those that are named, and would build what they
+/// depend on anew for another selection.
+const CRATES: [&str; 3] = ["--workspace", "--exclude", sim::PACKAGE];
 /// What is tested of each crate; there are no examples in the documentation that would have to compile.
 const TARGETS: [&str; 3] = ["--lib", "--bins", "--tests"];
 
@@ -38,35 +47,46 @@ pub(crate) fn phases(phases: &mut Phases) {
         return;
     }
     let build = phases.run("build", || {
-        shell::run(shell::cargo().args(["build", "--locked"]))?;
-        shell::run(shell::cargo().args(["test", "--locked", "--workspace", "--no-run", "--quiet"]).args(TARGETS))
+        // One call for all: what is built with the tests of another selection of crates would be built twice.
+        shell::run(shell::cargo().args(["build", "--locked"]).args(CRATES).args(TARGETS))
     });
+    let build_sim = phases.run("build the simulator", || sim::build_tests(&TARGETS));
     let _ = phases.run("image watcher", || image::build(Which::Watcher));
     let _ = phases.run("image guest", || image::build(Which::Guest));
-    if build == Went::Wrong {
-        return;
+    if build == Went::Well {
+        let _ = phases.run("unit tests", || {
+            let metadata = Metadata::read()?;
+            let tests = metadata.integration_tests(|name| name != SYSTEM && name != sim::PACKAGE);
+            test(["--lib", "--bins"].into_iter().chain(chosen(&tests)), &["--quiet"], &[])
+        });
     }
-    let _ = phases.run("unit tests", || {
-        shell::run(
-            shell::cargo()
-                .args(["test", "--locked", "--workspace", "--exclude", SYSTEM, "--no-fail-fast", "--quiet"])
-                .args(TARGETS),
-        )
-    });
-    let _ = phases.run("a fleet of 1,000 VMs for an hour", || {
-        // Each network is the bad one once; any false `down` or `lost` is an error.
-        sim::run(&fleet(&["--loss-management", "1", "--loss-service", "30"]))?;
-        sim::run(&fleet(&["--loss-management", "30", "--loss-service", "1"]))
-    });
-    let _ = phases.run("whole-system tests", || {
-        shell::run(
-            shell::cargo().args(["test", "--locked", "--package", SYSTEM, "--no-fail-fast"]).args(TARGETS).args([
-                "--",
-                "--test-threads=1",
-                "--nocapture",
-            ]),
-        )
-    });
+    if build_sim == Went::Well {
+        let _ = phases.run("tests of the simulator", || sim::test(&TARGETS));
+        let _ = phases.run("a fleet of 1,000 VMs for an hour", || {
+            // Each network is the bad one once; any false `down` or `lost` is an error.
+            sim::run_built(&fleet(&["--loss-management", "1", "--loss-service", "30"]))?;
+            sim::run_built(&fleet(&["--loss-management", "30", "--loss-service", "1"]))
+        });
+    }
+    if build == Went::Well {
+        let _ = phases.run("whole-system tests", || {
+            let metadata = Metadata::read()?;
+            let tests = metadata.integration_tests(|name| name == SYSTEM);
+            test(chosen(&tests), &[], &["--test-threads=1", "--nocapture"])
+        });
+    }
+}
+
+/// Runs the tests of these targets of all crates but the simulator.
+fn test<'a>(targets: impl Iterator<Item = &'a str>, options: &[&str], of_the_tests: &[&str]) -> Result<()> {
+    let mut cargo = shell::cargo();
+    cargo.args(["test", "--locked", "--no-fail-fast"]).args(CRATES).args(options).args(targets);
+    shell::run(cargo.arg("--").args(of_the_tests))
+}
+
+/// Returns the arguments that choose these integration tests.
+fn chosen<'a>(tests: &'a BTreeSet<&str>) -> impl Iterator<Item = &'a str> {
+    tests.iter().flat_map(|&name| ["--test", name])
 }
 
 /// The arguments of the simulator for a fleet over these networks.
