@@ -66,7 +66,8 @@ impl Drop for Running {
 /// A server that listens on a port of 127.0.0.1.
 struct Desktop {
     port: u16,
-    _processes: Vec<Running>,
+    /// The server first, then what it needs.
+    processes: Vec<Running>,
     folder: TempDir,
 }
 
@@ -81,7 +82,8 @@ impl Desktop {
         let folder = tempfile::tempdir().unwrap();
         let log = |name: &str| Stdio::from(std::fs::File::create(folder.path().join(name)).unwrap());
         let mut screen = Command::new("Xvfb");
-        screen.args(["-displayfd", "1", "-screen", "0", "640x480x24", "-nolisten", "tcp"]);
+        // FreeRDP looks at the screen, leaves, and comes again: a screen that begins anew in between would refuse it.
+        screen.args(["-displayfd", "1", "-screen", "0", "640x480x24", "-nolisten", "tcp", "-noreset"]);
         let mut number = String::new();
         let screen = {
             let _one = SCREENS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,7 +103,7 @@ impl Desktop {
             .env("XDG_CONFIG_HOME", folder.path())
             .env("DISPLAY", format!(":{}", number.trim()));
         let server = Running::start(server.stdout(log("server.log")).stderr(log("server.err")));
-        Self { port, _processes: vec![server, screen], folder }.listening().await
+        Self { port, processes: vec![server, screen], folder }.listening().await
     }
 
     /// Starts xrdp with the package's configuration, a port and a certificate of its own.
@@ -125,17 +127,20 @@ impl Desktop {
         let mut server = Command::new(program("xrdp").unwrap());
         server.args(["--nodaemon", "--config", &file("xrdp.ini")]).current_dir(folder.path());
         let server = Running::start(server.stdout(log).stderr(Stdio::null()));
-        Self { port, _processes: vec![server], folder }.listening().await
+        Self { port, processes: vec![server], folder }.listening().await
     }
 
-    async fn listening(self) -> Self {
+    async fn listening(mut self) -> Self {
         let looked = async {
             let mut looks = interval(LOOK);
             while self.run("{}", LONG).await.reason() == "closed" {
                 looks.tick().await;
+                let ended = self.processes[0].0.try_wait().unwrap();
+                assert!(ended.is_none(), "the server has ended: {}", log_of(self.folder.path()));
             }
         };
-        timeout(START, looked).await.unwrap_or_else(|_| panic!("it does not listen: {}", log_of(self.folder.path())));
+        let looked = timeout(START, looked).await;
+        assert!(looked.is_ok(), "it does not listen: {}", log_of(self.folder.path()));
         self
     }
 
