@@ -4,6 +4,7 @@
 //! and destroys watcher VMs. It knows nothing of managers, grants or generations, and one VM whose monitor does not
 //! answer must never hold up the others.
 
+pub mod agent_stream;
 pub mod guest_agent;
 pub(crate) mod interfaces;
 pub(crate) mod launcher;

@@ -10,22 +10,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
+use super::agent_stream::{AgentStream, Heard};
 use super::{AgentQuery, AgentReply};
 
-/// The longest answer that is taken.
-pub const REPLY_MAX: usize = 64 * 1024;
-const SENTINEL: u8 = 0xff;
+/// How many bytes are read at once.
+const READ: usize = 4096;
 
 #[derive(Debug)]
 struct Channel {
     stream: UnixStream,
-    unread: Vec<u8>,
+    said: AgentStream,
     in_step: bool,
 }
 
@@ -51,7 +50,7 @@ impl GuestAgent {
         let mut channel = match slot.take() {
             Some(channel) => channel,
             None => match timeout_at(deadline, UnixStream::connect(&self.path)).await {
-                Ok(Ok(stream)) => Channel { stream, unread: Vec::new(), in_step: false },
+                Ok(Ok(stream)) => Channel { stream, said: AgentStream::default(), in_step: false },
                 Ok(Err(e)) => return AgentReply::Unavailable(format!("agent socket: {e}")),
                 Err(_) => return AgentReply::Unavailable("agent socket: no connection in time".to_owned()),
             },
@@ -76,56 +75,37 @@ impl GuestAgent {
 impl Channel {
     async fn exchange(&mut self, query: AgentQuery) -> io::Result<String> {
         if !self.in_step {
-            self.synchronise().await?;
+            let mut random = [0; 4];
+            SystemRandom::new().fill(&mut random).map_err(|_| io::Error::other("the system has no random numbers"))?;
+            let sync = self.said.synchronise(u32::from_be_bytes(random));
+            self.stream.write_all(&sync).await?;
+            while self.hear().await? != Heard::InStep {}
         }
         let command = match query {
             AgentQuery::Ping => "guest-ping",
             AgentQuery::Info => "guest-info",
         };
         self.in_step = false;
-        self.stream.write_all(format!("{}\n", json!({ "execute": command })).as_bytes()).await?;
-        let line = self.read_until(b'\n').await?;
-        let reply: Value = serde_json::from_slice(&line).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-        // An error, as "the command is disabled", is an answer: somebody lives there.
-        if reply.get("return").is_none() && reply.get("error").is_none() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "neither return nor error"));
-        }
-        self.in_step = true;
-        Ok(reply.to_string())
-    }
-
-    async fn synchronise(&mut self) -> io::Result<()> {
-        let mut random = [0; 4];
-        SystemRandom::new().fill(&mut random).map_err(|_| io::Error::other("the system has no random numbers"))?;
-        let id = u64::from(u32::from_be_bytes(random));
-        let sync = json!({ "execute": "guest-sync-delimited", "arguments": { "id": id } });
-        self.stream.write_all(&[&[SENTINEL], sync.to_string().as_bytes(), b"\n"].concat()).await?;
+        let question = self.said.ask(command);
+        self.stream.write_all(&question).await?;
         loop {
-            self.read_until(SENTINEL).await?;
-            let line = self.read_until(b'\n').await?;
-            let answer: Option<Value> = serde_json::from_slice(&line).ok();
-            // Another id answers an earlier attempt.
-            if answer.as_ref().and_then(|a| a.get("return")).and_then(Value::as_u64) == Some(id) {
-                return Ok(());
+            if let Heard::Answer(reply) = self.hear().await? {
+                self.in_step = true;
+                return Ok(reply);
             }
         }
     }
 
-    async fn read_until(&mut self, end: u8) -> io::Result<Vec<u8>> {
-        let mut searched = 0;
+    /// Reads until something has come.
+    async fn hear(&mut self) -> io::Result<Heard> {
+        let mut buffer = [0; READ];
         loop {
-            if let Some(at) = self.unread[searched..].iter().position(|b| *b == end) {
-                let rest = self.unread.split_off(searched + at + 1);
-                let mut taken = std::mem::replace(&mut self.unread, rest);
-                taken.pop();
-                return Ok(taken);
+            if let Some(heard) = self.said.hear().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))? {
+                return Ok(heard);
             }
-            searched = self.unread.len();
-            if searched > REPLY_MAX {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long"));
-            }
-            if self.stream.read_buf(&mut self.unread).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            match self.stream.read(&mut buffer).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => self.said.push(&buffer[..count]),
             }
         }
     }
@@ -133,10 +113,12 @@ impl Channel {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
     use tokio::net::UnixListener;
 
     use super::*;
 
+    const SENTINEL: u8 = 0xff;
     const LONG: Duration = Duration::from_secs(20);
 
     /// Answers as qemu-ga does: first the error for the stray 0xFF, then whatever `stale` is, then the sync.
