@@ -154,10 +154,14 @@ fn parse_pairs(mut pairs: &[u8]) -> Result<Challenge, NtlmError> {
     Ok(challenge)
 }
 
-/// Returns a name in UTF-16; `None` for an empty one, and for one that is longer than a name can be.
+/// Returns a name in UTF-16; `None` for an empty one, and for one that is longer than a name can be. No name has control
+/// characters, and whoever sends them writes to the terminals on which names are shown.
 fn name(value: &[u8]) -> Option<String> {
     let units = value.chunks_exact(2).map(|unit| u16::from_le_bytes([unit[0], unit[1]]));
-    let shown = |unit: Result<char, _>| unit.unwrap_or(char::REPLACEMENT_CHARACTER);
+    let shown = |unit: Result<char, _>| match unit {
+        Ok(letter) if !letter.is_control() => letter,
+        Ok(_) | Err(_) => char::REPLACEMENT_CHARACTER,
+    };
     (1..=NAME_MAX).contains(&units.len()).then(|| char::decode_utf16(units).map(shown).collect())
 }
 

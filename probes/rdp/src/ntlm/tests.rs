@@ -91,6 +91,12 @@ fn a_name_that_is_empty_or_longer_than_a_name_can_be_is_no_name() {
 }
 
 #[test]
+fn control_characters_of_a_name_do_not_reach_a_terminal() {
+    let told = parse_challenge(&challenge_with(&pair(1, &utf16("A\u{1b}[2JB\r\n\u{85}")))).unwrap();
+    assert_eq!(told.netbios_computer.as_deref(), Some("A\u{fffd}[2JB\u{fffd}\u{fffd}\u{fffd}"));
+}
+
+#[test]
 fn what_is_no_challenge_is_told_apart() {
     assert_eq!(parse_challenge(b"SSH-2.0-OpenSSH"), Err(NtlmError::NotNtlm));
     assert_eq!(parse_challenge(&negotiate()), Err(NtlmError::NotChallenge(1)));
