@@ -7,7 +7,7 @@ use vouch_types::{
     Cause, Fault, HypervisorState, IncidentScope, Moment, Network, NodeId, PauseReason, VmId, WatcherId,
 };
 
-use crate::judge::group::{Heard, NodeView, ServiceReach, group};
+use crate::judge::group::{Groups, Heard, NodeView, ServiceReach, group, is_site_silent};
 use crate::judge::guest::{Class, class};
 use crate::judge::path::{NodeLife, PathWitness, node_life};
 use crate::judge::vm::Storage;
@@ -114,7 +114,14 @@ impl Detector {
         }
         let views: Vec<NodeView<'_>> =
             self.nodes.values().map(|node| self.view(now, node, &doubtful, &untold)).collect();
-        self.groups = group(&views);
+        let told = self.recorded_incidents.contains_key(&IncidentScope::Site);
+        let site_silent = may_judge && is_site_silent(&views, told);
+        let mut groups = group(&views);
+        if site_silent {
+            // A rack that is not back yet is a part of what is told.
+            groups.racks_silent.clear();
+        }
+        self.groups = Groups { site_silent, ..groups };
     }
 
     fn view<'a>(
@@ -246,6 +253,9 @@ impl Detector {
         if !matches!(node.phase, Phase::Cut { .. }) {
             return None;
         }
+        if self.groups.site_silent {
+            return Some(IncidentScope::Site);
+        }
         Some(match &node.entry.rack {
             Some(rack) if self.groups.racks_silent.contains(rack) => IncidentScope::Rack(rack.clone()),
             Some(_) | None => IncidentScope::Node(node.entry.node.clone()),
@@ -262,6 +272,7 @@ impl Detector {
             store,
             Some(IncidentScope::Network(Network::Management)),
             Some(IncidentScope::Network(Network::Service)),
+            Some(IncidentScope::Site),
         ];
         scopes.into_iter().flatten().find(|scope| self.recorded_incidents.contains_key(scope))
     }

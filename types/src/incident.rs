@@ -27,6 +27,8 @@ pub enum IncidentScope {
     Datastore(String),
     /// A manager that does not hear what others hear.
     Manager(ManagerId),
+    /// All nodes: no manager hears any of them, or any watcher.
+    Site,
 }
 
 impl fmt::Display for IncidentScope {
@@ -38,6 +40,7 @@ impl fmt::Display for IncidentScope {
             Self::Flapping(node) => write!(f, "path to {node}"),
             Self::Datastore(store) => write!(f, "datastore {store}"),
             Self::Manager(manager) => write!(f, "manager {manager}"),
+            Self::Site => f.write_str("site"),
         }
     }
 }

@@ -59,12 +59,15 @@ pub(crate) struct Groups {
     pub networks_lossy: BTreeSet<Network>,
     /// Racks of which nothing is heard.
     pub racks_silent: BTreeSet<String>,
+    /// Nothing is heard of any node, and nobody is left who could tell why.
+    pub site_silent: bool,
 }
 
 impl Groups {
     /// Returns what a node that no manager hears shares with others.
     pub fn cause_of<'a>(&self, rack: Option<&'a str>) -> SharedCause<'a> {
         match rack {
+            _ if self.site_silent => SharedCause::Site,
             Some(rack) if self.racks_silent.contains(rack) => SharedCause::Rack(rack),
             _ if self.networks_down.contains(&Network::Management) => SharedCause::ManagementNetwork,
             Some(_) | None => SharedCause::None,
@@ -110,6 +113,15 @@ pub(crate) fn group(nodes: &[NodeView<'_>]) -> Groups {
         }
     }
     groups
+}
+
+/// Returns whether nothing is heard of any node. Where that is `told` it stays so until half of the nodes are back: they
+/// return one by one, and those that are still missed need no incident each.
+pub(crate) fn is_site_silent(nodes: &[NodeView<'_>], told: bool) -> bool {
+    let missed = |n: &&NodeView<'_>| n.heard == Heard::No && n.life != NodeLife::Lives;
+    let unheard = |n: &NodeView<'_>| missed(&n) && n.life == NodeLife::Unknown && !n.over_management && !n.over_service;
+    nodes.len() >= SHARED_NODES_MIN
+        && (nodes.iter().all(unheard) || told && nodes.iter().filter(missed).count() * 2 > nodes.len())
 }
 
 #[cfg(test)]
@@ -178,6 +190,28 @@ mod tests {
         let lives = NodeView { life: NodeLife::Lives, ..silent.clone() };
         assert_eq!(group(&[silent.clone(), lives, other]), Groups::default());
         assert_eq!(group(&[silent.clone(), silent]), Groups::default(), "nobody else is there to compare");
+    }
+
+    #[test]
+    fn a_site_is_silent_when_nobody_is_heard_and_stays_so_until_half_of_it_is_back() {
+        let gone = NodeView {
+            heard: Heard::No,
+            life: NodeLife::Unknown,
+            over_management: false,
+            over_service: false,
+            ..well()
+        };
+        let all = [gone.clone(), gone.clone(), gone.clone(), gone.clone()];
+        assert!(is_site_silent(&all, false));
+        assert!(!is_site_silent(&all[..1], false), "one node shows nothing that is shared");
+        let told_of = NodeView { life: NodeLife::Silent, ..gone.clone() };
+        assert!(!is_site_silent(&[gone.clone(), told_of.clone()], false), "a watcher tells of it");
+        let beside = NodeView { over_service: true, ..gone.clone() };
+        assert!(!is_site_silent(&[gone.clone(), beside], false), "its watcher is heard");
+        let one_is_back = [gone.clone(), told_of.clone(), gone.clone(), well()];
+        assert!(!is_site_silent(&one_is_back, false));
+        assert!(is_site_silent(&one_is_back, true));
+        assert!(!is_site_silent(&[gone, told_of, well(), well()], true));
     }
 
     #[test]

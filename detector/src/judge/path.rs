@@ -31,6 +31,8 @@ pub(crate) enum SharedCause<'a> {
     ManagementNetwork,
     /// Every node of its rack is silent, and other nodes are not.
     Rack(&'a str),
+    /// No node is heard, and no watcher.
+    Site,
 }
 
 impl SharedCause<'_> {
@@ -58,6 +60,10 @@ pub(crate) struct PathJudgement {
     pub reason: String,
     pub life: NodeLife,
 }
+
+/// What is said of all nodes where none is heard and nobody can tell why.
+pub(crate) const SITE_SILENT: &str =
+    "no manager hears any node or any watcher: the way to all of them is cut, or all have no power";
 
 fn told(causes: Vec<(Cause, u8)>, detail: &str, life: NodeLife, reason: String) -> PathJudgement {
     PathJudgement { faults: vec![Fault::weighed(&causes).with_detail(detail)], reason, life }
@@ -140,6 +146,10 @@ pub(crate) fn judge_path(node: &NodeId, witnesses: &[PathWitness], shared: Share
     if shared == SharedCause::ManagementNetwork {
         let reason = "no node is heard over the management network".to_owned();
         return told(vec![(Cause::Network(management), 70), (Cause::Node, 30)], "", NodeLife::Unknown, reason);
+    }
+    if shared == SharedCause::Site {
+        let causes = vec![(Cause::Network(management), 40), (Cause::Node, 30), (Cause::NodeIsolated, 30)];
+        return told(causes, "no watcher can tell", NodeLife::Unknown, SITE_SILENT.to_owned());
     }
     // It was heard beside the agent, by ways of its own; that both are silent speaks for what they share.
     if let Some(w) = first(&|w| w.local && !w.heard) {

@@ -18,17 +18,18 @@ pub fn scope_parts(scope: &IncidentScope) -> (&'static str, String) {
         IncidentScope::Flapping(node) => ("flapping", node.to_string()),
         IncidentScope::Datastore(store) => ("datastore", store.clone()),
         IncidentScope::Manager(manager) => ("manager", manager.to_string()),
+        IncidentScope::Site => ("site", "all nodes".to_owned()),
     }
 }
 
 /// The kinds of scopes, in the order of their declaration.
-pub const SCOPE_KINDS: [&str; 6] = ["network", "rack", "node", "flapping", "datastore", "manager"];
+pub const SCOPE_KINDS: [&str; 7] = ["network", "rack", "node", "flapping", "datastore", "manager", "site"];
 
 /// Returns whether what is shared by this scope is shared by this VM.
 pub fn touches(state: &State, scope: &IncidentScope, word: &IncidentWord, vm: &VmRecord) -> bool {
     let is_named = || word.nodes.contains(&vm.node) || word.nodes_touched > word.nodes.len() as u64;
     match scope {
-        IncidentScope::Network(_) => is_named(),
+        IncidentScope::Network(_) | IncidentScope::Site => is_named(),
         IncidentScope::Rack(rack) => state.nodes().get(&vm.node).is_some_and(|node| node.rack.as_ref() == Some(rack)),
         IncidentScope::Node(node) | IncidentScope::Flapping(node) => vm.node == *node,
         IncidentScope::Datastore(store) => vm.spec.datastore.as_ref() == Some(store),

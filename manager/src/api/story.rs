@@ -62,7 +62,8 @@ pub fn subject(kind: &EventKind) -> Subject<'_> {
             IncidentScope::Network(_)
             | IncidentScope::Rack(_)
             | IncidentScope::Datastore(_)
-            | IncidentScope::Manager(_) => Subject::default(),
+            | IncidentScope::Manager(_)
+            | IncidentScope::Site => Subject::default(),
         },
         EventKind::PolicyChanged { scope, .. }
         | EventKind::MaintenanceBegun { scope, .. }

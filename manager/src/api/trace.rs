@@ -186,7 +186,7 @@ impl Trail<'_> {
         let Some(node) = &self.node else { return false };
         let is_named = || word.nodes.contains(node) || word.nodes_touched > word.nodes.len() as u64;
         match scope {
-            IncidentScope::Network(_) | IncidentScope::Manager(_) => is_named(),
+            IncidentScope::Network(_) | IncidentScope::Manager(_) | IncidentScope::Site => is_named(),
             IncidentScope::Rack(rack) => {
                 self.state.nodes().get(node).is_some_and(|record| record.rack.as_ref() == Some(rack))
             }

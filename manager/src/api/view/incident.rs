@@ -14,7 +14,7 @@ pub struct IncidentView {
     /// What is shared, for people.
     #[schema(example = "node n1")]
     pub scope: String,
-    /// `network`, `rack`, `node`, `flapping`, `datastore` or `manager`.
+    /// `network`, `rack`, `node`, `flapping`, `datastore`, `manager` or `site`.
     #[schema(example = "node")]
     pub kind: String,
     /// Which one.

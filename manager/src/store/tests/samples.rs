@@ -369,6 +369,7 @@ fn every_scope() -> Vec<IncidentScope> {
         IncidentScope::Flapping(node_id("n1")),
         IncidentScope::Datastore("ssd".to_owned()),
         IncidentScope::Manager(ManagerId::new(2)),
+        IncidentScope::Site,
     ]
 }
 
