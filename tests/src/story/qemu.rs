@@ -28,7 +28,6 @@ use crate::{paths, wait};
 pub use breaks::OneWay;
 
 const MANAGERS: usize = 3;
-const NODES: usize = 2;
 /// Port of the managers' mutually authenticated service.
 const PORT: u16 = 7001;
 const RELAY_PORT: u16 = 7002;
@@ -55,16 +54,30 @@ pub enum Scene {
     /// Rows of the fault table: a third guest on node n2, since what all nodes share shows only where each has something
     /// to lose; and managers with wall clocks of their own, where the library for that is installed.
     Rows,
+    /// A rack of two nodes and one of a single node, with a guest each.
+    Racks,
 }
 
 impl Scene {
     const GUESTS: &'static [Guest] =
         &[Guest { number: 1, node: 0 }, Guest { number: 2, node: 0 }, Guest { number: 3, node: 1 }];
 
+    const IN_RACKS: &'static [Guest] =
+        &[Guest { number: 1, node: 0 }, Guest { number: 2, node: 1 }, Guest { number: 3, node: 2 }];
+
     fn guests(self) -> &'static [Guest] {
         match self {
             Self::Story => &Self::GUESTS[..2],
             Self::Rows => Self::GUESTS,
+            Self::Racks => Self::IN_RACKS,
+        }
+    }
+
+    /// Returns the rack of each node.
+    fn racks(self) -> &'static [&'static str] {
+        match self {
+            Self::Story | Self::Rows => &["r1", "r2"],
+            Self::Racks => &["r1", "r1", "r2"],
         }
     }
 }
@@ -128,7 +141,7 @@ impl QemuStage {
             let config = folder.path().join(format!("m{}.toml", i + 1));
             managers.push(Machine { host, config, boot: None, process: None });
         }
-        for i in 0..NODES {
+        for i in 0..scene.racks().len() {
             let host = lab.add(&format!("n{}", i + 1), Role::Compute, node_addresses(i))?;
             let config = folder.path().join(format!("n{}.toml", i + 1));
             nodes.push(Machine { host, config, boot: None, process: None });
@@ -141,7 +154,7 @@ impl QemuStage {
             stage.start_manager_number(i)?;
         }
         stage.initialise()?;
-        for i in 0..NODES {
+        for i in 0..scene.racks().len() {
             stage.start_node(i)?;
         }
         let took = stage.until_well(BOOT).with_context(|| format!("the logs are in {}", stage.logs.display()))?;

@@ -1,8 +1,8 @@
 //! Rows of the fault table on real processes and QEMU guests in network namespaces: what the managers say from before
 //! the fault to after its end, and what they never say.
 //!
-//! All rows are played on one stage, one after the other, in an order in which no node's path heals more often than a
-//! flapping one would. `VOUCH_ROWS=15,22` plays only those rows.
+//! All rows but one are played on one stage, one after the other, in an order in which no node's path heals more often
+//! than a flapping one would. `VOUCH_ROWS=15,22` plays only those rows. Row 24 needs racks, and so a stage of its own.
 
 mod guests;
 mod managers;
@@ -77,4 +77,15 @@ fn rows_of_the_fault_table_hold_on_real_guests() {
     }
     println!("all rows after {:.1?}", begun.elapsed());
     assert!(failed.is_empty(), "{}\nlogs: {}", failed.join("\n"), stage.logs().display());
+}
+
+#[test]
+fn a_lost_rack_is_one_incident_and_the_other_rack_is_well() {
+    if must_skip("the row of a rack on QEMU") {
+        return;
+    }
+    let (mut stage, boot) = QemuStage::start("rows-qemu-rack", Profile::Slow, Scene::Racks, |text| println!("{text}"))
+        .unwrap_or_else(|e| panic!("{e:#}"));
+    println!("all guests and watchers are up after {boot:.1?}");
+    nodes::a_rack_is_lost(&mut stage).unwrap_or_else(|e| panic!("{e:#}\nlogs: {}", stage.logs().display()));
 }

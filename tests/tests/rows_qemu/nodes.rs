@@ -48,6 +48,28 @@ pub fn a_node_loses_its_power(stage: &mut QemuStage) -> Result<()> {
     Ok(())
 }
 
+/// On the stage of racks: n1 and n2 stand in r1, n3 in r2.
+pub fn a_rack_is_lost(stage: &mut QemuStage) -> Result<()> {
+    let row = Row::begin(stage, "24", "the rack of n1 and n2 loses its power")?;
+    for node in ["n1", "n2"] {
+        stage.power_off(node)?;
+    }
+    let causes = &["rack"];
+    let lost = |vm| Claim { causes, ..lost(vm) };
+    row.expect(stage, &[lost(VM_ONE), lost(VM_TWO), well(VM_THREE)], Some(Shared { kind: "rack", of: "r1", causes }))?;
+    row.events(stage)?.never(&["down", "hung", "conflict"])?;
+    stage.tell("           row 24: it has power again, and both nodes boot");
+    for node in ["n1", "n2"] {
+        stage.power_on(node)?;
+    }
+    let events = row.end(stage, &["down", "hung", "conflict", "paused"])?;
+    let third = stage.read(&format!("/v1/vms/{VM_THREE}"))?;
+    let others = events.changed_vms().into_iter().filter(|vm| third.get("id") == Some(&json!(vm))).count();
+    ensure!(others == 0, "the guest of the other rack changed:\n{}", events.lines());
+    ensure!(events.of_kind("incident_opened") == 1, "more than one incident:\n{}", events.lines());
+    Ok(())
+}
+
 pub fn a_watchers_node_loses_its_power(stage: &mut QemuStage) -> Result<()> {
     calm_of(stage, "n2")?;
     let row = Row::begin(stage, "26", "n2, with the watcher of n1's guests, loses its power")?;

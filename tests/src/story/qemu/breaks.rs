@@ -209,7 +209,7 @@ impl QemuStage {
     pub(super) fn clock_of(&self, manager: &str) -> Result<Option<WallClock>> {
         match self.scene {
             Scene::Rows => WallClock::following(&self.folder.path().join(format!("{manager}.clock"))),
-            Scene::Story => Ok(None),
+            Scene::Story | Scene::Racks => Ok(None),
         }
     }
 }

@@ -95,12 +95,12 @@ impl QemuStage {
             (first..first + 4).map(|n| format!("\"10.{third}.0.{n}\"")).collect::<Vec<_>>().join(", ")
         };
         Ok(format!(
-            "id = \"{id}\"\nrack = \"r{}\"\ndata_dir = \"{at}/{id}\"\nrelay = \"{}:{RELAY_PORT}\"\n{}{managers}\
+            "id = \"{id}\"\nrack = \"{}\"\ndata_dir = \"{at}/{id}\"\nrelay = \"{}:{RELAY_PORT}\"\n{}{managers}\
              [hypervisor]\ndriver = \"qemu\"\nvm_dir = \"{at}/vms-{id}\"\nrun_dir = \"{at}/run-{id}\"\n\
              [watchers]\nenabled = true\nimage_dir = \"{}\"\n\
              [watchers.management]\nbridge = \"brmgmt\"\naddresses = [{}]\nprefix_len = 24\n\
              [watchers.service]\nbridge = \"brsvc\"\naddresses = [{}]\nprefix_len = 24\n{dial}",
-            i + 1,
+            self.scene.racks()[i],
             own.management,
             self.tls(id),
             image.display(),
