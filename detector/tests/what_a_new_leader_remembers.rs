@@ -74,6 +74,24 @@ fn a_flapping_path_is_clear_in_its_time_whenever_all_managers_start_again() {
     }
 }
 
+#[test]
+fn silence_that_is_told_is_neither_over_nor_told_again_when_all_managers_start_again() {
+    for (dark, incident) in [(1..2, "node n2 true"), (0..2, "site true")] {
+        let mut w = settled();
+        dark.clone().for_each(|i| w.truth[i].power = false);
+        w.run(SECOND * 10);
+        assert_eq!(notices(&w), [incident], "{:?}", w.told);
+        for _ in 0..3 {
+            w.restart_managers();
+            w.run(SECOND * 7);
+        }
+        assert_eq!(notices(&w), [incident], "{:?}", w.told);
+        dark.for_each(|i| w.truth[i].power = true);
+        w.run(SECOND * 15);
+        assert_eq!(notices(&w), [incident.to_owned(), incident.replace("true", "false")], "{:?}", w.told);
+    }
+}
+
 /// A VM that resets and never answers again.
 fn stuck_in_a_reboot() -> SimWorld {
     let mut w = settled();
