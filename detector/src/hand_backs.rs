@@ -8,10 +8,8 @@ use std::time::Duration;
 use vouch_types::path::HAND_BACKS_MAX;
 use vouch_types::{HandBack, Moment};
 
-/// Hand-backs that are told as recoveries within [`FLAP_WINDOW`]; more are flapping.
+/// Hand-backs that are told as recoveries within the window of flapping (`Timing::flap_window`); more are flapping.
 pub(crate) const RECOVERIES_MAX: usize = HAND_BACKS_MAX - 1;
-/// The window of [`RECOVERIES_MAX`], and how long a flapping path must be stable to be clear again.
-pub(crate) const FLAP_WINDOW: Duration = Duration::from_secs(60);
 
 /// The last hand-backs of one node.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -26,15 +24,15 @@ impl HandBacks {
         self.until.len() > RECOVERIES_MAX && self.until.last().is_some_and(|last| *last > now)
     }
 
-    /// Returns whether the last one was at this moment or later.
-    pub fn any_since(&self, moment: Moment) -> bool {
-        self.until.last().is_some_and(|last| *last >= moment + FLAP_WINDOW)
+    /// Returns whether the last one was at this moment or later; each counts for `window`.
+    pub fn any_since(&self, moment: Moment, window: Duration) -> bool {
+        self.until.last().is_some_and(|last| *last >= moment + window)
     }
 
-    /// Takes one that is told now.
-    pub fn note(&mut self, now: Moment) {
+    /// Takes one that is told now, and counts for `window`.
+    pub fn note(&mut self, now: Moment, window: Duration) {
         self.forget(now);
-        self.until.push(now + FLAP_WINDOW);
+        self.until.push(now + window);
         if self.until.len() > HAND_BACKS_MAX {
             self.until.remove(0);
         }
@@ -49,10 +47,10 @@ impl HandBacks {
 
     /// Takes what was recorded, as of now. What is known here is finer, and stays where both speak of the same ones: the
     /// latest of both are the same, and so on backwards. One that is recorded as later by more than `slack` is later.
-    pub fn take(&mut self, now: Moment, recorded: &[HandBack], slack: Duration) {
+    pub fn take(&mut self, now: Moment, recorded: &[HandBack], window: Duration, slack: Duration) {
         self.forget(now);
         let first = recorded.len().saturating_sub(HAND_BACKS_MAX);
-        let recorded: Vec<Moment> = recorded[first..].iter().map(|back| now + back.left.min(FLAP_WINDOW)).collect();
+        let recorded: Vec<Moment> = recorded[first..].iter().map(|back| now + back.left.min(window)).collect();
         let (mut own, mut told) = (self.until.iter().rev(), recorded.iter().rev());
         let mut merged: Vec<Moment> = Vec::with_capacity(HAND_BACKS_MAX);
         loop {
@@ -79,6 +77,7 @@ impl HandBacks {
 mod tests {
     use super::*;
 
+    const WINDOW: Duration = Duration::from_secs(60);
     const SLACK: Duration = Duration::from_secs(1);
 
     fn at(seconds: u64) -> Moment {
@@ -87,7 +86,7 @@ mod tests {
 
     fn noted(seconds: &[u64]) -> HandBacks {
         let mut backs = HandBacks::default();
-        seconds.iter().for_each(|second| backs.note(at(*second)));
+        seconds.iter().for_each(|second| backs.note(at(*second), WINDOW));
         backs
     }
 
@@ -97,7 +96,7 @@ mod tests {
         assert!(!noted(&[0, 30, 61]).is_flapping(at(62)), "the first counts no more");
         let mut backs = noted(&[0, 20, 40]);
         assert!(backs.is_flapping(at(99)) && !backs.is_flapping(at(100)));
-        backs.note(at(99));
+        backs.note(at(99), WINDOW);
         assert!(backs.is_flapping(at(150)), "all count while it flaps");
     }
 
@@ -107,19 +106,19 @@ mod tests {
         assert_eq!(record.iter().map(|back| back.left.as_secs()).collect::<Vec<_>>(), [10, 30, 50]);
         // Its own clock has just begun.
         let mut restored = HandBacks::default();
-        restored.take(at(0), &record, SLACK);
+        restored.take(at(0), &record, WINDOW, SLACK);
         assert!(restored.is_flapping(at(49)) && !restored.is_flapping(at(50)));
-        assert!(!restored.any_since(at(0)), "they were before its time");
+        assert!(!restored.any_since(at(0), WINDOW), "they were before its time");
     }
 
     #[test]
     fn what_flaps_on_is_recorded_even_where_the_first_ones_are_long_over() {
         let mut backs = noted(&[0, 20, 40]);
-        backs.note(at(90));
+        backs.note(at(90), WINDOW);
         let record = backs.record(at(110));
         assert_eq!(record.iter().map(|back| back.left.as_secs()).collect::<Vec<_>>(), [0, 0, 40]);
         let mut restored = HandBacks::default();
-        restored.take(at(7), &record, SLACK);
+        restored.take(at(7), &record, WINDOW, SLACK);
         assert!(restored.is_flapping(at(46)) && !restored.is_flapping(at(47)));
     }
 
@@ -127,18 +126,18 @@ mod tests {
     fn a_follower_that_saw_them_itself_keeps_what_it_knows_and_counts_none_twice() {
         let mut follower = noted(&[0, 20]);
         let before = follower.clone();
-        follower.take(at(25), &noted(&[0, 20]).record(at(24)), SLACK);
+        follower.take(at(25), &noted(&[0, 20]).record(at(24)), WINDOW, SLACK);
         assert_eq!(follower, before, "the command took a second");
-        follower.take(at(25), &noted(&[20]).record(at(25)), SLACK);
+        follower.take(at(25), &noted(&[20]).record(at(25)), WINDOW, SLACK);
         assert_eq!(follower, before, "its leader knows of fewer");
-        follower.take(at(41), &noted(&[0, 20, 40]).record(at(40)), SLACK);
+        follower.take(at(41), &noted(&[0, 20, 40]).record(at(40)), WINDOW, SLACK);
         assert!(follower.is_flapping(at(41)), "one more that it did not see");
     }
 
     #[test]
     fn more_than_are_kept_or_longer_than_they_can_last_are_cut_to_the_limits() {
         let mut backs = HandBacks::default();
-        backs.take(at(0), &[HandBack { left: Duration::MAX }; HAND_BACKS_MAX + 2], SLACK);
-        assert_eq!(backs.record(at(0)), [HandBack { left: FLAP_WINDOW }; HAND_BACKS_MAX]);
+        backs.take(at(0), &[HandBack { left: Duration::MAX }; HAND_BACKS_MAX + 2], WINDOW, SLACK);
+        assert_eq!(backs.record(at(0)), [HandBack { left: WINDOW }; HAND_BACKS_MAX]);
     }
 }

@@ -15,7 +15,7 @@ use vouch_types::{
     Source, Timing, VmId, WatcherId,
 };
 
-use crate::hand_backs::{FLAP_WINDOW, HandBacks};
+use crate::hand_backs::HandBacks;
 use crate::link_track::LinkTracks;
 use crate::{LinkMeasure, NodeEntry, ServiceWord, StreamChange};
 
@@ -278,7 +278,7 @@ impl NodeTrack {
     /// Returns how much longer its silence has to last than usual: one that was heard again right after it was given up
     /// is late now and then, and not cut.
     pub fn patience(&self, now: Moment, timing: &Timing) -> Duration {
-        let late = self.late.is_some_and(|at| now.since(at) < FLAP_WINDOW);
+        let late = self.late.is_some_and(|at| now.since(at) < timing.flap_window);
         if late { timing.window / 2 } else { Duration::ZERO }
     }
 
@@ -289,7 +289,7 @@ impl NodeTrack {
         if now.since(cut) < timing.window / 2 {
             self.late = Some(now);
         }
-        self.hand_backs.note(now);
+        self.hand_backs.note(now, timing.flap_window);
     }
 
     /// Notes that a cut which is recorded is about to be told as over: it counts once, also where this detector has not
@@ -297,8 +297,8 @@ impl NodeTrack {
     ///
     /// A hand-back that came while the cut was still being recorded is the one of that cut.
     pub fn note_told_recovery(&mut self, now: Moment, timing: &Timing) {
-        if !self.hand_backs.any_since(self.cut_recorded - timing.window / 2) {
-            self.hand_backs.note(now);
+        if !self.hand_backs.any_since(self.cut_recorded - timing.window / 2, timing.flap_window) {
+            self.hand_backs.note(now, timing.flap_window);
         }
     }
 
@@ -307,6 +307,6 @@ impl NodeTrack {
         if path.source == Source::Watcher && was != Some(Source::Watcher) {
             self.cut_recorded = now;
         }
-        self.hand_backs.take(now, &path.hand_backs, timing.window / 2);
+        self.hand_backs.take(now, &path.hand_backs, timing.flap_window, timing.window / 2);
     }
 }

@@ -16,6 +16,14 @@ pub struct TimingError {
     other: Duration,
 }
 
+/// Rule 7 as it is by default: two hand-backs a minute are told, more are flapping.
+const FLAP_WINDOW: Duration = Duration::from_secs(60);
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_default_flap_window(window: &Duration) -> bool {
+    *window == FLAP_WINDOW
+}
+
 /// All times that decide something, in milliseconds where written.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -62,6 +70,11 @@ pub struct Timing {
     /// How long a watcher may take from its placement to its first word.
     #[serde(with = "crate::duration", rename = "watcher_boot_budget_ms")]
     pub watcher_boot_budget: Duration,
+    /// How long a hand-back counts towards flapping, and how long a flapping path must be stable to be clear again.
+    ///
+    /// The default is not written: nodes that do not know this key take no other.
+    #[serde(with = "crate::duration", rename = "flap_window_ms", skip_serializing_if = "is_default_flap_window")]
+    pub flap_window: Duration,
     /// Raft heartbeat.
     #[serde(with = "crate::duration", rename = "raft_heartbeat_ms")]
     pub raft_heartbeat: Duration,
@@ -90,6 +103,7 @@ impl Default for Timing {
             lost_after: Duration::from_millis(3500),
             watcher_lost_after: Duration::from_millis(1500),
             watcher_boot_budget: Duration::from_secs(30),
+            flap_window: FLAP_WINDOW,
             raft_heartbeat: Duration::from_millis(50),
             raft_election_min: Duration::from_millis(150),
             raft_election_max: Duration::from_millis(300),
@@ -115,6 +129,7 @@ impl Timing {
             lost_after: Duration::from_secs(15),
             watcher_lost_after: Duration::from_secs(6),
             watcher_boot_budget: Duration::from_secs(90),
+            flap_window: Duration::from_secs(30),
             raft_heartbeat: Duration::from_millis(250),
             raft_election_min: Duration::from_millis(1000),
             raft_election_max: Duration::from_millis(2000),
@@ -167,6 +182,7 @@ impl Timing {
             "watcher_report_interval_ms",
             self.watcher_report_interval,
         )?;
+        at_least_twice("flap_window_ms", self.flap_window, "window_ms", self.window)?;
         at_least_twice("raft_election_min_ms", self.raft_election_min, "raft_heartbeat_ms", self.raft_heartbeat)?;
         above("raft_election_max_ms", self.raft_election_max, "raft_election_min_ms", self.raft_election_min)
     }
@@ -180,6 +196,18 @@ mod tests {
     fn both_profiles_are_valid() {
         assert_eq!(Timing::default().validate(), Ok(()));
         assert_eq!(Timing::slow().validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_flap_window_as_by_default_is_not_written_and_one_that_differs_is() {
+        let written =
+            |timing: &Timing| serde_json::to_value(timing).expect("it is JSON").get("flap_window_ms").cloned();
+        assert_eq!(written(&Timing::default()), None);
+        assert_eq!(written(&Timing::slow()), Some(30_000.into()));
+        let read: Timing = serde_json::from_str("{}").expect("all keys may be left out");
+        assert_eq!(read.flap_window, FLAP_WINDOW);
+        let e = Timing { flap_window: read.window, ..read }.validate().expect_err("must be refused").to_string();
+        assert!(e.contains("flap_window_ms") && e.contains("window_ms"), "{e}");
     }
 
     #[test]

@@ -37,6 +37,7 @@ pub struct LocalStage {
     folder: tempfile::TempDir,
     logs: PathBuf,
     vouch: PathBuf,
+    profile: Profile,
     told: fn(&str),
 }
 
@@ -60,6 +61,7 @@ impl LocalStage {
             folder,
             logs,
             vouch,
+            profile,
             told,
         };
         let begun = std::time::Instant::now();
@@ -410,6 +412,10 @@ pub(super) fn machine_pid(folder: &Path) -> Result<u32> {
 }
 
 impl Stage for LocalStage {
+    fn profile(&self) -> Profile {
+        self.profile
+    }
+
     fn clients(&self) -> Vec<(String, Client)> {
         let token = fs::read_to_string(self.folder.path().join("api.token")).unwrap_or_default();
         let running = MANAGERS.into_iter().filter(|id| !self.killed.iter().any(|k| k == id));

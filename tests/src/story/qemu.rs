@@ -95,6 +95,7 @@ pub struct QemuStage {
     managers: Vec<Machine>,
     nodes: Vec<Machine>,
     scene: Scene,
+    profile: Profile,
     /// How often a node was given power again.
     boots: u32,
     /// The guests' ports for commands, as far as they were used.
@@ -147,8 +148,20 @@ impl QemuStage {
             nodes.push(Machine { host, config, boot: None, process: None });
         }
         let token = "the-token-of-this-test-cluster-0123456789".to_owned();
-        let mut stage =
-            Self { managers, nodes, scene, boots: 0, ports: Mutex::default(), lab, folder, logs, token, vouch, told };
+        let mut stage = Self {
+            managers,
+            nodes,
+            scene,
+            profile,
+            boots: 0,
+            ports: Mutex::default(),
+            lab,
+            folder,
+            logs,
+            token,
+            vouch,
+            told,
+        };
         stage.write_files(profile)?;
         for i in 0..MANAGERS {
             stage.start_manager_number(i)?;
@@ -367,6 +380,10 @@ fn run_line(port: &mut BufReader<UnixStream>, line: &str) -> Result<String> {
 }
 
 impl Stage for QemuStage {
+    fn profile(&self) -> Profile {
+        self.profile
+    }
+
     fn clients(&self) -> Vec<(String, Client)> {
         let running = self.managers.iter().filter(|m| m.process.is_some());
         running

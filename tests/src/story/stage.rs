@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use vouch_types::Timing;
 
 use crate::{api::Client, wait};
 
@@ -29,6 +30,14 @@ impl Profile {
         match self {
             Self::Default => "default",
             Self::Slow => "slow",
+        }
+    }
+
+    /// Returns its times.
+    pub fn timing(self) -> Timing {
+        match self {
+            Self::Default => Timing::default(),
+            Self::Slow => Timing::slow(),
         }
     }
 }
@@ -106,6 +115,9 @@ pub trait Stage {
         }
         Err(last.unwrap_or_else(|| anyhow::anyhow!("no manager runs")))
     }
+
+    /// Returns the timing that it runs with.
+    fn profile(&self) -> Profile;
 
     /// Returns the leader's name.
     fn leader(&self) -> Result<String> {

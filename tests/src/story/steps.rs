@@ -20,7 +20,8 @@ const BAD: [&str; 2] = ["down", "lost"];
 /// How long each answer of a step took, with what it was.
 pub type Took = Vec<(&'static str, Duration)>;
 
-/// Waits until one more heal is still told as a recovery: of more than two in a minute, the rest are one flapping path.
+/// Waits until one more heal is still told as a recovery: of more than two in the window of flapping, the rest are one
+/// flapping path.
 ///
 /// # Errors
 /// Fails if no manager tells the events.
@@ -33,12 +34,12 @@ pub fn calm(stage: &mut dyn Stage) -> Result<()> {
 /// # Errors
 /// As [`calm`].
 pub fn calm_of(stage: &dyn Stage, node: &str) -> Result<()> {
-    const WINDOW: Duration = Duration::from_secs(61);
     let told = Events::after(stage, &Cursor("0.0".to_owned()))?.recoveries(node);
     let Some(second_last) = told.len().checked_sub(2).and_then(|i| told.get(i)) else { return Ok(()) };
-    let free = UNIX_EPOCH + Duration::from_millis(*second_last) + WINDOW;
+    let window = stage.profile().timing().flap_window + Duration::from_secs(1);
+    let free = UNIX_EPOCH + Duration::from_millis(*second_last) + window;
     if let Ok(left) = free.duration_since(SystemTime::now()) {
-        stage.tell(&format!("   (two heals in a minute were told; waiting {:.0} s)", left.as_secs_f64()));
+        stage.tell(&format!("   (two heals were told a moment ago; waiting {:.0} s)", left.as_secs_f64()));
         thread::sleep(left);
     }
     Ok(())
