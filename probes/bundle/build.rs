@@ -51,13 +51,20 @@ fn build() -> Result<(), String> {
     }
     check_target()?;
     let out = PathBuf::from(variable("OUT_DIR")?);
-    let folder = out.join("guests");
+    let folder = guests_folder(&out);
     run_cargo(&root, &folder, &guests)?;
     for guest in &guests {
         let built = folder.join(TARGET).join("release").join(format!("probe_{}.wasm", guest.replace('-', "_")));
         fs::copy(&built, out.join(format!("{guest}.wasm"))).map_err(|e| format!("copy {}: {e}", built.display()))?;
     }
     Ok(())
+}
+
+/// Returns where the guests are built: one folder for all profiles and targets of vouch, because the guests are the same for
+/// all of them. Cargo marks the root of its target folder.
+fn guests_folder(out: &Path) -> PathBuf {
+    let root = out.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    root.unwrap_or(out).join("guests")
 }
 
 fn variable(name: &str) -> Result<String, String> {

@@ -11,8 +11,12 @@
 //! A watcher only carries what others say: it decides nothing about a VM, and a check that could not be made is
 //! `unknown`, never `down`.
 
+#[cfg(feature = "run")]
 pub mod boot;
+#[cfg(feature = "run")]
 pub mod driver;
 pub mod logic;
+#[cfg(feature = "run")]
 pub mod precompile;
+#[cfg(feature = "run")]
 pub mod shipped;
