@@ -137,7 +137,9 @@ impl Detector {
             w.heard_over_management && w.local
                 || (!w.local && w.relay.is_some_and(|r| r != vouch_types::RelayOutcome::Silent))
         };
-        let since = now - self.timing.window;
+        // What came before the node fell silent, or at about that time, says nothing of after.
+        let pause = self.timing.report_interval.max(self.timing.watcher_report_interval);
+        let since = (now - self.timing.window).max(node.last_direct().map_or(Moment::ZERO, |at| at + pause));
         let over_service = |id: &WatcherId| {
             let watcher = self.watchers.get(id);
             watcher.and_then(|w| w.last_heard_over(Network::Service)).is_some_and(|at| at >= since)
