@@ -18,7 +18,9 @@ use vouch_manager::{CaKeys, Manager, ManagerHandle, Parts};
 use vouch_types::{BootId, Incarnation, ManagerId, ManagerNode, Moment, Network, NodeId, Timing, WallTime};
 use vouch_wire::convert::NodeHello;
 use vouch_wire::heartbeat::{Agreement, Exchange, HEARTBEAT_LEN, Role};
-use vouch_wire::links::{DatagramLink, LinkError, LogNames, PeerLink, RaftCall, RaftLink, SESSION_QUEUE, Session};
+use vouch_wire::links::{
+    Caller, DatagramLink, LinkError, LogNames, PeerLink, RaftCall, RaftLink, SESSION_QUEUE, Session,
+};
 use vouch_wire::pki::CertificateAuthority;
 use vouch_wire::proto::{self, from_node, to_node};
 use vouch_wire::renewal::CHECK_DEFAULT;
@@ -90,7 +92,7 @@ async fn manager(datagrams: BTreeMap<Network, Arc<dyn DatagramLink>>) -> Manager
 async fn greeted(manager: &ManagerHandle) -> (Session<proto::ToNode, proto::FromNode>, Option<proto::Heartbeats>) {
     let (mut mine, theirs) = Session::pair(SESSION_QUEUE);
     let node = NodeId::new("n1").unwrap();
-    manager.service().node_session(node, theirs).await;
+    manager.service().node_session(Caller::without_tls(node), theirs).await.unwrap();
     let hello = NodeHello {
         boot: BootId::new(uuid::Uuid::from_u128(1)),
         incarnation: LIFE,

@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 pub use crate::ca::ClusterSecrets;
 use crate::event::ManagerNote;
 use crate::{
-    BootId, BootRecord, CaSecrets, ClusterId, DenyReason, Digest, Fault, FenceKind, Generation, Guard, HandBack,
-    Incarnation, IncidentChange, IncidentScope, JoinFor, JoinTokenId, Joiner, LogIndex, LogName, MaintenanceId,
-    ManagerId, ManagerReturn, NodeId, NodeRecord, Pin, Policy, PolicyScope, ProbeAssignment, ProbeGrant, ProbeKeyName,
-    ProbeName, ProbePublicKey, ProbeRecord, ProbeRefusal, ReturnEnd, SignatureRule, Source, Verdict, VerdictVersion,
-    VmId, VmSpec, VmsLeft, WallTime, WatcherId,
+    BootId, BootRecord, CaSecrets, ClusterId, Digest, Fault, FenceKind, Generation, Guard, HandBack, Incarnation,
+    IncidentChange, IncidentScope, JoinFor, JoinTokenId, Joiner, LogName, MaintenanceId, ManagerId, ManagerReturn,
+    NodeId, NodeRecord, Pin, Policy, PolicyScope, ProbeAssignment, ProbeGrant, ProbeKeyName, ProbeName, ProbePublicKey,
+    ProbeRecord, ProbeRefusal, ReturnEnd, SignatureRule, Source, Verdict, VerdictVersion, VmId, VmSpec, VmsLeft,
+    WallTime, WatcherId,
 };
 
 /// The most changes that one `RecordVerdicts` may carry.
