@@ -171,8 +171,9 @@ pub enum NodeCommand {
     /// Say that a node does not run, or take that back. Its VMs may be started elsewhere after that: whoever says so
     /// answers for it.
     FenceProof(FenceProofArgs),
-    /// Remove a node that is dead or retired, with all that is recorded of it. Its certificate is worth nothing after that:
-    /// to come back it has to join again with a join token. Refused while it is heard, and while VMs on it may run.
+    /// Remove a node that is dead or retired, with all that is recorded of it. Its certificate is worth nothing after
+    /// that: to come back it has to join again with a join token. Refused while it is heard, and while VMs on it may
+    /// run.
     Rm {
         /// Its name.
         node: String,

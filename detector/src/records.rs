@@ -64,8 +64,8 @@ impl Detector {
         for node in &records.removed_nodes {
             let removed = self.nodes.remove(node);
             self.touched.remove(node);
-            // One that was proved to be off executes nothing that it ever claimed. What another one claimed stands: that it
-            // was removed is no proof that it does not run.
+            // One that was proved to be off executes nothing that it ever claimed. What another one claimed stands:
+            // that it was removed is no proof that it does not run.
             if removed.is_some_and(|track| track.entry.fence.is_some()) {
                 self.drop_claims_of(node);
             }

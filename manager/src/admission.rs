@@ -1,8 +1,8 @@
-//! Whether a node that opens a stream may speak: one that was removed may not, whatever its certificate says, until a join
-//! token has let its name in with another key.
+//! Whether a node that opens a stream may speak: one that was removed may not, whatever its certificate says, until a
+//! join token has let its name in with another key.
 //!
-//! That a node was removed is its last word here, after which it ends. So this manager does not say so alone: it may lag
-//! behind, and the node have joined again meanwhile.
+//! That a node was removed is its last word here, after which it ends. So this manager does not say so alone: it may
+//! lag behind, and the node have joined again meanwhile.
 
 use vouch_types::{Digest, NodeId};
 use vouch_wire::links::{Caller, LinkError};

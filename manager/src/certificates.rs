@@ -5,9 +5,9 @@
 //! now, and tells when those end. What it knows of that is soft: a new leader learns it anew, and who is gone is
 //! forgotten.
 //!
-//! A node that was removed gets nothing with the key of before. Nothing is signed for one who only may be of the cluster: a manager that was removed is nobody known to a leader
-//! that has started anew, and so is one that has joined and is no member yet. Both hear which CAs are trusted, and no
-//! more.
+//! A node that was removed gets nothing with the key of before. Nothing is signed for one who only may be of the
+//! cluster: a manager that was removed is nobody known to a leader that has started anew, and so is one that has joined
+//! and is no member yet. Both hear which CAs are trusted, and no more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -179,8 +179,8 @@ impl ManagerHandle {
     /// Answers one whose certificate TLS has checked, or has the leader answer it.
     ///
     /// # Errors
-    /// [`LinkError::Refused`] and [`LinkError::Removed`] say in one line why it gets no certificate; others when no leader
-    /// answers.
+    /// [`LinkError::Refused`] and [`LinkError::Removed`] say in one line why it gets no certificate; others when no
+    /// leader answers.
     pub(crate) async fn check_certificate(
         &self,
         shown: ShownCertificate,

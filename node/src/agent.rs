@@ -1,9 +1,9 @@
 //! The agent: dials every manager over every configured network, reports what the hypervisor sees, obeys orders.
 //!
 //! One task reads the hypervisor and publishes snapshots; one task per manager and network keeps a session and sends
-//! each snapshot on, another one exchanges heartbeats; one task carries out orders, one after the other. The agent starts no VM and kills none: it can be
-//! killed and started again at any time, and the guests do not notice. It ends by itself when the cluster has removed its
-//! node.
+//! each snapshot on, another one exchanges heartbeats; one task carries out orders, one after the other. The agent
+//! starts no VM and kills none: it can be killed and started again at any time, and the guests do not notice. It ends
+//! by itself when the cluster has removed its node.
 
 mod heartbeats;
 mod orders;

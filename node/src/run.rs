@@ -1,6 +1,7 @@
 //! `vouch node`: everything of a compute node wired together, from its configuration to its end.
 //!
-//! On SIGTERM or SIGINT, and when the cluster has removed the node, the agent and the relay end; guests and watchers run on, and the next start adopts them.
+//! On SIGTERM or SIGINT, and when the cluster has removed the node, the agent and the relay end; guests and watchers
+//! run on, and the next start adopts them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

@@ -7,8 +7,8 @@
 //!     \-----------------------------------it is heard-------------------------------------/
 //! ```
 //!
-//! A certificate holds a name, and a name may come back: it is the key that tells the old owner from the new one. What is
-//! remembered is forgotten at the second rotation of the CA after it, when nobody trusts what the old owner has.
+//! A certificate holds a name, and a name may come back: it is the key that tells the old owner from the new one. What
+//! is remembered is forgotten at the second rotation of the CA after it, when nobody trusts what the old owner has.
 
 use std::fmt;
 
@@ -90,8 +90,8 @@ impl fmt::Display for RemovedNode {
         let Self { id, at, .. } = self;
         write!(
             f,
-            "node {id} was removed from the cluster at {at}, and its certificate is worth nothing: join again (`vouch token \
-             create --role node --name {id}`, then `vouch join` on the node with an empty --out folder)"
+            "node {id} was removed from the cluster at {at}, and its certificate is worth nothing: join again (`vouch \
+             token create --role node --name {id}`, then `vouch join` on the node with an empty --out folder)"
         )
     }
 }

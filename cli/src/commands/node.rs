@@ -58,8 +58,8 @@ pub fn proof(node: &NodeView) -> String {
 pub fn tell_removed(removed: &NodeRemovedView) -> String {
     let NodeRemovedView { id, vms, watchers, forgotten, named, .. } = removed;
     let mut text = format!(
-        "node {id} was removed, with {vms} vms and {watchers} watchers; its certificate is worth nothing now, and a join token \
-         lets it in again\n"
+        "node {id} was removed, with {vms} vms and {watchers} watchers; its certificate is worth nothing now, and a join \
+         token lets it in again\n"
     );
     if *forgotten > 0 {
         let names: Vec<String> = named.iter().map(|vm| format!("{} ({})", vm.name, vm.state)).collect();

@@ -1,8 +1,8 @@
-//! The removal of a node, handed to the leader with the name of who asked for it: the leader is asked by another manager,
-//! not by a client.
+//! The removal of a node, handed to the leader with the name of who asked for it: the leader is asked by another
+//! manager, not by a client.
 //!
-//! Whether somebody hears the node is the leader's knowledge of now, finer than what is recorded, and so looked at before
-//! the proposal. All else is judged where the command is applied.
+//! Whether somebody hears the node is the leader's knowledge of now, finer than what is recorded, and so looked at
+//! before the proposal. All else is judged where the command is applied.
 
 use axum::Json;
 use axum::extract::State;
@@ -114,7 +114,8 @@ async fn apply(api: &Api, given: GivenRemoval, conditions: Conditions) -> Result
     let command = Command::RemoveNode { node: node.clone(), vms, by, at };
     match propose(api, conditions.guard(command, ("DELETE", &path, &[]), at)).await? {
         Applied::NodeRemoved { index, vms, watchers } => {
-            tracing::info!(node_id = %node, vms, watchers, from = "recorded", to = "removed", reason = "operator", "node");
+            let reason = "an operator removed it";
+            tracing::info!(node_id = %node, vms, watchers, from = "recorded", to = "removed", reason, "node");
             Ok(NodeRemovedView { id: node.to_string(), log_index: index.get(), vms, watchers, forgotten, named })
         }
         _ => Err(Problem::new(ProblemKind::Internal, "the node was removed and nobody says how")),

@@ -67,8 +67,8 @@ fn refusal(reason: &DenyReason) -> Problem {
             problem
         }
         DenyReason::NodeHasVms { count, vms, .. } => {
-            let rule = "must be stopped or down, or be forgotten with vms=forget: that proves nothing of them, and whoever \
-                        starts one elsewhere answers for it";
+            let rule = "must be stopped or down, or be forgotten with vms=forget: that proves nothing of them, and \
+                        whoever starts one elsewhere answers for it";
             let mut problem = Problem::new(ProblemKind::NodeHasVms, format!("{reason}: they {rule}"));
             (problem.field, problem.rule) = (Some("vms".to_owned()), Some(rule.to_owned()));
             (problem.vms, problem.vms_count) = (Some(vms.iter().map(Into::into).collect()), Some(*count));

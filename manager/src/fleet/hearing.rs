@@ -74,8 +74,8 @@ impl Fleet {
         });
     }
 
-    /// Closes streams in order that were opened with a certificate of none of these CAs. Their other sides dial anew, and
-    /// are let in with what they have by now, or not at all.
+    /// Closes streams in order that were opened with a certificate of none of these CAs. Their other sides dial anew,
+    /// and are let in with what they have by now, or not at all.
     pub(crate) fn close_untrusted(&self, roots: &[CertificateDer<'static>]) {
         let closed = self.book().close_untrusted(roots);
         if closed > 0 {

@@ -72,8 +72,8 @@ impl ShownCertificate {
     }
 }
 
-/// Returns SHA-256 of a certificate's public key (SubjectPublicKeyInfo, DER; RFC 5280, section 4.1.2.7). It stays the same
-/// when the certificate is renewed, since the key is kept.
+/// Returns SHA-256 of a certificate's public key (SubjectPublicKeyInfo, DER; RFC 5280, section 4.1.2.7). It stays the
+/// same when the certificate is renewed, since the key is kept.
 ///
 /// # Errors
 /// [`PkiError::Certificate`] when it cannot be parsed.

@@ -1,8 +1,7 @@
 //! The identity that a running process proves itself with: exchanged as a whole when its certificate or the CAs change.
 //!
-//! New connections, both ways, begin with the new one; streams that stand are left alone here, and a manager closes those
-//! whose CA is trusted no more. What was in use stays in use
-//! when the new one does not make TLS.
+//! New connections, both ways, begin with the new one; streams that stand are left alone here, and a manager closes
+//! those whose CA is trusted no more. What was in use stays in use when the new one does not make TLS.
 
 use std::sync::Arc;
 

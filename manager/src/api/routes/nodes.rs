@@ -80,16 +80,16 @@ pub async fn show(
     Ok((headers, Json(view)))
 }
 
-/// Removes a node that is dead or retired, with all that is recorded of it: its VMs, watchers, incidents, proofs, windows
-/// and policies. Its certificate is worth nothing from then on, until it has joined again with a join token. Refused while
-/// it is heard, itself or through a watcher on it, and while VMs are recorded on it that may run, unless those are to be
-/// forgotten: that proves nothing of them, and nothing is advised about them.
+/// Removes a node that is dead or retired, with all that is recorded of it: its VMs, watchers, incidents, proofs,
+/// windows and policies. Its certificate is worth nothing from then on, until it has joined again with a join token.
+/// Refused while it is heard, itself or through a watcher on it, and while VMs are recorded on it that may run, unless
+/// those are to be forgotten: that proves nothing of them, and nothing is advised about them.
 #[utoipa::path(
     delete, path = "/v1/nodes/{id}", tag = "nodes",
     params(
         ("id" = String, Path, description = "Name of the node"),
-        ("vms" = Option<String>, Query, description = "What becomes of VMs on it that may run: `refuse` (the removal is \
-            refused; when absent) or `forget`"),
+        ("vms" = Option<String>, Query, description = "What becomes of VMs on it that may run: `refuse` (the removal \
+            is refused; when absent) or `forget`"),
         ("If-Match" = Option<String>, Header, description = "Only if what is there has this ETag; `*`: if anything is"),
     ),
     responses(
