@@ -102,6 +102,16 @@ fn a_refusal_names_so_many_vms_and_counts_the_others() {
     assert!(refused.to_string().ends_with(" and 2 more"), "{refused}");
 }
 
+fn word(name: &str) -> IncidentWord {
+    IncidentWord {
+        fault: cut(),
+        vms_touched: 2,
+        nodes_touched: 1,
+        nodes: vec![node_id(name)],
+        reason: "silent".to_owned(),
+    }
+}
+
 /// All that can be recorded of n1 beside its VMs, and the same of n2.
 fn with_all_that_is_recorded_of_nodes() -> Story {
     let mut story = silent();
@@ -123,13 +133,6 @@ fn with_all_that_is_recorded_of_nodes() -> Story {
         note: String::new(),
         at: at(64),
     });
-    let word = |name: &str| IncidentWord {
-        fault: cut(),
-        vms_touched: 2,
-        nodes_touched: 1,
-        nodes: vec![node_id(name)],
-        reason: "silent".to_owned(),
-    };
     let scopes = ["n1", "n2"].map(|name| [IncidentScope::Node(node_id(name)), IncidentScope::Flapping(node_id(name))]);
     let open = |scope: IncidentScope| IncidentChange { scope, word: Some(word("n1")) };
     story.tell(Command::RecordVerdicts {
@@ -179,14 +182,14 @@ fn all_that_is_recorded_of_it_goes_with_it_is_told_and_what_is_of_others_stays()
     assert_eq!(state.manager_notes().iter().map(|note| note.node.as_str()).collect::<Vec<_>>(), ["n2"]);
     survives(state);
 
-    // A note of it that was under way changes nothing.
+    // A note and an incident of it that were under way change nothing.
     let notes = ["n1", "n2"].map(|n| ManagerNote { manager: ManagerId::new(2), node: node_id(n) }).into();
     story.in_vain(Command::RecordVerdicts {
         boots: Vec::new(),
         verdicts: Vec::new(),
         paths: Vec::new(),
         manager_notes: Some(notes),
-        incidents: Vec::new(),
+        incidents: vec![IncidentChange { scope: IncidentScope::Node(node_id("n1")), word: Some(word("n1")) }],
         placements: Vec::new(),
         at: at(71),
     });
