@@ -26,7 +26,7 @@ Exit codes:
   2   the command line is wrong
   3   not found
   4   unavailable: no leader, no quorum, or no manager can be reached
-  5   denied: token or role
+  5   denied: token or role; of a node: the cluster has removed it
   74  storage error of a manager
   78  the configuration is wrong";
 
@@ -83,7 +83,7 @@ pub enum Format {
 pub enum Command {
     /// Run a manager.
     Manager(ConfigArgs),
-    /// Run the agent of a compute node (--config), or ask and say something about nodes (ls, fence-proof).
+    /// Run the agent of a compute node (--config), or ask and say something about nodes (ls, fence-proof, rm).
     Node(NodeArgs),
     /// One VM of the driver `local`: a process that answers as a guest would.
     #[command(name = "local-vm", hide = true)]
@@ -171,6 +171,16 @@ pub enum NodeCommand {
     /// Say that a node does not run, or take that back. Its VMs may be started elsewhere after that: whoever says so
     /// answers for it.
     FenceProof(FenceProofArgs),
+    /// Remove a node that is dead or retired, with all that is recorded of it. Its certificate is worth nothing after
+    /// that: to come back it has to join again with a join token. Refused while it is heard, and while VMs on it may
+    /// run.
+    Rm {
+        /// Its name.
+        node: String,
+        /// Forget VMs on it that may run. Nothing proves that they do not: whoever starts one elsewhere answers for it.
+        #[arg(long)]
+        forget_vms: bool,
+    },
 }
 
 /// One VM of the driver `local`.

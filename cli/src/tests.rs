@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use clap::{CommandFactory, Parser};
 use vouch_manager::api::view::{
-    AdviceView, CauseView, ClusterView, EventView, EvidenceView, FaultView, HeardView, MemberView, NodeView,
-    NodeWordView, ObservationView, ProbeView, ReasonView, RelayView, StateComparedView, StateHashView, StatementView,
-    TimeView, VmView, VmWatcherView, WatcherView,
+    AdviceView, CauseView, ClusterView, EventView, EvidenceView, FaultView, HeardView, MemberView, NodeRemovedView,
+    NodeView, NodeWordView, ObservationView, ProbeView, ReasonView, RelayView, StateComparedView, StateHashView,
+    StatementView, TimeView, VmView, VmWatcherView, WatcherView,
 };
 use vouch_types::WallTime;
 
@@ -370,6 +370,16 @@ fn tables_are_as_they_were() {
     insta::assert_snapshot!("probe_key_ls", commands::probe::key::tell(&trust, &keys));
     let removed: String = keys.iter().map(commands::probe::key::tell_removed).collect();
     insta::assert_snapshot!("probe_key_rm", removed);
+    let left = |n: u32| vouch_manager::api::view::VmLeftView {
+        id: format!("6f1c2a9e-0000-4000-8000-{n:012}"),
+        name: format!("desk-{n}"),
+        state: "lost".to_owned(),
+    };
+    let gone =
+        NodeRemovedView { id: "n3".to_owned(), log_index: 42, vms: 4, watchers: 1, forgotten: 0, named: Vec::new() };
+    let forgotten = NodeRemovedView { forgotten: 3, named: vec![left(1), left(2)], ..gone.clone() };
+    let removed: String = [gone, forgotten].iter().map(commands::node::tell_removed).collect();
+    insta::assert_snapshot!("node_rm", removed);
     insta::assert_snapshot!("probe_push", commands::probe::push::tell(&uploaded));
     insta::assert_snapshot!("probe_ls", commands::probe::tell(&[probe, uploaded, old]));
 

@@ -62,8 +62,13 @@ impl Detector {
             self.recorded_incidents = incidents.into_iter().map(|i| (i.scope, i.word)).collect();
         }
         for node in &records.removed_nodes {
-            self.nodes.remove(node);
+            let removed = self.nodes.remove(node);
             self.touched.remove(node);
+            // One that was proved to be off executes nothing that it ever claimed. What another one claimed stands:
+            // that it was removed is no proof that it does not run.
+            if removed.is_some_and(|track| track.entry.fence.is_some()) {
+                self.drop_claims_of(node);
+            }
         }
         for entry in records.nodes {
             self.put_node(now, entry);
@@ -127,6 +132,15 @@ impl Detector {
             None => {
                 self.watchers.insert(entry.watcher, WatcherTrack::new(entry, now));
                 true
+            }
+        }
+    }
+
+    fn drop_claims_of(&mut self, node: &NodeId) {
+        for id in self.claimed.clone() {
+            if let Some(vm) = self.vms.get_mut(&id) {
+                vm.claims.retain(|claim| claim.node != *node);
+                self.mark(id);
             }
         }
     }

@@ -71,7 +71,9 @@ impl ManagerHandle {
     async fn current_secrets(&self) -> Result<ClusterSecrets, CaError> {
         self.lead_now().await.map_err(|error| match error {
             EnrollError::NotLeader(_) => CaError::NotLeader,
-            EnrollError::Unavailable(why) | EnrollError::Refused(why) => CaError::Internal(why),
+            EnrollError::Unavailable(why) | EnrollError::Refused(why) | EnrollError::Removed(why) => {
+                CaError::Internal(why)
+            }
         })?;
         let secrets = self.0.consensus.read_state(|state| state.cluster().map(|cluster| cluster.secrets.clone()));
         secrets.ok_or(CaError::Refused(DenyReason::NotInitialised))

@@ -5,9 +5,9 @@
 //! now, and tells when those end. What it knows of that is soft: a new leader learns it anew, and who is gone is
 //! forgotten.
 //!
-//! Nothing is signed for one who only may be of the cluster: a manager that was removed is nobody known to a leader
-//! that has started anew, and so is one that has joined and is no member yet. Both hear which CAs are trusted, and no
-//! more.
+//! A node that was removed gets nothing with the key of before. Nothing is signed for one who only may be of the
+//! cluster: a manager that was removed is nobody known to a leader that has started anew, and so is one that has joined
+//! and is no member yet. Both hear which CAs are trusted, and no more.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -16,7 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, watch};
 use vouch_types::command::ClusterSecrets;
-use vouch_types::{DenyReason, ManagerId, Term, WallTime, WatcherId, WatcherLife};
+use vouch_types::{DenyReason, Digest, ManagerId, Term, WallTime, WatcherId, WatcherLife};
 use vouch_wire::links::{CertificateLink, LinkError};
 use vouch_wire::pki::{
     CaDigest, CertificateAuthority, LiveIdentity, PeerIdentity, PkiError, ROOTS_MAX, ShownCertificate, Validity,
@@ -179,7 +179,8 @@ impl ManagerHandle {
     /// Answers one whose certificate TLS has checked, or has the leader answer it.
     ///
     /// # Errors
-    /// [`LinkError::Refused`] says in one line why it gets no certificate; others when no leader answers.
+    /// [`LinkError::Refused`] and [`LinkError::Removed`] say in one line why it gets no certificate; others when no
+    /// leader answers.
     pub(crate) async fn check_certificate(
         &self,
         shown: ShownCertificate,
@@ -200,7 +201,7 @@ impl ManagerHandle {
                 })
             }
         };
-        if let Err(LinkError::Refused(reason)) = &answer {
+        if let Err(LinkError::Refused(reason) | LinkError::Removed(reason)) = &answer {
             tracing::warn!(owner, reason, "certificate refused");
         }
         answer
@@ -223,6 +224,7 @@ impl ManagerHandle {
         let Some(shown_ca) = shown.signed_by(&roots) else {
             return Err(refused(&format!("{owner}: its CA is not one of this cluster any more: it has to join again")));
         };
+        self.is_not_removed(shown)?;
         let entitled = self.entitled(owner).map_err(EnrollError::Refused)?;
         let validity = Validity::of(&shown.der).map_err(|e| refused(&e))?;
         let now = self.0.wall_clock.now();
@@ -249,6 +251,14 @@ impl ManagerHandle {
         Ok(proto::CertificateAnswer { certificate, ca_certificates, renew_now, next_check_secs })
     }
 
+    /// Refuses a node that was removed, unless it has joined again with the key that it shows.
+    fn is_not_removed(&self, shown: &ShownCertificate) -> Result<(), EnrollError> {
+        let PeerIdentity::Node(id) = &shown.owner else { return Ok(()) };
+        let key = shown.key_digest().ok().map(Digest::new);
+        let refusal = |state: &State| state.refusal_of(id, key.as_ref()).map(ToString::to_string);
+        self.0.consensus.read_state(refusal).map_or(Ok(()), |why| Err(EnrollError::Removed(why)))
+    }
+
     /// Returns what the owner of a certificate may have.
     fn entitled(&self, owner: &PeerIdentity) -> Result<Entitled, String> {
         match owner {
@@ -273,6 +283,14 @@ impl ManagerHandle {
     /// Returns the way of this manager to its own renewal.
     pub(crate) fn own_certificate_link(&self, live: LiveIdentity) -> Arc<dyn CertificateLink> {
         Arc::new(OwnCertificateLink { manager: self.clone(), live })
+    }
+
+    /// Closes streams that were opened with a certificate whose CA is trusted no more, each time that other CAs are.
+    pub(crate) async fn close_untrusted(self, live: LiveIdentity) {
+        let mut changes = live.changes();
+        while changes.changed().await.is_ok() {
+            self.0.fleet.close_untrusted(live.identity().roots());
+        }
     }
 
     /// Lets `/readyz` and `/metrics` tell of this manager's own certificate. Done once.

@@ -39,6 +39,7 @@ fn not_heard(error: LinkError) -> LinkError {
         LinkError::Refused(why) => unreachable(why),
         LinkError::Unreachable { .. }
         | LinkError::NotListening { .. }
+        | LinkError::Removed(_)
         | LinkError::Reset(_)
         | LinkError::Timeout(_)
         | LinkError::Malformed(_) => error,
@@ -72,6 +73,7 @@ impl ManagerHandle {
             EnrollError::NotLeader(_) => return Err(unreachable("nobody leads")),
             EnrollError::Unavailable(why) => return Err(unreachable(why)),
             EnrollError::Refused(why) => return Err(LinkError::Refused(why)),
+            EnrollError::Removed(why) => return Err(LinkError::Removed(why)),
         };
         let forward = proto::ForwardRequest { request: Some(request) };
         let answer = tokio::time::timeout(FORWARD_WITHIN, self.0.peer_link.forward(leader, forward))
@@ -81,6 +83,7 @@ impl ManagerHandle {
         match answer.response {
             Some(proto::forward_response::Response::Failed(why)) => Err(LinkError::Refused(why)),
             Some(proto::forward_response::Response::Unavailable(why)) => Err(unreachable(why)),
+            Some(proto::forward_response::Response::Removed(why)) => Err(LinkError::Removed(why)),
             Some(response) => Ok(response),
             None => Err(no_longer()),
         }
@@ -145,6 +148,8 @@ pub(crate) enum EnrollError {
     Unavailable(String),
     /// Secret or request are wrong.
     Refused(String),
+    /// The cluster has removed who asks.
+    Removed(String),
 }
 
 impl From<ProposeError> for EnrollError {

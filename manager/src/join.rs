@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
-use vouch_types::{Applied, Command, DenyReason, Incarnation, JoinRefusal, JoinRole, JoinUse, Joiner};
+use vouch_types::{Applied, Command, DenyReason, Digest, Incarnation, JoinRefusal, JoinRole, JoinUse, Joiner};
 use vouch_wire::links::LinkError;
-use vouch_wire::pki::PeerIdentity;
+use vouch_wire::pki::{PeerIdentity, PkiError, certificates_of, key_digest};
 use vouch_wire::proto;
 
 use crate::certificates::signing;
@@ -30,6 +30,13 @@ fn owner_of(joiner: &Joiner) -> PeerIdentity {
         Joiner::Node(id) => PeerIdentity::Node(id.clone()),
         Joiner::Watcher(id) => PeerIdentity::Watcher(*id),
     }
+}
+
+/// Returns which key a certificate is of.
+fn key_of(certificate_pem: &str) -> Result<Digest, PkiError> {
+    let chain = certificates_of(certificate_pem)?;
+    let first = chain.first().ok_or_else(|| PkiError::Certificate("none was signed".to_owned()))?;
+    Ok(Digest::new(key_digest(first)?))
 }
 
 /// Returns who the request says that it is.
@@ -113,10 +120,12 @@ impl ManagerHandle {
         let certificate = ca
             .sign_request(&request.csr, &owner_of(&joiner), at, JOINED_VALIDITY)
             .map_err(|_| refused(&"signing request: must be PKCS #10 (DER), signed by its own key"))?;
+        let key = key_of(&certificate).map_err(|e| refused(&e))?;
         let command = Command::RedeemJoinToken {
             secret_hash,
             joiner,
             request: wanted.request,
+            key: Some(key),
             incarnation: Incarnation::new(request.incarnation),
             at,
         };

@@ -24,6 +24,7 @@ pub mod run;
 pub mod seams;
 pub mod store;
 
+mod admission;
 mod enroll;
 mod fleet;
 mod join;

@@ -278,6 +278,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     manager.set_certificate(renewal.report());
     let cas_changed = renewal.nudge();
     let renewing = tokio::spawn(renewal.run());
+    let closing = tokio::spawn(manager.clone().close_untrusted(live.clone()));
     // What the configuration says of where to dial a manager stands; the log says the rest.
     dialled.retain(|id, _| config.dial.contains_key(id));
     tokio::spawn(dial_members(config.id, manager.clone(), links, dialled));
@@ -311,6 +312,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     };
     serving.cancel();
     renewing.abort();
+    closing.abort();
     manager.shutdown().await;
     outcome
 }

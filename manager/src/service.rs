@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use vouch_types::{Command, Digest, ManagerId, NodeId, WatcherId};
 use vouch_wire::convert;
-use vouch_wire::links::{LinkError, LogNames, ManagerService, RaftCall, RaftCallKind, RaftService, Session};
+use vouch_wire::links::{Caller, LinkError, LogNames, ManagerService, RaftCall, RaftCallKind, RaftService, Session};
 use vouch_wire::pki::ShownCertificate;
 use vouch_wire::proto;
 use vouch_wire::proto::forward_request::Request;
@@ -35,6 +35,7 @@ fn not_enrolled(error: EnrollError) -> Response {
         EnrollError::NotLeader(leader) => not_leader(leader),
         EnrollError::Unavailable(why) => Response::Unavailable(why),
         EnrollError::Refused(why) => failed(why),
+        EnrollError::Removed(why) => Response::Removed(why),
     }
 }
 
@@ -139,19 +140,33 @@ impl RaftService for MembersRaft {
 
 #[async_trait]
 impl ManagerService for Service {
-    async fn node_session(&self, node: NodeId, session: Session<proto::FromNode, proto::ToNode>) {
+    async fn node_session(
+        &self,
+        node: Caller<NodeId>,
+        session: Session<proto::FromNode, proto::ToNode>,
+    ) -> Result<(), LinkError> {
+        self.0.admit_node(&node).await?;
         self.0.0.fleet.accept_node(node, session);
+        Ok(())
     }
 
-    async fn watcher_session(&self, watcher: WatcherId, session: Session<proto::FromWatcher, proto::ToWatcher>) {
+    async fn watcher_session(
+        &self,
+        watcher: Caller<WatcherId>,
+        session: Session<proto::FromWatcher, proto::ToWatcher>,
+    ) {
         self.0.0.fleet.accept_watcher(watcher, session);
     }
 
-    async fn evidence_session(&self, manager: ManagerId, session: Session<proto::EvidenceFrame, proto::EvidenceFrame>) {
-        if self.0.0.members.contains(manager) {
+    async fn evidence_session(
+        &self,
+        manager: Caller<ManagerId>,
+        session: Session<proto::EvidenceFrame, proto::EvidenceFrame>,
+    ) {
+        if self.0.0.members.contains(manager.id) {
             self.0.0.fleet.accept_evidence(manager, session);
         } else {
-            tracing::warn!(manager_id = %manager, "evidence stream refused: no member");
+            tracing::warn!(manager_id = %manager.id, "evidence stream refused: no member");
         }
     }
 

@@ -15,10 +15,16 @@ use vouch_manager::counters::Count;
 use vouch_manager::seams::{MemoryBlobs, SeededRng, SimSpace, SystemWallClock};
 use vouch_manager::store::Stores;
 use vouch_manager::{CaKeys, Manager, ManagerHandle, Parts};
-use vouch_types::{BootId, Incarnation, ManagerId, ManagerNode, Moment, Network, NodeId, Timing, WallTime};
+use vouch_types::command::PathChange;
+use vouch_types::{
+    Applied, BootId, Cause, Command, Fault, Incarnation, ManagerId, ManagerNode, Moment, Network, NodeId, Source,
+    Timing, VmsLeft, WallTime,
+};
 use vouch_wire::convert::NodeHello;
 use vouch_wire::heartbeat::{Agreement, Exchange, HEARTBEAT_LEN, Role};
-use vouch_wire::links::{DatagramLink, LinkError, LogNames, PeerLink, RaftCall, RaftLink, SESSION_QUEUE, Session};
+use vouch_wire::links::{
+    Caller, DatagramLink, LinkError, LogNames, PeerLink, RaftCall, RaftLink, SESSION_QUEUE, Session,
+};
 use vouch_wire::pki::CertificateAuthority;
 use vouch_wire::proto::{self, from_node, to_node};
 use vouch_wire::renewal::CHECK_DEFAULT;
@@ -90,7 +96,7 @@ async fn manager(datagrams: BTreeMap<Network, Arc<dyn DatagramLink>>) -> Manager
 async fn greeted(manager: &ManagerHandle) -> (Session<proto::ToNode, proto::FromNode>, Option<proto::Heartbeats>) {
     let (mut mine, theirs) = Session::pair(SESSION_QUEUE);
     let node = NodeId::new("n1").unwrap();
-    manager.service().node_session(node, theirs).await;
+    manager.service().node_session(Caller::without_tls(node), theirs).await.unwrap();
     let hello = NodeHello {
         boot: BootId::new(uuid::Uuid::from_u128(1)),
         incarnation: LIFE,
@@ -159,5 +165,60 @@ async fn a_manager_without_heartbeats_agrees_on_none() {
     let manager = manager(BTreeMap::new()).await;
     let (_session, heartbeats) = greeted(&manager).await;
     assert_eq!(heartbeats, None);
+    manager.shutdown().await;
+}
+
+/// Has a node removed, whose own word the detector may be about to let rule again.
+async fn remove(manager: &ManagerHandle, node: &NodeId) {
+    let at = WallTime::from_unix_millis(1_795_383_407_042);
+    loop {
+        let path = manager.consensus().read_state(|state| state.nodes().get(node).map(|record| record.path.clone()));
+        if let Some(path) = path {
+            let (replaces, faults) = (path.version, vec![Fault::sure(Cause::ManagerNodePath)]);
+            let (source, reason, hand_backs) = (Source::Watcher, String::new(), Vec::new());
+            let change = PathChange { node: node.clone(), replaces, source, faults, reason, hand_backs };
+            let cut = Command::RecordVerdicts {
+                verdicts: Vec::new(),
+                paths: vec![change],
+                manager_notes: None,
+                incidents: Vec::new(),
+                placements: Vec::new(),
+                boots: Vec::new(),
+                at,
+            };
+            manager.consensus().propose(cut).await.unwrap();
+            let by = "a test".to_owned();
+            let gone = Command::RemoveNode { node: node.clone(), vms: VmsLeft::Refuse, by, at };
+            if let Applied::NodeRemoved { .. } = manager.consensus().propose(gone).await.unwrap() {
+                return;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_removed_loses_its_stream_and_its_key_and_gets_no_other() {
+    let (link, address) = bound().await;
+    let manager = manager(BTreeMap::from([(Network::Management, Arc::new(link) as Arc<dyn DatagramLink>)])).await;
+    let (mut session, heartbeats) = greeted(&manager).await;
+    let mut node = node_side(heartbeats.expect("heartbeats are on"));
+    let n1 = NodeId::new("n1").unwrap();
+    timeout(LONG, remove(&manager, &n1)).await.expect("it is recorded, and can be removed");
+    let ended = async { while let Some(Ok(_)) = session.inbound.recv().await {} };
+    timeout(LONG, ended).await.expect("its stream is closed in order");
+    let (_mine, theirs) = Session::pair(SESSION_QUEUE);
+    let refused = manager.service().node_session(Caller::without_tls(n1.clone()), theirs).await.unwrap_err();
+    assert!(matches!(&refused, LinkError::Removed(why) if why.contains("node n1 was removed")), "{refused:?}");
+
+    let socket = UdpLink::towards(address, None).await.unwrap();
+    let dropped = async {
+        while manager.counters().total(Count::HeartbeatsDropped) == 0 {
+            socket.send(address, &node.next(Moment::ZERO, None)).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LONG, dropped).await.expect("its key counts no more");
+    assert!(manager.consensus().read_state(|state| !state.nodes().contains_key(&n1)), "nothing records it again");
     manager.shutdown().await;
 }

@@ -1,8 +1,9 @@
 //! The agent: dials every manager over every configured network, reports what the hypervisor sees, obeys orders.
 //!
 //! One task reads the hypervisor and publishes snapshots; one task per manager and network keeps a session and sends
-//! each snapshot on, another one exchanges heartbeats; one task carries out orders, one after the other. The agent starts no VM and kills none: it can be
-//! killed and started again at any time, and the guests do not notice.
+//! each snapshot on, another one exchanges heartbeats; one task carries out orders, one after the other. The agent
+//! starts no VM and kills none: it can be killed and started again at any time, and the guests do not notice. It ends
+//! by itself when the cluster has removed its node.
 
 mod heartbeats;
 mod orders;
@@ -15,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use thiserror::Error;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -31,6 +33,11 @@ pub(crate) use orders::update;
 use orders::{ORDERS_QUEUE, OrderTask};
 use session::SessionTask;
 use snapshot::{Snapshot, SnapshotTask};
+
+/// The cluster has removed this node: what happened, and what to do, in one line.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct Removed(pub String);
 
 /// Position among all reports and statements of this agent's life, over all streams and watchers.
 #[derive(Debug, Clone, Default)]
@@ -144,12 +151,15 @@ impl AgentTask {
     }
 
     /// Runs until `stop`. Guests and watchers run on.
-    pub async fn run(self, stop: CancellationToken) {
-        let mut tasks = JoinSet::new();
+    ///
+    /// # Errors
+    /// [`Removed`] once a manager says so: they run on then as well.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Removed> {
+        let (mut tasks, mut sessions) = (JoinSet::new(), JoinSet::new());
         tasks.spawn(SnapshotTask::new(Arc::clone(&self.shared)).run());
         tasks.spawn(OrderTask::new(Arc::clone(&self.shared), self.orders).run());
         for endpoint in &self.shared.config.endpoints {
-            tasks.spawn(SessionTask::new(Arc::clone(&self.shared), endpoint.clone()).run());
+            sessions.spawn(SessionTask::new(Arc::clone(&self.shared), endpoint.clone()).run());
             let path = (endpoint.manager, endpoint.network);
             if let (Some(link), Some(agreed)) = (self.datagrams.get(&path), self.shared.agreed.get(&path)) {
                 let task = HeartbeatTask::new(Arc::clone(&self.shared), endpoint.clone(), Arc::clone(link));
@@ -159,9 +169,14 @@ impl AgentTask {
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
+            ended = sessions.join_next(), if !sessions.is_empty() => match ended {
+                Some(Ok(removed)) => return Err(removed),
+                Some(Err(_)) | None => tracing::error!(?ended, "a session of the agent ended"),
+            },
             // A task of the agent ends only by a panic; going on without it would be a silent half of an agent.
             ended = tasks.join_next() => tracing::error!(?ended, "a task of the agent ended"),
         }
+        Ok(())
     }
 }
 

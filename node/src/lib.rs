@@ -15,6 +15,7 @@ pub mod hearing;
 pub mod hypervisor;
 pub mod local_vm;
 mod local_word;
+pub mod membership;
 pub mod process;
 pub mod progress;
 pub mod relay;

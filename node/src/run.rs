@@ -1,6 +1,7 @@
 //! `vouch node`: everything of a compute node wired together, from its configuration to its end.
 //!
-//! On SIGTERM or SIGINT the agent and the relay end; guests and watchers run on, and the next start adopts them.
+//! On SIGTERM or SIGINT, and when the cluster has removed the node, the agent and the relay end; guests and watchers
+//! run on, and the next start adopts them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -22,10 +23,11 @@ use vouch_wire::renewal::{Kept, RenewalTask};
 use vouch_wire::sign::{SignError, StatementSigner};
 use vouch_wire::udp::UdpLink;
 
-use crate::agent::{AgentConfig, AgentTask, SequenceCounter};
+use crate::agent::{AgentConfig, AgentTask, Removed, SequenceCounter};
 use crate::config::{Config, DriverKind};
 use crate::hypervisor::process_hypervisor::ProcessHypervisor;
 use crate::hypervisor::{Hypervisor, HypervisorError};
+use crate::membership;
 use crate::process::boot_id;
 use crate::relay::Relay;
 use crate::store::{NodeStore, StoreError, statement_key};
@@ -101,12 +103,20 @@ pub enum NodeError {
     /// The relay's task broke.
     #[error("relay task")]
     RelayTask(#[source] tokio::task::JoinError),
+    /// The cluster has removed this node.
+    #[error(transparent)]
+    Removed(Removed),
     /// Signals cannot be awaited.
     #[error("signals")]
     Signals(#[source] std::io::Error),
 }
 
 impl NodeError {
+    /// Returns whether the cluster has removed the node.
+    pub const fn is_removed(&self) -> bool {
+        matches!(self, Self::Removed(_))
+    }
+
     /// Returns whether files that the user wrote are the reason.
     pub fn is_config(&self) -> bool {
         matches!(self, Self::VmFile(_) | Self::Tls(_) | Self::Mismatch { .. } | Self::OtherIdentity { .. })
@@ -116,7 +126,7 @@ impl NodeError {
 /// Runs a node until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// [`NodeError`] when it cannot start, or its relay ends.
+/// [`NodeError`] when it cannot start, its relay ends, or the cluster has removed it.
 pub async fn run(config: Config) -> Result<(), NodeError> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).map_err(NodeError::Signals)?;
@@ -164,8 +174,24 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> Result<(), No
 
     let processes =
         Arc::new(ProcessHypervisor::open(&config, boot, store.clone()).await.map_err(NodeError::Hypervisor)?);
+    let dialler = Dialler::new(live.client(), dial);
+    let certificates = Arc::new(GrpcCertificateLink::new(dialler.clone(), endpoints.clone()));
+    let running = processes.known_vms();
+    if files.files.keys().any(|vm| !running.contains(vm)) {
+        let asked = tokio::select! {
+            biased;
+            () = stop.cancelled() => Ok(()),
+            asked = membership::ask(&*certificates, &live, &config.id) => asked,
+        };
+        if let Err(removed) = asked {
+            processes.let_go().await;
+            return Err(NodeError::Removed(removed));
+        }
+    }
     let hypervisor: Arc<dyn Hypervisor> = processes.clone();
-    hypervisor.set_vms(files.files.into_values().collect()).await;
+    if !stop.is_cancelled() {
+        hypervisor.set_vms(files.files.into_values().collect()).await;
+    }
     let scan = tokio::spawn(scan_folder(config.clone(), Arc::clone(&processes), stop.clone()));
     let wall_clock = tokio::spawn(watch_wall_clock(config.id.clone()));
 
@@ -179,9 +205,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> Result<(), No
         hosts_watchers: config.watchers.enabled,
         endpoints: endpoints.clone(),
     };
-    let dialler = Dialler::new(live.client(), dial);
     let kept = Kept::Files { certificate: tls.certificate.clone(), ca_certificate: tls.ca_certificate.clone() };
-    let certificates = Arc::new(GrpcCertificateLink::new(dialler.clone(), endpoints));
     let renewing = tokio::spawn(RenewalTask::new(live.clone(), certificates, kept).run());
     let link = Arc::new(GrpcNodeLink::new(dialler));
     let driver = hypervisor.driver();
@@ -197,7 +221,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> Result<(), No
             Ok(result) => result.map_err(NodeError::Relay),
             Err(e) => Err(NodeError::RelayTask(e)),
         },
-        () = agent.run(stop.clone()) => Ok(()),
+        ended = agent.run(stop.clone()) => ended.map_err(NodeError::Removed),
     };
     stop.cancel();
     scan.abort();

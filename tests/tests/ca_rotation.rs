@@ -49,8 +49,23 @@ fn the_ca_is_rotated_by_three_commands_while_everything_runs_and_old_certificate
             wait::until_ok("everybody trusts both", LIMIT, || pki(stage, &["switch"]))?;
             println!("everybody trusts the new CA after {:?}", begun.elapsed());
             ensure!(certificates(&read("ca.pem")?) == 2, "the file of the CAs holds both");
+            let before_finish = Cursor::now(stage)?;
             wait::until_ok("everybody has a certificate of the new one", LIMIT, || pki(stage, &["finish"]))?;
             println!("the old CA is gone after {:?}", begun.elapsed());
+            // Streams that stood since before are closed, and come back at once: nobody notices.
+            wait::until_ok("the streams of the old CA are closed", LIMIT, || {
+                for id in ["m1", "m2", "m3"].into_iter().filter(|id| *id != leader) {
+                    ensure!(stage.log_of(id)?.contains("the CA of their certificates is trusted no more"), "{id}");
+                }
+                Ok::<(), anyhow::Error>(())
+            })?;
+            wait::while_for(Duration::from_secs(3), || {
+                let events = Events::after(stage, &before_finish)?;
+                for kind in ["path_changed", "watcher_lost", "vm_state_changed", "leader_elected"] {
+                    ensure!(events.of_kind(kind) == 0, "{}", events.lines());
+                }
+                Ok(())
+            })?;
             let only = pki(stage, &["show", "--pem"])?;
             ensure!(certificates(&only) == 1 && only != old_ca, "one CA, another one");
             wait::until_ok("the file of the CAs holds the new one alone", LIMIT, || {

@@ -1,4 +1,5 @@
-//! Joining by token as an operator does it, with the command line alone; and certificates that are renewed meanwhile.
+//! Joining by token as an operator does it, with the command line alone; a node that is removed and joins again; and a
+//! certificate that is renewed.
 
 #![expect(clippy::print_stdout, reason = "what was done when is what these tests are also run for")]
 
@@ -12,6 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use vouch_tests::story::{LocalStage, Stage};
 use vouch_tests::wait;
+use vouch_types::{ManagerId, WallTime};
+use vouch_wire::pki::{CertificateAuthority, Identity, PeerIdentity, VALIDITY_MIN};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -63,6 +66,84 @@ fn has_vote(stage: &LocalStage, manager: &str) -> Result<bool> {
     Ok(member.and_then(|m| m.get("voter")).and_then(Value::as_bool) == Some(true))
 }
 
+/// The manager m3 starts with a certificate in its second half, and gets another one for the same key.
+fn an_aged_manager_is_renewed(stage: &mut LocalStage) -> Result<()> {
+    let files = stage.pki();
+    let (certificate, key, roots) = (files.join("m3.pem"), files.join("m3.key"), files.join("ca.pem"));
+    let ca = CertificateAuthority::from_pem(&fs::read_to_string(&roots)?, &fs::read_to_string(files.join("ca.key"))?)?;
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let days_ago = |days: u64| since.saturating_sub(Duration::from_secs(days * 24 * 3600)).as_millis();
+    // Made five days ago, for a week.
+    let made = WallTime::from_unix_millis(u64::try_from(days_ago(5))?);
+    let aged = ca.issue(&PeerIdentity::Manager(ManagerId::new(3)), made, VALIDITY_MIN)?;
+    stage.stop_manager("m3")?;
+    fs::write(&certificate, &aged.certificate_pem)?;
+    fs::write(&key, &aged.key_pem)?;
+    stage.start_manager("m3")?;
+    let load = || Identity::load(&certificate, &key, &roots);
+    let before = load()?;
+    let renewed = wait::until_ok("the certificate of m3 is renewed", LIMIT, || {
+        let now = load()?;
+        ensure!(now.chain() != before.chain(), "it is the one of before");
+        Ok::<_, anyhow::Error>(now)
+    })?;
+    println!("the certificate of m3 is renewed after {:?}", renewed.1);
+    let now = WallTime::from_unix_millis(u64::try_from(days_ago(0))?);
+    ensure!(renewed.0.validity()?.until > now && renewed.0.shown().key_digest()? == before.shown().key_digest()?);
+    stage.must_run("m3")?;
+    let own = stage.client_of("m3")?;
+    wait::until_ok("m3 is ready", LIMIT, || own.read("/readyz")).map(drop).map_err(Into::into)
+}
+
+/// The node n3, whose VM is up, dies, is removed, comes back with its old certificate, and joins again.
+fn a_removed_node_joins_again(stage: &mut LocalStage, old: &Path) -> Result<()> {
+    let rm = |stage: &LocalStage, more: &[&str]| stage.cli().args(["node", "rm", "n3"]).args(more).output();
+    let why = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let heard = rm(stage, &["--forget-vms"])?;
+    ensure!(heard.status.code() == Some(1) && why(&heard).contains("is heard by"), "{heard:?}");
+    let guest = stage.added_vm_pid()?;
+    stage.kill_agent("n3")?;
+    // Its guest lives on, and watchers see it: it stands in the way, and is named.
+    let in_the_way = wait::until_ok("the VM of n3 stands in the way", LIMIT, || {
+        let refused = rm(stage, &[])?;
+        ensure!(why(&refused).contains("desk-9 ("), "{refused:?}");
+        Ok::<_, anyhow::Error>(refused)
+    })?;
+    ensure!(in_the_way.0.status.code() == Some(1), "{:?}", in_the_way.0);
+    let told = done(&rm(stage, &["--forget-vms"])?, "node rm")?;
+    ensure!(told.contains("node n3 was removed, with 1 vms") && told.contains("desk-9 ("), "{told}");
+    for path in ["/v1/nodes/n3", "/v1/vms/desk-9"] {
+        ensure!(stage.read(path).is_err(), "{path} is gone");
+    }
+    ensure!(rm(stage, &[])?.status.code() == Some(3), "it is removed once");
+
+    stage.start_agent("n3")?;
+    let (code, said) = stage.await_agent_end("n3", LIMIT)?;
+    ensure!(code == Some(5), "{code:?}: {said}");
+    let line = said.lines().find(|line| line.starts_with("vouch: ")).context("it says why")?;
+    ensure!(line.contains("node n3 was removed") && line.contains("vouch join"), "{line}");
+    ensure!(stage.added_vm_pid()? == guest, "its guest is the same process");
+    ensure!(stage.read("/v1/nodes/n3").is_err(), "it is not recorded again");
+
+    // Files of the same names, since its configuration stays: another key.
+    let again = tempfile::tempdir()?;
+    done(&join(stage, &token(stage, "node", "n3")?, "node", "n3", again.path())?, "join again")?;
+    for name in ["n3.pem", "n3.key", "ca.pem"] {
+        fs::copy(again.path().join(name), old.join(name))?;
+    }
+    stage.start_agent("n3")?;
+    let seen = wait::until_ok("the VM of n3 is up again", LIMIT, || {
+        let vm = stage.read("/v1/vms/desk-9")?;
+        ensure!(vm.pointer("/state").and_then(Value::as_str) == Some("up"), "{vm}");
+        Ok::<(), anyhow::Error>(())
+    })?;
+    println!("the VM of n3 is up again after {:?}", seen.1);
+    ensure!(stage.added_vm_pid()? == guest, "and still the same process");
+    let events = stage.read("/v1/events?format=json&node=n3")?.to_string();
+    ensure!(events.contains("node n3 was removed with 1 vms"), "{events}");
+    Ok(())
+}
+
 #[test]
 fn a_manager_and_a_node_join_by_token_with_keys_of_their_own_and_a_spent_token_lets_nobody_in() {
     on_local("joining", |stage| {
@@ -89,6 +170,7 @@ fn a_manager_and_a_node_join_by_token_with_keys_of_their_own_and_a_spent_token_l
             Ok::<(), anyhow::Error>(())
         })?;
         println!("the VM of n3 is up after {:?}", seen.1);
+        a_removed_node_joins_again(stage, node.path())?;
 
         let other = tempfile::tempdir()?;
         let why = refusal(&join(stage, &n3, "node", "n3", other.path())?)?;
@@ -104,7 +186,7 @@ fn a_manager_and_a_node_join_by_token_with_keys_of_their_own_and_a_spent_token_l
         done(&revoked, "token revoke")?;
         let why = refusal(&join(stage, &n5, "node", "n5", other.path())?)?;
         ensure!(why.contains("revoked"), "{why}");
-        Ok(())
+        an_aged_manager_is_renewed(stage)
     });
 }
 

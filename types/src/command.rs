@@ -1,4 +1,4 @@
-//! Commands: replicated intents, in the imperative; and `Applied`, what came of each.
+//! Commands: replicated intents, in the imperative.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 pub use crate::ca::ClusterSecrets;
 use crate::event::ManagerNote;
 use crate::{
-    AssignmentGeneration, BootId, BootRecord, CaSecrets, ClusterId, DenyReason, Digest, Fault, FenceKind, Generation,
-    Guard, HandBack, Incarnation, IncidentChange, IncidentScope, JoinFor, JoinTokenId, Joiner, LogIndex, LogName,
-    MaintenanceId, ManagerId, ManagerReturn, NodeId, NodeRecord, Pin, Policy, PolicyScope, ProbeAssignment, ProbeGrant,
-    ProbeKeyName, ProbeName, ProbePublicKey, ProbeRecord, ProbeRefusal, ReturnEnd, SignatureRule, Source, Verdict,
-    VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
+    BootId, BootRecord, CaSecrets, ClusterId, Digest, Fault, FenceKind, Generation, Guard, HandBack, Incarnation,
+    IncidentChange, IncidentScope, JoinFor, JoinTokenId, Joiner, LogName, MaintenanceId, ManagerId, ManagerReturn,
+    NodeId, NodeRecord, Pin, Policy, PolicyScope, ProbeAssignment, ProbeGrant, ProbeKeyName, ProbeName, ProbePublicKey,
+    ProbeRecord, ProbeRefusal, ReturnEnd, SignatureRule, Source, Verdict, VerdictVersion, VmId, VmSpec, VmsLeft,
+    WallTime, WatcherId,
 };
 
 /// The most changes that one `RecordVerdicts` may carry.
@@ -90,6 +90,17 @@ pub enum Command {
     RecordNode {
         /// The node; `path` counts only for a new one.
         node: NodeRecord,
+        /// When.
+        at: WallTime,
+    },
+    /// Remove a node, with all that is recorded of it; refused while it lives.
+    RemoveNode {
+        /// The node.
+        node: NodeId,
+        /// What becomes of its VMs that may run.
+        vms: VmsLeft,
+        /// Who removes it, as far as is known.
+        by: String,
         /// When.
         at: WallTime,
     },
@@ -324,6 +335,9 @@ pub enum Command {
         joiner: Joiner,
         /// SHA-256 of the signing request: the same request is the same use.
         request: Digest,
+        /// SHA-256 of the public key that was signed: a node that was removed is let in with this one alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<Digest>,
         /// The life of the joiner, where it counts.
         incarnation: Incarnation,
         /// When, on the leader's clock: what the token's end is judged by.
@@ -395,6 +409,7 @@ impl Command {
         match self {
             Self::InitCluster { .. } => "init_cluster",
             Self::RecordNode { .. } => "record_node",
+            Self::RemoveNode { .. } => "remove_node",
             Self::RecordVms { .. } => "record_vms",
             Self::RecordProven { .. } => "record_proven",
             Self::RecordVerdicts { .. } => "record_verdicts",
@@ -437,62 +452,4 @@ impl std::fmt::Display for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
     }
-}
-
-/// What came of a command.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Applied {
-    /// A log entry without a command (blank, membership).
-    Nothing,
-    /// Done.
-    Done {
-        /// Its log index.
-        index: LogIndex,
-    },
-    /// A watcher was placed.
-    WatcherPlaced {
-        /// Its log index.
-        index: LogIndex,
-        /// Its number.
-        watcher: WatcherId,
-    },
-    /// Watchers were assigned.
-    WatchersAssigned {
-        /// Its log index.
-        index: LogIndex,
-        /// Generations after it.
-        generations: Vec<(WatcherId, AssignmentGeneration)>,
-    },
-    /// A maintenance window was begun.
-    MaintenanceBegun {
-        /// Its log index.
-        index: LogIndex,
-        /// Its number.
-        maintenance: MaintenanceId,
-    },
-    /// A join token was made.
-    JoinTokenCreated {
-        /// Its log index.
-        index: LogIndex,
-        /// Its number.
-        token: JoinTokenId,
-    },
-    /// Changes were recorded, some perhaps refused as stale.
-    Recorded {
-        /// Its log index.
-        index: LogIndex,
-        /// Verdicts whose version had moved on.
-        stale_vms: Vec<VmId>,
-        /// Paths whose version had moved on.
-        stale_nodes: Vec<NodeId>,
-    },
-    /// It was done before, under the same key: nothing was changed now.
-    Repeated {
-        /// When it was done.
-        at: WallTime,
-        /// What came of it then.
-        first: Box<Applied>,
-    },
-    /// Nothing was changed.
-    Denied(DenyReason),
 }

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::probe_grant::words;
 use crate::{
     BootId, CaStage, ClusterId, JoinRefusal, JoinTokenId, LogIndex, LogName, MaintenanceId, ManagerId, NodeId,
-    PolicyError, ProbeInterface, ProbeKeyName, ProbeName, VmId, WatcherId,
+    PolicyError, ProbeInterface, ProbeKeyName, ProbeName, VmId, VmInTheWay, WatcherId,
 };
 
 /// Why a command changed nothing.
@@ -83,6 +83,27 @@ pub enum DenyReason {
     /// A manager hears the node: it cannot be off.
     #[error("node {0} is heard by a manager: a proof that it does not run cannot be")]
     NodeIsHeard(NodeId),
+    /// The node lives: it cannot be removed.
+    #[error("node {node} is heard{}: end its agent, and what runs on it, first", through(.watchers))]
+    NodeLives {
+        /// The node.
+        node: NodeId,
+        /// Its watchers that are heard; none where the node itself is.
+        watchers: Vec<WatcherId>,
+    },
+    /// VMs that may run are recorded on a node that was to be removed.
+    #[error("node {node} has {count} VMs that may run: {}", named(.vms, *.count))]
+    NodeHasVms {
+        /// The node.
+        node: NodeId,
+        /// How many there are.
+        count: u64,
+        /// The first of them, by id; at most [`REMOVAL_VMS_NAMED`](crate::removed_node::REMOVAL_VMS_NAMED).
+        vms: Vec<VmInTheWay>,
+    },
+    /// The node was removed: it is recorded again once it has joined anew.
+    #[error("node {0} was removed, and has not joined again")]
+    NodeRemoved(NodeId),
     /// The proof speaks of another boot than the recorded one.
     #[error("node {node} was last heard in boot {recorded}, and the proof speaks of {told}")]
     OtherBoot {
@@ -130,6 +151,18 @@ pub enum DenyReason {
         /// Its owner.
         owner: NodeId,
     },
+}
+
+fn through(watchers: &[WatcherId]) -> String {
+    let names: Vec<String> = watchers.iter().map(ToString::to_string).collect();
+    if names.is_empty() { String::new() } else { format!(" through {} on it", names.join(", ")) }
+}
+
+fn named(vms: &[VmInTheWay], count: u64) -> String {
+    let names: Vec<String> = vms.iter().map(ToString::to_string).collect();
+    let others = count.saturating_sub(vms.len() as u64);
+    let more = if others == 0 { String::new() } else { format!(" and {others} more") };
+    format!("{}{more}", names.join(", "))
 }
 
 fn list(interfaces: &BTreeSet<ProbeInterface>) -> String {

@@ -4,6 +4,7 @@
 //! serde, uuid and thiserror alone, so that a simulator, a fuzzer or a client can use the words without the system.
 
 pub mod advice;
+pub mod applied;
 pub mod ca;
 pub mod command;
 pub mod deny_reason;
@@ -26,6 +27,7 @@ pub mod probe_grant;
 pub mod probe_key;
 pub mod progress;
 pub mod proof;
+pub mod removed_node;
 pub mod sorted_map;
 pub mod state;
 pub mod statement;
@@ -37,8 +39,9 @@ pub mod wall_clock_watch;
 pub mod watcher;
 
 pub use advice::{Advice, Proof};
+pub use applied::Applied;
 pub use ca::{CaSecrets, CaStage, NextCa};
-pub use command::{Applied, BootChange, Command, PlacementChange, VerdictChange};
+pub use command::{BootChange, Command, PlacementChange, VerdictChange};
 pub use deny_reason::DenyReason;
 pub use event::{EventKind, EventRecord};
 pub use fault::{Cause, Fault, RankedCause};
@@ -64,6 +67,7 @@ pub use probe_key::{
 };
 pub use progress::{Operation, Progress};
 pub use proof::{FenceKind, FenceProof};
+pub use removed_node::{RemovedNode, SignedBy, VmInTheWay, VmsLeft};
 pub use sorted_map::SortedMap;
 pub use state::{ExitReason, HypervisorState, PauseReason, VmState};
 pub use statement::Statement;

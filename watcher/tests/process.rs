@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use vouch_types::{ManagerId, Network, NodeId, Timing, WallTime, WatcherBoot, WatcherId, WatcherLeg};
 use vouch_wire::grpc::serve_manager;
-use vouch_wire::links::{LinkError, LogNames, ManagerService, RaftCall, RaftService, Session};
+use vouch_wire::links::{Caller, LinkError, LogNames, ManagerService, RaftCall, RaftService, Session};
 use vouch_wire::pki::{
     AdjustableTime, CertificateAuthority, PeerIdentity, ShownCertificate, VALIDITY_MIN, server_config,
 };
@@ -39,13 +39,19 @@ struct TestManager {
 
 #[async_trait]
 impl ManagerService for TestManager {
-    async fn node_session(&self, _: NodeId, _: Session<proto::FromNode, proto::ToNode>) {}
-
-    async fn watcher_session(&self, watcher: WatcherId, session: WatcherSession) {
-        let _ = self.sessions.send((watcher, session));
+    async fn node_session(
+        &self,
+        _: Caller<NodeId>,
+        _: Session<proto::FromNode, proto::ToNode>,
+    ) -> Result<(), LinkError> {
+        Ok(())
     }
 
-    async fn evidence_session(&self, _: ManagerId, _: Session<proto::EvidenceFrame, proto::EvidenceFrame>) {}
+    async fn watcher_session(&self, watcher: Caller<WatcherId>, session: WatcherSession) {
+        let _ = self.sessions.send((watcher.id, session));
+    }
+
+    async fn evidence_session(&self, _: Caller<ManagerId>, _: Session<proto::EvidenceFrame, proto::EvidenceFrame>) {}
 
     async fn forward(&self, _: ManagerId, _: proto::ForwardRequest) -> proto::ForwardResponse {
         proto::ForwardResponse::default()

@@ -46,12 +46,31 @@ pub enum LinkError {
     /// The other side refused: wrong role, unknown peer, bad request.
     #[error("refused: {0}")]
     Refused(String),
+    /// The other side refused for good: the cluster has removed who asks. It says what to do.
+    #[error("{0}")]
+    Removed(String),
     /// No answer in time.
     #[error("no answer within {0:?}")]
     Timeout(std::time::Duration),
     /// A message did not have the shape that the contract asks for.
     #[error("malformed message: {0}")]
     Malformed(String),
+}
+
+/// Who opened a stream to a manager.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller<Id> {
+    /// As its certificate names it.
+    pub id: Id,
+    /// That certificate; none where a link has no TLS, as a simulator's.
+    pub shown: Option<ShownCertificate>,
+}
+
+impl<Id> Caller<Id> {
+    /// Returns a caller of a link without TLS.
+    pub const fn without_tls(id: Id) -> Self {
+        Self { id, shown: None }
+    }
 }
 
 /// One open stream: whole messages in both directions.
@@ -158,7 +177,8 @@ pub trait CertificateLink: Send + Sync + 'static {
     /// Asks any manager.
     ///
     /// # Errors
-    /// [`LinkError`] of the last one that was asked, when none answered; [`LinkError::Refused`] when one refused.
+    /// [`LinkError`] of the last one that was asked, when none answered; [`LinkError::Refused`] when one refused;
+    /// [`LinkError::Removed`] when the cluster has removed who asks.
     async fn check(&self, check: proto::CertificateCheck) -> Result<proto::CertificateAnswer, LinkError>;
 }
 
@@ -314,14 +334,25 @@ pub trait RaftService: Send + Sync + 'static {
 /// What a manager does with streams and requests of others; the caller's certificate and role have been checked.
 #[async_trait]
 pub trait ManagerService: Send + Sync + 'static {
-    /// A node opened a stream. Returns at once; the session lives until one side drops it.
-    async fn node_session(&self, node: NodeId, session: Session<proto::FromNode, proto::ToNode>);
+    /// A node opened a stream. Returns once it is let in; the session lives until one side drops it.
+    ///
+    /// # Errors
+    /// [`LinkError::Removed`] when the cluster has removed it; [`LinkError::Unreachable`] when nobody can tell now.
+    async fn node_session(
+        &self,
+        node: Caller<NodeId>,
+        session: Session<proto::FromNode, proto::ToNode>,
+    ) -> Result<(), LinkError>;
 
     /// A watcher opened a stream.
-    async fn watcher_session(&self, watcher: WatcherId, session: Session<proto::FromWatcher, proto::ToWatcher>);
+    async fn watcher_session(&self, watcher: Caller<WatcherId>, session: Session<proto::FromWatcher, proto::ToWatcher>);
 
     /// Another manager opened its evidence stream.
-    async fn evidence_session(&self, manager: ManagerId, session: Session<proto::EvidenceFrame, proto::EvidenceFrame>);
+    async fn evidence_session(
+        &self,
+        manager: Caller<ManagerId>,
+        session: Session<proto::EvidenceFrame, proto::EvidenceFrame>,
+    );
 
     /// Another manager asks for something.
     async fn forward(&self, manager: ManagerId, request: proto::ForwardRequest) -> proto::ForwardResponse;
@@ -346,7 +377,8 @@ pub trait ManagerService: Send + Sync + 'static {
     /// is what was shown, never what the request says.
     ///
     /// # Errors
-    /// [`LinkError::Refused`] says why it gets none; [`LinkError::Unreachable`] when no leader can be asked.
+    /// [`LinkError::Refused`] says why it gets none; [`LinkError::Removed`] that the cluster has removed it;
+    /// [`LinkError::Unreachable`] when no leader can be asked.
     async fn check_certificate(
         &self,
         shown: ShownCertificate,

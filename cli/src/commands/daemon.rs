@@ -76,13 +76,17 @@ fn signalled() -> Result<tokio_util::sync::CancellationToken, CliError> {
 /// Runs the agent of a compute node until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// A wrong configuration (78), or another reason not to start or go on.
+/// A wrong configuration (78), a cluster that has removed the node (5), or another reason not to start or go on.
 pub fn node(args: &OptionalConfigArgs) -> Result<(), CliError> {
     let path = args.config.as_ref().ok_or_else(|| CliError::text(Exit::Failed, "--config FILE is missing"))?;
     let config = vouch_node::config::Config::load(path).map_err(|e| config_error(path, e))?;
     init_logging();
     runtime()?.block_on(vouch_node::run::run(config)).map_err(|e| {
-        let exit = if e.is_config() { Exit::Config } else { Exit::Failed };
+        let exit = match (e.is_config(), e.is_removed()) {
+            (true, _) => Exit::Config,
+            (false, true) => Exit::Denied,
+            (false, false) => Exit::Failed,
+        };
         CliError::new(exit, e)
     })
 }

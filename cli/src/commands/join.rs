@@ -185,7 +185,7 @@ fn ask_each(
         for address in addresses(manager).map_err(|error| last_word(error, open.as_ref()))? {
             match ask(address) {
                 Ok(response) => return Ok(response),
-                Err(LinkError::Refused(why)) => {
+                Err(LinkError::Refused(why) | LinkError::Removed(why)) => {
                     return Err(last_word(CliError::text(Exit::Denied, why), open.as_ref()));
                 }
                 // Nobody there has heard of it.

@@ -1,11 +1,11 @@
-//! `vouch node ls` and `vouch node fence-proof`.
+//! `vouch node ls`, `vouch node fence-proof` and `vouch node rm`.
 
 use hyper::Method;
-use vouch_manager::api::view::{FenceProofRequest, NodeView};
+use vouch_manager::api::view::{FenceProofRequest, NodeRemovedView, NodeView};
 
 use super::faults;
 use crate::args::{FenceProofArgs, Global, NodeCommand};
-use crate::client::Client;
+use crate::client::{Client, escape};
 use crate::exit::CliError;
 use crate::output::{Output, Paint, age, table};
 
@@ -20,6 +20,12 @@ pub fn run(global: &Global, command: &NodeCommand) -> Result<(), CliError> {
             Output::new(global).show(&nodes, |paint| tell(&nodes, paint))
         }
         NodeCommand::FenceProof(args) => fence_proof(global, args),
+        NodeCommand::Rm { node, forget_vms } => {
+            let vms = if *forget_vms { "?vms=forget" } else { "" };
+            let path = format!("/v1/nodes/{}{vms}", escape(node));
+            let removed: NodeRemovedView = Client::new(global)?.delete(&path)?;
+            Output::new(global).show(&removed, |_| tell_removed(&removed))
+        }
     }
 }
 
@@ -46,6 +52,26 @@ pub fn proof(node: &NodeView) -> String {
         ),
         None => format!("nothing proves that node {} does not run\n", node.id),
     }
+}
+
+/// Returns what is said of a node that was removed.
+pub fn tell_removed(removed: &NodeRemovedView) -> String {
+    let NodeRemovedView { id, vms, watchers, forgotten, named, .. } = removed;
+    let mut text = format!(
+        "node {id} was removed, with {vms} vms and {watchers} watchers; its certificate is worth nothing now, and a join \
+         token lets it in again\n"
+    );
+    if *forgotten > 0 {
+        let names: Vec<String> = named.iter().map(|vm| format!("{} ({})", vm.name, vm.state)).collect();
+        let others = forgotten.saturating_sub(named.len() as u64);
+        let more = if others == 0 { String::new() } else { format!(" and {others} more") };
+        text.push_str(&format!(
+            "{forgotten} of the vms may still run there: {}{more}\nnothing proves that they do not: whoever starts one \
+             elsewhere answers for it\n",
+            names.join(", ")
+        ));
+    }
+    text
 }
 
 /// Returns nodes for people.

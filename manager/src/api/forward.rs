@@ -19,7 +19,7 @@ use vouch_wire::proto;
 use super::etag::Conditions;
 use super::limits::{COMPONENT_MAX, FORWARD_TIMEOUT};
 use super::problem::{Problem, ProblemKind};
-use super::{Api, freshness, passed, probe_orders};
+use super::{Api, freshness, node_removal, passed, probe_orders};
 use crate::raft::Consistency;
 
 /// Whether a request came from a client or from another manager.
@@ -112,7 +112,7 @@ async fn call(
         .map_err(|e| unavailable(e.to_string()))?;
     match answer.response {
         Some(Response::Api(answer)) => Ok(answer),
-        Some(Response::Failed(why) | Response::Unavailable(why)) => Err(unavailable(why)),
+        Some(Response::Failed(why) | Response::Unavailable(why) | Response::Removed(why)) => Err(unavailable(why)),
         Some(Response::NotLeader(_)) => Err(unavailable("it does not lead".to_owned())),
         Some(
             Response::Applied(_)
@@ -203,6 +203,7 @@ pub(super) fn internal_routes() -> Router<Api> {
         .route("/internal/read-index/lease", post(read_index_by_lease))
         .route("/internal/read-index/quorum", post(read_index_by_quorum))
         .route(probe_orders::PATH, post(probe_orders::take))
+        .route(node_removal::PATH, post(node_removal::take))
         .route("/internal/blobs/{digest}", put(keep_blob).layer(DefaultBodyLimit::max(COMPONENT_MAX)))
 }
 

@@ -21,6 +21,7 @@ pub mod incidents;
 pub mod limits;
 pub mod listen;
 pub mod live;
+pub mod node_removal;
 pub mod openapi;
 pub mod params;
 pub mod passed;

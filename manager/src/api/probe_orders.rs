@@ -25,7 +25,7 @@ use super::propose::propose;
 pub(super) const PATH: &str = "/internal/probe-orders";
 
 /// How long an uploader waits at most until it is taken down that the upload was refused.
-const RECORD_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const RECORD_WITHIN: Duration = Duration::from_secs(2);
 
 /// What is ordered.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -72,7 +72,7 @@ pub(super) struct Done {
 }
 
 /// Returns who asks this manager: everybody who does has its one token, which may do everything.
-fn who(api: &Api) -> String {
+pub(super) fn who(api: &Api) -> String {
     format!("admin token of {}", api.manager())
 }
 

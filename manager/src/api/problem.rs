@@ -11,6 +11,8 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::view::VmLeftView;
+
 /// Media type of a problem document (RFC 9457, section 3).
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -51,6 +53,8 @@ pub enum ProblemKind {
     JoinTokenNotFound,
     /// The node is heard: nothing can prove that it does not run.
     NodeIsHeard,
+    /// VMs that may run are recorded on a node that was to be removed.
+    NodeHasVms,
     /// A proof speaks of another boot of the node.
     OtherBoot,
     /// No quorum, so nothing can be shown as fresh or changed.
@@ -124,6 +128,7 @@ impl ProblemKind {
             }
             Self::JoinTokenNotFound => ("join-token-not-found", StatusCode::NOT_FOUND, "There is no such join token"),
             Self::NodeIsHeard => ("node-is-heard", StatusCode::CONFLICT, "The node is heard by a manager"),
+            Self::NodeHasVms => ("node-has-vms", StatusCode::CONFLICT, "VMs that may run are recorded on the node"),
             Self::OtherBoot => ("other-boot", StatusCode::CONFLICT, "The proof speaks of another boot of the node"),
             Self::NoQuorum => ("no-quorum", StatusCode::SERVICE_UNAVAILABLE, "No quorum of managers answers"),
             Self::NoLeader => ("no-leader", StatusCode::SERVICE_UNAVAILABLE, "No leader answers"),
@@ -230,6 +235,12 @@ pub struct ProblemDocument {
     /// Interfaces that it imports and is not granted (`grant-required`, `not-granted`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<Vec<String>>,
+    /// VMs that stand in the way, the first 20 (`node-has-vms`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vms: Option<Vec<VmLeftView>>,
+    /// How many there are (`node-has-vms`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vms_count: Option<u64>,
 }
 
 /// The longest value that is quoted back, in characters.
@@ -254,6 +265,8 @@ impl Problem {
             allowed_imports: None,
             granted: None,
             missing: None,
+            vms: None,
+            vms_count: None,
         }))
     }
 

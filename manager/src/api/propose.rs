@@ -60,6 +60,20 @@ fn refusal(reason: &DenyReason) -> Problem {
             node,
             "must not be heard by any manager: what is heard cannot be proved not to run",
         ),
+        DenyReason::NodeLives { .. } => {
+            let mut problem = Problem::new(ProblemKind::NodeIsHeard, reason.to_string());
+            problem.field = Some("id".to_owned());
+            problem.rule = Some("must not be heard, itself or through a watcher on it".to_owned());
+            problem
+        }
+        DenyReason::NodeHasVms { count, vms, .. } => {
+            let rule = "must be stopped or down, or be forgotten with vms=forget: that proves nothing of them, and \
+                        whoever starts one elsewhere answers for it";
+            let mut problem = Problem::new(ProblemKind::NodeHasVms, format!("{reason}: they {rule}"));
+            (problem.field, problem.rule) = (Some("vms".to_owned()), Some(rule.to_owned()));
+            (problem.vms, problem.vms_count) = (Some(vms.iter().map(Into::into).collect()), Some(*count));
+            problem
+        }
         DenyReason::OtherBoot { node, recorded, told } => {
             let rule = format!("must be the boot in which node {node} was last heard, {recorded}");
             field(ProblemKind::OtherBoot, "boot", told, &rule)
@@ -96,6 +110,7 @@ fn refusal(reason: &DenyReason) -> Problem {
         | DenyReason::BadSecret(_)
         | DenyReason::CaStage(_)
         | DenyReason::NotMember(_)
+        | DenyReason::NodeRemoved(_)
         | DenyReason::OtherLog { .. }
         | DenyReason::NotOwner { .. }
         | DenyReason::JoinRefused(_) => Problem::new(ProblemKind::Refused, reason.to_string()),

@@ -75,6 +75,7 @@ pub fn subject(kind: &EventKind) -> Subject<'_> {
         EventKind::NodeJoined { node }
         | EventKind::NodeRebooted { node }
         | EventKind::NodeAgentRestarted { node }
+        | EventKind::NodeRemoved { node, .. }
         | EventKind::PathChanged { node, .. }
         | EventKind::PathRecovered { node, .. }
         | EventKind::FenceProofRecorded { node, .. }
@@ -101,7 +102,8 @@ pub fn concerns(kind: &EventKind, vm: VmId, node: &NodeId) -> bool {
         EventKind::PathChanged { node: n, .. }
         | EventKind::PathRecovered { node: n, .. }
         | EventKind::NodeRebooted { node: n }
-        | EventKind::NodeAgentRestarted { node: n } => n == node,
+        | EventKind::NodeAgentRestarted { node: n }
+        | EventKind::NodeRemoved { node: n, .. } => n == node,
         other => subject(other).vm == Some(vm),
     }
 }
@@ -192,6 +194,12 @@ fn text(state: &State, kind: &EventKind) -> String {
         EventKind::NodeJoined { node } => format!("node {node} was heard for the first time"),
         EventKind::NodeRebooted { node } => format!("node {node} has rebooted"),
         EventKind::NodeAgentRestarted { node } => format!("the agent of node {node} was started again"),
+        EventKind::NodeRemoved { node, vms, watchers, fence, by } => {
+            let proof = fence.as_ref().map_or("nothing proved that it did not run".to_owned(), |proof| {
+                format!("it did not run: {}", proof.kind.as_str())
+            });
+            format!("node {node} was removed with {vms} vms and {watchers} watchers, by the {by}; {proof}")
+        }
         EventKind::VmRegistered { vm, node, generation } => {
             format!("{} is on node {node}, generation {generation}", named(state, *vm))
         }

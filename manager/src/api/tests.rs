@@ -8,6 +8,7 @@ mod operating;
 mod probes;
 mod prometheus;
 mod reads;
+mod removal;
 mod signatures;
 mod writes;
 

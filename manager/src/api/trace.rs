@@ -117,6 +117,7 @@ impl Trail<'_> {
             EventKind::NodeJoined { node }
             | EventKind::NodeRebooted { node }
             | EventKind::NodeAgentRestarted { node }
+            | EventKind::NodeRemoved { node, .. }
             | EventKind::PathChanged { node, .. }
             | EventKind::PathRecovered { node, .. }
             | EventKind::FenceProofRecorded { node, .. }

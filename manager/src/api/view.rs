@@ -6,6 +6,7 @@
 mod evidence;
 mod incident;
 mod join_token;
+mod node_removed;
 mod policy;
 mod probe;
 mod probe_key;
@@ -20,6 +21,7 @@ use vouch_types::{Advice, Fault, WallTime};
 pub use evidence::{EvidenceView, ExplainView, NodeWordView, ObservationView, RelayView, StatementView};
 pub use incident::{IncidentDetailView, IncidentView, IncidentVmView};
 pub use join_token::{JoinTokenMadeView, JoinTokenRequest, JoinTokenView};
+pub use node_removed::{NodeRemovedView, VmLeftView};
 pub use policy::{
     FenceProofRequest, FenceProofView, MaintenanceRequest, MaintenanceView, PolicySettings, PolicyView, SettingView,
     VmPolicyView,

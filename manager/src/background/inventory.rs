@@ -91,6 +91,10 @@ impl Reconciler for InventoryReconciler {
             let node = node.clone();
             let at = desk.wall_clock.now();
             let Some(record) = record_of(&node, words, at) else { continue };
+            // It may have been removed since these words were read.
+            if desk.consensus.read_state(|state| state.shut_out(&node).is_some()) {
+                continue;
+            }
             if desk.consensus.read_state(|state| differs(state, &record)) {
                 desk.propose(Command::RecordNode { node: record, at }).await?;
             }

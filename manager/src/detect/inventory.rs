@@ -98,7 +98,7 @@ pub fn records_of(state: &State, index: LogIndex, managers: Vec<ManagerId>, chan
             None => records.removed_nodes.push(id.clone()),
         }
     }
-    for id in &changes.vms {
+    for id in changes.vms.union(&changes.boots) {
         match state.vms().get(id) {
             Some(vm) => records.vms.push(wide.vm_entry(vm)),
             None => records.removed_vms.push(*id),
@@ -120,6 +120,7 @@ pub(super) fn is_relevant(changes: &Changes) -> bool {
     changes.head
         || !changes.nodes.is_empty()
         || !changes.vms.is_empty()
+        || !changes.boots.is_empty()
         || !changes.watchers.is_empty()
         || !changes.incidents.is_empty()
 }

@@ -279,8 +279,18 @@ impl Running {
             self.task.fleet.forget_watchers(|watcher| kept.contains(&watcher));
         }
         (self.known_nodes, self.known_watchers, self.known_vms) = (nodes, watchers, vms);
+        self.forget_removed_nodes();
         self.feed(Event::InventoryChanged(inventory));
         self.tell_again(new_nodes, new_watchers);
+    }
+
+    /// Has the fleet let go of nodes that were removed, and have not joined again.
+    fn forget_removed_nodes(&self) {
+        let shut: BTreeSet<NodeId> = self.task.consensus.read_state(|state| {
+            let shut = state.removed_nodes().values().filter(|removed| removed.is_shut());
+            shut.map(|removed| removed.id.clone()).collect()
+        });
+        self.task.fleet.forget_nodes(&shut);
     }
 
     /// The same for what these changes touched, at a cost that goes with them and not with the size of the cluster.
@@ -322,6 +332,9 @@ impl Running {
         }
         for node in &records.removed_nodes {
             self.known_nodes.remove(node);
+        }
+        if !records.removed_nodes.is_empty() {
+            self.forget_removed_nodes();
         }
         for watcher in &records.removed_watchers {
             self.known_watchers.remove(watcher);
@@ -428,6 +441,7 @@ async fn propose_all(consensus: &Consensus, commands: Vec<Command>) -> Option<Lo
             Ok(
                 Applied::Nothing
                 | Applied::WatcherPlaced { .. }
+                | Applied::NodeRemoved { .. }
                 | Applied::WatchersAssigned { .. }
                 | Applied::MaintenanceBegun { .. }
                 | Applied::JoinTokenCreated { .. }

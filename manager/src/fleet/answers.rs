@@ -247,7 +247,7 @@ mod tests {
             let (outbound, _inbound) = mpsc::channel(8);
             let network = Network::Management;
             let life = Incarnation::new(3);
-            let opened = self.book.open_watcher(self.watcher, life, network, NOW, outbound);
+            let opened = self.book.open_watcher(self.watcher, (life, network), NOW, outbound, None);
             let (id, ..) = opened.expect("opened");
             let answer = self.answer(generation);
             self.book.watcher_answer(&context, id, network, &proto::Answer::default(), answer, NOW)

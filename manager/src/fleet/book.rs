@@ -4,19 +4,20 @@
 //! freshness are all here: a word without a tick of this manager says nothing about now, a lower sequence or life is
 //! dropped and counted, and what another manager heard is dated by the tick of ours that it echoes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vouch_detector::{Event, StreamChange};
 use vouch_types::{Incarnation, ManagerId, Moment, Network, NodeId, Timing, WatcherId};
 use vouch_wire::convert::{NodeHello, NodeReport, WatcherReport};
+use vouch_wire::pki::{CertificateDer, ShownCertificate};
 use vouch_wire::proto;
 
 use super::asks::AskBook;
 use super::node_words::{Freshness, NodeWords, detector_report};
 use super::peer::Peer;
-use super::sessions::{SessionId, Sessions, StreamState};
+use super::sessions::{SessionId, Sessions, StreamState, is_untrusted};
 use super::ticks::TickRing;
 use super::watcher_words::{DatedReport, WatcherWords, dated};
 use crate::counters::{Count, Counters};
@@ -100,6 +101,7 @@ impl Book {
         hello: NodeHello,
         now: Moment,
         outbound: mpsc::Sender<proto::ToNode>,
+        shown: Option<ShownCertificate>,
     ) -> Result<(SessionId, CancellationToken, Vec<Event>), Refusal> {
         let id = self.next_session();
         let entry = self.nodes.entry(node.clone()).or_default();
@@ -108,7 +110,7 @@ impl Book {
             self.counters.add(Count::StaleDropped, "node", 1);
             return Err(Refusal::StaleLife);
         }
-        let stop = entry.sessions.open(id, network, incarnation, now, outbound);
+        let stop = entry.sessions.open(id, network, incarnation, now, outbound, shown);
         let opened = Event::NodeStreamChanged { manager: self.own, node: node.clone(), change: StreamChange::Opened };
         Ok((id, stop, vec![opened]))
     }
@@ -167,14 +169,37 @@ impl Book {
         })
     }
 
+    /// Closes streams that were opened with a certificate of none of these CAs; returns how many.
+    pub(crate) fn close_untrusted(&self, roots: &[CertificateDer<'static>]) -> u64 {
+        let nodes: u64 = self.nodes.values().map(|entry| entry.sessions.stop_untrusted(roots)).sum();
+        let watchers: u64 = self.watchers.values().map(|entry| entry.sessions.stop_untrusted(roots)).sum();
+        let accepted = self.peers.values().filter_map(|peer| peer.accepted.as_ref());
+        let untrusted = accepted.filter(|stream| is_untrusted(stream.shown.as_ref(), roots));
+        let managers = untrusted.map(|stream| stream.stop.cancel()).count() as u64;
+        nodes + watchers + managers
+    }
+
+    /// Closes the streams of nodes, and forgets what they said and what other managers heard of them.
+    pub(crate) fn forget_nodes(&mut self, nodes: &BTreeSet<NodeId>) {
+        for node in nodes {
+            if let Some(entry) = self.nodes.remove(node) {
+                entry.sessions.stop_all();
+            }
+            for peer in self.peers.values_mut() {
+                peer.nodes.remove(node);
+                peer.relayed_nodes.remove(node);
+            }
+        }
+    }
+
     /// Takes a watcher's new stream.
     pub(crate) fn open_watcher(
         &mut self,
         watcher: WatcherId,
-        incarnation: Incarnation,
-        network: Network,
+        (incarnation, network): (Incarnation, Network),
         now: Moment,
         outbound: mpsc::Sender<proto::ToWatcher>,
+        shown: Option<ShownCertificate>,
     ) -> Result<(SessionId, CancellationToken, Vec<Event>), Refusal> {
         let id = self.next_session();
         let entry = self.watchers.entry(watcher).or_default();
@@ -182,7 +207,7 @@ impl Book {
             self.counters.add(Count::StaleDropped, "watcher", 1);
             return Err(Refusal::StaleLife);
         }
-        let stop = entry.sessions.open(id, network, incarnation, now, outbound);
+        let stop = entry.sessions.open(id, network, incarnation, now, outbound, shown);
         let change = StreamChange::Opened;
         Ok((id, stop, vec![Event::WatcherStreamChanged { manager: self.own, watcher, network, change }]))
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vouch_detector::{Event, StreamChange};
 use vouch_types::{HypervisorState, ManagerId, Moment, Network, NodeId, VmId, WatcherId, WatcherLegs};
+use vouch_wire::pki::CertificateDer;
 
 use super::Fleet;
 use super::book::report_events;
@@ -67,10 +68,29 @@ impl Fleet {
         book.watchers.retain(|watcher, entry| {
             let kept = keep(*watcher);
             if !kept {
-                entry.sessions.stop_silent(Moment::from_micros(u64::MAX));
+                entry.sessions.stop_all();
             }
             kept
         });
+    }
+
+    /// Closes streams in order that were opened with a certificate of none of these CAs. Their other sides dial anew,
+    /// and are let in with what they have by now, or not at all.
+    pub(crate) fn close_untrusted(&self, roots: &[CertificateDer<'static>]) {
+        let closed = self.book().close_untrusted(roots);
+        if closed > 0 {
+            tracing::info!(closed, "streams closed: the CA of their certificates is trusted no more");
+        }
+    }
+
+    /// Closes the streams of nodes that were removed, and forgets what they said and how they are reached.
+    pub(crate) fn forget_nodes(&self, nodes: &BTreeSet<NodeId>) {
+        if nodes.is_empty() {
+            return;
+        }
+        self.book().forget_nodes(nodes);
+        self.heartbeats().forget(nodes);
+        self.note_change();
     }
 
     /// Returns how many other managers have been heard since `floor`.

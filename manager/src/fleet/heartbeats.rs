@@ -12,7 +12,7 @@
 //! A key outlives its stream, since a stream that breaks under loss is not silence; but not for ever, since it is the
 //! stream that proves by its certificate who the node is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -122,6 +122,12 @@ impl HeartbeatBook {
         if let Some(entry) = self.sessions.get(&session).and_then(|path| self.paths.get_mut(path)) {
             entry.ended = Some(now);
         }
+    }
+
+    /// Forgets the keys of nodes: what they send is of no known session any more.
+    pub(crate) fn forget(&mut self, nodes: &BTreeSet<NodeId>) {
+        self.paths.retain(|(node, _), _| !nodes.contains(node));
+        self.sessions.retain(|_, (node, _)| !nodes.contains(node));
     }
 
     /// Takes a datagram.

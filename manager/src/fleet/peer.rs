@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use vouch_types::{Incarnation, Moment, Network, NodeId, Sequence, TickSequence, WatcherId};
+use vouch_wire::pki::ShownCertificate;
 use vouch_wire::proto;
 
 use super::sessions::{SessionId, StreamState};
@@ -30,6 +32,9 @@ pub(crate) struct HeardByPeer {
 pub(crate) struct PeerStream {
     pub(crate) id: SessionId,
     pub(crate) outbound: mpsc::Sender<proto::EvidenceFrame>,
+    /// The certificate that opened it; none where this manager did, or over a link without TLS.
+    pub(crate) shown: Option<ShownCertificate>,
+    pub(crate) stop: CancellationToken,
 }
 
 /// Another manager.

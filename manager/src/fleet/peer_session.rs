@@ -1,11 +1,13 @@
 //! The evidence streams between managers: each dials every other, and talks over whichever stream is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 use vouch_types::ManagerId;
-use vouch_wire::links::{LinkError, Session};
+use vouch_wire::links::{Caller, LinkError, Session};
+use vouch_wire::pki::ShownCertificate;
 use vouch_wire::proto;
 
 use super::Fleet;
@@ -19,10 +21,11 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 type EvidenceSession = Session<proto::EvidenceFrame, proto::EvidenceFrame>;
 
 /// Who opened an evidence stream.
-#[derive(Clone, Copy)]
 enum Opener {
+    /// This manager.
     Own,
-    Other,
+    /// The other one, with this certificate; none over a link without TLS.
+    Other(Option<ShownCertificate>),
 }
 
 impl Fleet {
@@ -68,30 +71,40 @@ impl Fleet {
     }
 
     /// Runs the evidence stream that another manager opened.
-    pub(crate) fn accept_evidence(&self, from: ManagerId, session: EvidenceSession) {
+    pub(crate) fn accept_evidence(&self, from: Caller<ManagerId>, session: EvidenceSession) {
         let fleet = self.clone();
-        self.spawn(async move { fleet.run_evidence(from, session, Opener::Other).await });
+        self.spawn(async move { fleet.run_evidence(from.id, session, Opener::Other(from.shown)).await });
     }
 
     async fn run_evidence(&self, other: ManagerId, session: EvidenceSession, opener: Opener) {
         let Session { outbound, mut inbound } = session;
+        let stop = CancellationToken::new();
         self.heartbeats().tell_anew(other);
         let id = {
             let mut book = self.book();
             let id = book.next_session();
-            let stream = Some(PeerStream { id, outbound });
+            let shown = match &opener {
+                Opener::Own => None,
+                Opener::Other(shown) => shown.clone(),
+            };
+            let stream = Some(PeerStream { id, outbound, shown, stop: stop.clone() });
             let peer = book.peers.entry(other).or_default();
             // A new stream may follow a restart: hand everything on again.
             peer.relayed_nodes.clear();
             peer.relayed_watchers.clear();
-            match opener {
+            match &opener {
                 Opener::Own => peer.dialled = stream,
-                Opener::Other => peer.accepted = stream,
+                Opener::Other(_) => peer.accepted = stream,
             }
             id
         };
         loop {
-            match inbound.recv().await {
+            let message = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                message = inbound.recv() => message,
+            };
+            match message {
                 Some(Ok(frame)) => self.evidence_frame(other, frame).await,
                 Some(Err(LinkError::Malformed(why))) => {
                     self.parts().counters.add(Count::Malformed, "manager", 1);
@@ -105,11 +118,24 @@ impl Fleet {
         if let Some(peer) = book.peers.get_mut(&other) {
             let stream = match opener {
                 Opener::Own => &mut peer.dialled,
-                Opener::Other => &mut peer.accepted,
+                Opener::Other(_) => &mut peer.accepted,
             };
             if stream.as_ref().is_some_and(|s| s.id == id) {
                 *stream = None;
             }
+        }
+    }
+
+    /// Drops what another manager heard of nodes that were removed: it may not know yet.
+    fn drop_removed(&self, frame: &mut proto::EvidenceFrame) {
+        let shut: BTreeSet<String> = self.parts().consensus.read_state(|state| {
+            let shut = state.removed_nodes().values().filter(|removed| removed.is_shut());
+            shut.map(|removed| removed.id.to_string()).collect()
+        });
+        if !shut.is_empty() {
+            frame.nodes.retain(|heard| !shut.contains(&heard.node));
+            frame.node_reports.retain(|report| !shut.contains(&report.node));
+            frame.links.retain(|link| !shut.contains(&link.node));
         }
     }
 
@@ -122,6 +148,7 @@ impl Fleet {
             let told = self.take_health(from, health);
             self.tell(vec![told]).await;
         }
+        self.drop_removed(&mut frame);
         let taken = self.book().take_frame(from, frame, now, &|node| self.statement_key(node));
         match taken {
             Ok(events) => self.tell(self.permitted(events)).await,

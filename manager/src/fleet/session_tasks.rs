@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 use vouch_detector::Event;
 use vouch_types::{Incarnation, Network, NodeId, WatcherId, WatcherLife};
 use vouch_wire::convert::{self, ConvertError, NodeHello, NodeReport, WatcherAnswer, WatcherReport};
-use vouch_wire::links::{LinkError, Session};
+use vouch_wire::links::{Caller, LinkError, Session};
 use vouch_wire::proto;
 
 use super::answers::AnswerContext;
@@ -13,6 +13,7 @@ use super::asks::Asker;
 use super::book::Taken;
 use super::sessions::{SessionId, StreamState};
 use super::{Fleet, HELLO_WITHIN};
+use crate::admission::key_of;
 use crate::counters::Count;
 use crate::store::State;
 
@@ -80,11 +81,13 @@ fn is_permitted(state: &State, event: &Event) -> bool {
 
 impl Fleet {
     /// Runs the stream of a node until it ends.
-    pub(crate) fn accept_node(&self, node: NodeId, session: Session<proto::FromNode, proto::ToNode>) {
+    pub(crate) fn accept_node(&self, node: Caller<NodeId>, session: Session<proto::FromNode, proto::ToNode>) {
         self.spawn(Self::run_node(self.clone(), node, session));
     }
 
-    async fn run_node(self, node: NodeId, session: Session<proto::FromNode, proto::ToNode>) {
+    async fn run_node(self, caller: Caller<NodeId>, session: Session<proto::FromNode, proto::ToNode>) {
+        let key = key_of(&caller);
+        let Caller { id: node, shown } = caller;
         let Session { outbound, mut inbound } = session;
         let Some(proto::FromNode { message: Some(proto::from_node::Message::Hello(hello)) }) =
             first(&mut inbound).await
@@ -114,8 +117,15 @@ impl Fleet {
             let tick = proto::Tick { sequence: book.ticks.last().get() };
             // A tick at once: the first report then says how fresh it is.
             let _ = outbound.try_send(message(proto::to_node::Message::Tick(tick)));
-            book.open_node(&node, hello, now, outbound)
+            book.open_node(&node, hello, now, outbound, shown)
         };
+        // It was let in, and may have been removed since; what is removed later closes this stream.
+        let removed = self.parts().consensus.read_state(|state| state.refusal_of(&node, key.as_ref()).is_some());
+        if removed {
+            tracing::warn!(node_id = %node, %network, "node stream closed: the node was removed meanwhile");
+            self.forget_nodes(&[node].into());
+            return;
+        }
         let open = match opened {
             Ok((id, stop, events)) => {
                 self.tell(events).await;
@@ -188,7 +198,11 @@ impl Fleet {
     }
 
     /// Runs the stream of a watcher until it ends.
-    pub(crate) fn accept_watcher(&self, watcher: WatcherId, session: Session<proto::FromWatcher, proto::ToWatcher>) {
+    pub(crate) fn accept_watcher(
+        &self,
+        watcher: Caller<WatcherId>,
+        session: Session<proto::FromWatcher, proto::ToWatcher>,
+    ) {
         self.spawn(Self::run_watcher(self.clone(), watcher, session));
     }
 
@@ -206,7 +220,8 @@ impl Fleet {
         })
     }
 
-    async fn run_watcher(self, watcher: WatcherId, session: Session<proto::FromWatcher, proto::ToWatcher>) {
+    async fn run_watcher(self, caller: Caller<WatcherId>, session: Session<proto::FromWatcher, proto::ToWatcher>) {
+        let Caller { id: watcher, shown } = caller;
         let Session { outbound, mut inbound } = session;
         let hello = match first(&mut inbound).await.and_then(|m| m.message) {
             Some(proto::from_watcher::Message::Hello(hello)) => hello,
@@ -240,7 +255,7 @@ impl Fleet {
             let mut book = self.book();
             let tick = proto::Tick { sequence: book.ticks.last().get() };
             let _ = outbound.try_send(message(proto::to_watcher::Message::Tick(tick)));
-            book.open_watcher(watcher, incarnation, network, now, outbound)
+            book.open_watcher(watcher, (incarnation, network), now, outbound, shown)
         };
         let open = match opened {
             Ok((id, stop, events)) => {

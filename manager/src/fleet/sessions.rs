@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vouch_types::{Incarnation, Moment, Network};
+use vouch_wire::pki::{CertificateDer, ShownCertificate};
 
 /// Names one stream among all that this manager's process ever had.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -43,6 +44,11 @@ pub(crate) enum Sent {
     NoStream,
 }
 
+/// Returns whether none of these CAs signed what was shown. Of a link without TLS nothing was.
+pub(crate) fn is_untrusted(shown: Option<&ShownCertificate>, roots: &[CertificateDer<'static>]) -> bool {
+    shown.is_some_and(|shown| shown.signed_by(roots).is_none())
+}
+
 /// One open stream.
 #[derive(Debug)]
 pub(crate) struct OpenSession<Out> {
@@ -58,6 +64,8 @@ pub(crate) struct OpenSession<Out> {
     pub(crate) begun: Option<Moment>,
     /// Whether the other side was told to send everything, and has not yet.
     pub(crate) resyncing: bool,
+    /// The certificate that opened it; none over a link without TLS.
+    pub(crate) shown: Option<ShownCertificate>,
     outbound: mpsc::Sender<Out>,
     stop: CancellationToken,
 }
@@ -85,6 +93,7 @@ impl<Out: Clone> Sessions<Out> {
         incarnation: Incarnation,
         now: Moment,
         outbound: mpsc::Sender<Out>,
+        shown: Option<ShownCertificate>,
     ) -> CancellationToken {
         let stop = CancellationToken::new();
         let session = OpenSession {
@@ -94,6 +103,7 @@ impl<Out: Clone> Sessions<Out> {
             arrived: now,
             begun: None,
             resyncing: false,
+            shown,
             outbound,
             stop: stop.clone(),
         };
@@ -199,6 +209,17 @@ impl<Out: Clone> Sessions<Out> {
         }
     }
 
+    /// Tells streams to stop that were opened with a certificate of none of these CAs; returns how many.
+    pub(crate) fn stop_untrusted(&self, roots: &[CertificateDer<'static>]) -> u64 {
+        let untrusted = self.open.values().filter(|s| is_untrusted(s.shown.as_ref(), roots) && !s.stop.is_cancelled());
+        untrusted.map(|s| s.stop.cancel()).count() as u64
+    }
+
+    /// Tells all streams to stop.
+    pub(crate) fn stop_all(&self) {
+        self.open.values().for_each(|session| session.stop.cancel());
+    }
+
     /// Tells streams to stop over which nothing has come since `floor`; returns how many.
     pub(crate) fn stop_silent(&self, floor: Moment) -> u64 {
         let silent = self.open.values().filter(|s| s.arrived < floor && !s.stop.is_cancelled());
@@ -208,6 +229,9 @@ impl<Out: Clone> Sessions<Out> {
 
 #[cfg(test)]
 mod tests {
+    use vouch_types::{NodeId, WallTime};
+    use vouch_wire::pki::{CertificateAuthority, PeerIdentity, VALIDITY_MIN};
+
     use super::*;
 
     fn at(ms: u64) -> Moment {
@@ -219,8 +243,8 @@ mod tests {
         let (a, mut from_a) = mpsc::channel(1);
         let (b, mut from_b) = mpsc::channel(1);
         let mut sessions = Sessions::default();
-        sessions.open(SessionId(1), Network::Management, Incarnation::new(1), at(10), a);
-        sessions.open(SessionId(2), Network::Service, Incarnation::new(1), at(5), b);
+        sessions.open(SessionId(1), Network::Management, Incarnation::new(1), at(10), a, None);
+        sessions.open(SessionId(2), Network::Service, Incarnation::new(1), at(5), b, None);
         assert_eq!(sessions.send(&"x"), (Sent::Over(Network::Management), 0));
         assert_eq!(from_a.try_recv(), Ok("x"));
         sessions.session_mut(SessionId(2), Network::Service).unwrap().arrived = at(11);
@@ -233,8 +257,8 @@ mod tests {
         let (a, _kept) = mpsc::channel(1);
         let (b, _also) = mpsc::channel(4);
         let mut sessions = Sessions::default();
-        let stop = sessions.open(SessionId(1), Network::Management, Incarnation::new(1), at(10), a);
-        sessions.open(SessionId(2), Network::Service, Incarnation::new(1), at(5), b);
+        let stop = sessions.open(SessionId(1), Network::Management, Incarnation::new(1), at(10), a, None);
+        sessions.open(SessionId(2), Network::Service, Incarnation::new(1), at(5), b, None);
         assert_eq!(sessions.send(&1), (Sent::Over(Network::Management), 0));
         assert_eq!(sessions.send(&2), (Sent::Over(Network::Service), 1));
         assert!(stop.is_cancelled());
@@ -245,12 +269,37 @@ mod tests {
         let (a, _a) = mpsc::channel::<u8>(1);
         let (b, _b) = mpsc::channel(1);
         let mut sessions = Sessions::default();
-        let stop = sessions.open(SessionId(1), Network::Management, Incarnation::new(1), at(1), a);
-        sessions.open(SessionId(2), Network::Management, Incarnation::new(1), at(2), b);
+        let stop = sessions.open(SessionId(1), Network::Management, Incarnation::new(1), at(1), a, None);
+        sessions.open(SessionId(2), Network::Management, Incarnation::new(1), at(2), b, None);
         assert!(stop.is_cancelled());
         assert!(!sessions.end(SessionId(1), Network::Management, StreamState::Reset));
         assert_eq!(sessions.state(), Some(StreamState::Open));
         assert!(sessions.end(SessionId(2), Network::Management, StreamState::Reset));
         assert_eq!(sessions.state(), Some(StreamState::Reset));
+    }
+
+    #[test]
+    fn streams_of_a_ca_that_is_trusted_no_more_are_closed_and_no_others() {
+        let now = WallTime::from_unix_millis(1_795_383_407_000);
+        let owner = PeerIdentity::Node(NodeId::new("n1").unwrap());
+        let ca = || CertificateAuthority::generate("test", now).unwrap();
+        let identity = |ca: &CertificateAuthority| ca.issue(&owner, now, VALIDITY_MIN).unwrap().identity().unwrap();
+        let (old, new) = (identity(&ca()), identity(&ca()));
+        let ((a, _a), (b, _b)) = (mpsc::channel::<u8>(1), mpsc::channel(1));
+        let mut sessions = Sessions::default();
+        let mut open = |id, network, shown, outbound| {
+            sessions.open(SessionId(id), network, Incarnation::new(1), at(1), outbound, shown)
+        };
+        let of_old = open(1, Network::Management, Some(old.shown()), a);
+        let of_new = open(2, Network::Service, Some(new.shown()), b);
+        let both: Vec<_> = old.roots().iter().chain(new.roots()).cloned().collect();
+        assert_eq!(sessions.stop_untrusted(&both), 0, "while both are trusted");
+        assert_eq!(sessions.stop_untrusted(new.roots()), 1);
+        assert!(of_old.is_cancelled() && !of_new.is_cancelled());
+        assert_eq!(sessions.stop_untrusted(new.roots()), 0, "it was told once");
+        let (c, _c) = mpsc::channel(1);
+        let bare = sessions.open(SessionId(3), Network::Management, Incarnation::new(1), at(2), c, None);
+        assert_eq!(sessions.stop_untrusted(new.roots()), 0);
+        assert!(!bare.is_cancelled(), "a link without TLS has no certificate");
     }
 }

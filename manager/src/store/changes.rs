@@ -13,10 +13,14 @@ pub type EventPosition = (LogIndex, u32);
 pub struct Changes {
     /// Whether the cluster, the leader, the manager notes or the watcher counter changed.
     pub head: bool,
-    /// Nodes that were put.
+    /// Nodes that were put or removed.
     pub nodes: BTreeSet<NodeId>,
+    /// Removed nodes of which it changed whether, and how, they are remembered.
+    pub removed: BTreeSet<NodeId>,
     /// VMs that were put or removed.
     pub vms: BTreeSet<VmId>,
+    /// VMs of which nothing changed but what is recorded of a boot: no reader sees that, so nobody waits for it.
+    pub boots: BTreeSet<VmId>,
     /// Watchers that were put or removed.
     pub watchers: BTreeSet<WatcherId>,
     /// Probes that were put.
@@ -41,7 +45,9 @@ impl Changes {
     pub fn merge(&mut self, later: Self) {
         self.head |= later.head;
         self.nodes.extend(later.nodes);
+        self.removed.extend(later.removed);
         self.vms.extend(later.vms);
+        self.boots.extend(later.boots);
         self.watchers.extend(later.watchers);
         self.probes.extend(later.probes);
         self.incidents.extend(later.incidents);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use vouch_types::{EventRecord, IncidentRecord, NodeRecord, ProbeRecord, VmRecord, WatcherRecord};
+use vouch_types::{EventRecord, IncidentRecord, NodeRecord, ProbeRecord, RemovedNode, VmRecord, WatcherRecord};
 
 use super::State;
 use super::state::{Head, Marks, OnceRecord};
@@ -13,6 +13,8 @@ use super::state::{Head, Marks, OnceRecord};
 pub struct Image {
     head: Head,
     nodes: Vec<Arc<NodeRecord>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<Arc<RemovedNode>>,
     vms: Vec<Arc<VmRecord>>,
     watchers: Vec<Arc<WatcherRecord>>,
     probes: Vec<Arc<ProbeRecord>>,
@@ -30,6 +32,7 @@ impl From<&State> for Image {
         Self {
             head: state.head.clone(),
             nodes: state.nodes.values().cloned().collect(),
+            removed: state.removed.values().cloned().collect(),
             vms: state.vms().values().cloned().collect(),
             watchers: state.watchers.values().cloned().collect(),
             probes: state.probes.values().cloned().collect(),
@@ -46,6 +49,7 @@ impl From<Image> for State {
         Self {
             head: image.head,
             nodes: image.nodes.into_iter().map(|r| (r.id.clone(), r)).collect(),
+            removed: image.removed.into_iter().map(|r| (r.id.clone(), r)).collect(),
             vms: image.vms.into_iter().collect(),
             watchers: image.watchers.into_iter().map(|r| (r.id, r)).collect(),
             probes: image.probes.into_iter().map(|r| (r.name.clone(), r)).collect(),

@@ -4,7 +4,7 @@
 //! a                   position: last applied entry, membership, and the digest of all the others
 //! h                   head: cluster, leader, manager notes, watcher counter
 //! m                   marks: where each kind last changed
-//! n NAME  v UUID  w NUMBER  p NAME  i NUMBER  e INDEX ORDINAL  o INDEX
+//! n NAME  r NAME  v UUID  w NUMBER  p NAME  i NUMBER  e INDEX ORDINAL  o INDEX
 //! ```
 //!
 //! Numbers are big-endian, so that the order of keys is the order of numbers.
@@ -64,6 +64,7 @@ const POSITION: u8 = b'a';
 const HEAD: u8 = b'h';
 const MARKS: u8 = b'm';
 const NODE: u8 = b'n';
+const REMOVED: u8 = b'r';
 const VM: u8 = b'v';
 const WATCHER: u8 = b'w';
 const PROBE: u8 = b'p';
@@ -80,6 +81,10 @@ fn key(kind: u8, rest: &[u8]) -> Vec<u8> {
 
 fn node_key(id: &NodeId) -> Vec<u8> {
     key(NODE, id.as_str().as_bytes())
+}
+
+fn removed_key(id: &NodeId) -> Vec<u8> {
+    key(REMOVED, id.as_str().as_bytes())
 }
 
 fn vm_key(id: VmId) -> Vec<u8> {
@@ -140,7 +145,10 @@ pub(super) fn changed(state: &State, changes: &Changes) -> Result<Vec<Write>, Co
     for id in &changes.nodes {
         writes.push(put(node_key(id), "node", state.nodes.get(id))?);
     }
-    for id in &changes.vms {
+    for id in &changes.removed {
+        writes.push(put(removed_key(id), "removed node", state.removed.get(id))?);
+    }
+    for id in changes.vms.union(&changes.boots) {
         writes.push(put(vm_key(*id), "vm", state.vms.get(id))?);
     }
     for id in &changes.watchers {
@@ -169,7 +177,9 @@ pub(super) fn whole(state: &State) -> Result<Vec<Write>, CodecError> {
     let everything = Changes {
         head: true,
         nodes: state.nodes.keys().cloned().collect(),
+        removed: state.removed.keys().cloned().collect(),
         vms: state.vms().keys().copied().collect(),
+        boots: Default::default(),
         watchers: state.watchers.keys().copied().collect(),
         probes: state.probes.keys().cloned().collect(),
         incidents: state.incidents.keys().copied().collect(),
@@ -214,6 +224,10 @@ impl Projection {
             Some(NODE) => {
                 let node: Arc<vouch_types::NodeRecord> = record("node", value)?;
                 state.nodes.insert(node.id.clone(), node);
+            }
+            Some(REMOVED) => {
+                let removed: Arc<vouch_types::RemovedNode> = record("removed node", value)?;
+                state.removed.insert(removed.id.clone(), removed);
             }
             Some(VM) => {
                 state.vms.insert(record("vm", value)?);

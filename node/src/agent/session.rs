@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Dialling --> Open --> Dialling ...
+//!     \--the cluster has removed this node--> (the agent ends)
 //! ```
 //!
 //! Attempts to dial overlap, because one that began while packets were lost waits for TCP's own timers after the path
@@ -22,10 +23,10 @@ use vouch_wire::heartbeat::Agreement;
 use vouch_wire::links::{LinkError, ManagerEndpoint, SESSION_QUEUE, Session};
 use vouch_wire::proto::{self, from_node, to_node};
 
-use super::Shared;
 use super::heartbeats::Agreed;
 use super::orders::{Order, OrderKind, order_fence, update};
 use super::report::{ReportBuilder, TickHistory};
+use super::{Removed, Shared};
 use crate::hearing::INTERVALS_HEARD;
 use crate::hypervisor::ServiceState;
 use crate::store::{KnownCluster, NodeMemory, OrderSubject};
@@ -68,16 +69,21 @@ impl SessionTask {
         Self { shared, endpoint }
     }
 
-    pub(crate) async fn run(self) {
+    /// Keeps a session until the cluster has removed this node.
+    pub(crate) async fn run(self) -> Removed {
         loop {
-            let session = self.dial().await;
+            let session = match self.dial().await {
+                Ok(session) => session,
+                Err(removed) => return removed,
+            };
             info!(manager_id = %self.endpoint.manager, network = %self.endpoint.network, from = "dialling", to = "open", "session");
             let end = OpenSession::new(&self, session).run().await;
             warn!(manager_id = %self.endpoint.manager, network = %self.endpoint.network, from = "open", to = "dialling", reason = %end, "session");
         }
     }
 
-    async fn dial(&self) -> NodeSession {
+    /// Dials until a session stands, or the manager says that there will be none any more.
+    async fn dial(&self) -> Result<NodeSession, Removed> {
         let mut attempts = FuturesUnordered::new();
         let mut beat = interval(REDIAL_EVERY);
         let mut told = false;
@@ -85,7 +91,9 @@ impl SessionTask {
             tokio::select! {
                 biased;
                 Some(result) = attempts.next(), if !attempts.is_empty() => match result {
-                    Ok(Ok(session)) => return session,
+                    Ok(Ok(session)) => return Ok(session),
+                    // Another manager may not know yet; this one has asked the leader.
+                    Ok(Err(LinkError::Removed(why))) => return Err(Removed(why)),
                     Ok(Err(error)) if !told => {
                         told = true;
                         warn!(manager_id = %self.endpoint.manager, network = %self.endpoint.network, %error, "manager not reached, dialling on");

@@ -12,7 +12,7 @@ use vouch_types::{
 };
 use vouch_wire::convert;
 use vouch_wire::grpc::{GrpcRelayLink, serve_manager};
-use vouch_wire::links::{LinkError, LogNames, ManagerService, RaftCall, RaftService, RelayLink, Session};
+use vouch_wire::links::{Caller, LinkError, LogNames, ManagerService, RaftCall, RaftService, RelayLink, Session};
 use vouch_wire::pki::{CertificateAuthority, ShownCertificate, VALIDITY_MIN, client_config, server_config};
 use vouch_wire::proto::{self, from_node, to_node};
 use vouch_wire::sign::{GrantSigner, verify_statement};
@@ -29,15 +29,21 @@ struct SimManager {
     sessions: mpsc::UnboundedSender<(NodeId, NodeSession)>,
     /// Signs certificates anew; none does not.
     ca: Option<CertificateAuthority>,
+    /// What it says of a node that was removed; none lets it in.
+    removed: Option<String>,
 }
 
 #[async_trait]
 impl ManagerService for SimManager {
-    async fn node_session(&self, node: NodeId, session: NodeSession) {
-        let _ = self.sessions.send((node, session));
+    async fn node_session(&self, node: Caller<NodeId>, session: NodeSession) -> Result<(), LinkError> {
+        if let Some(why) = &self.removed {
+            return Err(LinkError::Removed(why.clone()));
+        }
+        let _ = self.sessions.send((node.id, session));
+        Ok(())
     }
-    async fn watcher_session(&self, _: WatcherId, _: Session<proto::FromWatcher, proto::ToWatcher>) {}
-    async fn evidence_session(&self, _: ManagerId, _: Session<proto::EvidenceFrame, proto::EvidenceFrame>) {}
+    async fn watcher_session(&self, _: Caller<WatcherId>, _: Session<proto::FromWatcher, proto::ToWatcher>) {}
+    async fn evidence_session(&self, _: Caller<ManagerId>, _: Session<proto::EvidenceFrame, proto::EvidenceFrame>) {}
     async fn forward(&self, _: ManagerId, _: proto::ForwardRequest) -> proto::ForwardResponse {
         proto::ForwardResponse::default()
     }
@@ -52,6 +58,9 @@ impl ManagerService for SimManager {
         shown: ShownCertificate,
         check: proto::CertificateCheck,
     ) -> Result<proto::CertificateAnswer, LinkError> {
+        if let Some(why) = &self.removed {
+            return Err(LinkError::Removed(why.clone()));
+        }
         let refused = || LinkError::Refused("not here".into());
         let ca = self.ca.as_ref().ok_or_else(refused)?;
         let certificate = ca.sign_request(&check.csr, &shown.owner, wall_now(), VALIDITY_MIN).map_err(|_| refused())?;
@@ -190,7 +199,7 @@ async fn a_node_reports_its_vm_and_its_relay_serves_a_watcher_with_a_grant_after
     tokio::spawn(serve_manager(
         listeners,
         tls,
-        Arc::new(SimManager { sessions: sender, ca: None }),
+        Arc::new(SimManager { sessions: sender, ca: None, removed: None }),
         Arc::new(NoRaft),
         stop_manager.clone(),
     ));
@@ -270,7 +279,7 @@ async fn a_certificate_in_its_second_half_is_renewed_while_the_node_runs() {
     let clock = Arc::new(DefaultTimeProvider);
     let tls = server_config(&bed.identity(&PeerIdentity::Manager(ManagerId::new(1))), clock).unwrap();
     let ca = CertificateAuthority::from_pem(bed.ca.certificate_pem(), &bed.ca.key_pem()).unwrap();
-    let service = Arc::new(SimManager { sessions: sender, ca: Some(ca) });
+    let service = Arc::new(SimManager { sessions: sender, ca: Some(ca), removed: None });
     let (stop, stop_manager) = (CancellationToken::new(), CancellationToken::new());
     let listeners = vec![(Network::Management, listener)];
     tokio::spawn(serve_manager(listeners, tls, service, Arc::new(NoRaft), stop_manager.clone()));
@@ -291,5 +300,58 @@ async fn a_certificate_in_its_second_half_is_renewed_while_the_node_runs() {
     assert!(LiveIdentity::new(load(), Arc::new(DefaultTimeProvider)).is_ok(), "key and certificate fit together");
     stop.cancel();
     timeout(LONG, node).await.unwrap().unwrap().unwrap();
+    stop_manager.cancel();
+}
+
+/// A manager that has removed every node; returns its address and what stops it.
+async fn manager_that_has_removed(bed: &Bed, why: &str) -> (SocketAddr, CancellationToken) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sessions, _) = mpsc::unbounded_channel();
+    let tls = server_config(&bed.identity(&PeerIdentity::Manager(ManagerId::new(1))), Arc::new(DefaultTimeProvider));
+    let service = Arc::new(SimManager { sessions, ca: None, removed: Some(why.to_owned()) });
+    let stop = CancellationToken::new();
+    let listeners = vec![(Network::Management, listener)];
+    tokio::spawn(serve_manager(listeners, tls.unwrap(), service, Arc::new(NoRaft), stop.clone()));
+    (address, stop)
+}
+
+#[tokio::test]
+async fn a_node_that_was_removed_starts_no_guest_and_ends_with_what_to_do() {
+    let bed = bed();
+    bed.vm_file("a.toml", &good_vm());
+    let why = "node n1 was removed from the cluster: join again";
+    let (address, stop_manager) = manager_that_has_removed(&bed, why).await;
+    let config = bed.config(&n1(), address);
+    let ended = timeout(LONG, run_until(config.clone(), CancellationToken::new())).await.unwrap();
+    let error = ended.unwrap_err();
+    assert!(error.is_removed() && !error.is_config(), "{error}");
+    assert_eq!(error.to_string(), why);
+    assert!(crate::running_machines(&config.run_dir()).unwrap().is_empty(), "it may run elsewhere by now");
+    stop_manager.cancel();
+}
+
+#[tokio::test]
+async fn a_node_that_was_removed_leaves_the_guests_that_run_as_they_are() {
+    let bed = bed();
+    bed.vm_file("a.toml", &good_vm());
+    let config = bed.config(&n1(), nowhere());
+    let stop = CancellationToken::new();
+    let node = tokio::spawn(run_until(config.clone(), stop.clone()));
+    let run_dir = config.run_dir();
+    let running = async {
+        while !crate::running_machines(&run_dir).is_ok_and(|machines| machines.len() == 1) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, running).await.expect("without a word of the managers its guest is started");
+    stop.cancel();
+    timeout(LONG, node).await.unwrap().unwrap().unwrap();
+    let before = crate::running_machines(&run_dir).unwrap();
+    let (address, stop_manager) = manager_that_has_removed(&bed, "removed").await;
+    let ended = timeout(LONG, run_until(bed.config(&n1(), address), CancellationToken::new())).await.unwrap();
+    assert!(ended.unwrap_err().is_removed());
+    assert_eq!(crate::running_machines(&run_dir).unwrap(), before, "the same processes");
+    before[0].1.kill().unwrap();
     stop_manager.cancel();
 }

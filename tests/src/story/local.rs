@@ -2,6 +2,8 @@
 //! forwarders. It shows the logic of a whole cluster in seconds; that real machines agree is what the stage of QEMU
 //! shows.
 
+mod agents;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -116,6 +118,15 @@ impl LocalStage {
             }
         }
         Ok(self.logs.clone())
+    }
+
+    /// Returns the log of a daemon that `vouch dev` started.
+    ///
+    /// # Errors
+    /// Fails if it can't be read.
+    pub fn log_of(&self, id: &str) -> Result<String> {
+        let file = self.folder.path().join("logs").join(format!("{id}.log"));
+        fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()))
     }
 
     fn last_words(&self) -> String {
@@ -334,62 +345,6 @@ impl LocalStage {
     pub fn client_of(&self, name: &str) -> Result<Client> {
         let token = fs::read_to_string(self.folder.path().join("api.token"))?;
         Ok(Client::new(self.api_of(name)?, token.trim().to_owned()))
-    }
-
-    /// Kills a node's agent as a crash would.
-    ///
-    /// # Errors
-    /// Fails if it doesn't run.
-    pub fn kill_agent(&mut self, id: &str) -> Result<()> {
-        self.restarted.remove(id);
-        match self.daemon_pid(id) {
-            Ok(pid) => process::kill_by_pid(pid),
-            Err(_) => Ok(()),
-        }
-    }
-
-    /// Stops a node's agent from running without ending it: it hears nobody, and its streams stand.
-    ///
-    /// # Errors
-    /// Fails if it doesn't run.
-    pub fn freeze_agent(&self, id: &str) -> Result<()> {
-        process::freeze_by_pid(self.daemon_pid(id)?)
-    }
-
-    /// Lets a frozen agent run on.
-    ///
-    /// # Errors
-    /// Fails if it is gone.
-    pub fn thaw_agent(&self, id: &str) -> Result<()> {
-        process::thaw_by_pid(self.daemon_pid(id)?)
-    }
-
-    fn silent_file(&self, node: &str) -> PathBuf {
-        self.run_dir(node, "service-silent")
-    }
-
-    /// Lets a node's hypervisor service fall silent.
-    ///
-    /// # Errors
-    /// Fails if its file can't be written.
-    pub fn silence_hypervisor(&self, node: &str) -> Result<()> {
-        Ok(fs::write(self.silent_file(node), "")?)
-    }
-
-    /// Lets it answer again.
-    ///
-    /// # Errors
-    /// Fails if its file can't be removed.
-    pub fn hear_hypervisor(&self, node: &str) -> Result<()> {
-        Ok(fs::remove_file(self.silent_file(node))?)
-    }
-
-    /// Starts a node's agent again.
-    ///
-    /// # Errors
-    /// Fails if it can't be started.
-    pub fn start_agent(&mut self, id: &str) -> Result<()> {
-        self.start_daemon("node", id)
     }
 
     fn start_daemon(&mut self, kind: &str, id: &str) -> Result<()> {

@@ -36,6 +36,6 @@ fn outcome_of(error: &LinkError) -> RelayOutcome {
         LinkError::NotListening { .. } => RelayOutcome::Refused,
         LinkError::Timeout(_) | LinkError::Reset(_) => RelayOutcome::Stalled,
         // Somebody answered, and did not give what was asked for.
-        LinkError::Refused(_) | LinkError::Malformed(_) => RelayOutcome::Denied,
+        LinkError::Refused(_) | LinkError::Removed(_) | LinkError::Malformed(_) => RelayOutcome::Denied,
     }
 }

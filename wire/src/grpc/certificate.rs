@@ -96,6 +96,8 @@ impl CertificateLink for GrpcCertificateLink {
                     self.put_first(&manager);
                     return Ok(answer);
                 }
+                // The leader has said so.
+                Err(removed @ LinkError::Removed(_)) => return Err(removed),
                 // A refusal may be of the connection, by one whose own certificate is the trouble: the others are
                 // asked.
                 Err(error) => failed = error,

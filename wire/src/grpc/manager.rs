@@ -16,7 +16,7 @@ use super::serve::{PeerInfo, ServeError, serve, server};
 use super::session::accepted;
 use super::status::to_status;
 use super::{MESSAGE_MAX, PEER_MESSAGE_MAX, PROBE_CHUNK};
-use crate::links::{ManagerService, RaftService};
+use crate::links::{Caller, ManagerService, RaftService};
 use crate::pki::Current;
 use crate::proto;
 use crate::proto::certificate_service_server::CertificateServiceServer;
@@ -76,9 +76,9 @@ impl NodeService for ManagerPort {
         request: Request<Streaming<proto::FromNode>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let peer = PeerInfo::of(&request);
-        let node = peer.node()?;
+        let node = Caller { id: peer.node()?, shown: peer.shown.clone() };
         let (session, answers) = accepted(request.into_inner(), peer.callee());
-        self.0.node_session(node, session).await;
+        self.0.node_session(node, session).await.map_err(|e| to_status(&e))?;
         Ok(Response::new(answers))
     }
 }
@@ -93,7 +93,7 @@ impl WatcherService for ManagerPort {
         request: Request<Streaming<proto::FromWatcher>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let peer = PeerInfo::of(&request);
-        let watcher = peer.watcher()?;
+        let watcher = Caller { id: peer.watcher()?, shown: peer.shown.clone() };
         let (session, answers) = accepted(request.into_inner(), peer.callee());
         self.0.watcher_session(watcher, session).await;
         Ok(Response::new(answers))

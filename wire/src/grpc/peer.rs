@@ -11,7 +11,7 @@ use super::log_names::names_of;
 use super::serve::PeerInfo;
 use super::session::accepted;
 use super::status::to_status;
-use crate::links::{LinkError, ManagerService, RaftCall, RaftCallKind, RaftService};
+use crate::links::{Caller, LinkError, ManagerService, RaftCall, RaftCallKind, RaftService};
 use crate::proto;
 use crate::proto::peer_service_server::PeerService;
 
@@ -95,7 +95,7 @@ impl PeerService for Peers {
         request: Request<Streaming<proto::EvidenceFrame>>,
     ) -> Result<Response<Self::EvidenceStream>, Status> {
         let peer = PeerInfo::of(&request);
-        let manager = peer.manager()?;
+        let manager = Caller { id: peer.manager()?, shown: peer.shown.clone() };
         let (session, answers) = accepted(request.into_inner(), peer.callee());
         self.service.evidence_session(manager, session).await;
         Ok(Response::new(answers))

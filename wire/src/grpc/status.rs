@@ -33,12 +33,10 @@ pub(super) fn from_status(status: &Status, callee: &Callee) -> LinkError {
         return LinkError::Reset(chain(status));
     }
     match status.code() {
-        Code::Unauthenticated
-        | Code::PermissionDenied
-        | Code::NotFound
-        | Code::FailedPrecondition
-        | Code::AlreadyExists
-        | Code::Unimplemented => LinkError::Refused(status.message().to_owned()),
+        Code::Unauthenticated | Code::PermissionDenied | Code::NotFound | Code::AlreadyExists | Code::Unimplemented => {
+            LinkError::Refused(status.message().to_owned())
+        }
+        Code::FailedPrecondition => LinkError::Removed(status.message().to_owned()),
         Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted | Code::DataLoss => {
             LinkError::Malformed(status.message().to_owned())
         }
@@ -58,6 +56,7 @@ pub(super) fn to_status(error: &LinkError) -> Status {
     let text = error.to_string();
     match error {
         LinkError::Refused(why) => Status::permission_denied(why.clone()),
+        LinkError::Removed(why) => Status::failed_precondition(why.clone()),
         LinkError::Malformed(why) => Status::invalid_argument(why.clone()),
         LinkError::Unreachable { .. } | LinkError::NotListening { .. } => Status::unavailable(text),
         LinkError::Timeout(_) => Status::deadline_exceeded(text),

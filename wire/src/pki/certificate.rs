@@ -1,5 +1,6 @@
 //! What a certificate says beside its owner's name: when it holds, and which CA signed it.
 
+use ring::digest::{SHA256, digest};
 use rustls_pki_types::CertificateDer;
 use vouch_types::WallTime;
 use x509_parser::certificate::X509Certificate;
@@ -56,11 +57,31 @@ impl ShownCertificate {
         Ok(Self { owner: PeerIdentity::from_certificate(&der)?, der })
     }
 
+    /// Returns the digest of its owner's key: as [`key_digest`].
+    ///
+    /// # Errors
+    /// [`PkiError::Certificate`] when it cannot be parsed.
+    pub fn key_digest(&self) -> Result<[u8; 32], PkiError> {
+        key_digest(&self.der)
+    }
+
     /// Returns which of these CAs signed it, by the key identifiers (RFC 5280, sections 4.2.1.1 and 4.2.1.2). TLS has
     /// checked the signature.
     pub fn signed_by(&self, roots: &[CertificateDer<'static>]) -> Option<CaDigest> {
         issuer_among(&self.der, roots).map(CaDigest::of)
     }
+}
+
+/// Returns SHA-256 of a certificate's public key (SubjectPublicKeyInfo, DER; RFC 5280, section 4.1.2.7). It stays the
+/// same when the certificate is renewed, since the key is kept.
+///
+/// # Errors
+/// [`PkiError::Certificate`] when it cannot be parsed.
+pub fn key_digest(certificate: &CertificateDer<'_>) -> Result<[u8; 32], PkiError> {
+    let parsed = parsed(certificate)?;
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, parsed.public_key().raw).as_ref());
+    Ok(bytes)
 }
 
 fn parsed<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, PkiError> {

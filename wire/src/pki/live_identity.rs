@@ -1,12 +1,13 @@
 //! The identity that a running process proves itself with: exchanged as a whole when its certificate or the CAs change.
 //!
-//! New connections, both ways, begin with the new one; streams that stand are left alone. What was in use stays in use
-//! when the new one does not make TLS.
+//! New connections, both ways, begin with the new one; streams that stand are left alone here, and a manager closes
+//! those whose CA is trusted no more. What was in use stays in use when the new one does not make TLS.
 
 use std::sync::Arc;
 
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, ServerConfig};
+use tokio::sync::watch;
 use vouch_types::WallTime;
 
 use super::tls::{ALPN_H2, client_config, server_config, server_config_without_clients};
@@ -23,6 +24,7 @@ pub struct LiveIdentity {
     server: Current<ServerConfig>,
     client: Current<ClientConfig>,
     api: Current<ServerConfig>,
+    changes: Arc<watch::Sender<u64>>,
 }
 
 impl LiveIdentity {
@@ -36,6 +38,7 @@ impl LiveIdentity {
             client: client_config(&identity, Arc::clone(&clock))?.into(),
             api: server_config_without_clients(&identity, Arc::clone(&clock), ALPN_API)?.into(),
             identity: Arc::new(identity).into(),
+            changes: Arc::new(watch::Sender::new(0)),
             clock,
         })
     }
@@ -43,6 +46,11 @@ impl LiveIdentity {
     /// Returns the identity of now.
     pub fn identity(&self) -> Arc<Identity> {
         self.identity.get()
+    }
+
+    /// Returns what says that another identity is in use from now on.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Returns the time by which TLS judges certificates here; none when the clock tells none.
@@ -80,6 +88,7 @@ impl LiveIdentity {
         self.server.set(next.server.get());
         self.api.set(next.api.get());
         self.identity.set(next.identity.get());
+        self.changes.send_modify(|count| *count += 1);
         Ok(())
     }
 }

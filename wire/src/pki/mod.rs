@@ -16,7 +16,7 @@ mod peer;
 mod tls;
 
 pub use authority::{CertificateAuthority, ISSUE_BACKDATE, VALIDITY_MIN};
-pub use certificate::{ShownCertificate, Validity};
+pub use certificate::{ShownCertificate, Validity, key_digest};
 pub use clock::AdjustableTime;
 pub use current::Current;
 pub use identity::{CertificateRequest, Identity, Issued, ROOTS_MAX, certificates_of, trusted_together};
@@ -29,6 +29,8 @@ pub use tls::{
 };
 
 use std::path::PathBuf;
+
+pub use rustls_pki_types::CertificateDer;
 
 use thiserror::Error;
 use vouch_types::WallTime;

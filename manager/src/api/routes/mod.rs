@@ -40,7 +40,7 @@ pub(super) fn public_routes() -> OpenApiRouter<Api> {
         .routes(routes!(policies::of_vm))
         .routes(routes!(fencing::forget_pins))
         .routes(routes!(nodes::list))
-        .routes(routes!(nodes::show))
+        .routes(routes!(nodes::show, nodes::remove))
         .routes(routes!(fencing::prove, fencing::withdraw))
         .routes(routes!(incidents::list))
         .routes(routes!(incidents::show))

@@ -7,7 +7,7 @@ use axum::http::Response;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tower::ServiceExt;
-use vouch_types::{Command, Policy, PolicyScope, VmState};
+use vouch_types::{BootChange, BootKind, BootRecord, Command, Generation, Policy, PolicyScope, StartId, VmState};
 
 use super::double::{SimManager, Standing, at, body, cut, get, judge, lone, populate, request, vm_id};
 use crate::api::limits::{WAIT_DEFAULT, WAIT_JITTER, WAIT_MAX, WAITING_MAX};
@@ -29,6 +29,37 @@ fn begin(manager: &SimManager, path: &str) -> JoinHandle<Response<Body>> {
     tokio::spawn(async move { api.oneshot(request).await.unwrap() })
 }
 
+/// Records a boot of a VM that was not judged yet: what a new leader is to know, and nobody sees.
+fn record_boot(manager: &SimManager, vm: u128) {
+    let boot = BootRecord { kind: BootKind::Reboot, start: StartId::new(7), left: Duration::from_secs(30) };
+    let generation = Generation::new(u64::try_from(vm).unwrap());
+    manager.published.apply(Command::RecordVerdicts {
+        boots: vec![BootChange { vm: vm_id(vm), generation, boot: Some(boot) }],
+        verdicts: Vec::new(),
+        paths: Vec::new(),
+        manager_notes: None,
+        incidents: Vec::new(),
+        placements: Vec::new(),
+        at: at(7),
+    });
+}
+
+#[tokio::test]
+async fn what_is_recorded_of_a_boot_moves_no_etag() {
+    let manager = farm();
+    let tag = async || {
+        let request = request("GET", "/v1/vms/desk-1").body(Body::empty()).unwrap();
+        manager.api.router().oneshot(request).await.unwrap().headers()["etag"].clone()
+    };
+    let before = tag().await;
+    record_boot(&manager, 1);
+    use crate::api::Published;
+    let mut recorded = false;
+    manager.published.look(&mut |state| recorded = state.vms()[&vm_id(1)].boot.is_some());
+    assert!(recorded);
+    assert_eq!(tag().await, before);
+}
+
 /// Lets everything run that can run now.
 async fn settle() {
     for _ in 0..50 {
@@ -48,6 +79,9 @@ async fn a_read_wakes_when_its_item_changes_and_sleeps_through_the_changes_of_ot
     cut(&manager.published, "n2", 7);
     settle().await;
     assert!(!read.is_finished(), "others changed");
+    record_boot(&manager, 1);
+    settle().await;
+    assert!(!read.is_finished(), "nothing that is shown of it changed");
     judge(&manager.published, vm_id(1), VmState::Up, "it runs", 8);
     let response = read.await.unwrap();
     assert_eq!(response.headers()["x-vouch-index"], index(&manager).to_string());

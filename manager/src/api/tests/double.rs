@@ -1,5 +1,7 @@
 //! A manager for the API's tests: a state in memory that commands are really applied to, and a made-up process.
 
+mod live;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -14,22 +16,17 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 use vouch_types::command::{ClusterSecrets, PathChange};
 use vouch_types::{
-    Applied, BootId, CaStage, Cause, ClusterId, Command, DenyReason, Fault, Incarnation, IncidentChange, IncidentScope,
-    IncidentWord, LogIndex, ManagerId, ManagerNode, Network, NextCa, NodeId, NodePath, NodeRecord, RankedCause,
-    SortedMap, Source, Term, Timing, Verdict, VerdictChange, VerdictVersion, VmId, VmSpec, VmState, WallTime,
+    Applied, BootId, Cause, ClusterId, Command, Fault, Incarnation, IncidentChange, IncidentScope, IncidentWord,
+    LogIndex, ManagerId, ManagerNode, Network, NextCa, NodeId, NodePath, NodeRecord, RankedCause, SortedMap, Source,
+    Term, Timing, Verdict, VerdictChange, VerdictVersion, VmId, VmSpec, VmState, WallTime,
 };
 use vouch_wire::links::{LinkError, PeerLink, Session};
 use vouch_wire::proto;
 
-use crate::api::ca_view::CaView;
-use crate::api::live::{CaError, CaStep, MemberChange};
-use crate::api::view::{
-    CheckView, EvidenceView, HearingView, ObservationView, ReasonView, StateComparedView, StateHashView,
-};
-use crate::api::{
-    Api, ApiParts, ApiToken, CheckError, InitError, LiveView, Metric, MetricKind, OwnHosts, Published, Readiness,
-};
-use crate::raft::{ConsensusStatus, Consistency, MembershipError, ProposeError, ReadError, Role};
+use self::live::{Heard, SimLive};
+use crate::api::view::HeardView;
+use crate::api::{Api, ApiParts, ApiToken, OwnHosts, Published};
+use crate::raft::{ConsensusStatus, Consistency, ProposeError, ReadError, Role};
 use crate::seams::{MemoryBlobs, SeededRng, WallClock};
 use crate::store::State;
 
@@ -55,6 +52,7 @@ pub struct SimPublished {
     applied: watch::Sender<LogIndex>,
     rounds: AtomicUsize,
     round_takes: Mutex<Duration>,
+    write_takes: Mutex<Duration>,
 }
 
 impl SimPublished {
@@ -74,6 +72,11 @@ impl SimPublished {
     /// Changes how long such a question takes.
     pub fn slow_rounds(&self, takes: Duration) {
         *self.round_takes.lock().unwrap() = takes;
+    }
+
+    /// Changes how long it takes until a command is applied.
+    pub fn slow_writes(&self, takes: Duration) {
+        *self.write_takes.lock().unwrap() = takes;
     }
 
     /// Changes how it stands in the cluster.
@@ -134,108 +137,11 @@ impl Published for SimPublished {
             Standing::LeadsAlone => return Err(ProposeError::Unknown { leader: None }),
             Standing::Follows => return Err(ProposeError::NotLeader { leader: Some(ManagerId::new(1)) }),
         }
+        let takes = *self.write_takes.lock().unwrap();
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
+        }
         Ok(self.apply(command))
-    }
-}
-
-struct SimLive(ManagerId);
-
-#[async_trait]
-impl LiveView for SimLive {
-    async fn evidence(&self, vm: VmId) -> Option<EvidenceView> {
-        let look = |watcher: &str, probe: &str, outcome: &str, reason: &str, age_ms| ObservationView {
-            watcher: watcher.to_owned(),
-            watcher_node: "n1".to_owned(),
-            same_node: true,
-            network: "service".to_owned(),
-            probe: probe.to_owned(),
-            outcome: outcome.to_owned(),
-            reason: reason.to_owned(),
-            message: String::new(),
-            age_ms,
-            fresh: true,
-            healthy: true,
-            proven: true,
-        };
-        Some(EvidenceView {
-            observations: vec![
-                look("w1", "ping", "up", "replied", 5),
-                look("w1", "rdp", "down", "closed", 5),
-                look("w2", "rdp", "up", "handshake", 5),
-                look("w1", "tcp", "up", "connected", 9_000),
-            ],
-            vm: vm.to_string(),
-            manager: self.0.to_string(),
-            leads: true,
-            live: true,
-            state: "up".to_owned(),
-            reason: "its node says that it runs".to_owned(),
-            used: vec!["node n1 says running, 0.2 s ago".to_owned()],
-            discounted: vec!["w2, ping: never succeeded for this vm".to_owned()],
-            would_change: vec!["its node's silence for 1.5 s".to_owned()],
-            ..EvidenceView::default()
-        })
-    }
-
-    async fn check(&self, vm: VmId) -> Result<CheckView, CheckError> {
-        Ok(CheckView { vm: vm.to_string(), asked: vec!["w1".to_owned()], answered: vec!["w1".to_owned()], took_ms: 7 })
-    }
-
-    async fn hearing(&self) -> HearingView {
-        HearingView::default()
-    }
-
-    async fn readiness(&self) -> Readiness {
-        Readiness { reasons: vec![ReasonView::new("no_quorum", "no quorum of managers answers")], notes: Vec::new() }
-    }
-
-    fn state_hashes(&self) -> StateHashView {
-        let compared = StateComparedView { log_index: 64, hash: "0c".to_owned(), same: false };
-        StateHashView {
-            log_index: Some(128),
-            hash: Some("0b".to_owned()),
-            compared: [("m2".to_owned(), compared)].into(),
-        }
-    }
-
-    async fn metrics(&self) -> Vec<Metric> {
-        vec![Metric {
-            name: "messages_stale_dropped",
-            help: "Messages dropped.",
-            kind: MetricKind::Counter,
-            labels: vec![("of", "node".to_owned())],
-            value: 5,
-        }]
-    }
-
-    async fn init_cluster(&self) -> Result<ClusterId, InitError> {
-        Err(InitError::AlreadyInitialised)
-    }
-
-    async fn ca(&self) -> Result<CaView, CaError> {
-        let (stage, ca_certificates) = ("steady".to_owned(), String::new());
-        Ok(CaView { stage, cas: Vec::new(), behind: Vec::new(), ca_certificates })
-    }
-
-    async fn rotate_ca(&self, step: CaStep) -> Result<CaView, CaError> {
-        match step {
-            CaStep::Begin => self.ca().await,
-            CaStep::Switch { .. } => Err(CaError::Refused(DenyReason::CaStage(CaStage::Steady))),
-            CaStep::Finish { without } => {
-                let behind = ["n1.node.vouch", "n2.node.vouch"].map(ToOwned::to_owned);
-                let behind = behind.into_iter().filter(|n| !without.iter().any(|w| w.server_name() == *n)).collect();
-                Err(CaError::Behind { stage: CaStage::Renewing, behind })
-            }
-        }
-    }
-
-    async fn change_members(&self, change: MemberChange) -> Result<(), MembershipError> {
-        match change {
-            MemberChange::Add(manager, _) => Err(MembershipError::AlreadyMember(manager)),
-            MemberChange::Promote(manager) => Err(MembershipError::Behind { manager, behind: 5_000 }),
-            MemberChange::Remove(manager) if manager.get() > 3 => Err(MembershipError::NotMember(manager)),
-            MemberChange::Remove(_) | MemberChange::Transfer(_) => Ok(()),
-        }
     }
 }
 
@@ -286,6 +192,15 @@ pub struct SimManager {
     /// Its API.
     pub api: Api,
     peers: Arc<SimPeers>,
+    heard: Heard,
+}
+
+impl SimManager {
+    /// Has it hear a node whose last word is so old, and nobody else.
+    pub fn hear(&self, node: &str, age_ms: Option<u64>) {
+        let (manager, peer, stream) = (self.api.manager().to_string(), node.to_owned(), "open".to_owned());
+        *self.heard.lock().unwrap() = vec![HeardView { manager, peer, stream, networks: Vec::new(), age_ms }];
+    }
 }
 
 fn manager(id: u64, standing: Standing) -> SimManager {
@@ -297,19 +212,31 @@ fn manager(id: u64, standing: Standing) -> SimManager {
         applied: watch::Sender::new(LogIndex::new(0)),
         rounds: AtomicUsize::new(0),
         round_takes: Mutex::default(),
+        write_takes: Mutex::default(),
     });
     let blobs = Arc::new(MemoryBlobs::default());
     let peers = Arc::new(SimPeers::default());
-    let api = api_of(id, published.clone(), blobs.clone(), peers.clone());
-    SimManager { published, blobs, api, peers }
+    let heard = Heard::default();
+    let api = api_that_hears(id, published.clone(), blobs.clone(), peers.clone(), heard.clone());
+    SimManager { published, blobs, api, peers, heard }
 }
 
 /// Returns the API of a manager whose state is elsewhere.
 pub fn api_of(id: ManagerId, published: Arc<dyn Published>, blobs: Arc<MemoryBlobs>, peers: Arc<SimPeers>) -> Api {
+    api_that_hears(id, published, blobs, peers, Heard::default())
+}
+
+fn api_that_hears(
+    id: ManagerId,
+    published: Arc<dyn Published>,
+    blobs: Arc<MemoryBlobs>,
+    peers: Arc<SimPeers>,
+    heard: Heard,
+) -> Api {
     Api::new(ApiParts {
         manager: id,
         published,
-        live: Arc::new(SimLive(id)),
+        live: Arc::new(SimLive { own: id, heard }),
         peers,
         blobs,
         wall: Arc::new(StoppedClock),

@@ -3,10 +3,12 @@
 use axum::body::Body;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use vouch_types::probe_key::PROBE_VERSION_MAX;
 use vouch_types::{Digest, ProbeName};
 use vouch_wire::probe_signature::{ProbeSigningKey, SignedProbe, public_pem};
 
 use super::double::{SimManager, body, get, populate, request, send, three};
+use crate::api::probe_orders::RECORD_WITHIN;
 use crate::api::refusals::REFUSALS_AT_ONCE;
 
 const GRANT: &str = "&interfaces=sockets&networks=service&ports=settings";
@@ -179,4 +181,31 @@ async fn an_upload_that_loses_the_race_with_the_removal_of_its_key_is_refused_an
         "{problem}"
     );
     assert_eq!(refusals(&leader).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_is_refused_in_time_also_where_that_cannot_be_taken_down() {
+    let [leader, _, _] = cluster();
+    leader.published.slow_writes(RECORD_WITHIN * 1_000);
+    let begun = tokio::time::Instant::now();
+    let stranger = ProbeSigningKey::generate().unwrap();
+    let signature = signature(&stranger, tcp().digest(), "mine", "1.0.0");
+    let (status, problem) = upload(&leader, &format!("name=mine&version=1.0.0&signature={signature}")).await;
+    assert_eq!((status.as_u16(), &problem["type"]), (422, &json!("/problems/signature-refused")), "{problem}");
+    let waited = begun.elapsed();
+    assert!(waited >= RECORD_WITHIN && waited < RECORD_WITHIN * 2, "{waited:?}");
+    assert!(refusals(&leader).await.is_empty(), "it was not taken down");
+}
+
+#[tokio::test]
+async fn the_version_of_an_upload_has_so_many_printable_characters_and_no_more() {
+    let [leader, _, _] = cluster();
+    let longest = "v".repeat(PROBE_VERSION_MAX);
+    let (status, probe) = upload(&leader, &format!("name=mine&version={longest}")).await;
+    assert_eq!((status.as_u16(), &probe["version"]), (201, &json!(longest)), "{probe}");
+    for bad in ["", &format!("{longest}v"), "1.0%200", "1.0%C3%A9"] {
+        let (status, problem) = upload(&leader, &format!("name=mine&version={bad}")).await;
+        assert_eq!((status.as_u16(), &problem["field"]), (400, &json!("version")), "{bad}: {problem}");
+        assert!(problem["rule"].as_str().unwrap().contains(&PROBE_VERSION_MAX.to_string()), "{problem}");
+    }
 }

@@ -147,3 +147,19 @@ fn a_thousand_nodes_make_one_event_per_heartbeat_at_most() {
     }
     assert_eq!(events, 1000 * 5);
 }
+
+#[test]
+fn a_node_that_is_forgotten_sends_and_gets_no_heartbeat_by_its_key_and_a_younger_life_agrees_anew() {
+    let mut desk = desk();
+    let ((_, mut node), (_, mut other)) = (desk.node(&n(1)), desk.node(&n(2)));
+    for (exchange, ms) in [(&mut node, 1), (&mut other, 2)] {
+        let datagram = exchange.next(at(ms), None);
+        assert_eq!(desk.book.take(Network::Management, from(), &datagram, at(ms)), Ok(()));
+    }
+    desk.book.forget(&[n(1)].into());
+    assert_eq!(desk.take(&node.next(at(3), None), at(4)), Err("unknown_session"));
+    assert_eq!(desk.book.due(at(5)).len(), 1, "the other one stays");
+    assert_eq!(desk.book.measured(&n(1)), []);
+    // Its memory was wiped: it counts its lives from the first one again.
+    assert!(desk.book.agree(&desk.rng, &n(1), Network::Management, Incarnation::new(1)).is_some());
+}

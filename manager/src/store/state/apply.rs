@@ -55,6 +55,7 @@ impl State {
             _ if self.head.cluster.is_none() => Err(DenyReason::NotInitialised),
             Command::Guarded { command, guard } => self.apply_guarded(step, *command, &guard),
             Command::RecordNode { node, at } => self.record_node(step, node, at),
+            Command::RemoveNode { node, vms, by, at } => self.remove_node(step, node, vms, by, at),
             Command::RecordVms { node, vms, at } => self.record_vms(step, &node, vms, at),
             Command::RecordProven { proven, pins } => self.record_proven(step, proven, pins),
             Command::RecordVerdicts { verdicts, paths, manager_notes, incidents, placements, boots, at } => self
@@ -78,8 +79,8 @@ impl State {
                 self.create_join_token(step, allows, secret_hash, uses, ttl, at)
             }
             Command::RevokeJoinToken { token, at } => self.revoke_join_token(step, token, at),
-            Command::RedeemJoinToken { secret_hash, joiner, request, incarnation, at } => {
-                self.redeem_join_token(step, &secret_hash, JoinUse { joiner, request, at }, incarnation)
+            Command::RedeemJoinToken { secret_hash, joiner, request, key, incarnation, at } => {
+                self.redeem_join_token(step, &secret_hash, JoinUse { joiner, request, at }, key, incarnation)
             }
             Command::AddCa { ca, at } => self.add_ca(step, ca, at),
             Command::SwitchCa { at } => self.switch_ca(step, at),

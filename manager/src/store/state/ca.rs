@@ -18,7 +18,9 @@ impl State {
         self.rotate(step, at, CaStage::Renewing, |next| match next {
             NextCa::Spreading(ca) => Ok(NextCa::Renewing(ca)),
             NextCa::None | NextCa::Renewing(_) => Err(next),
-        })
+        })?;
+        self.note_other_ca(step);
+        step.done()
     }
 
     pub(super) fn retire_ca(&mut self, step: &mut Step, at: WallTime) -> Outcome {

@@ -21,6 +21,10 @@ impl State {
     }
 
     pub(super) fn record_incident(&mut self, step: &mut Step, change: IncidentChange, at: WallTime) {
+        // It was under way when the node was removed: opened now, it would be told for nothing.
+        if change.word.is_some() && self.is_of_removed(&change.scope) {
+            return;
+        }
         let known = self.open_incident(&change.scope).cloned();
         match (known, change.word) {
             (None, None) => {}
@@ -40,6 +44,16 @@ impl State {
                 self.put_incident(step, IncidentRecord { closed: Some(at.max(known.opened)), ..(*known).clone() });
                 self.forget_old_incidents(step);
             }
+        }
+    }
+
+    fn is_of_removed(&self, scope: &IncidentScope) -> bool {
+        match scope {
+            IncidentScope::Node(node) | IncidentScope::Flapping(node) => self.shut_out(node).is_some(),
+            IncidentScope::Network(_)
+            | IncidentScope::Rack(_)
+            | IncidentScope::Datastore(_)
+            | IncidentScope::Manager(_) => false,
         }
     }
 

@@ -16,6 +16,10 @@ use super::apply::{Outcome, Step};
 impl State {
     pub(super) fn record_node(&mut self, step: &mut Step, mut node: NodeRecord, at: WallTime) -> Outcome {
         let id = node.id.clone();
+        // What it said before, or another manager heard of it, may still be under way.
+        if self.shut_out(&id).is_some() {
+            return Err(DenyReason::NodeRemoved(id));
+        }
         let event = match self.nodes.get(&id) {
             None => Some(EventKind::NodeJoined { node: id.clone() }),
             Some(known) => {

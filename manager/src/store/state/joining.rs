@@ -133,6 +133,7 @@ impl State {
         step: &mut Step,
         secret_hash: &Digest,
         wanted: JoinUse,
+        key: Option<Digest>,
         incarnation: Incarnation,
     ) -> Outcome {
         let token = self.join_allowed(secret_hash, &wanted).map_err(DenyReason::JoinRefused)?;
@@ -150,15 +151,21 @@ impl State {
         }
         self.touch_join_tokens(step);
         step.event(at, EventKind::JoinTokenUsed { token: id, joiner: joiner.clone() });
-        if let Joiner::Watcher(watcher) = joiner {
-            // Its one-time secret is worth nothing from now on.
-            Arc::make_mut(self.watcher_mut(watcher)?).secret_hash = None;
-            return self.watcher_lives(step, watcher, incarnation, at);
+        match joiner {
+            Joiner::Watcher(watcher) => {
+                // Its one-time secret is worth nothing from now on.
+                Arc::make_mut(self.watcher_mut(watcher)?).secret_hash = None;
+                self.watcher_lives(step, watcher, incarnation, at)
+            }
+            Joiner::Node(node) => {
+                self.admit_again(step, &node, key);
+                step.done()
+            }
+            Joiner::Manager(_) => step.done(),
         }
-        step.done()
     }
 
-    fn touch_join_tokens(&mut self, step: &mut Step) {
+    pub(super) fn touch_join_tokens(&mut self, step: &mut Step) {
         self.marks.join_tokens = step.index;
         step.changes.head = true;
     }

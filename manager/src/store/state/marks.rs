@@ -141,9 +141,9 @@ impl State {
         match command {
             Command::SetPolicy { scope, .. } => self.policy_version(scope),
             Command::EndMaintenance { maintenance, .. } => self.maintenance_version(*maintenance),
-            Command::RecordFenceProof { node, .. } | Command::WithdrawFenceProof { node, .. } => {
-                self.node_version(node)
-            }
+            Command::RecordFenceProof { node, .. }
+            | Command::WithdrawFenceProof { node, .. }
+            | Command::RemoveNode { node, .. } => self.node_version(node),
             Command::RevokeJoinToken { token, .. } => self.join_token(*token).map(|token| token.modified),
             Command::ForgetPins { vm, .. } => self.vm_version(*vm),
             Command::Guarded { command, .. } => self.version_of(command),

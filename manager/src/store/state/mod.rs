@@ -17,6 +17,7 @@ mod marks;
 mod policies;
 mod probe_keys;
 mod probes;
+mod removal;
 #[cfg(test)]
 mod tests;
 mod verdicts;
@@ -36,8 +37,8 @@ use vouch_types::command::ClusterSecrets;
 use vouch_types::event::ManagerNote;
 use vouch_types::{
     ClusterId, EventRecord, IncidentId, IncidentRecord, JoinTokenRecord, LogIndex, MaintenanceRecord, ManagerId,
-    ManagerRecord, NodeId, NodeRecord, Policy, PolicyScope, ProbeName, ProbeRecord, ProbeTrust, Term, VmId, VmRecord,
-    WatcherId, WatcherRecord,
+    ManagerRecord, NodeId, NodeRecord, Policy, PolicyScope, ProbeName, ProbeRecord, ProbeTrust, RemovedNode, Term,
+    VmId, VmRecord, WatcherId, WatcherRecord,
 };
 
 use super::changes::EventPosition;
@@ -113,6 +114,7 @@ pub struct Head {
 pub struct State {
     pub(super) head: Head,
     pub(super) nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
+    pub(super) removed: BTreeMap<NodeId, Arc<RemovedNode>>,
     pub(super) vms: VmTable,
     pub(super) watchers: BTreeMap<WatcherId, Arc<WatcherRecord>>,
     pub(super) probes: BTreeMap<ProbeName, Arc<ProbeRecord>>,

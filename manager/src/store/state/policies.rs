@@ -46,8 +46,10 @@ impl State {
         let known = self.head.policies.iter().position(|(s, _)| *s == scope);
         match (known, new == Policy::default()) {
             (None, true) => return step.done(),
-            (Some(position), true) => {
-                self.head.policies.remove(position);
+            (Some(_), true) => {
+                self.forget_policy(step, &scope);
+                step.event(at, EventKind::PolicyChanged { scope, policy: new });
+                return step.done();
             }
             (Some(position), false) if self.head.policies[position].1 == new => return step.done(),
             (Some(position), false) => self.head.policies[position].1 = new.clone(),
@@ -58,13 +60,21 @@ impl State {
             }
         }
         self.head.policies_set.retain(|(known, _)| *known != scope);
-        if new != Policy::default() {
-            self.head.policies_set.push((scope.clone(), step.index));
-        }
+        self.head.policies_set.push((scope.clone(), step.index));
         self.marks.policies = step.index;
         step.changes.head = true;
         step.event(at, EventKind::PolicyChanged { scope, policy: new });
         step.done()
+    }
+
+    /// Forgets the policy of a scope; returns whether there was one.
+    pub(super) fn forget_policy(&mut self, step: &mut Step, scope: &PolicyScope) -> bool {
+        let Some(position) = self.head.policies.iter().position(|(known, _)| known == scope) else { return false };
+        self.head.policies.remove(position);
+        self.head.policies_set.retain(|(known, _)| known != scope);
+        self.marks.policies = step.index;
+        step.changes.head = true;
+        true
     }
 
     fn known_scope(&self, scope: &PolicyScope) -> Result<(), DenyReason> {
@@ -125,13 +135,20 @@ impl State {
     }
 
     pub(super) fn end_maintenance(&mut self, step: &mut Step, id: MaintenanceId, at: WallTime) -> Outcome {
-        let Some(position) = self.head.maintenances.iter().position(|window| window.id == id) else {
+        if !self.close_maintenance(step, id, at) {
             return Err(DenyReason::UnknownMaintenance(id));
-        };
-        let scope = self.head.maintenances.remove(position).scope;
+        }
+        step.done()
+    }
+
+    /// Ends a window; returns whether there was one.
+    pub(super) fn close_maintenance(&mut self, step: &mut Step, id: MaintenanceId, at: WallTime) -> bool {
+        let windows = &mut self.head.maintenances;
+        let Some(position) = windows.iter().position(|window| window.id == id) else { return false };
+        let scope = windows.remove(position).scope;
         self.marks.maintenances = step.index;
         step.changes.head = true;
         step.event(at, EventKind::MaintenanceEnded { maintenance: id, scope });
-        step.done()
+        true
     }
 }

@@ -70,16 +70,24 @@ impl State {
             }
         }
         if let Some(mut notes) = manager_notes {
+            // One of a node that was removed meanwhile would stay for ever.
+            notes.retain(|note| self.shut_out(&note.node).is_none());
             notes.sort();
             notes.dedup();
-            if notes != self.head.manager_notes {
-                step.event(at, EventKind::ManagerNotesChanged { notes: notes.clone() });
-                step.changes.head = true;
-                self.head.manager_notes = notes;
-                self.marks.manager_notes = step.index;
-            }
+            self.set_manager_notes(step, notes, at);
         }
         Ok(Applied::Recorded { index: step.index, stale_vms, stale_nodes })
+    }
+
+    /// Takes what managers cannot hear now, sorted.
+    pub(super) fn set_manager_notes(&mut self, step: &mut Step, notes: Vec<ManagerNote>, at: WallTime) {
+        if notes == self.head.manager_notes {
+            return;
+        }
+        step.event(at, EventKind::ManagerNotesChanged { notes: notes.clone() });
+        step.changes.head = true;
+        self.head.manager_notes = notes;
+        self.marks.manager_notes = step.index;
     }
 
     fn record_path(&mut self, step: &mut Step, change: PathChange, at: WallTime) -> Recorded {
@@ -117,7 +125,7 @@ impl State {
         Recorded::Current
     }
 
-    /// Records a boot: it is no event. Who waits for the VM is woken all the same, as by any change of its record.
+    /// Records a boot: it is no event, and nothing of it is shown, so nobody is woken and the VM's version stays.
     fn record_boot(&mut self, step: &mut Step, change: BootChange) -> Recorded {
         let BootChange { vm, generation, boot } = change;
         let Some(record) = self.vms.get_mut(&vm).filter(|record| record.generation == generation) else {
@@ -125,7 +133,7 @@ impl State {
         };
         if record.boot != boot {
             Arc::make_mut(record).boot = boot;
-            step.changes.vms.insert(vm);
+            step.changes.boots.insert(vm);
         }
         Recorded::Current
     }

@@ -62,6 +62,7 @@ fn the_samples_try_these_kinds_of_events() {
         "manager_notes_changed",
         "manager_return_ended",
         "node_joined",
+        "node_removed",
         "path_changed",
         "policy_changed",
         "probe_granted",
@@ -109,6 +110,17 @@ fn refusals_survive_being_written() {
         }),
         DenyReason::BadValue { field: "proof.note".to_owned(), value: "x".to_owned(), rule: "short".to_owned() },
         DenyReason::NodeIsHeard(samples::node_id("n1")),
+        DenyReason::NodeLives { node: samples::node_id("n1"), watchers: vec![vouch_types::WatcherId::new(4)] },
+        DenyReason::NodeHasVms {
+            node: samples::node_id("n1"),
+            count: 21,
+            vms: vec![vouch_types::VmInTheWay {
+                id: samples::vm_id(1),
+                name: "desk-1".to_owned(),
+                state: vouch_types::VmState::Lost,
+            }],
+        },
+        DenyReason::NodeRemoved(samples::node_id("n1")),
         DenyReason::OtherBoot {
             node: samples::node_id("n1"),
             recorded: samples::node("n1").boot,

@@ -10,7 +10,7 @@ use vouch_types::{
     NodeId, NodePath, NodeRecord, Once, Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment, ProbeGrant,
     ProbeImports, ProbeKeyName, ProbeName, ProbePublicKey, ProbeRecord, ProbeRefusal, ProbeSigner, RankedCause,
     ReturnEnd, SignatureRule, SortedMap, Source, StartId, Suffrage, Term, Verdict, VerdictChange, VerdictVersion, VmId,
-    VmSpec, VmState, WallTime, WatcherId,
+    VmSpec, VmState, VmsLeft, WallTime, WatcherId,
 };
 
 pub(crate) fn at(millis: u64) -> WallTime {
@@ -148,6 +148,10 @@ pub(crate) fn record_boots(boots: Vec<BootChange>) -> Command {
         manager_notes: None,
         at: at(50),
     }
+}
+
+pub(crate) fn remove_node(name: &str, vms: VmsLeft) -> Command {
+    Command::RemoveNode { node: node_id(name), vms, by: "admin token of m1".to_owned(), at: at(70) }
 }
 
 pub(crate) fn cut() -> Fault {
@@ -325,10 +329,10 @@ fn joining() -> Vec<Command> {
     let create =
         |allows| Command::CreateJoinToken { allows, secret_hash: Digest::new([6; 32]), uses: 2, ttl: hour, at: at(60) };
     let joiner = Joiner::Node(node_id("n1"));
-    let (secret_hash, request) = (Digest::new([6; 32]), Digest::new([7; 32]));
+    let (secret_hash, request, key) = (Digest::new([6; 32]), Digest::new([7; 32]), None);
     vec![
         create(JoinFor::One(joiner.clone())),
-        Command::RedeemJoinToken { secret_hash, joiner, request, incarnation: Incarnation::default(), at: at(61) },
+        Command::RedeemJoinToken { secret_hash, joiner, request, key, incarnation: Incarnation::default(), at: at(61) },
         Command::RevokeJoinToken { token: JoinTokenId::new(1), at: at(62) },
         add_ca("second"),
         Command::SwitchCa { at: at(63) },
@@ -458,6 +462,9 @@ fn what_operators_set() -> Vec<Command> {
             placements: vec![PlacementChange { vm: vm_id(3), replaces: Generation::new(3), to: node_id("n2") }],
             at: at(68),
         },
+        record_node("n3"),
+        record_path("n3", 0, Source::Watcher, vec![cut()], 69),
+        remove_node("n3", VmsLeft::Refuse),
     ]);
     commands
 }

@@ -11,7 +11,7 @@ use vouch_types::{
     TickSequence, VmId, WatcherId,
 };
 use vouch_wire::convert::{CreateWatcher, NodeHello, NodeReport, VmReport, cluster_id, ownership};
-use vouch_wire::links::{LinkError, Session};
+use vouch_wire::links::{Caller, LinkError, Session};
 use vouch_wire::proto;
 use vouch_wire::sign::verify_grant;
 
@@ -64,8 +64,9 @@ async fn talk_to(world: Arc<World>, node: Arc<SimNode>, manager: ManagerId, hear
         if let Ok(served) = node.network.dial(node.host(), manager, Network::Management).await {
             let other = super::host::Host::Manager(manager);
             let (mine, theirs) = node.network.stream(node.host(), other, Network::Management);
-            served.manager.node_session(node.id.clone(), theirs).await;
-            AgentSession::new(&world, &node, manager, &heartbeats).run(mine).await;
+            if served.manager.node_session(Caller::without_tls(node.id.clone()), theirs).await.is_ok() {
+                AgentSession::new(&world, &node, manager, &heartbeats).run(mine).await;
+            }
         }
         tokio::time::sleep(REDIAL).await;
     }

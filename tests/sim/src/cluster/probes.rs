@@ -73,7 +73,7 @@ async fn ask_relay(world: &Arc<World>, watcher: WatcherId, relay: &RelaySpec, no
         Err(LinkError::Unreachable { .. }) => silent(RelayOutcome::Silent),
         Err(LinkError::NotListening { .. }) => silent(RelayOutcome::Refused),
         Err(LinkError::Timeout(_) | LinkError::Reset(_)) => silent(RelayOutcome::Stalled),
-        Err(LinkError::Refused(_) | LinkError::Malformed(_)) => silent(RelayOutcome::Denied),
+        Err(LinkError::Refused(_) | LinkError::Removed(_) | LinkError::Malformed(_)) => silent(RelayOutcome::Denied),
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use vouch_types::{Incarnation, ManagerId, Moment, Network, WatcherId};
 use vouch_watcher::logic::{Came, Effect, Ended, Event, Logic, RoundId, RunId, SessionId};
-use vouch_wire::links::{ManagerEndpoint, Session};
+use vouch_wire::links::{Caller, ManagerEndpoint, Session};
 use vouch_wire::pki::CertificateRequest;
 use vouch_wire::proto;
 
@@ -116,7 +116,7 @@ async fn keep_dialled(
         if let Ok(served) = world.network.dial(Host::Watcher(id), manager, network).await {
             let opened = Instant::now();
             let (mine, theirs) = world.network.stream(Host::Watcher(id), Host::Manager(manager), network);
-            served.manager.watcher_session(id, theirs).await;
+            served.manager.watcher_session(Caller::without_tls(id), theirs).await;
             listen(&endpoint, mine, &inputs).await;
             sleep_until(opened + REDIAL).await;
         } else {

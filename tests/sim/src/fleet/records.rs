@@ -94,6 +94,7 @@ impl Records {
             Applied::WatcherPlaced { watcher, .. } => Some(watcher),
             Applied::Nothing
             | Applied::Done { .. }
+            | Applied::NodeRemoved { .. }
             | Applied::WatchersAssigned { .. }
             | Applied::MaintenanceBegun { .. }
             | Applied::JoinTokenCreated { .. }

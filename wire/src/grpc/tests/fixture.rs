@@ -15,7 +15,7 @@ use vouch_types::{ManagerId, Network, NodeId, WallTime, WatcherId};
 
 use crate::grpc::{DialOptions, Dialler, serve_manager, serve_relay};
 use crate::links::{
-    LinkError, LogNames, ManagerEndpoint, ManagerService, RaftCall, RaftService, RelayService, Session,
+    Caller, LinkError, LogNames, ManagerEndpoint, ManagerService, RaftCall, RaftService, RelayService, Session,
 };
 use crate::pki::{
     AdjustableTime, CertificateAuthority, Identity, LiveIdentity, PeerIdentity, ShownCertificate, VALIDITY_MIN,
@@ -24,6 +24,8 @@ use crate::pki::{
 use crate::proto;
 
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
+/// The node that every manager here has removed.
+pub(super) const REMOVED: &str = "n9";
 
 pub(super) fn wall() -> WallTime {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
@@ -111,21 +113,37 @@ impl Echo {
 
 #[async_trait]
 impl ManagerService for Echo {
-    async fn node_session(&self, node: NodeId, session: Session<proto::FromNode, proto::ToNode>) {
+    async fn node_session(
+        &self,
+        node: Caller<NodeId>,
+        session: Session<proto::FromNode, proto::ToNode>,
+    ) -> Result<(), LinkError> {
         let tick = |sequence| proto::ToNode { message: Some(proto::to_node::Message::Tick(proto::Tick { sequence })) };
-        tokio::spawn(Self::run(node.to_string(), session, tick, self.ended.clone()));
+        if node.id.as_str() == REMOVED {
+            return Err(LinkError::Removed(format!("node {REMOVED} was removed: join again")));
+        }
+        tokio::spawn(Self::run(node.id.to_string(), session, tick, self.ended.clone()));
+        Ok(())
     }
 
-    async fn watcher_session(&self, watcher: WatcherId, session: Session<proto::FromWatcher, proto::ToWatcher>) {
+    async fn watcher_session(
+        &self,
+        watcher: Caller<WatcherId>,
+        session: Session<proto::FromWatcher, proto::ToWatcher>,
+    ) {
         let tick =
             |sequence| proto::ToWatcher { message: Some(proto::to_watcher::Message::Tick(proto::Tick { sequence })) };
-        tokio::spawn(Self::run(watcher.to_string(), session, tick, self.ended.clone()));
+        tokio::spawn(Self::run(watcher.id.to_string(), session, tick, self.ended.clone()));
     }
 
-    async fn evidence_session(&self, manager: ManagerId, session: Session<proto::EvidenceFrame, proto::EvidenceFrame>) {
+    async fn evidence_session(
+        &self,
+        manager: Caller<ManagerId>,
+        session: Session<proto::EvidenceFrame, proto::EvidenceFrame>,
+    ) {
         let frame =
             |sequence| proto::EvidenceFrame { tick: Some(proto::Tick { sequence }), ..proto::EvidenceFrame::default() };
-        tokio::spawn(Self::run(manager.to_string(), session, frame, self.ended.clone()));
+        tokio::spawn(Self::run(manager.id.to_string(), session, frame, self.ended.clone()));
     }
 
     async fn forward(&self, manager: ManagerId, _request: proto::ForwardRequest) -> proto::ForwardResponse {

@@ -104,3 +104,12 @@ async fn a_watcher_fetches_a_component_whole_and_is_told_when_there_is_none() {
     let none = link.fetch_probe(&endpoint(1, m1.address), &[2; 32]).await;
     assert!(matches!(none, Err(LinkError::Refused(_))), "{none:?}");
 }
+
+#[tokio::test]
+async fn a_node_that_was_removed_hears_that_and_what_to_do_instead_of_a_session() {
+    let ca = authority();
+    let m1 = start_manager(&ca, &manager(1)).await;
+    let link = GrpcNodeLink::new(dialler(&ca, &node(REMOVED)));
+    let refused = link.open(&endpoint(1, m1.address)).await.unwrap_err();
+    assert_eq!(refused, LinkError::Removed("node n9 was removed: join again".to_owned()));
+}

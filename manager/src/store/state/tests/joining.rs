@@ -29,6 +29,7 @@ fn join(secret: u8, joiner: Joiner, request: u8, millis: u64) -> Command {
         secret_hash: Digest::new([secret; 32]),
         joiner,
         request: Digest::new([request; 32]),
+        key: Some(Digest::new([request; 32])),
         incarnation: Incarnation::new(9),
         at: at(millis),
     }

@@ -10,7 +10,7 @@ use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use vouch_types::{ManagerId, Network};
-use vouch_wire::links::{LinkError, LogNames, PeerLink, RaftCall, RaftLink, SESSION_QUEUE, Session};
+use vouch_wire::links::{Caller, LinkError, LogNames, PeerLink, RaftCall, RaftLink, SESSION_QUEUE, Session};
 use vouch_wire::proto;
 
 use super::super::host::Host;
@@ -198,7 +198,7 @@ impl PeerLink for SimLinks {
         if self.network.is_older(to) {
             theirs = without_names(theirs);
         }
-        served.manager.evidence_session(self.own, theirs).await;
+        served.manager.evidence_session(Caller::without_tls(self.own), theirs).await;
         Ok(mine)
     }
 
