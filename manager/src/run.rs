@@ -170,6 +170,7 @@ fn shipped() -> Result<Vec<ShippedProbe>, RunError> {
                 imports,
                 shipped: true,
                 signer: None,
+                descriptor: None,
             },
             bytes: Bytes::from_static(bundled.bytes),
         })

@@ -10,8 +10,8 @@ use crate::{
     AssignmentGeneration, BootId, BootRecord, CaSecrets, ClusterId, DenyReason, Digest, Fault, FenceKind, Generation,
     Guard, HandBack, Incarnation, IncidentChange, IncidentScope, JoinFor, JoinTokenId, Joiner, LogIndex, LogName,
     MaintenanceId, ManagerId, ManagerReturn, NodeId, NodeRecord, Pin, Policy, PolicyScope, ProbeAssignment, ProbeGrant,
-    ProbeKeyName, ProbeName, ProbePublicKey, ProbeRecord, ProbeRefusal, ReturnEnd, SignatureRule, Source, Verdict,
-    VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
+    ProbeKeyName, ProbeName, ProbePublicKey, ProbeRecord, ProbeRefusal, ReturnEnd, ScopedProbe, ScopedProbeKey,
+    SignatureRule, Source, Verdict, VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
 };
 
 /// The most changes that one `RecordVerdicts` may carry.
@@ -193,6 +193,22 @@ pub enum Command {
         /// What.
         grant: ProbeGrant,
         /// Who grants it, as far as is known.
+        by: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Assign a probe to the VMs of a scope, or change how.
+    AssignProbe {
+        /// What, and to which VMs; its version is set when it is applied.
+        assigned: ScopedProbe,
+        /// When.
+        at: WallTime,
+    },
+    /// Assign a probe to the VMs of a scope no more.
+    UnassignProbe {
+        /// Which.
+        key: ScopedProbeKey,
+        /// Who orders it, as far as is known.
         by: String,
         /// When.
         at: WallTime,
@@ -406,6 +422,8 @@ impl Command {
             Self::ForgetWatcher { .. } => "forget_watcher",
             Self::RecordProbe { .. } => "record_probe",
             Self::GrantProbe { .. } => "grant_probe",
+            Self::AssignProbe { .. } => "assign_probe",
+            Self::UnassignProbe { .. } => "unassign_probe",
             Self::AddProbeKey { .. } => "add_probe_key",
             Self::RemoveProbeKey { .. } => "remove_probe_key",
             Self::SetSignatureRule { .. } => "set_signature_rule",

@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::probe_grant::words;
 use crate::{
     BootId, CaStage, ClusterId, JoinRefusal, JoinTokenId, LogIndex, LogName, MaintenanceId, ManagerId, NodeId,
-    PolicyError, ProbeInterface, ProbeKeyName, ProbeName, VmId, WatcherId,
+    PolicyError, ProbeInterface, ProbeKeyName, ProbeName, ScopedProbeKey, VmId, WatcherId,
 };
 
 /// Why a command changed nothing.
@@ -105,6 +105,9 @@ pub enum DenyReason {
     /// There is no such probe.
     #[error("probe {0} is not known")]
     UnknownProbe(ProbeName),
+    /// The probe is not assigned to this scope.
+    #[error("probe {} is not assigned to {} over the {} network", .0.probe, .0.scope, .0.network)]
+    UnknownScopedProbe(ScopedProbeKey),
     /// A component imports what it is not granted.
     #[error("the component imports {}; it is granted {}", list(.imports), list(.granted))]
     NotGranted {

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Advice, CaStage, Cause, Digest, Fault, FenceProof, Generation, IncidentId, IncidentScope, IncidentWord, JoinFor,
     JoinTokenId, Joiner, LogIndex, MaintenanceId, ManagerId, NodeId, Policy, PolicyScope, ProbeGrant, ProbeKeyName,
-    ProbeName, ProbePublicKey, ProbeRefusal, ProbeSigner, ReturnEnd, SignatureRule, Source, Term, VmId, VmState,
-    WallTime, WatcherId,
+    ProbeName, ProbePublicKey, ProbeRefusal, ProbeSigner, ReturnEnd, ScopedProbe, ScopedProbeKey, SignatureRule,
+    Source, Term, VmId, VmState, WallTime, WatcherId,
 };
 
 /// A manager that does not hear a node which others hear.
@@ -340,6 +340,18 @@ pub enum EventKind {
         /// Who granted it, as far as is known.
         by: String,
     },
+    /// A probe was assigned to the VMs of a scope, or otherwise than before.
+    ProbeAssigned {
+        /// What, to which VMs, and by whom.
+        assigned: ScopedProbe,
+    },
+    /// A probe is assigned to the VMs of a scope no more.
+    ProbeUnassigned {
+        /// Which.
+        key: ScopedProbeKey,
+        /// Who ordered it, as far as is known.
+        by: String,
+    },
 }
 
 impl EventKind {
@@ -387,6 +399,8 @@ impl EventKind {
             | Self::WatcherRetired { .. }
             | Self::ProbeRecorded { .. }
             | Self::ProbeGranted { .. }
+            | Self::ProbeAssigned { .. }
+            | Self::ProbeUnassigned { .. }
             | Self::ProbeRefused { .. }
             | Self::ProbeKeyAdded { .. }
             | Self::ProbeKeyRemoved { .. }

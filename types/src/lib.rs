@@ -22,10 +22,12 @@ pub mod outcome;
 pub mod path;
 pub mod policy;
 pub mod probe;
+pub mod probe_descriptor;
 pub mod probe_grant;
 pub mod probe_key;
 pub mod progress;
 pub mod proof;
+pub mod scoped_probe;
 pub mod sorted_map;
 pub mod state;
 pub mod statement;
@@ -58,12 +60,14 @@ pub use outcome::Outcome;
 pub use path::{HandBack, Network, NodePath, Source};
 pub use policy::{MaintenanceRecord, Policy, PolicyError, PolicyScope};
 pub use probe::{ProbeImports, ProbeRecord};
+pub use probe_descriptor::{DescriptorError, ProbeDescriptor};
 pub use probe_grant::{GrantError, ProbeGrant, ProbeInterface, ProbePorts};
 pub use probe_key::{
     ProbeKeyRecord, ProbePublicKey, ProbeRefusal, ProbeSigner, ProbeTrust, PublicKeyError, SignatureRule,
 };
 pub use progress::{Operation, Progress};
 pub use proof::{FenceKind, FenceProof};
+pub use scoped_probe::{ProbeTimes, ScopedProbe, ScopedProbeKey, VmProbe};
 pub use sorted_map::SortedMap;
 pub use state::{ExitReason, HypervisorState, PauseReason, VmState};
 pub use statement::Statement;

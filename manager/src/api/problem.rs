@@ -79,6 +79,8 @@ pub enum ProblemKind {
     ProbeKeyNotFound,
     /// There is no such probe.
     ProbeNotFound,
+    /// The probe is not assigned to this scope.
+    AssignmentNotFound,
     /// The body is too large.
     TooLarge,
     /// What is to be written is not what `If-Match` says.
@@ -150,6 +152,9 @@ impl ProblemKind {
             }
             Self::ProbeKeyNotFound => ("probe-key-not-found", StatusCode::NOT_FOUND, "There is no such trusted key"),
             Self::ProbeNotFound => ("probe-not-found", StatusCode::NOT_FOUND, "There is no such probe"),
+            Self::AssignmentNotFound => {
+                ("assignment-not-found", StatusCode::NOT_FOUND, "The probe is not assigned to this scope")
+            }
             Self::TooLarge => ("too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
             Self::PreconditionFailed => {
                 ("precondition-failed", StatusCode::PRECONDITION_FAILED, "It is not what If-Match says")

@@ -5,7 +5,7 @@
 use serde_json::Value;
 use vouch_types::{
     Advice, CaStage, EventKind, EventRecord, Fault, IncidentScope, IncidentWord, Joiner, LogIndex, NodeId, Policy,
-    PolicyScope, ProbeRefusal, ReturnEnd, VmId,
+    PolicyScope, ProbeAssignment, ProbeRefusal, ReturnEnd, ScopedProbe, ScopedProbeKey, VmId,
 };
 
 use super::view::{EventView, FaultView};
@@ -66,6 +66,8 @@ pub fn subject(kind: &EventKind) -> Subject<'_> {
         },
         EventKind::PolicyChanged { scope, .. }
         | EventKind::MaintenanceBegun { scope, .. }
+        | EventKind::ProbeAssigned { assigned: ScopedProbe { scope, .. } }
+        | EventKind::ProbeUnassigned { key: ScopedProbeKey { scope, .. }, .. }
         | EventKind::MaintenanceEnded { scope, .. } => match scope {
             PolicyScope::Node(node) => Subject { vm: None, node: Some(node) },
             PolicyScope::Vm(vm) => Subject { vm: Some(*vm), node: None },
@@ -275,6 +277,13 @@ fn text(state: &State, kind: &EventKind) -> String {
         EventKind::ProbeKeyRemoved { key, by, .. } => format!("probe key {key} is trusted no more, by the {by}"),
         EventKind::SignatureRuleChanged { signatures, by } => {
             format!("signatures under probes are {}, by the {by}", signatures.as_str())
+        }
+        EventKind::ProbeAssigned { assigned: ScopedProbe { scope, assignment, by, .. } } => {
+            let ProbeAssignment { probe, network, settings } = assignment;
+            format!("probe {probe} is assigned to {scope} over the {network} network, settings {settings}, by the {by}")
+        }
+        EventKind::ProbeUnassigned { key: ScopedProbeKey { scope, probe, network }, by } => {
+            format!("probe {probe} is assigned to {scope} over the {network} network no more, by the {by}")
         }
         EventKind::ProbeGranted { probe, grant, by } => format!("probe {probe} is granted {grant}, by the {by}"),
     }

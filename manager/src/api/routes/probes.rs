@@ -4,7 +4,7 @@
 //! operator grants it. It is recorded only once most managers keep its bytes, so that no failure of one leaves a record without a component.
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use vouch_types::probe_key::PROBE_VERSION_MAX;
@@ -15,11 +15,11 @@ use crate::api::blocking::Reading;
 use crate::api::component::{ALLOWED_IMPORTS, ComponentError, read_component};
 use crate::api::forward::Hop;
 use crate::api::freshness::{Wanted, make_current};
-use crate::api::limits::COMPONENT_MAX;
 use crate::api::params::Params;
 use crate::api::probe_orders::{self, ProbeOrder};
 use crate::api::problem::{Problem, ProblemKind};
 use crate::api::routes::probe_grants::{grant_for, take_grant};
+use crate::api::uploaded::Uploaded;
 use crate::api::view::{Page, ProbeView};
 use crate::api::{Api, compose, forward, published};
 use crate::seams::digest_of;
@@ -63,7 +63,8 @@ pub async fn list(State(api): State<Api>, mut params: Params) -> Result<(HeaderM
             description = "Ed25519 over digest, name and version, 128 hexadecimal digits: what `vouch probe sign` writes"),
         ("Idempotency-Key" = Option<String>, Header, description = "Do it once, however often this request is sent"),
     ),
-    request_body(content = Vec<u8>, content_type = "application/wasm", description = "The component, at most 3 MiB"),
+    request_body(content = Vec<u8>, content_type = "application/wasm", description = "The component, at most 3 MiB; or \
+        multipart/form-data: `component`, and `description`, a ProbeDescriptionRequest of at most 48 KiB"),
     responses(
         (status = 201, description = "Recorded", body = ProbeView),
         (status = 413, description = "Too large", body = Problem, content_type = "application/problem+json"),
@@ -77,7 +78,7 @@ pub async fn upload(
     State(api): State<Api>,
     hop: Hop,
     mut params: Params,
-    body: Body,
+    uploaded: Uploaded,
 ) -> Result<(StatusCode, Json<ProbeView>), Problem> {
     let name = params
         .take("name")
@@ -92,9 +93,7 @@ pub async fn upload(
     let named = take_grant(&mut params)?;
     let signature = take_signature(&mut params)?;
     params.finish(&["name", "version", "interfaces", "networks", "ports", "signature"])?;
-    let component = axum::body::to_bytes(body, COMPONENT_MAX).await.map_err(|_| {
-        Problem::new(ProblemKind::TooLarge, format!("a probe component has at most {COMPONENT_MAX} bytes"))
-    })?;
+    let Uploaded { component, descriptor } = uploaded;
     let imports = read_component(&component).map_err(|e| refusal(&e))?;
     make_current(&api, Wanted::Default).await?;
     let (known, trust) =
@@ -123,9 +122,10 @@ pub async fn upload(
         // One that was not named is that of the name, also if it is changed meanwhile.
         grant: named,
         signer,
+        descriptor,
     };
     keep_on_most(&api, record.digest, component).await?;
-    if let Err(problem) = probe_orders::order(&api, &hop, ProbeOrder::Record(record.clone())).await {
+    if let Err(problem) = probe_orders::order(&api, &hop, ProbeOrder::Record(Box::new(record.clone()))).await {
         probe_orders::record_refusal(&api, &hop, &record.name, record.digest, &problem).await;
         return Err(problem);
     }

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use vouch_types::ProbeGrant;
+use vouch_types::{Network, ProbeDescriptor, ProbeGrant};
 
 use super::ProbeSignerView;
+use crate::api::problem::{Problem, ProblemKind};
 
 /// What a probe is to be granted.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -51,6 +52,84 @@ impl From<&ProbeGrant> for ProbeGrantView {
     }
 }
 
+/// How an uploaded probe describes itself: what `vouch probe push` asks the component.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeDescriptionRequest {
+    /// What an `up` of it proves; 1 to 512 bytes.
+    pub summary: String,
+    /// JSON Schema of its settings, at most 16 KiB as text; absent from a probe of the first contract.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings_schema: Option<serde_json::Value>,
+    /// Networks that it can check over: `management`, `service`.
+    pub networks: Vec<String>,
+    /// Ports that it connects to when its settings have no `port`; at most 16.
+    #[serde(default)]
+    pub ports: Vec<u16>,
+    /// How often it proposes to run, in milliseconds; 100 to 86,400,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_ms: Option<u64>,
+    /// How long it proposes that one run may take, in milliseconds; 50 to 60,000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+impl ProbeDescriptionRequest {
+    /// Returns the description that it is, by its words alone.
+    ///
+    /// # Errors
+    /// A problem that names a network that is none.
+    pub fn descriptor(self) -> Result<ProbeDescriptor, Problem> {
+        let network = |word: &String| {
+            let rule = "must be management or service";
+            let wrong = |_| Problem::field(ProblemKind::BadParameter, "description.networks", word, rule);
+            word.parse::<Network>().map_err(wrong)
+        };
+        Ok(ProbeDescriptor {
+            summary: self.summary,
+            settings_schema: self.settings_schema.map(|schema| schema.to_string()),
+            networks: self.networks.iter().map(network).collect::<Result<_, _>>()?,
+            ports: self.ports.into_iter().collect(),
+            interval_ms: self.interval_ms,
+            timeout_ms: self.timeout_ms,
+        })
+    }
+}
+
+/// How a probe describes itself, in the words of [`ProbeDescriptionRequest`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct ProbeDescriptionView {
+    /// What an `up` of it proves.
+    pub summary: String,
+    /// JSON Schema of its settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings_schema: Option<serde_json::Value>,
+    /// Networks that it can check over.
+    pub networks: Vec<String>,
+    /// Ports that it connects to when its settings have no `port`.
+    #[serde(default)]
+    pub ports: Vec<u16>,
+    /// How often it proposes to run, in milliseconds: so it does where neither a policy nor its assignment says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_ms: Option<u64>,
+    /// How long it proposes that one run may take, in milliseconds; as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+impl From<&ProbeDescriptor> for ProbeDescriptionView {
+    fn from(said: &ProbeDescriptor) -> Self {
+        Self {
+            summary: said.summary.clone(),
+            settings_schema: said.settings_schema.as_ref().and_then(|schema| serde_json::from_str(schema).ok()),
+            networks: said.networks.iter().map(ToString::to_string).collect(),
+            ports: said.ports.iter().copied().collect(),
+            interval_ms: said.interval_ms,
+            timeout_ms: said.timeout_ms,
+        }
+    }
+}
+
 /// A probe component.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ProbeView {
@@ -72,4 +151,7 @@ pub struct ProbeView {
     /// Whose signature it was recorded with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<ProbeSignerView>,
+    /// How it describes itself; absent for one of vouch's own, and for one that was uploaded without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<ProbeDescriptionView>,
 }

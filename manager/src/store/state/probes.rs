@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vouch_types::{DenyReason, EventKind, ProbeGrant, ProbeName, ProbeRecord, WallTime};
+use vouch_types::{DenyReason, EventKind, ProbeDescriptor, ProbeGrant, ProbeName, ProbeRecord, WallTime};
 
 use super::State;
 use super::apply::{Outcome, Step};
@@ -23,6 +23,14 @@ impl State {
         }
         if let Some(grant) = &probe.grant {
             check_grant(&probe, grant)?;
+        }
+        match &probe.descriptor {
+            Some(descriptor) => check_descriptor(descriptor)?,
+            // The same component still says what it said.
+            None => {
+                let same = self.probes.get(&probe.name).filter(|known| known.digest == probe.digest);
+                probe.descriptor = same.and_then(|known| known.descriptor.clone());
+            }
         }
         if self.probes.get(&probe.name).is_none_or(|known| **known != probe) {
             let digest = Some(probe.digest);
@@ -61,6 +69,14 @@ impl State {
         step.changes.probes.insert(probe.name.clone());
         self.probes.insert(probe.name.clone(), Arc::new(probe));
     }
+}
+
+fn check_descriptor(descriptor: &ProbeDescriptor) -> Result<(), DenyReason> {
+    descriptor.validate().map_err(|e| DenyReason::BadValue {
+        field: format!("description.{}", e.field),
+        value: e.value,
+        rule: e.rule.trim_start_matches("must be ").to_owned(),
+    })
 }
 
 /// Refuses a grant that breaks a rule, or by which the component could not do what it imports.

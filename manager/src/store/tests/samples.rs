@@ -7,10 +7,10 @@ use vouch_types::{
     Advice, BootChange, BootId, BootKind, BootRecord, CaSecrets, Cause, ClusterId, Command, Digest, Fault, FenceKind,
     Generation, Guard, HandBack, Identity, Incarnation, IncidentChange, IncidentScope, IncidentWord, JoinFor, JoinRole,
     JoinTokenId, Joiner, LogIndex, LogName, MaintenanceId, ManagerId, ManagerNode, ManagerReturn, Network, NextCa,
-    NodeId, NodePath, NodeRecord, Once, Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment, ProbeGrant,
-    ProbeImports, ProbeKeyName, ProbeName, ProbePublicKey, ProbeRecord, ProbeRefusal, ProbeSigner, RankedCause,
-    ReturnEnd, SignatureRule, SortedMap, Source, StartId, Suffrage, Term, Verdict, VerdictChange, VerdictVersion, VmId,
-    VmSpec, VmState, WallTime, WatcherId,
+    NodeId, NodePath, NodeRecord, Once, Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment, ProbeDescriptor,
+    ProbeGrant, ProbeImports, ProbeKeyName, ProbeName, ProbePublicKey, ProbeRecord, ProbeRefusal, ProbeSigner,
+    RankedCause, ReturnEnd, ScopedProbe, SignatureRule, SortedMap, Source, StartId, Suffrage, Term, Verdict,
+    VerdictChange, VerdictVersion, VmId, VmSpec, VmState, WallTime, WatcherId,
 };
 
 pub(crate) fn at(millis: u64) -> WallTime {
@@ -177,6 +177,7 @@ pub(crate) fn probe() -> ProbeRecord {
         shipped: true,
         grant: Some(ProbeGrant::parse(&["icmp"], &["management", "service"], &["settings"]).unwrap()),
         signer: None,
+        descriptor: None,
     }
 }
 
@@ -189,6 +190,36 @@ pub(crate) fn uploaded() -> ProbeRecord {
 pub(crate) fn grant_service() -> Command {
     let grant = ProbeGrant::parse(&["icmp"], &["service"], &["7"]).unwrap();
     Command::GrantProbe { probe: uploaded().name, grant, by: "admin token of m1".to_owned(), at: at(53) }
+}
+
+/// An uploaded probe that says what it is.
+pub(crate) fn described() -> ProbeRecord {
+    let descriptor = ProbeDescriptor {
+        summary: "It answers.".to_owned(),
+        settings_schema: Some(r#"{"type":"object"}"#.to_owned()),
+        networks: [Network::Service].into(),
+        ports: [22].into(),
+        interval_ms: Some(4_000),
+        timeout_ms: Some(2_000),
+    };
+    ProbeRecord { name: ProbeName::new("told-ping").unwrap(), descriptor: Some(descriptor), ..uploaded() }
+}
+
+/// [`described`], assigned to a scope with these settings.
+pub(crate) fn scoped(scope: PolicyScope, settings: &str) -> ScopedProbe {
+    let assignment =
+        ProbeAssignment { probe: described().name, network: Network::Service, settings: settings.to_owned() };
+    let by = "admin token of m1".to_owned();
+    let (interval_ms, timeout_ms) = (Some(500), Some(400));
+    ScopedProbe { scope, assignment, interval_ms, timeout_ms, by, modified: LogIndex::default() }
+}
+
+pub(crate) fn assign(scope: PolicyScope, settings: &str) -> Command {
+    Command::AssignProbe { assigned: scoped(scope, settings), at: at(53) }
+}
+
+pub(crate) fn unassign(scope: PolicyScope) -> Command {
+    Command::UnassignProbe { key: scoped(scope, "{}").key(), by: "admin token of m2".to_owned(), at: at(53) }
 }
 
 pub(crate) fn key_name(name: &str) -> ProbeKeyName {
@@ -298,6 +329,10 @@ pub(crate) fn every_command() -> Vec<Command> {
         Command::RecordProbe { probe: probe(), by: String::new(), at: at(52) },
         Command::RecordProbe { probe: uploaded(), by: "admin token of m1".to_owned(), at: at(52) },
         grant_service(),
+        Command::RecordProbe { probe: described(), by: "admin token of m1".to_owned(), at: at(53) },
+        assign(PolicyScope::Cluster, "{}"),
+        assign(PolicyScope::Vm(vm_id(1)), r#"{"port":22}"#),
+        unassign(PolicyScope::Cluster),
         add_probe_key("release", 7),
         add_probe_key("spare", 8),
         Command::SetSignatureRule {

@@ -36,6 +36,7 @@ pub fn shipped() -> Vec<ShippedProbe> {
             shipped: true,
             grant: None,
             signer: None,
+            descriptor: None,
         };
         ShippedProbe { record, bytes: bytes.into() }
     });
