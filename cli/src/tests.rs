@@ -326,6 +326,7 @@ fn tables_are_as_they_were() {
         }),
         signer: None,
         description: None,
+        rollout: None,
     };
     let described = vouch_probe_kit::Described {
         name: probe.name.clone(),

@@ -171,6 +171,7 @@ fn shipped() -> Result<Vec<ShippedProbe>, RunError> {
                 shipped: true,
                 signer: None,
                 descriptor: None,
+                rollout: None,
             },
             bytes: Bytes::from_static(bundled.bytes),
         })

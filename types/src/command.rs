@@ -1,4 +1,4 @@
-//! Commands: replicated intents, in the imperative; and `Applied`, what came of each.
+//! Commands: replicated intents, in the imperative. What came of each is [`Applied`](crate::Applied).
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 pub use crate::ca::ClusterSecrets;
 use crate::event::ManagerNote;
 use crate::{
-    AssignmentGeneration, BootId, BootRecord, CaSecrets, ClusterId, DenyReason, Digest, Fault, FenceKind, Generation,
-    Guard, HandBack, Incarnation, IncidentChange, IncidentScope, JoinFor, JoinTokenId, Joiner, LogIndex, LogName,
-    MaintenanceId, ManagerId, ManagerReturn, NodeId, NodeRecord, Pin, Policy, PolicyScope, ProbeAssignment, ProbeGrant,
-    ProbeKeyName, ProbeName, ProbePublicKey, ProbeRecord, ProbeRefusal, ReturnEnd, ScopedProbe, ScopedProbeKey,
-    SignatureRule, Source, Verdict, VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
+    BootId, BootRecord, CaSecrets, ClusterId, Digest, Fault, FenceKind, Generation, Guard, HandBack, Incarnation,
+    IncidentChange, IncidentScope, JoinFor, JoinTokenId, Joiner, LogName, MaintenanceId, ManagerId, ManagerReturn,
+    NodeId, NodeRecord, Pin, Policy, PolicyScope, ProbeAssignment, ProbeGrant, ProbeKeyName, ProbeName, ProbePublicKey,
+    ProbeRecord, ProbeRefusal, ReturnEnd, RolloutPlan, RolloutStep, ScopedProbe, ScopedProbeKey, SignatureRule, Source,
+    Verdict, VerdictVersion, VmId, VmSpec, WallTime, WatcherId,
 };
 
 /// The most changes that one `RecordVerdicts` may carry.
@@ -193,6 +193,31 @@ pub enum Command {
         /// What.
         grant: ProbeGrant,
         /// Who grants it, as far as is known.
+        by: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Bring another version of a probe to all watchers, first to one.
+    BeginRollout {
+        /// The version.
+        probe: Box<ProbeRecord>,
+        /// What it has to show.
+        plan: RolloutPlan,
+        /// Who orders it, as far as is known.
+        by: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Go on with a rollout.
+    StepRollout {
+        /// Of which probe.
+        probe: ProbeName,
+        /// SHA-256 of the component that is on its way; refused when that is another one, or none.
+        digest: Digest,
+        /// How.
+        step: RolloutStep,
+        /// Who orders it, as far as is known; empty for the leader itself.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
         by: String,
         /// When.
         at: WallTime,
@@ -422,6 +447,8 @@ impl Command {
             Self::ForgetWatcher { .. } => "forget_watcher",
             Self::RecordProbe { .. } => "record_probe",
             Self::GrantProbe { .. } => "grant_probe",
+            Self::BeginRollout { .. } => "begin_rollout",
+            Self::StepRollout { .. } => "step_rollout",
             Self::AssignProbe { .. } => "assign_probe",
             Self::UnassignProbe { .. } => "unassign_probe",
             Self::AddProbeKey { .. } => "add_probe_key",
@@ -455,62 +482,4 @@ impl std::fmt::Display for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
     }
-}
-
-/// What came of a command.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Applied {
-    /// A log entry without a command (blank, membership).
-    Nothing,
-    /// Done.
-    Done {
-        /// Its log index.
-        index: LogIndex,
-    },
-    /// A watcher was placed.
-    WatcherPlaced {
-        /// Its log index.
-        index: LogIndex,
-        /// Its number.
-        watcher: WatcherId,
-    },
-    /// Watchers were assigned.
-    WatchersAssigned {
-        /// Its log index.
-        index: LogIndex,
-        /// Generations after it.
-        generations: Vec<(WatcherId, AssignmentGeneration)>,
-    },
-    /// A maintenance window was begun.
-    MaintenanceBegun {
-        /// Its log index.
-        index: LogIndex,
-        /// Its number.
-        maintenance: MaintenanceId,
-    },
-    /// A join token was made.
-    JoinTokenCreated {
-        /// Its log index.
-        index: LogIndex,
-        /// Its number.
-        token: JoinTokenId,
-    },
-    /// Changes were recorded, some perhaps refused as stale.
-    Recorded {
-        /// Its log index.
-        index: LogIndex,
-        /// Verdicts whose version had moved on.
-        stale_vms: Vec<VmId>,
-        /// Paths whose version had moved on.
-        stale_nodes: Vec<NodeId>,
-    },
-    /// It was done before, under the same key: nothing was changed now.
-    Repeated {
-        /// When it was done.
-        at: WallTime,
-        /// What came of it then.
-        first: Box<Applied>,
-    },
-    /// Nothing was changed.
-    Denied(DenyReason),
 }

@@ -4,6 +4,7 @@
 //! serde, uuid and thiserror alone, so that a simulator, a fuzzer or a client can use the words without the system.
 
 pub mod advice;
+pub mod applied;
 pub mod ca;
 pub mod command;
 pub mod deny_reason;
@@ -25,6 +26,7 @@ pub mod probe;
 pub mod probe_descriptor;
 pub mod probe_grant;
 pub mod probe_key;
+pub mod probe_rollout;
 pub mod progress;
 pub mod proof;
 pub mod scoped_probe;
@@ -39,8 +41,9 @@ pub mod wall_clock_watch;
 pub mod watcher;
 
 pub use advice::{Advice, Proof};
+pub use applied::Applied;
 pub use ca::{CaSecrets, CaStage, NextCa};
-pub use command::{Applied, BootChange, Command, PlacementChange, VerdictChange};
+pub use command::{BootChange, Command, PlacementChange, VerdictChange};
 pub use deny_reason::DenyReason;
 pub use event::{EventKind, EventRecord};
 pub use fault::{Cause, Fault, RankedCause};
@@ -65,6 +68,7 @@ pub use probe_grant::{GrantError, ProbeGrant, ProbeInterface, ProbePorts};
 pub use probe_key::{
     ProbeKeyRecord, ProbePublicKey, ProbeRefusal, ProbeSigner, ProbeTrust, PublicKeyError, SignatureRule,
 };
+pub use probe_rollout::{Canary, ProbeRollout, RolloutPlan, RolloutStep, Tally};
 pub use progress::{Operation, Progress};
 pub use proof::{FenceKind, FenceProof};
 pub use scoped_probe::{ProbeTimes, ScopedProbe, ScopedProbeKey, VmProbe};

@@ -254,6 +254,7 @@ pub fn probe_view(probe: &ProbeRecord) -> ProbeView {
             .as_ref()
             .map(|signer| ProbeSignerView { key: signer.key.to_string(), public_key: signer.public_key.to_string() }),
         description: probe.descriptor.as_ref().map(Into::into),
+        rollout: probe.rollout.as_deref().map(Into::into),
     }
 }
 

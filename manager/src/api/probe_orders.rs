@@ -11,8 +11,8 @@ use axum::http::Method;
 use serde::{Deserialize, Serialize};
 use vouch_types::probe_key::REFUSAL_REASON_MAX;
 use vouch_types::{
-    Command, Digest, ProbeGrant, ProbeKeyName, ProbeName, ProbePublicKey, ProbeRecord, ProbeRefusal, ScopedProbe,
-    ScopedProbeKey, SignatureRule, WallTime,
+    Command, Digest, ProbeGrant, ProbeKeyName, ProbeName, ProbePublicKey, ProbeRecord, ProbeRefusal, RolloutPlan,
+    RolloutStep, ScopedProbe, ScopedProbeKey, SignatureRule, WallTime,
 };
 
 use super::Api;
@@ -35,6 +35,10 @@ pub enum ProbeOrder {
     Record(Box<ProbeRecord>),
     /// Grant a probe something else.
     Grant(ProbeName, ProbeGrant),
+    /// Bring another version of a probe to all watchers, first to one.
+    Rollout(Box<ProbeRecord>, RolloutPlan),
+    /// End a rollout before it ends itself.
+    StepRollout(ProbeName, Digest, RolloutStep),
     /// Assign a probe to the VMs of a scope.
     Assign(ScopedProbe),
     /// Assign it to them no more.
@@ -54,6 +58,8 @@ impl ProbeOrder {
         match self {
             Self::Record(probe) => Command::RecordProbe { probe: *probe, by, at },
             Self::Grant(probe, grant) => Command::GrantProbe { probe, grant, by, at },
+            Self::Rollout(probe, plan) => Command::BeginRollout { probe, plan, by, at },
+            Self::StepRollout(probe, digest, step) => Command::StepRollout { probe, digest, step, by, at },
             Self::Assign(assigned) => Command::AssignProbe { assigned: ScopedProbe { by, ..assigned }, at },
             Self::Unassign(key) => Command::UnassignProbe { key, by, at },
             Self::AddKey(name, public_key) => Command::AddProbeKey { name, public_key, by, at },

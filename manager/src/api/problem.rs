@@ -79,6 +79,8 @@ pub enum ProblemKind {
     ProbeKeyNotFound,
     /// There is no such probe.
     ProbeNotFound,
+    /// No other version of the probe is on its way.
+    RolloutNotFound,
     /// The probe is not assigned to this scope.
     AssignmentNotFound,
     /// The body is too large.
@@ -152,6 +154,9 @@ impl ProblemKind {
             }
             Self::ProbeKeyNotFound => ("probe-key-not-found", StatusCode::NOT_FOUND, "There is no such trusted key"),
             Self::ProbeNotFound => ("probe-not-found", StatusCode::NOT_FOUND, "There is no such probe"),
+            Self::RolloutNotFound => {
+                ("rollout-not-found", StatusCode::NOT_FOUND, "No other version of the probe is on its way")
+            }
             Self::AssignmentNotFound => {
                 ("assignment-not-found", StatusCode::NOT_FOUND, "The probe is not assigned to this scope")
             }

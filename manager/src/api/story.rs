@@ -49,6 +49,10 @@ pub fn subject(kind: &EventKind) -> Subject<'_> {
         | EventKind::JoinTokenRevoked { .. }
         | EventKind::ProbeRecorded { .. }
         | EventKind::ProbeGranted { .. }
+        | EventKind::ProbeRolloutBegun { .. }
+        | EventKind::ProbeCanaryChosen { .. }
+        | EventKind::ProbeRolledOut { .. }
+        | EventKind::ProbeTakenBack { .. }
         | EventKind::ProbeRefused { .. }
         | EventKind::ProbeKeyAdded { .. }
         | EventKind::ProbeKeyRemoved { .. }
@@ -278,6 +282,18 @@ fn text(state: &State, kind: &EventKind) -> String {
         EventKind::SignatureRuleChanged { signatures, by } => {
             format!("signatures under probes are {}, by the {by}", signatures.as_str())
         }
+        EventKind::ProbeRolloutBegun { probe, version, digest, by } => {
+            format!("probe {probe} {version}, sha256 {}, is on its way to all watchers, by the {by}", digest.short())
+        }
+        EventKind::ProbeCanaryChosen { probe, digest, watcher } => {
+            format!("probe {probe}, sha256 {}, is run by {watcher} before the others", digest.short())
+        }
+        EventKind::ProbeRolledOut { probe, digest, reason, by } => {
+            format!("probe {probe}, sha256 {}, was recorded for all watchers{}: {reason}", digest.short(), ordered(by))
+        }
+        EventKind::ProbeTakenBack { probe, digest, reason, by } => {
+            format!("probe {probe}, sha256 {}, was taken back{}: {reason}", digest.short(), ordered(by))
+        }
         EventKind::ProbeAssigned { assigned: ScopedProbe { scope, assignment, by, .. } } => {
             let ProbeAssignment { probe, network, settings } = assignment;
             format!("probe {probe} is assigned to {scope} over the {network} network, settings {settings}, by the {by}")
@@ -287,6 +303,10 @@ fn text(state: &State, kind: &EventKind) -> String {
         }
         EventKind::ProbeGranted { probe, grant, by } => format!("probe {probe} is granted {grant}, by the {by}"),
     }
+}
+
+fn ordered(by: &str) -> String {
+    if by.is_empty() { String::new() } else { format!(", by the {by}") }
 }
 
 fn incident_text(word: &IncidentWord) -> String {

@@ -9,6 +9,7 @@ mod operating;
 mod probes;
 mod prometheus;
 mod reads;
+mod rollouts;
 mod signatures;
 mod writes;
 
@@ -396,6 +397,8 @@ async fn the_description_is_complete_and_as_it_was() {
             "/v1/probes/{name}/assignments",
             "/v1/probes/{name}/assignments/{network}/{scope}",
             "/v1/probes/{name}/grant",
+            "/v1/probes/{name}/rollout/abort",
+            "/v1/probes/{name}/rollout/promote",
             "/v1/vms",
             "/v1/vms/{id}",
             "/v1/vms/{id}/check",

@@ -106,6 +106,10 @@ impl Trail<'_> {
             | EventKind::ManagerReturnEnded { .. }
             | EventKind::ProbeRecorded { .. }
             | EventKind::ProbeGranted { .. }
+            | EventKind::ProbeRolloutBegun { .. }
+            | EventKind::ProbeCanaryChosen { .. }
+            | EventKind::ProbeRolledOut { .. }
+            | EventKind::ProbeTakenBack { .. }
             | EventKind::ProbeRefused { .. }
             | EventKind::ProbeKeyAdded { .. }
             | EventKind::ProbeKeyRemoved { .. }

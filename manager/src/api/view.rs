@@ -25,7 +25,10 @@ pub use policy::{
     FenceProofRequest, FenceProofView, MaintenanceRequest, MaintenanceView, PolicySettings, PolicyView, SettingView,
     VmPolicyView,
 };
-pub use probe::{ProbeDescriptionRequest, ProbeDescriptionView, ProbeGrantRequest, ProbeGrantView, ProbeView};
+pub use probe::{
+    ProbeDescriptionRequest, ProbeDescriptionView, ProbeGrantRequest, ProbeGrantView, ProbeRolloutView, ProbeView,
+    TallyView,
+};
 pub use probe_key::{ProbeKeyRequest, ProbeKeyView, ProbeSignerView, ProbeTrustRequest, ProbeTrustView};
 pub use scoped_probe::{ScopedProbeRequest, ScopedProbeView};
 pub use state_hash::{StateComparedView, StateHashView};

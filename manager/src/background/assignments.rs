@@ -22,11 +22,11 @@ pub const ASSIGNMENT_RESEND: Duration = Duration::from_secs(2);
 
 /// All that an assignment is made of, before anything is signed.
 #[derive(Clone, PartialEq, Debug)]
-struct Inputs {
-    generation: AssignmentGeneration,
-    targets: Vec<Target>,
+pub(super) struct Inputs {
+    pub(super) generation: AssignmentGeneration,
+    pub(super) targets: Vec<Target>,
     relays: BTreeMap<NodeId, (SocketAddr, Vec<VmId>)>,
-    probes: BTreeMap<ProbeName, AssignedProbe>,
+    pub(super) probes: BTreeMap<ProbeName, AssignedProbe>,
     peers: Vec<Peer>,
 }
 
@@ -57,7 +57,8 @@ fn peers_of(state: &State, legs: &BTreeMap<(NodeId, WatcherId), WatcherLegs>) ->
     peer_plan::peers(&candidates)
 }
 
-fn inputs_of(state: &State, watcher: WatcherId, peers: Vec<Peer>) -> Option<Inputs> {
+/// Returns what a watcher is to be told; `None` when it is not recorded.
+pub(super) fn inputs_of(state: &State, watcher: WatcherId, peers: Vec<Peer>) -> Option<Inputs> {
     let record = state.watchers().get(&watcher)?;
     let vms: Vec<_> = record.vms.iter().filter_map(|vm| state.vms().get(vm)).collect();
     let targets = vms.iter().map(|vm| {
@@ -90,7 +91,13 @@ fn inputs_of(state: &State, watcher: WatcherId, peers: Vec<Peer>) -> Option<Inpu
         vms.iter().flat_map(|vm| state.probes_of(vm)).map(|probe| &probe.assignment.probe).collect();
     let probes = used.into_iter().filter_map(|name| {
         let probe = state.probes().get(name)?;
-        Some((name.clone(), AssignedProbe { digest: probe.digest, grant: probe.grant.clone() }))
+        // The canary runs the version that is on its way, with the grant that it will have.
+        let rollout = probe.rollout.as_deref();
+        let next =
+            rollout.filter(|r| r.canary.as_ref().is_some_and(|canary| canary.watcher == watcher)).map(|r| &r.next);
+        let digest = next.map_or(probe.digest, |next| next.digest);
+        let grant = next.and_then(|next| next.grant.as_ref()).or(probe.grant.as_ref()).cloned();
+        Some((name.clone(), AssignedProbe { digest, grant }))
     });
     let (generation, targets, probes) = (record.assignment, targets.collect(), probes.collect());
     Some(Inputs { generation, targets, relays, probes, peers })

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use vouch_types::{Network, ProbeDescriptor, ProbeGrant};
+use vouch_types::{Canary, Network, ProbeDescriptor, ProbeGrant, ProbeRollout, Tally};
 
-use super::ProbeSignerView;
+use super::{ProbeSignerView, TimeView};
 use crate::api::problem::{Problem, ProblemKind};
 
 /// What a probe is to be granted.
@@ -154,4 +154,75 @@ pub struct ProbeView {
     /// How it describes itself; absent for one of vouch's own, and for one that was uploaded without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<ProbeDescriptionView>,
+    /// Another version that is on its way to all watchers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<ProbeRolloutView>,
+}
+
+/// Another version of a probe on its way to all watchers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ProbeRolloutView {
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of its component.
+    pub digest: String,
+    /// The watcher that runs it before the others; absent until one is chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "w3")]
+    pub canary: Option<String>,
+    /// What it found there with this version, as last recorded; that is done every 10 s.
+    pub new: TallyView,
+    /// What its checks last found with the version before.
+    pub before: TallyView,
+    /// What the other watchers found meanwhile with the version before.
+    pub others: TallyView,
+    /// For how long it has run there, in milliseconds, as last recorded.
+    pub spent_ms: u64,
+    /// Runs that it has to show.
+    pub runs_wanted: u32,
+    /// For how long at least, in milliseconds.
+    pub lasts_ms: u64,
+    /// Watchers that were tried, the last one among them.
+    pub tried: Vec<String>,
+    /// Who began it, as far as is known.
+    pub by: String,
+    /// When.
+    pub begun: TimeView,
+}
+
+/// Runs, and how many of them say nothing of their target because of the probe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct TallyView {
+    /// Runs.
+    pub runs: u64,
+    /// Faults among them.
+    pub faults: u64,
+}
+
+impl From<Tally> for TallyView {
+    fn from(tally: Tally) -> Self {
+        Self { runs: tally.runs, faults: tally.faults }
+    }
+}
+
+impl From<&ProbeRollout> for ProbeRolloutView {
+    fn from(rollout: &ProbeRollout) -> Self {
+        let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let canary = rollout.canary.as_ref();
+        let tally = |of: fn(&Canary) -> Tally| canary.map(of).unwrap_or_default().into();
+        Self {
+            version: rollout.next.version.clone(),
+            digest: rollout.next.digest.to_string(),
+            canary: canary.map(|canary| canary.watcher.to_string()),
+            new: tally(|canary| canary.new),
+            before: tally(|canary| canary.before),
+            others: tally(|canary| canary.others),
+            spent_ms: canary.map_or(0, |canary| millis(canary.spent)),
+            runs_wanted: rollout.plan.runs,
+            lasts_ms: millis(rollout.plan.lasts),
+            tried: rollout.tried.iter().map(ToString::to_string).collect(),
+            by: rollout.by.clone(),
+            begun: rollout.begun.into(),
+        }
+    }
 }

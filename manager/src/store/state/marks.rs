@@ -170,6 +170,8 @@ impl State {
             | Command::ForgetWatcher { .. }
             | Command::RecordProbe { .. }
             | Command::GrantProbe { .. }
+            | Command::BeginRollout { .. }
+            | Command::StepRollout { .. }
             | Command::AddProbeKey { .. }
             | Command::RemoveProbeKey { .. }
             | Command::SetSignatureRule { .. }

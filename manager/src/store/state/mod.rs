@@ -17,6 +17,7 @@ mod marks;
 mod policies;
 mod probe_keys;
 mod probes;
+mod rollouts;
 mod scoped_probes;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ mod managers;
 mod policies;
 mod probe_keys;
 mod probes;
+mod rollouts;
 mod scoped_probes;
 mod verdicts;
 mod watchers;

@@ -1,5 +1,8 @@
 //! Records and commands to test with.
 
+mod probes;
+
+pub(crate) use probes::*;
 use uuid::Uuid;
 use vouch_types::command::{ClusterSecrets, PathChange};
 use vouch_types::event::ManagerNote;
@@ -7,10 +10,10 @@ use vouch_types::{
     Advice, BootChange, BootId, BootKind, BootRecord, CaSecrets, Cause, ClusterId, Command, Digest, Fault, FenceKind,
     Generation, Guard, HandBack, Identity, Incarnation, IncidentChange, IncidentScope, IncidentWord, JoinFor, JoinRole,
     JoinTokenId, Joiner, LogIndex, LogName, MaintenanceId, ManagerId, ManagerNode, ManagerReturn, Network, NextCa,
-    NodeId, NodePath, NodeRecord, Once, Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment, ProbeDescriptor,
-    ProbeGrant, ProbeImports, ProbeKeyName, ProbeName, ProbePublicKey, ProbeRecord, ProbeRefusal, ProbeSigner,
-    RankedCause, ReturnEnd, ScopedProbe, SignatureRule, SortedMap, Source, StartId, Suffrage, Term, Verdict,
-    VerdictChange, VerdictVersion, VmId, VmSpec, VmState, WallTime, WatcherId,
+    NodeId, NodePath, NodeRecord, Once, Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment, ProbeGrant,
+    ProbeImports, ProbeKeyName, ProbeName, ProbePublicKey, ProbeRecord, ProbeRefusal, ProbeSigner, RankedCause,
+    ReturnEnd, RolloutStep, SignatureRule, SortedMap, Source, StartId, Suffrage, Tally, Term, Verdict, VerdictChange,
+    VerdictVersion, VmId, VmSpec, VmState, WallTime, WatcherId,
 };
 
 pub(crate) fn at(millis: u64) -> WallTime {
@@ -178,6 +181,7 @@ pub(crate) fn probe() -> ProbeRecord {
         grant: Some(ProbeGrant::parse(&["icmp"], &["management", "service"], &["settings"]).unwrap()),
         signer: None,
         descriptor: None,
+        rollout: None,
     }
 }
 
@@ -190,36 +194,6 @@ pub(crate) fn uploaded() -> ProbeRecord {
 pub(crate) fn grant_service() -> Command {
     let grant = ProbeGrant::parse(&["icmp"], &["service"], &["7"]).unwrap();
     Command::GrantProbe { probe: uploaded().name, grant, by: "admin token of m1".to_owned(), at: at(53) }
-}
-
-/// An uploaded probe that says what it is.
-pub(crate) fn described() -> ProbeRecord {
-    let descriptor = ProbeDescriptor {
-        summary: "It answers.".to_owned(),
-        settings_schema: Some(r#"{"type":"object"}"#.to_owned()),
-        networks: [Network::Service].into(),
-        ports: [22].into(),
-        interval_ms: Some(4_000),
-        timeout_ms: Some(2_000),
-    };
-    ProbeRecord { name: ProbeName::new("told-ping").unwrap(), descriptor: Some(descriptor), ..uploaded() }
-}
-
-/// [`described`], assigned to a scope with these settings.
-pub(crate) fn scoped(scope: PolicyScope, settings: &str) -> ScopedProbe {
-    let assignment =
-        ProbeAssignment { probe: described().name, network: Network::Service, settings: settings.to_owned() };
-    let by = "admin token of m1".to_owned();
-    let (interval_ms, timeout_ms) = (Some(500), Some(400));
-    ScopedProbe { scope, assignment, interval_ms, timeout_ms, by, modified: LogIndex::default() }
-}
-
-pub(crate) fn assign(scope: PolicyScope, settings: &str) -> Command {
-    Command::AssignProbe { assigned: scoped(scope, settings), at: at(53) }
-}
-
-pub(crate) fn unassign(scope: PolicyScope) -> Command {
-    Command::UnassignProbe { key: scoped(scope, "{}").key(), by: "admin token of m2".to_owned(), at: at(53) }
 }
 
 pub(crate) fn key_name(name: &str) -> ProbeKeyName {
@@ -323,6 +297,15 @@ pub(crate) fn every_command() -> Vec<Command> {
         place("n1", 1),
         redeem(1, 1),
         Command::AssignWatchers { assignments: vec![(watcher, vec![vm_id(1), vm_id(2)])] },
+        Command::RecordProbe { probe: rolling(1), by: String::new(), at: at(49) },
+        begin_rollout(rolling(2)),
+        step_rollout(2, RolloutStep::Try { watcher, before: Tally { runs: 4, faults: 1 } }),
+        step_rollout(2, tally(watcher)),
+        step_rollout(2, RolloutStep::TakeBack { reason: "it faults".to_owned() }),
+        begin_rollout(rolling(3)),
+        step_rollout(3, RolloutStep::Promote { reason: "it does not".to_owned() }),
+        begin_rollout(rolling(4)),
+        step_rollout(4, RolloutStep::Try { watcher, before: Tally::default() }),
         Command::LoseWatcher { watcher, reason: "silent for 1.5 s".to_owned(), at: at(50) },
         Command::RetireWatcher { watcher, at: at(51) },
         Command::ForgetWatcher { watcher },

@@ -37,6 +37,7 @@ pub fn shipped() -> Vec<ShippedProbe> {
             grant: None,
             signer: None,
             descriptor: None,
+            rollout: None,
         };
         ShippedProbe { record, bytes: bytes.into() }
     });
