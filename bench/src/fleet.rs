@@ -64,6 +64,7 @@ fn vm_entry(number: usize, probes: &[ProbeAssignment]) -> VmEntry {
         maintenance: String::new(),
         policy: Policy::default(),
         probes: probes.to_vec(),
+        probe_times: Vec::new(),
         pins: Vec::new(),
         boot: None,
         proven: probes.to_vec(),

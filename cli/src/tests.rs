@@ -325,6 +325,8 @@ fn tables_are_as_they_were() {
             ports: vec!["settings".to_owned()],
         }),
         signer: None,
+        description: None,
+        rollout: None,
     };
     let described = vouch_probe_kit::Described {
         name: probe.name.clone(),

@@ -10,8 +10,8 @@ use vouch_types::event::ManagerNote;
 use vouch_types::{
     AssignmentGeneration, BootId, BootRecord, FenceProof, Generation, HypervisorState, Incarnation, IncidentScope,
     IncidentWord, LogIndex, ManagerId, Moment, Network, NodeId, NodePath, Nonce, Observation, Operation, Pin, Policy,
-    ProbeAssignment, Progress, RelayObservation, Sequence, StartId, Statement, Term, Verdict, VmId, WatcherHealth,
-    WatcherId, WatcherLife,
+    ProbeAssignment, ProbeTimes, Progress, RelayObservation, Sequence, StartId, Statement, Term, Verdict, VmId,
+    WatcherHealth, WatcherId, WatcherLife,
 };
 
 /// A fact for the detector.
@@ -322,6 +322,8 @@ pub struct VmEntry {
     pub policy: Policy,
     /// Its probes.
     pub probes: Vec<ProbeAssignment>,
+    /// Those that run at other times than the policy says.
+    pub probe_times: Vec<ProbeTimes>,
     /// Whom they are to find.
     pub pins: Vec<Pin>,
     /// Those that have ever succeeded.

@@ -41,19 +41,21 @@ impl Detector {
         }
     }
 
-    /// Returns how often a probe of this VM runs.
-    pub(crate) fn probe_interval(&self, vm: &VmTrack) -> Duration {
-        vm.entry.policy.probe_interval_ms.map_or(self.timing.probe_interval, Duration::from_millis)
+    /// Returns how often a check of this VM runs.
+    pub(crate) fn probe_interval(&self, vm: &VmTrack, check: &CheckTrack) -> Duration {
+        let by_policy = || vm.entry.policy.probe_interval_ms.map(Duration::from_millis);
+        vm.times_of(check).and_then(|times| times.interval).or_else(by_policy).unwrap_or(self.timing.probe_interval)
     }
 
-    /// Returns how long one run of a probe of this VM may take.
-    pub(crate) fn probe_timeout(&self, vm: &VmTrack) -> Duration {
-        vm.entry.policy.probe_timeout_ms.map_or(self.timing.probe_timeout, Duration::from_millis)
+    /// Returns how long one run of a check of this VM may take.
+    pub(crate) fn probe_timeout(&self, vm: &VmTrack, check: &CheckTrack) -> Duration {
+        let by_policy = || vm.entry.policy.probe_timeout_ms.map(Duration::from_millis);
+        vm.times_of(check).and_then(|times| times.timeout).or_else(by_policy).unwrap_or(self.timing.probe_timeout)
     }
 
     /// Returns how old a check of this VM may be to count.
-    pub(crate) fn check_age_max(&self, vm: &VmTrack) -> Duration {
-        self.probe_interval(vm) * 2 + self.probe_timeout(vm) + self.timing.window
+    pub(crate) fn check_age_max(&self, vm: &VmTrack, check: &CheckTrack) -> Duration {
+        self.probe_interval(vm, check) * 2 + self.probe_timeout(vm, check) + self.timing.window
     }
 
     /// Returns whether a watcher reaches anything over the service network beyond its own node: a manager hears it over
@@ -70,10 +72,12 @@ impl Detector {
         }
         let sees = |id: &VmId| {
             self.vms.get(id).filter(|vm| vm.entry.node != track.entry.node).is_some_and(|vm| {
-                let oldest = now - (self.probe_interval(vm) + self.probe_timeout(vm) + self.timing.window / 2);
+                let oldest = |c: &CheckTrack| {
+                    now - (self.probe_interval(vm, c) + self.probe_timeout(vm, c) + self.timing.window / 2)
+                };
                 let own = vm.checks.iter().filter(|c| c.watcher == watcher && c.network == Network::Service);
                 own.filter(|c| class(&c.probe) != Class::Agent)
-                    .any(|c| self.alive_at(vm, c).is_some_and(|at| at >= oldest))
+                    .any(|c| self.alive_at(vm, c).is_some_and(|at| at >= oldest(c)))
             })
         };
         track.entry.vms.iter().any(sees)
@@ -92,8 +96,6 @@ impl Detector {
 
     /// Returns the checks of a VM that count now.
     pub(crate) fn fresh_checks<'a>(&'a self, now: Moment, vm: &'a VmTrack) -> Vec<Check<'a>> {
-        let oldest = now - self.check_age_max(vm);
-        let interval = self.probe_interval(vm);
         // While its services come up, one that has not answered yet owes no answer.
         let booted = match self.booting(now, vm) {
             Booting::Partly(since) => Some(since),
@@ -104,14 +106,17 @@ impl Detector {
         for check in vm.checks.iter().filter(|check| is_up(check)) {
             let Some(observer) = self.watchers.get(&check.watcher) else { continue };
             let begun = self.begun_now(check);
-            if observer.entry.life != WatcherLife::Live || begun < oldest || !vm.observers.contains(&check.watcher) {
+            if observer.entry.life != WatcherLife::Live
+                || begun < now - self.check_age_max(vm, check)
+                || !vm.observers.contains(&check.watcher)
+            {
                 continue;
             }
             let local = observer.entry.node == vm.entry.node;
             let (outcome, other_machine) = vm.counted(check);
             let failed = outcome == Outcome::Down;
             let beyond = || local || check.network != Network::Service || self.reaches_beyond(now, check.watcher);
-            let failures = if other_machine { 1 } else { check.failures(begun, interval) };
+            let failures = if other_machine { 1 } else { check.failures(begun, self.probe_interval(vm, check)) };
             out.push(Check {
                 watcher: check.watcher,
                 from: &observer.entry.node,
@@ -224,5 +229,36 @@ impl Detector {
     fn has_answered(&self, vm: &VmTrack, network: Network, probe: &vouch_types::ProbeName, since: Moment) -> bool {
         let mut of = vm.checks.iter().filter(|c| c.network == network && c.probe == *probe);
         of.any(|check| self.alive_at(vm, check).is_some_and(|at| at > since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vouch_types::{ManagerId, ProbeTimes};
+
+    use super::*;
+    use crate::vm_track::tests::{seen, track};
+
+    #[test]
+    fn a_check_is_as_old_as_it_may_be_by_its_own_times_else_by_the_policy_else_by_the_cluster() {
+        let (timing, second) = (Timing::default(), Duration::from_secs(1));
+        let detector = Detector::new(ManagerId::new(1), timing.clone());
+        let (mut vm, check) = (track(), CheckTrack::new(seen(1, Outcome::Up)));
+        let by_cluster = timing.probe_interval * 2 + timing.probe_timeout + timing.window;
+        assert_eq!(detector.check_age_max(&vm, &check), by_cluster);
+        vm.entry.policy.probe_interval_ms = Some(5_000);
+        let by_policy = second * 10 + timing.probe_timeout + timing.window;
+        assert_eq!(detector.check_age_max(&vm, &check), by_policy);
+        let times = ProbeTimes {
+            probe: check.probe.clone(),
+            network: check.network,
+            interval: Some(second * 60),
+            timeout: Some(second * 3),
+        };
+        vm.entry.probe_times = vec![ProbeTimes { network: Network::Management, ..times.clone() }];
+        assert_eq!(detector.check_age_max(&vm, &check), by_policy, "those are of another network");
+        vm.entry.probe_times.push(times);
+        assert_eq!(detector.check_age_max(&vm, &check), second * 123 + timing.window);
+        assert_eq!(detector.probe_interval(&vm, &check), second * 60, "by which its failures are counted");
     }
 }

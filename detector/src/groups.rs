@@ -193,10 +193,10 @@ impl Detector {
     fn reach(&self, now: Moment, node: &NodeTrack) -> Reach {
         let mut reach = Reach::default();
         for vm in node.vms.iter().take(REACH_VMS_MAX).filter_map(|id| self.vms.get(id)) {
-            let oldest = now - (self.probe_interval(vm) * 2 + self.probe_timeout(vm));
             for check in vm.checks.iter().filter(|c| c.network == Network::Service && class(&c.probe) != Class::Agent) {
                 let observer = self.watchers.get(&check.watcher);
                 let Some(observer) = observer.filter(|_| vm.is_proven(check.network, &check.probe)) else { continue };
+                let oldest = now - (self.probe_interval(vm, check) * 2 + self.probe_timeout(vm, check));
                 let alive = vm.counted(check).0.is_sign_of_life() && self.begun_now(check) >= oldest;
                 let local = observer.entry.node == node.entry.node;
                 reach.remote_looks |= !local;
@@ -208,7 +208,7 @@ impl Detector {
                     return reach;
                 } else if check.is_failing() {
                     let begun = self.begun_now(check);
-                    let failures = check.failures(begun, self.probe_interval(vm));
+                    let failures = check.failures(begun, self.probe_interval(vm, check));
                     reach.remote_failures += failures;
                     reach.longest_row = reach.longest_row.max(failures);
                     let loss = observer.health.as_ref().map_or(0, |h| h.loss_on(Network::Service));

@@ -47,14 +47,13 @@ impl Detector {
         }
         // A failure counts only where no other observer sees the same probe work, and not long ago; what works must be
         // known to work.
-        let oldest = now - self.check_age_max(vm);
         vm.checks.iter().all(|check| match vm.counted(check) {
             (Outcome::Up, _) => vm.is_proven(check.network, &check.probe) && self.is_pinned(vm, check),
             (Outcome::Down, false) => vm.checks.iter().any(|other| {
                 other.network == check.network
                     && other.probe == check.probe
                     && vm.counted(other).0 == Outcome::Up
-                    && self.begun_now(other) >= oldest
+                    && self.begun_now(other) >= now - self.check_age_max(vm, other)
                     && other.watcher != check.watcher
                     && self.watchers.get(&other.watcher).is_some_and(|w| {
                         w.entry.life == vouch_types::WatcherLife::Live && vm.observers.contains(&other.watcher)

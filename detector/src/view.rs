@@ -122,7 +122,7 @@ impl Detector {
             outcome: vm.counted(check).0,
             reason: counted.map_or_else(|| check.reason.to_string(), |c| c.reason.to_owned()),
             age: now.since(begun),
-            failures: check.failures(begun, self.probe_interval(vm)),
+            failures: check.failures(begun, self.probe_interval(vm, check)),
             needed: counted.map_or(0, |c| c.needed),
             discounted,
         }

@@ -13,8 +13,8 @@
 use std::time::Duration;
 
 use vouch_types::{
-    HypervisorState, Moment, Network, NodeId, Observation, Operation, Outcome, PauseReason, ProbeName, StartId,
-    Statement, WatcherId,
+    HypervisorState, Moment, Network, NodeId, Observation, Operation, Outcome, PauseReason, ProbeName, ProbeTimes,
+    StartId, Statement, WatcherId,
 };
 
 use crate::check::CheckTrack;
@@ -239,6 +239,12 @@ impl VmTrack {
         self.entry.proven.iter().any(|p| p.network == network && p.probe == *probe)
     }
 
+    /// Returns at what times a check runs, where the policy of the VM does not say it.
+    pub fn times_of(&self, check: &CheckTrack) -> Option<&ProbeTimes> {
+        let its = |times: &&ProbeTimes| times.network == check.network && times.probe == check.probe;
+        self.entry.probe_times.iter().find(its)
+    }
+
     /// Returns what a check counts as: another machine's answer on the VM's address is not its own.
     pub fn counted(&self, check: &CheckTrack) -> (Outcome, bool) {
         let pin = self.entry.pins.iter().find(|pin| pin.network == check.network && pin.probe == check.probe);
@@ -256,7 +262,8 @@ pub(crate) mod tests {
     use super::*;
     use vouch_types::{Generation, Progress, StartId, VmId};
 
-    fn seen(begun: u64, outcome: Outcome) -> Observation {
+    /// Returns what a watcher saw of its service.
+    pub(crate) fn seen(begun: u64, outcome: Outcome) -> Observation {
         Observation {
             watcher: WatcherId::new(1),
             vm: VmId::new(uuid::Uuid::from_u128(1)),
@@ -295,6 +302,7 @@ pub(crate) mod tests {
             maintenance: String::new(),
             policy: vouch_types::Policy::default(),
             probes: Vec::new(),
+            probe_times: Vec::new(),
             pins: Vec::new(),
             boot: None,
             proven: Vec::new(),

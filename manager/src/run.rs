@@ -170,6 +170,8 @@ fn shipped() -> Result<Vec<ShippedProbe>, RunError> {
                 imports,
                 shipped: true,
                 signer: None,
+                descriptor: None,
+                rollout: None,
             },
             bytes: Bytes::from_static(bundled.bytes),
         })

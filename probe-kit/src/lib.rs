@@ -29,5 +29,5 @@ pub use check::{BrokenRule, CheckReport, Described, SettingsAnswer, check};
 pub use fakes::Fake;
 pub use probe_file::{OpenError, ProbeFile};
 pub use ran::{Ran, TraceLine};
-pub use schema::Setting;
+pub use schema::{Setting, settings as settings_of_schema};
 pub use trial::{Aim, Plan, Trial, TrialError};

@@ -1,4 +1,4 @@
-//! `Applied`: what came of a command.
+//! What came of a command: the answer of every manager that applied it.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Commands: replicated intents, in the imperative.
+//! Commands: replicated intents, in the imperative. What came of each is [`Applied`](crate::Applied).
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::{
     BootId, BootRecord, CaSecrets, ClusterId, Digest, Fault, FenceKind, Generation, Guard, HandBack, Incarnation,
     IncidentChange, IncidentScope, JoinFor, JoinTokenId, Joiner, LogName, MaintenanceId, ManagerId, ManagerReturn,
     NodeId, NodeRecord, Pin, Policy, PolicyScope, ProbeAssignment, ProbeGrant, ProbeKeyName, ProbeName, ProbePublicKey,
-    ProbeRecord, ProbeRefusal, ReturnEnd, SignatureRule, Source, Verdict, VerdictVersion, VmId, VmSpec, VmsLeft,
-    WallTime, WatcherId,
+    ProbeRecord, ProbeRefusal, ReturnEnd, RolloutPlan, RolloutStep, ScopedProbe, ScopedProbeKey, SignatureRule, Source,
+    Verdict, VerdictVersion, VmId, VmSpec, VmsLeft, WallTime, WatcherId,
 };
 
 /// The most changes that one `RecordVerdicts` may carry.
@@ -204,6 +204,47 @@ pub enum Command {
         /// What.
         grant: ProbeGrant,
         /// Who grants it, as far as is known.
+        by: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Bring another version of a probe to all watchers, first to one.
+    BeginRollout {
+        /// The version.
+        probe: Box<ProbeRecord>,
+        /// What it has to show.
+        plan: RolloutPlan,
+        /// Who orders it, as far as is known.
+        by: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Go on with a rollout.
+    StepRollout {
+        /// Of which probe.
+        probe: ProbeName,
+        /// SHA-256 of the component that is on its way; refused when that is another one, or none.
+        digest: Digest,
+        /// How.
+        step: RolloutStep,
+        /// Who orders it, as far as is known; empty for the leader itself.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        by: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Assign a probe to the VMs of a scope, or change how.
+    AssignProbe {
+        /// What, and to which VMs; its version is set when it is applied.
+        assigned: ScopedProbe,
+        /// When.
+        at: WallTime,
+    },
+    /// Assign a probe to the VMs of a scope no more.
+    UnassignProbe {
+        /// Which.
+        key: ScopedProbeKey,
+        /// Who orders it, as far as is known.
         by: String,
         /// When.
         at: WallTime,
@@ -421,6 +462,10 @@ impl Command {
             Self::ForgetWatcher { .. } => "forget_watcher",
             Self::RecordProbe { .. } => "record_probe",
             Self::GrantProbe { .. } => "grant_probe",
+            Self::BeginRollout { .. } => "begin_rollout",
+            Self::StepRollout { .. } => "step_rollout",
+            Self::AssignProbe { .. } => "assign_probe",
+            Self::UnassignProbe { .. } => "unassign_probe",
             Self::AddProbeKey { .. } => "add_probe_key",
             Self::RemoveProbeKey { .. } => "remove_probe_key",
             Self::SetSignatureRule { .. } => "set_signature_rule",

@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use crate::probe_grant::words;
 use crate::{
-    BootId, CaStage, ClusterId, JoinRefusal, JoinTokenId, LogIndex, LogName, MaintenanceId, ManagerId, NodeId,
-    PolicyError, ProbeInterface, ProbeKeyName, ProbeName, VmId, VmInTheWay, WatcherId,
+    BootId, CaStage, ClusterId, Digest, JoinRefusal, JoinTokenId, LogIndex, LogName, MaintenanceId, ManagerId, NodeId,
+    PolicyError, ProbeInterface, ProbeKeyName, ProbeName, ScopedProbeKey, VmId, VmInTheWay, WatcherId,
 };
 
 /// Why a command changed nothing.
@@ -126,6 +126,17 @@ pub enum DenyReason {
     /// There is no such probe.
     #[error("probe {0} is not known")]
     UnknownProbe(ProbeName),
+    /// No such version of the probe is on its way.
+    #[error("no rollout of probe {probe} with sha256 {} is under way", .digest.short())]
+    NoRollout {
+        /// The probe.
+        probe: ProbeName,
+        /// The component.
+        digest: Digest,
+    },
+    /// The probe is not assigned to this scope.
+    #[error("probe {} is not assigned to {} over the {} network", .0.probe, .0.scope, .0.network)]
+    UnknownScopedProbe(ScopedProbeKey),
     /// A component imports what it is not granted.
     #[error("the component imports {}; it is granted {}", list(.imports), list(.granted))]
     NotGranted {

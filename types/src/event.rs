@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Advice, CaStage, Cause, Digest, Fault, FenceProof, Generation, IncidentId, IncidentScope, IncidentWord, JoinFor,
     JoinTokenId, Joiner, LogIndex, MaintenanceId, ManagerId, NodeId, Policy, PolicyScope, ProbeGrant, ProbeKeyName,
-    ProbeName, ProbePublicKey, ProbeRefusal, ProbeSigner, ReturnEnd, SignatureRule, Source, Term, VmId, VmState,
-    WallTime, WatcherId,
+    ProbeName, ProbePublicKey, ProbeRefusal, ProbeSigner, ReturnEnd, ScopedProbe, ScopedProbeKey, SignatureRule,
+    Source, Term, VmId, VmState, WallTime, WatcherId,
 };
 
 /// A manager that does not hear a node which others hear.
@@ -354,6 +354,62 @@ pub enum EventKind {
         /// Who granted it, as far as is known.
         by: String,
     },
+    /// Another version of a probe is on its way to all watchers.
+    ProbeRolloutBegun {
+        /// Of which probe.
+        probe: ProbeName,
+        /// Its version.
+        version: String,
+        /// SHA-256 of its component.
+        digest: Digest,
+        /// Who ordered it, as far as is known.
+        by: String,
+    },
+    /// A watcher runs it before the others.
+    ProbeCanaryChosen {
+        /// Of which probe.
+        probe: ProbeName,
+        /// SHA-256 of its component.
+        digest: Digest,
+        /// Which watcher.
+        watcher: WatcherId,
+    },
+    /// It is recorded for all watchers.
+    ProbeRolledOut {
+        /// Of which probe.
+        probe: ProbeName,
+        /// SHA-256 of its component.
+        digest: Digest,
+        /// Why.
+        reason: String,
+        /// Who ordered it, as far as is known; empty when it has shown what it had to.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        by: String,
+    },
+    /// It is taken back: all watchers run the version before.
+    ProbeTakenBack {
+        /// Of which probe.
+        probe: ProbeName,
+        /// SHA-256 of its component.
+        digest: Digest,
+        /// Why.
+        reason: String,
+        /// Who ordered it, as far as is known; empty when it has not shown what it had to.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        by: String,
+    },
+    /// A probe was assigned to the VMs of a scope, or otherwise than before.
+    ProbeAssigned {
+        /// What, to which VMs, and by whom.
+        assigned: ScopedProbe,
+    },
+    /// A probe is assigned to the VMs of a scope no more.
+    ProbeUnassigned {
+        /// Which.
+        key: ScopedProbeKey,
+        /// Who ordered it, as far as is known.
+        by: String,
+    },
 }
 
 impl EventKind {
@@ -402,6 +458,12 @@ impl EventKind {
             | Self::WatcherRetired { .. }
             | Self::ProbeRecorded { .. }
             | Self::ProbeGranted { .. }
+            | Self::ProbeRolloutBegun { .. }
+            | Self::ProbeCanaryChosen { .. }
+            | Self::ProbeRolledOut { .. }
+            | Self::ProbeTakenBack { .. }
+            | Self::ProbeAssigned { .. }
+            | Self::ProbeUnassigned { .. }
             | Self::ProbeRefused { .. }
             | Self::ProbeKeyAdded { .. }
             | Self::ProbeKeyRemoved { .. }

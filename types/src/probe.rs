@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, ProbeGrant, ProbeName, ProbeSigner};
+use crate::{Digest, ProbeDescriptor, ProbeGrant, ProbeName, ProbeRollout, ProbeSigner};
 
 /// What a component imports: its manifest, which cannot understate.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -33,4 +33,10 @@ pub struct ProbeRecord {
     /// Whose signature it was recorded with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer: Option<ProbeSigner>,
+    /// How it describes itself; `None` for one of vouch's own, and for one that was uploaded without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub descriptor: Option<ProbeDescriptor>,
+    /// Another version that is on its way to all watchers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Box<ProbeRollout>>,
 }

@@ -12,6 +12,9 @@ pub const PROBES_PER_VM_MAX: usize = 8;
 /// The most addresses that one VM may have per network.
 pub const ADDRESSES_MAX: usize = 8;
 
+/// The longest settings of a probe, in bytes (JSON).
+pub const SETTINGS_MAX: usize = 4_096;
+
 /// One probe that is to be run against a VM.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -178,6 +178,7 @@ fn assignment(port: u16) -> proto::Assignment {
                 probe: "tcp".to_owned(),
                 network: proto::Network::Service.into(),
                 settings: format!(r#"{{"port": {port}}}"#),
+                ..Default::default()
             }],
             ..Default::default()
         }],

@@ -17,9 +17,9 @@ use vouch_detector::{
 use vouch_types::{
     Advice, AssignmentGeneration, BootId, BootKind, BootRecord, ExitReason, FenceKind, FenceProof, Generation,
     HandBack, HypervisorState, Identity, Incarnation, LogIndex, ManagerId, Moment, Network, NodeId, NodePath, Nonce,
-    Observation, Operation, Outcome, PauseReason, PeerReach, Pin, Policy, ProbeAssignment, ProbeName, Progress,
-    RelayObservation, RelayOutcome, Sequence, Source, StartId, Statement, Term, Timing, Verdict, VerdictVersion, VmId,
-    VmState, WallTime, WatcherHealth, WatcherId, WatcherLife,
+    Observation, Operation, Outcome, PauseReason, PeerReach, Pin, Policy, ProbeAssignment, ProbeName, ProbeTimes,
+    Progress, RelayObservation, RelayOutcome, Sequence, Source, StartId, Statement, Term, Timing, Verdict,
+    VerdictVersion, VmId, VmState, WallTime, WatcherHealth, WatcherId, WatcherLife,
 };
 
 pub use play::play;
@@ -232,6 +232,12 @@ impl Bytes<'_> {
                 required_probes: self.maybe(|b| b.list(Self::probe)),
             },
             probes: self.list(Self::assignment),
+            probe_times: self.list(|b| ProbeTimes {
+                probe: b.probe(),
+                network: b.network(),
+                interval: b.maybe(Self::duration),
+                timeout: b.maybe(Self::duration),
+            }),
             boot: self.maybe(|b| BootRecord {
                 kind: if b.flag() { BootKind::Start } else { BootKind::Reboot },
                 start: StartId::new(b.number()),

@@ -102,6 +102,7 @@ impl SimWorld {
                     generation: Generation::new(1),
                     addresses: vec![],
                     probes: vec![rdp(), agent_probe()],
+                    probe_times: Vec::new(),
                     proven: vec![],
                     verdict: Verdict::unjudged(WallTime::default()),
                 })

@@ -3,16 +3,19 @@
 //! Pure: the state and what is heard come in, views go out.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use vouch_types::vm::PROBES_PER_VM_MAX;
 use vouch_types::{
-    Cause, FenceProof, Network, NodeId, NodeRecord, Pin, ProbeRecord, Source, VmId, VmRecord, WatcherLife,
-    WatcherRecord,
+    Cause, FenceProof, Network, NodeId, NodeRecord, Pin, ProbeAssignment, ProbeRecord, ScopedProbe, Source, VmId,
+    VmProbe, VmRecord, WatcherLife, WatcherRecord,
 };
 
 use super::incidents::incidents_of;
 use super::view::{
     AdviceView, ClusterView, FaultView, FenceProofView, HeardView, HearingView, MemberView, NodeView, PinView,
-    ProbeSignerView, ProbeView, ReasonView, StateHashView, VmProbeView, VmView, VmWatcherView, WatcherView,
+    ProbeSignerView, ProbeView, ReasonView, ScopedProbeView, StateHashView, VmProbeView, VmView, VmWatcherView,
+    WatcherView,
 };
 use crate::raft::ConsensusStatus;
 use crate::store::State;
@@ -77,7 +80,7 @@ pub fn vm_view(state: &State, id: VmId, vm: &VmRecord) -> VmView {
         reason: verdict.reason.clone(),
         evidence: verdict.evidence.to_string(),
         version: verdict.version.get(),
-        coverage: coverage(&watchers, &vm.node),
+        coverage: coverage(&watchers, &vm.node).into_iter().chain(left_out(state, vm)).collect(),
         watchers,
         addresses: vm
             .spec
@@ -85,22 +88,58 @@ pub fn vm_view(state: &State, id: VmId, vm: &VmRecord) -> VmView {
             .iter()
             .map(|(network, list)| (network.to_string(), list.iter().map(ToString::to_string).collect()))
             .collect(),
-        probes: vm
-            .spec
-            .probes
-            .iter()
-            .map(|p| VmProbeView {
-                probe: p.probe.to_string(),
-                network: p.network.to_string(),
-                settings: p.settings.clone(),
-                proven: vm.proven.contains(p),
-            })
-            .collect(),
+        probes: vm_probes(state, vm),
         labels: vm.spec.labels.clone().into(),
         datastore: vm.spec.datastore.clone(),
         suppressed: verdict.suppressed.clone(),
         incidents: incidents_of(state, vm).map(|incident| incident.id.to_string()).collect(),
         pins: vm.pins.iter().map(pin_view).collect(),
+    }
+}
+
+/// Returns what is run against a VM, with the scope that it comes from.
+fn vm_probes(state: &State, vm: &VmRecord) -> Vec<VmProbeView> {
+    let policy = state.policy_of(vm);
+    let millis = |d: Option<Duration>| d.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
+    let view = |probe: VmProbe<'_>| {
+        let times = state.times_of(&policy, &probe);
+        let assignment = probe.assignment;
+        VmProbeView {
+            probe: assignment.probe.to_string(),
+            network: assignment.network.to_string(),
+            settings: assignment.settings.clone(),
+            proven: vm.proven.contains(assignment),
+            scope: probe.scoped.map(|scoped| scoped.scope.to_string()),
+            interval_ms: millis(times.as_ref().and_then(|times| times.interval)),
+            timeout_ms: millis(times.as_ref().and_then(|times| times.timeout)),
+        }
+    };
+    state.probes_of(vm).into_iter().map(view).collect()
+}
+
+/// Returns the probes that are run against a VM.
+pub fn assignments_of(state: &State, vm: &VmRecord) -> Vec<ProbeAssignment> {
+    state.probes_of(vm).into_iter().map(|probe| probe.assignment.clone()).collect()
+}
+
+/// Returns the assignment as the API shows it.
+pub fn scoped_probe_view(state: &State, scoped: &ScopedProbe) -> ScopedProbeView {
+    let covered = |vm: &&std::sync::Arc<VmRecord>| scoped.scope.covers(&vm.spec, &vm.node);
+    let runs = |vm: &std::sync::Arc<VmRecord>| {
+        state.probes_of(vm).into_iter().any(|probe| probe.scoped.is_some_and(|its| its.key() == scoped.key()))
+    };
+    let covered: Vec<_> = state.vms().values().filter(covered).collect();
+    ScopedProbeView {
+        scope: scoped.scope.to_string(),
+        probe: scoped.assignment.probe.to_string(),
+        network: scoped.assignment.network.to_string(),
+        settings: serde_json::from_str(&scoped.assignment.settings).unwrap_or_default(),
+        interval_ms: scoped.interval_ms,
+        timeout_ms: scoped.timeout_ms,
+        by: scoped.by.clone(),
+        version: scoped.modified.get(),
+        vms: covered.len() as u64,
+        vms_running: covered.into_iter().filter(|vm| runs(vm)).count() as u64,
     }
 }
 
@@ -138,6 +177,19 @@ fn coverage(watchers: &[VmWatcherView], node: &NodeId) -> Vec<ReasonView> {
         ));
     }
     warnings
+}
+
+/// Returns what is assigned to a VM and not run, since it has as many probes as it may have.
+fn left_out(state: &State, vm: &VmRecord) -> Vec<ReasonView> {
+    let reason = |probe: VmProbe<'_>| {
+        let scope = probe.scoped.map(|scoped| scoped.scope.to_string()).unwrap_or_default();
+        let text = format!(
+            "probe {} of {scope} is not run: a vm has at most {PROBES_PER_VM_MAX} probes",
+            probe.assignment.probe
+        );
+        ReasonView::new("probe_left_out", text)
+    };
+    state.probes_left_out(vm).into_iter().map(reason).collect()
 }
 
 /// Returns the node as the API shows it.
@@ -201,6 +253,8 @@ pub fn probe_view(probe: &ProbeRecord) -> ProbeView {
             .signer
             .as_ref()
             .map(|signer| ProbeSignerView { key: signer.key.to_string(), public_key: signer.public_key.to_string() }),
+        description: probe.descriptor.as_ref().map(Into::into),
+        rollout: probe.rollout.as_deref().map(Into::into),
     }
 }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const BODY_MAX: usize = 64 * 1024;
 /// The largest probe component, in bytes: with its frame it fits into one message between managers (4 MiB).
 pub const COMPONENT_MAX: usize = 3 * 1024 * 1024;
+/// The largest description of a probe component, in bytes: its schema, and room for the escapes of JSON.
+pub const DESCRIPTION_MAX: usize = 48 * 1024;
 /// How long a request may take until its answer begins.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a read waits for the proof that it is current.

@@ -33,10 +33,12 @@ pub mod published;
 pub mod refusals;
 pub mod rounds;
 pub mod routes;
+pub mod settings;
 pub mod story;
 pub mod tail;
 pub mod token;
 pub mod trace;
+pub mod uploaded;
 pub mod view;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -11,8 +11,8 @@ use axum::http::Method;
 use serde::{Deserialize, Serialize};
 use vouch_types::probe_key::REFUSAL_REASON_MAX;
 use vouch_types::{
-    Command, Digest, ProbeGrant, ProbeKeyName, ProbeName, ProbePublicKey, ProbeRecord, ProbeRefusal, SignatureRule,
-    WallTime,
+    Command, Digest, ProbeGrant, ProbeKeyName, ProbeName, ProbePublicKey, ProbeRecord, ProbeRefusal, RolloutPlan,
+    RolloutStep, ScopedProbe, ScopedProbeKey, SignatureRule, WallTime,
 };
 
 use super::Api;
@@ -32,9 +32,17 @@ pub(super) const RECORD_WITHIN: Duration = Duration::from_secs(2);
 #[serde(rename_all = "snake_case")]
 pub enum ProbeOrder {
     /// Record a component that most managers keep.
-    Record(ProbeRecord),
+    Record(Box<ProbeRecord>),
     /// Grant a probe something else.
     Grant(ProbeName, ProbeGrant),
+    /// Bring another version of a probe to all watchers, first to one.
+    Rollout(Box<ProbeRecord>, RolloutPlan),
+    /// End a rollout before it ends itself.
+    StepRollout(ProbeName, Digest, RolloutStep),
+    /// Assign a probe to the VMs of a scope.
+    Assign(ScopedProbe),
+    /// Assign it to them no more.
+    Unassign(ScopedProbeKey),
     /// Trust a key.
     AddKey(ProbeKeyName, ProbePublicKey),
     /// Trust a key no more.
@@ -48,8 +56,12 @@ pub enum ProbeOrder {
 impl ProbeOrder {
     fn command(self, by: String, at: WallTime) -> Command {
         match self {
-            Self::Record(probe) => Command::RecordProbe { probe, by, at },
+            Self::Record(probe) => Command::RecordProbe { probe: *probe, by, at },
             Self::Grant(probe, grant) => Command::GrantProbe { probe, grant, by, at },
+            Self::Rollout(probe, plan) => Command::BeginRollout { probe, plan, by, at },
+            Self::StepRollout(probe, digest, step) => Command::StepRollout { probe, digest, step, by, at },
+            Self::Assign(assigned) => Command::AssignProbe { assigned: ScopedProbe { by, ..assigned }, at },
+            Self::Unassign(key) => Command::UnassignProbe { key, by, at },
             Self::AddKey(name, public_key) => Command::AddProbeKey { name, public_key, by, at },
             Self::RemoveKey(name) => Command::RemoveProbeKey { name, by, at },
             Self::SetSignatureRule(signatures) => Command::SetSignatureRule { signatures, by, at },
@@ -93,9 +105,13 @@ pub async fn order(api: &Api, hop: &Hop, order: ProbeOrder) -> Result<(), Proble
     }
 }
 
-/// What an upload may be refused for that is taken down. Who has not said yet what is granted has not been refused anything.
-const RECORDED: [ProblemKind; 3] =
-    [ProblemKind::SignatureRefused, ProblemKind::SignatureRequired, ProblemKind::NotGranted];
+/// What an upload may be refused for that is taken down: its signature, or its grant, also that it has none.
+const RECORDED: [ProblemKind; 4] = [
+    ProblemKind::SignatureRefused,
+    ProblemKind::SignatureRequired,
+    ProblemKind::GrantRequired,
+    ProblemKind::NotGranted,
+];
 
 /// Has it taken down that an upload was refused, unless there were too many. The upload stays refused, whatever comes of
 /// it.

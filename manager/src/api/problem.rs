@@ -83,6 +83,10 @@ pub enum ProblemKind {
     ProbeKeyNotFound,
     /// There is no such probe.
     ProbeNotFound,
+    /// No other version of the probe is on its way.
+    RolloutNotFound,
+    /// The probe is not assigned to this scope.
+    AssignmentNotFound,
     /// The body is too large.
     TooLarge,
     /// What is to be written is not what `If-Match` says.
@@ -155,6 +159,12 @@ impl ProblemKind {
             }
             Self::ProbeKeyNotFound => ("probe-key-not-found", StatusCode::NOT_FOUND, "There is no such trusted key"),
             Self::ProbeNotFound => ("probe-not-found", StatusCode::NOT_FOUND, "There is no such probe"),
+            Self::RolloutNotFound => {
+                ("rollout-not-found", StatusCode::NOT_FOUND, "No other version of the probe is on its way")
+            }
+            Self::AssignmentNotFound => {
+                ("assignment-not-found", StatusCode::NOT_FOUND, "The probe is not assigned to this scope")
+            }
             Self::TooLarge => ("too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large"),
             Self::PreconditionFailed => {
                 ("precondition-failed", StatusCode::PRECONDITION_FAILED, "It is not what If-Match says")

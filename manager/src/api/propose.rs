@@ -92,6 +92,14 @@ fn refusal(reason: &DenyReason) -> Problem {
         DenyReason::UnknownProbe(probe) => {
             field(ProblemKind::ProbeNotFound, "name", probe, "must be the name of a recorded probe")
         }
+        DenyReason::NoRollout { probe, .. } => {
+            field(ProblemKind::RolloutNotFound, "name", probe, "must be a probe of which this version is on its way")
+        }
+        DenyReason::UnknownScopedProbe(key) => {
+            let rule =
+                format!("must be a scope that probe {} is assigned to over the {} network", key.probe, key.network);
+            field(ProblemKind::AssignmentNotFound, "scope", &key.scope, &rule)
+        }
         DenyReason::UnknownProbeKey(key) => {
             field(ProblemKind::ProbeKeyNotFound, "name", key, "must be the name of a trusted key")
         }

@@ -5,7 +5,7 @@
 use serde_json::Value;
 use vouch_types::{
     Advice, CaStage, EventKind, EventRecord, Fault, IncidentScope, IncidentWord, Joiner, LogIndex, NodeId, Policy,
-    PolicyScope, ProbeRefusal, ReturnEnd, VmId,
+    PolicyScope, ProbeAssignment, ProbeRefusal, ReturnEnd, ScopedProbe, ScopedProbeKey, VmId,
 };
 
 use super::view::{EventView, FaultView};
@@ -49,6 +49,10 @@ pub fn subject(kind: &EventKind) -> Subject<'_> {
         | EventKind::JoinTokenRevoked { .. }
         | EventKind::ProbeRecorded { .. }
         | EventKind::ProbeGranted { .. }
+        | EventKind::ProbeRolloutBegun { .. }
+        | EventKind::ProbeCanaryChosen { .. }
+        | EventKind::ProbeRolledOut { .. }
+        | EventKind::ProbeTakenBack { .. }
         | EventKind::ProbeRefused { .. }
         | EventKind::ProbeKeyAdded { .. }
         | EventKind::ProbeKeyRemoved { .. }
@@ -67,6 +71,8 @@ pub fn subject(kind: &EventKind) -> Subject<'_> {
         },
         EventKind::PolicyChanged { scope, .. }
         | EventKind::MaintenanceBegun { scope, .. }
+        | EventKind::ProbeAssigned { assigned: ScopedProbe { scope, .. } }
+        | EventKind::ProbeUnassigned { key: ScopedProbeKey { scope, .. }, .. }
         | EventKind::MaintenanceEnded { scope, .. } => match scope {
             PolicyScope::Node(node) => Subject { vm: None, node: Some(node) },
             PolicyScope::Vm(vm) => Subject { vm: Some(*vm), node: None },
@@ -285,8 +291,31 @@ fn text(state: &State, kind: &EventKind) -> String {
         EventKind::SignatureRuleChanged { signatures, by } => {
             format!("signatures under probes are {}, by the {by}", signatures.as_str())
         }
+        EventKind::ProbeRolloutBegun { probe, version, digest, by } => {
+            format!("probe {probe} {version}, sha256 {}, is on its way to all watchers, by the {by}", digest.short())
+        }
+        EventKind::ProbeCanaryChosen { probe, digest, watcher } => {
+            format!("probe {probe}, sha256 {}, is run by {watcher} before the others", digest.short())
+        }
+        EventKind::ProbeRolledOut { probe, digest, reason, by } => {
+            format!("probe {probe}, sha256 {}, was recorded for all watchers{}: {reason}", digest.short(), ordered(by))
+        }
+        EventKind::ProbeTakenBack { probe, digest, reason, by } => {
+            format!("probe {probe}, sha256 {}, was taken back{}: {reason}", digest.short(), ordered(by))
+        }
+        EventKind::ProbeAssigned { assigned: ScopedProbe { scope, assignment, by, .. } } => {
+            let ProbeAssignment { probe, network, settings } = assignment;
+            format!("probe {probe} is assigned to {scope} over the {network} network, settings {settings}, by the {by}")
+        }
+        EventKind::ProbeUnassigned { key: ScopedProbeKey { scope, probe, network }, by } => {
+            format!("probe {probe} is assigned to {scope} over the {network} network no more, by the {by}")
+        }
         EventKind::ProbeGranted { probe, grant, by } => format!("probe {probe} is granted {grant}, by the {by}"),
     }
+}
+
+fn ordered(by: &str) -> String {
+    if by.is_empty() { String::new() } else { format!(", by the {by}") }
 }
 
 fn incident_text(word: &IncidentWord) -> String {

@@ -1,5 +1,6 @@
 //! The API as its clients see it: whole requests through the whole router, against a state in memory.
 
+mod assignments;
 mod blocking;
 mod cluster;
 mod double;
@@ -9,6 +10,7 @@ mod probes;
 mod prometheus;
 mod reads;
 mod removal;
+mod rollouts;
 mod signatures;
 mod writes;
 
@@ -393,7 +395,11 @@ async fn the_description_is_complete_and_as_it_was() {
             "/v1/probe-keys/{name}",
             "/v1/probe-trust",
             "/v1/probes",
+            "/v1/probes/{name}/assignments",
+            "/v1/probes/{name}/assignments/{network}/{scope}",
             "/v1/probes/{name}/grant",
+            "/v1/probes/{name}/rollout/abort",
+            "/v1/probes/{name}/rollout/promote",
             "/v1/vms",
             "/v1/vms/{id}",
             "/v1/vms/{id}/check",

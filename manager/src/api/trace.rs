@@ -9,7 +9,8 @@ use std::time::Duration;
 use vouch_types::duration::{self, DURATION_RULE};
 use vouch_types::time::TIME_RULE;
 use vouch_types::{
-    EventKind, EventRecord, IncidentId, IncidentScope, IncidentWord, NodeId, PolicyScope, VmId, VmSpec, WallTime,
+    EventKind, EventRecord, IncidentId, IncidentScope, IncidentWord, NodeId, PolicyScope, ScopedProbe, ScopedProbeKey,
+    VmId, VmSpec, WallTime,
 };
 
 use super::story::parse_position;
@@ -105,6 +106,10 @@ impl Trail<'_> {
             | EventKind::ManagerReturnEnded { .. }
             | EventKind::ProbeRecorded { .. }
             | EventKind::ProbeGranted { .. }
+            | EventKind::ProbeRolloutBegun { .. }
+            | EventKind::ProbeCanaryChosen { .. }
+            | EventKind::ProbeRolledOut { .. }
+            | EventKind::ProbeTakenBack { .. }
             | EventKind::ProbeRefused { .. }
             | EventKind::ProbeKeyAdded { .. }
             | EventKind::ProbeKeyRemoved { .. }
@@ -161,6 +166,8 @@ impl Trail<'_> {
                 matches!(joiner, vouch_types::Joiner::Node(node) if self.is_on(node))
             }
             EventKind::PolicyChanged { scope, .. }
+            | EventKind::ProbeAssigned { assigned: ScopedProbe { scope, .. } }
+            | EventKind::ProbeUnassigned { key: ScopedProbeKey { scope, .. }, .. }
             | EventKind::MaintenanceBegun { scope, .. }
             | EventKind::MaintenanceEnded { scope, .. } => self.is_in(scope),
             EventKind::ManagerNotesChanged { notes } => {

@@ -10,6 +10,7 @@ mod node_removed;
 mod policy;
 mod probe;
 mod probe_key;
+mod scoped_probe;
 mod state_hash;
 
 use std::collections::BTreeMap;
@@ -26,8 +27,12 @@ pub use policy::{
     FenceProofRequest, FenceProofView, MaintenanceRequest, MaintenanceView, PolicySettings, PolicyView, SettingView,
     VmPolicyView,
 };
-pub use probe::{ProbeGrantRequest, ProbeGrantView, ProbeView};
+pub use probe::{
+    ProbeDescriptionRequest, ProbeDescriptionView, ProbeGrantRequest, ProbeGrantView, ProbeRolloutView, ProbeView,
+    TallyView,
+};
 pub use probe_key::{ProbeKeyRequest, ProbeKeyView, ProbeSignerView, ProbeTrustRequest, ProbeTrustView};
+pub use scoped_probe::{ScopedProbeRequest, ScopedProbeView};
 pub use state_hash::{StateComparedView, StateHashView};
 
 /// A moment on the wall clock of the leader that recorded it; for people, nothing is decided by it.
@@ -218,6 +223,16 @@ pub struct VmProbeView {
     pub settings: String,
     /// Whether it has ever succeeded: only then does its failure count.
     pub proven: bool,
+    /// The scope that it is assigned to by an operator; absent: the VM's own file names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "tag:pool=gold")]
+    pub scope: Option<String>,
+    /// How often it runs, in milliseconds, where that is not as the policies say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_ms: Option<u64>,
+    /// How long one run may take, in milliseconds, where that is not as the policies say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
 }
 
 /// A reason or warning: a word for programs, a sentence for people.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use vouch_types::{
     AssignmentGeneration, ClusterId, Grant, Moment, NodeId, ProbeName, Term, VmId, WatcherId, WatcherLegs, WatcherLife,
 };
-use vouch_wire::convert::{AssignedProbe, Assignment, Peer, RelayTarget, Target};
+use vouch_wire::convert::{AssignedProbe, Assignment, Peer, RelayTarget, Target, TimedProbe};
 use vouch_wire::proto;
 use vouch_wire::sign::GrantSigner;
 
@@ -22,11 +22,11 @@ pub const ASSIGNMENT_RESEND: Duration = Duration::from_secs(2);
 
 /// All that an assignment is made of, before anything is signed.
 #[derive(Clone, PartialEq, Debug)]
-struct Inputs {
-    generation: AssignmentGeneration,
-    targets: Vec<Target>,
+pub(super) struct Inputs {
+    pub(super) generation: AssignmentGeneration,
+    pub(super) targets: Vec<Target>,
     relays: BTreeMap<NodeId, (SocketAddr, Vec<VmId>)>,
-    probes: BTreeMap<ProbeName, AssignedProbe>,
+    pub(super) probes: BTreeMap<ProbeName, AssignedProbe>,
     peers: Vec<Peer>,
 }
 
@@ -57,16 +57,24 @@ fn peers_of(state: &State, legs: &BTreeMap<(NodeId, WatcherId), WatcherLegs>) ->
     peer_plan::peers(&candidates)
 }
 
-fn inputs_of(state: &State, watcher: WatcherId, peers: Vec<Peer>) -> Option<Inputs> {
+/// Returns what a watcher is to be told; `None` when it is not recorded.
+pub(super) fn inputs_of(state: &State, watcher: WatcherId, peers: Vec<Peer>) -> Option<Inputs> {
     let record = state.watchers().get(&watcher)?;
     let vms: Vec<_> = record.vms.iter().filter_map(|vm| state.vms().get(vm)).collect();
     let targets = vms.iter().map(|vm| {
-        let policy = state.policy_of(vm);
+        let (policy, probes) = (state.policy_of(vm), state.probes_of(vm));
         Target {
             vm: vm.spec.id,
             node: vm.node.clone(),
             addresses: vm.spec.addresses.clone(),
-            probes: vm.spec.probes.clone(),
+            probes: probes
+                .iter()
+                .map(|probe| {
+                    let times = state.times_of(&policy, probe);
+                    let (interval, timeout) = times.map_or((None, None), |times| (times.interval, times.timeout));
+                    TimedProbe { assignment: probe.assignment.clone(), interval, timeout }
+                })
+                .collect(),
             labels: vm.spec.labels.clone(),
             probe_interval: policy.probe_interval_ms.map(Duration::from_millis),
             probe_timeout: policy.probe_timeout_ms.map(Duration::from_millis),
@@ -79,10 +87,17 @@ fn inputs_of(state: &State, watcher: WatcherId, peers: Vec<Peer>) -> Option<Inpu
             relays.entry(node.id.clone()).or_insert_with(|| (node.relay, Vec::new())).1.extend(vm);
         }
     }
-    let used: BTreeSet<&ProbeName> = vms.iter().flat_map(|vm| vm.spec.probes.iter().map(|p| &p.probe)).collect();
+    let used: BTreeSet<&ProbeName> =
+        vms.iter().flat_map(|vm| state.probes_of(vm)).map(|probe| &probe.assignment.probe).collect();
     let probes = used.into_iter().filter_map(|name| {
         let probe = state.probes().get(name)?;
-        Some((name.clone(), AssignedProbe { digest: probe.digest, grant: probe.grant.clone() }))
+        // The canary runs the version that is on its way, with the grant that it will have.
+        let rollout = probe.rollout.as_deref();
+        let next =
+            rollout.filter(|r| r.canary.as_ref().is_some_and(|canary| canary.watcher == watcher)).map(|r| &r.next);
+        let digest = next.map_or(probe.digest, |next| next.digest);
+        let grant = next.and_then(|next| next.grant.as_ref()).or(probe.grant.as_ref()).cloned();
+        Some((name.clone(), AssignedProbe { digest, grant }))
     });
     let (generation, targets, probes) = (record.assignment, targets.collect(), probes.collect());
     Some(Inputs { generation, targets, relays, probes, peers })
@@ -201,6 +216,33 @@ mod tests {
         let inputs = inputs_of(&state, watcher, Vec::new()).unwrap();
         let told: Vec<_> = inputs.targets.iter().map(|t| (t.probe_interval, t.probe_timeout)).collect();
         assert_eq!(told, [(None, None), (Some(Duration::from_secs(5)), Some(Duration::from_millis(900)))]);
+    }
+
+    #[test]
+    fn a_watcher_is_told_the_probes_of_the_scopes_of_its_vms_with_their_times() {
+        let mut state = State::default();
+        let watcher = WatcherId::new(1);
+        for (index, command) in (1..).zip([
+            samples::init(),
+            samples::record_node("n1"),
+            samples::record_vms("n1", &[1, 2]),
+            samples::place("n1", 1),
+            Command::AssignWatchers { assignments: vec![(watcher, vec![samples::vm_id(1), samples::vm_id(2)])] },
+            Command::RecordProbe { probe: samples::described(), by: String::new(), at: samples::at(9) },
+        ]) {
+            state.apply(LogIndex::new(index), command);
+        }
+        let before = inputs_of(&state, watcher, Vec::new()).unwrap();
+        assert!(before.probes.is_empty(), "no VM has it");
+        state.apply(LogIndex::new(20), samples::assign(PolicyScope::Vm(samples::vm_id(2)), "{}"));
+        let after = inputs_of(&state, watcher, Vec::new()).unwrap();
+        let name = samples::described().name;
+        assert_eq!(after.probes[&name].digest, samples::described().digest, "it has to be fetched");
+        let of = |vm: usize| after.targets[vm].probes.iter().find(|p| p.assignment.probe == name);
+        assert_eq!(of(0), None);
+        let times = of(1).map(|p| (p.interval, p.timeout));
+        assert_eq!(times, Some((Some(Duration::from_millis(500)), Some(Duration::from_millis(400)))));
+        assert_eq!(after.targets[1].probes[0], samples::ping().into(), "that of its file runs as before");
     }
 
     #[test]

@@ -14,6 +14,8 @@ mod peer_plan;
 mod placement;
 mod placement_plan;
 mod probes;
+mod rollout_rule;
+mod rollouts;
 mod wall_clock;
 
 pub use disk::{Disk, DiskReport, LOOK_INTERVAL};
@@ -189,6 +191,7 @@ impl Background {
             Box::new(placement::PlacementReconciler::default()),
             Box::new(ownership::OwnershipReconciler::default()),
             Box::new(assignments::AssignmentsReconciler::default()),
+            Box::new(rollouts::RolloutsReconciler::default()),
             Box::new(maintenance::MaintenanceReconciler::default()),
             Box::new(member_logs::MemberLogsReconciler::default()),
         ];

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use vouch_detector::{Inventory, NodeEntry, OpenIncident, Records, VmEntry, WatcherEntry};
 use vouch_types::{
-    LogIndex, MaintenanceRecord, ManagerId, NodeRecord, Policy, PolicyScope, VmRecord, WatcherRecord, policy,
+    LogIndex, MaintenanceRecord, ManagerId, NodeRecord, Policy, PolicyScope, ProbeName, ScopedProbe, VmRecord,
+    WatcherRecord, policy,
 };
 
 use crate::store::{Changes, State};
@@ -14,6 +15,9 @@ use crate::store::{Changes, State};
 pub(super) struct WideRules {
     policies: Vec<(PolicyScope, Policy)>,
     maintenances: Vec<(PolicyScope, String)>,
+    scoped_probes: Vec<ScopedProbe>,
+    /// Interval and timeout that uploaded probes propose.
+    proposed: Vec<(ProbeName, Option<u64>, Option<u64>)>,
 }
 
 impl WideRules {
@@ -21,22 +25,34 @@ impl WideRules {
         Self {
             policies: state.policies().into_iter().collect(),
             maintenances: state.maintenances().iter().map(|m| (m.scope.clone(), m.reason.clone())).collect(),
+            scoped_probes: state.scoped_probes().to_vec(),
+            proposed: state
+                .probes()
+                .values()
+                .filter_map(|probe| {
+                    let said = probe.descriptor.as_ref()?;
+                    Some((probe.name.clone(), said.interval_ms, said.timeout_ms))
+                })
+                .collect(),
         }
     }
 }
 
 /// What holds for many VMs: read once for all of them.
 struct Wide<'a> {
+    state: &'a State,
     policies: BTreeMap<PolicyScope, Policy>,
     maintenances: &'a [MaintenanceRecord],
 }
 
 impl<'a> Wide<'a> {
     fn of(state: &'a State) -> Self {
-        Self { policies: state.policies(), maintenances: state.maintenances() }
+        Self { state, policies: state.policies(), maintenances: state.maintenances() }
     }
 
     fn vm_entry(&self, vm: &VmRecord) -> VmEntry {
+        let policy = policy::policy_of(&self.policies, &vm.spec, &vm.node);
+        let probes = self.state.probes_of(vm);
         let window = self.maintenances.iter().find(|window| window.scope.covers(&vm.spec, &vm.node));
         VmEntry {
             vm: vm.spec.id,
@@ -45,8 +61,9 @@ impl<'a> Wide<'a> {
             addresses: vm.spec.addresses.values().flatten().copied().collect(),
             datastore: vm.spec.datastore.clone(),
             maintenance: window.map(|w| format!("maintenance {}: {}", w.id, w.reason)).unwrap_or_default(),
-            policy: policy::policy_of(&self.policies, &vm.spec, &vm.node),
-            probes: vm.spec.probes.clone(),
+            probe_times: probes.iter().filter_map(|probe| self.state.times_of(&policy, probe)).collect(),
+            probes: probes.into_iter().map(|probe| probe.assignment.clone()).collect(),
+            policy,
             boot: vm.boot,
             pins: vm.pins.clone(),
             proven: vm.proven.clone(),
@@ -118,6 +135,7 @@ pub fn records_of(state: &State, index: LogIndex, managers: Vec<ManagerId>, chan
 /// Returns whether these changes touch anything that the detector judges by.
 pub(super) fn is_relevant(changes: &Changes) -> bool {
     changes.head
+        || !changes.probes.is_empty()
         || !changes.nodes.is_empty()
         || !changes.vms.is_empty()
         || !changes.boots.is_empty()

@@ -299,11 +299,12 @@ impl Running {
         let index = (*consensus.applied_index().borrow()).max(self.settled_index);
         let managers = consensus.status().voters.into_keys().collect();
         let (records, wide) = consensus.read_state(|state| {
-            let wide = changes.head.then(|| WideRules::of(state)).filter(|wide| *wide != self.wide);
+            let may = changes.head || !changes.probes.is_empty();
+            let wide = may.then(|| WideRules::of(state)).filter(|wide| *wide != self.wide);
             (records_of(state, index, managers, changes), wide)
         });
         if wide.is_some() {
-            // A policy or a maintenance window may change how any VM is judged.
+            // A policy, a maintenance window or an assignment of a probe may change how any VM is judged.
             return self.load_inventory();
         }
         let mut new_nodes: BTreeSet<NodeId> = BTreeSet::new();

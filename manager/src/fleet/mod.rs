@@ -27,6 +27,7 @@ mod node_words;
 mod orders;
 mod peer;
 mod peer_session;
+mod probe_words;
 mod session_tasks;
 mod sessions;
 mod ticks;
@@ -57,6 +58,7 @@ use health::HealthBook;
 use heartbeats::HeartbeatBook;
 pub(crate) use node_words::NodeWords;
 pub(crate) use orders::Route;
+pub(crate) use probe_words::ProbeWord;
 
 /// How long a new stream may take to its first message.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(10);

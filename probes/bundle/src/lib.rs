@@ -15,6 +15,8 @@ pub struct BundledProbe {
     pub version: &'static str,
     /// The component.
     pub bytes: &'static [u8],
+    /// The JSON Schema of its settings, as it describes them.
+    pub settings_schema: &'static str,
 }
 
 impl BundledProbe {
@@ -26,10 +28,14 @@ impl BundledProbe {
 
 macro_rules! bundled {
     ($name:literal) => {
+        bundled!($name, include_str!(concat!("../../", $name, "/src/settings.schema.json")))
+    };
+    ($name:literal, $schema:expr) => {
         BundledProbe {
             name: $name,
             version: env!("CARGO_PKG_VERSION"),
             bytes: include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".wasm")),
+            settings_schema: $schema,
         }
     };
 }
@@ -59,13 +65,13 @@ pub fn by_name(name: &str) -> Option<&'static BundledProbe> {
 /// Returns the guest that breaks the rules, for the tests of the probe host. It is not one of [`all`].
 #[doc(hidden)]
 pub fn hostile() -> BundledProbe {
-    bundled!("hostile")
+    bundled!("hostile", "{}")
 }
 
 /// Returns a probe that was written for `vouch:probe@0.1.0`, for the tests of the probe host. It is not one of [`all`].
 #[doc(hidden)]
 pub fn of_the_first_contract() -> BundledProbe {
-    bundled!("v0-1")
+    bundled!("v0-1", "{}")
 }
 
 #[cfg(test)]

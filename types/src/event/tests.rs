@@ -1,3 +1,5 @@
+//! Which events wake somebody.
+
 use super::*;
 
 fn changed(from: VmState, to: VmState, faults: Vec<Fault>, cleared: Vec<Fault>) -> EventKind {

@@ -181,6 +181,7 @@ fn assignment(index: u64, probe: &str, settings: String) -> proto::Assignment {
                 probe: probe.to_owned(),
                 network: proto::Network::Service.into(),
                 settings,
+                ..Default::default()
             }],
             ..Default::default()
         }],

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use vouch_types::{AssignmentGeneration, LogIndex, Network, Term};
-use vouch_wire::convert::{Assignment, ConvertError, Peer, Target};
+use vouch_wire::convert::{Assignment, ConvertError, Peer, Target, TimedProbe};
 use vouch_wire::proto;
 
 use super::{Check, CheckSpec, Checks, ProbeSpec, RelaySpec};
@@ -113,7 +113,7 @@ impl Assigned {
         for target in targets {
             let relay = relays.iter().find(|relay| relay.node == target.node);
             let Target { vm, node: _, addresses, probes: wanted, labels, probe_interval, probe_timeout } = target;
-            for wanted in wanted {
+            for TimedProbe { assignment: wanted, interval, timeout } in wanted {
                 let (network, probe) = (wanted.network, wanted.probe);
                 let component = probes.get(&probe);
                 let spec = ProbeSpec {
@@ -126,8 +126,8 @@ impl Assigned {
                     labels: labels.clone().into_iter().collect(),
                     settings: wanted.settings,
                     relay: relay.cloned(),
-                    interval: probe_interval,
-                    timeout: probe_timeout,
+                    interval: interval.or(probe_interval),
+                    timeout: timeout.or(probe_timeout),
                 };
                 checks.insert(Check::Probe { vm, network, probe }, CheckSpec::Probe(Arc::new(spec)));
             }
@@ -179,6 +179,7 @@ mod tests {
             probe: "tcp".to_owned(),
             network: proto::Network::Service.into(),
             settings: "{}".to_owned(),
+            ..Default::default()
         };
         proto::Target {
             vm: vec![vm; 16],

@@ -27,6 +27,7 @@ fn assignment(index: u64, vms: u8) -> proto::Assignment {
         probe: name.to_owned(),
         network: proto::Network::Service.into(),
         settings: "{}".to_owned(),
+        ..Default::default()
     };
     let target = |n| proto::Target {
         vm: vm(n).get().as_bytes().to_vec(),
@@ -343,6 +344,32 @@ fn a_vm_with_a_policy_of_its_own_is_looked_at_as_that_says() {
     let mut order = assignment(2, 2);
     order.targets[0].probe_interval_micros = 250_000;
     order.targets[0].probe_timeout_micros = 100_000;
+    bench.hear(M1, Heard::Assignment(order));
+    let mut began = std::collections::BTreeMap::from([(vm(1), 0), (vm(2), 0)]);
+    for _ in 0..16 {
+        bench.tick(M1, 2);
+        bench.pass(Duration::from_millis(125));
+        for run in std::mem::take(&mut bench.runs) {
+            if let CheckSpec::Probe(spec) = &run.spec {
+                let own = spec.vm == vm(1);
+                assert_eq!(run.timeout, if own { Duration::from_millis(100) } else { timing().probe_timeout });
+                *began.get_mut(&spec.vm).unwrap() += 1;
+            }
+            bench.end(&run, Outcome::Up);
+        }
+    }
+    assert_eq!(began, [(vm(1), 8), (vm(2), 2)].into());
+}
+
+#[test]
+fn a_probe_with_times_of_its_own_is_run_by_them_and_not_by_the_policy() {
+    let mut bench = Bench::new(2);
+    let mut order = assignment(2, 2);
+    for target in &mut order.targets {
+        target.probe_interval_micros = 1_000_000;
+    }
+    order.targets[0].probes[0].interval_micros = 250_000;
+    order.targets[0].probes[0].timeout_micros = 100_000;
     bench.hear(M1, Heard::Assignment(order));
     let mut began = std::collections::BTreeMap::from([(vm(1), 0), (vm(2), 0)]);
     for _ in 0..16 {

@@ -3,7 +3,7 @@
 pub use vouch_types::grant::GRANT_VMS_MAX;
 pub use vouch_types::observation::{MESSAGE_MAX, REASON_MAX};
 pub use vouch_types::probe_grant::GRANT_PORTS_MAX;
-pub use vouch_types::vm::{ADDRESSES_MAX, PROBES_PER_VM_MAX};
+pub use vouch_types::vm::{ADDRESSES_MAX, PROBES_PER_VM_MAX, SETTINGS_MAX};
 
 /// Days of [`AGE_MAX`].
 pub const AGE_MAX_DAYS: u64 = 366;
@@ -39,8 +39,6 @@ pub const LABELS_MAX: usize = 64;
 pub const LABEL_TEXT_MAX: usize = 256;
 /// Bytes of a VM's name, and of the name of a rack, driver or datastore.
 pub const NAME_TEXT_MAX: usize = 256;
-/// Bytes of a probe's settings (JSON).
-pub const SETTINGS_MAX: usize = 4_096;
 /// Bytes of a PEM certificate.
 pub const CERTIFICATE_MAX: usize = 16_384;
 /// Bytes of a one-time secret.

@@ -20,8 +20,8 @@ pub use ids::{
 };
 pub use link::WireLink;
 pub use order::{
-    AskDepth, AssignedProbe, Assignment, CreateWatcher, Fence, Peer, RelayTarget, Target, manager_addresses,
-    manager_endpoints, ownership,
+    AskDepth, AssignedProbe, Assignment, CreateWatcher, Fence, Peer, RelayTarget, Target, TimedProbe,
+    manager_addresses, manager_endpoints, ownership,
 };
 pub use report::{NodeHello, NodeReport, VmReport};
 pub use state::{hypervisor_state, network, operation, outcome, progress, relay_outcome};

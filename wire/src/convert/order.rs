@@ -10,7 +10,7 @@ use vouch_types::{
 };
 
 use super::report::micros;
-use super::vm::{from_addresses, from_labels, from_legs, from_probes, to_addresses, to_labels, to_legs};
+use super::vm::{from_addresses, from_labels, from_legs, to_addresses, to_labels, to_legs};
 use super::{
     ConvertError, at_most, digest, distinct, limits, manager_id, network, node_id, present, probe_name, socket_address,
     text, vm_bytes, vm_id, watcher_id,
@@ -172,6 +172,41 @@ impl AskDepth {
     }
 }
 
+/// A probe that a watcher runs against one VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimedProbe {
+    /// Which, over which network, with which settings.
+    pub assignment: ProbeAssignment,
+    /// How often it runs; `None` is as the target says.
+    pub interval: Option<Duration>,
+    /// How long one run may take; `None` is as the target says.
+    pub timeout: Option<Duration>,
+}
+
+impl From<ProbeAssignment> for TimedProbe {
+    fn from(assignment: ProbeAssignment) -> Self {
+        Self { assignment, interval: None, timeout: None }
+    }
+}
+
+impl From<&TimedProbe> for proto::ProbeAssignment {
+    fn from(p: &TimedProbe) -> Self {
+        Self {
+            interval_micros: p.interval.map(micros).unwrap_or_default(),
+            timeout_micros: p.timeout.map(micros).unwrap_or_default(),
+            ..(&p.assignment).into()
+        }
+    }
+}
+
+impl TryFrom<proto::ProbeAssignment> for TimedProbe {
+    type Error = ConvertError;
+    fn try_from(m: proto::ProbeAssignment) -> Result<Self, ConvertError> {
+        let (interval, timeout) = (named(m.interval_micros), named(m.timeout_micros));
+        Ok(Self { assignment: m.try_into()?, interval, timeout })
+    }
+}
+
 /// One VM that a watcher watches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -182,7 +217,7 @@ pub struct Target {
     /// Its addresses per network.
     pub addresses: SortedMap<Network, Vec<IpAddr>>,
     /// The probes to run.
-    pub probes: Vec<ProbeAssignment>,
+    pub probes: Vec<TimedProbe>,
     /// Its labels.
     pub labels: SortedMap<String, String>,
     /// How often each of its probes runs; `None` is as the timing of the cluster says.
@@ -208,11 +243,12 @@ impl From<&Target> for proto::Target {
 impl TryFrom<proto::Target> for Target {
     type Error = ConvertError;
     fn try_from(m: proto::Target) -> Result<Self, ConvertError> {
+        at_most("probes", m.probes.len(), limits::PROBES_PER_VM_MAX, "per VM")?;
         Ok(Self {
             vm: vm_id("target.vm", &m.vm)?,
             node: node_id("target.node", &m.node)?,
             addresses: from_addresses(m.addresses)?,
-            probes: from_probes(m.probes)?,
+            probes: m.probes.into_iter().map(TimedProbe::try_from).collect::<Result<_, _>>()?,
             labels: from_labels(m.labels)?,
             probe_interval: named(m.probe_interval_micros),
             probe_timeout: named(m.probe_timeout_micros),

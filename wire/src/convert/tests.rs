@@ -27,6 +27,10 @@ fn probe() -> ProbeAssignment {
     }
 }
 
+fn timed(assignment: ProbeAssignment) -> TimedProbe {
+    TimedProbe { interval: Some(Duration::from_millis(250)), ..assignment.into() }
+}
+
 fn spec() -> VmSpec {
     VmSpec {
         id: vm(),
@@ -358,7 +362,7 @@ fn orders_survive_the_wire_and_none_is_taken_without_its_fence() {
             vm: vm(),
             node: NodeId::new("n1").unwrap(),
             addresses: spec().addresses,
-            probes: spec().probes,
+            probes: spec().probes.into_iter().map(timed).collect(),
             labels: spec().labels,
             probe_interval: Some(Duration::from_secs(5)),
             probe_timeout: None,

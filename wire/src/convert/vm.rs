@@ -14,6 +14,8 @@ impl From<&ProbeAssignment> for proto::ProbeAssignment {
             probe: p.probe.as_str().to_owned(),
             network: proto::Network::from(p.network).into(),
             settings: p.settings.clone(),
+            interval_micros: 0,
+            timeout_micros: 0,
         }
     }
 }

@@ -14,8 +14,10 @@ pub mod members;
 pub mod metrics;
 pub mod nodes;
 pub mod policies;
+pub mod probe_assignments;
 pub mod probe_grants;
 pub mod probe_keys;
+pub mod probe_rollouts;
 pub mod probes;
 pub mod prometheus;
 pub mod vms;
@@ -53,6 +55,10 @@ pub(super) fn public_routes() -> OpenApiRouter<Api> {
         .routes(routes!(watchers::list))
         .routes(routes!(probes::list, probes::upload))
         .routes(routes!(probe_grants::set))
+        .routes(routes!(probe_rollouts::promote))
+        .routes(routes!(probe_rollouts::abort))
+        .routes(routes!(probe_assignments::list))
+        .routes(routes!(probe_assignments::show, probe_assignments::set, probe_assignments::remove))
         .routes(routes!(probe_keys::list, probe_keys::add))
         .routes(routes!(probe_keys::remove))
         .routes(routes!(probe_keys::show_trust, probe_keys::set_trust))

@@ -3,23 +3,28 @@
 //! An uploaded component is read, never run: its imports are compared with what a probe may import, and with what the
 //! operator grants it. It is recorded only once most managers keep its bytes, so that no failure of one leaves a record without a component.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use vouch_types::probe_key::PROBE_VERSION_MAX;
-use vouch_types::{Digest, ProbeGrant, ProbeImports, ProbeName, ProbeRecord, ProbeSigner, ProbeTrust, SignatureRule};
+use vouch_types::probe_rollout::ROLLOUT_RUNS;
+use vouch_types::{
+    Digest, ProbeGrant, ProbeImports, ProbeName, ProbeRecord, ProbeSigner, ProbeTrust, RolloutPlan, SignatureRule,
+};
 use vouch_wire::probe_signature::{SIGNATURE_LEN, SignedProbe, read_signature};
 
 use crate::api::blocking::Reading;
 use crate::api::component::{ALLOWED_IMPORTS, ComponentError, read_component};
 use crate::api::forward::Hop;
 use crate::api::freshness::{Wanted, make_current};
-use crate::api::limits::COMPONENT_MAX;
 use crate::api::params::Params;
 use crate::api::probe_orders::{self, ProbeOrder};
 use crate::api::problem::{Problem, ProblemKind};
 use crate::api::routes::probe_grants::{grant_for, take_grant};
+use crate::api::uploaded::Uploaded;
 use crate::api::view::{Page, ProbeView};
 use crate::api::{Api, compose, forward, published};
 use crate::seams::digest_of;
@@ -61,11 +66,17 @@ pub async fn list(State(api): State<Api>, mut params: Params) -> Result<(HeaderM
             when none of the three is given"),
         ("signature" = Option<String>, Query,
             description = "Ed25519 over digest, name and version, 128 hexadecimal digits: what `vouch probe sign` writes"),
+        ("rollout" = Option<bool>, Query, description = "`true`: first to one watcher, and back at once if it faults more \
+            than the recorded version"),
+        ("runs" = Option<u32>, Query, description = "Runs that it has to show there, 5 to 10,000; 30 when absent"),
+        ("lasts_ms" = Option<u64>, Query, description = "For how long at least, 10,000 to 3,600,000; 60,000 when absent"),
         ("Idempotency-Key" = Option<String>, Header, description = "Do it once, however often this request is sent"),
     ),
-    request_body(content = Vec<u8>, content_type = "application/wasm", description = "The component, at most 3 MiB"),
+    request_body(content = Vec<u8>, content_type = "application/wasm", description = "The component, at most 3 MiB; or \
+        multipart/form-data: `component`, and `description`, a ProbeDescriptionRequest of at most 48 KiB"),
     responses(
         (status = 201, description = "Recorded", body = ProbeView),
+        (status = 202, description = "On its way: the recorded version, with the rollout", body = ProbeView),
         (status = 413, description = "Too large", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "No component, or it imports what a probe may not or what it is not granted: with \
             both lists",
@@ -77,7 +88,7 @@ pub async fn upload(
     State(api): State<Api>,
     hop: Hop,
     mut params: Params,
-    body: Body,
+    uploaded: Uploaded,
 ) -> Result<(StatusCode, Json<ProbeView>), Problem> {
     let name = params
         .take("name")
@@ -91,10 +102,19 @@ pub async fn upload(
     }
     let named = take_grant(&mut params)?;
     let signature = take_signature(&mut params)?;
-    params.finish(&["name", "version", "interfaces", "networks", "ports", "signature"])?;
-    let component = axum::body::to_bytes(body, COMPONENT_MAX).await.map_err(|_| {
-        Problem::new(ProblemKind::TooLarge, format!("a probe component has at most {COMPONENT_MAX} bytes"))
-    })?;
+    let plan = take_plan(&mut params)?;
+    params.finish(&[
+        "name",
+        "version",
+        "interfaces",
+        "networks",
+        "ports",
+        "signature",
+        "rollout",
+        "runs",
+        "lasts_ms",
+    ])?;
+    let Uploaded { component, descriptor } = uploaded;
     let imports = read_component(&component).map_err(|e| refusal(&e))?;
     make_current(&api, Wanted::Default).await?;
     let (known, trust) =
@@ -123,13 +143,43 @@ pub async fn upload(
         // One that was not named is that of the name, also if it is changed meanwhile.
         grant: named,
         signer,
+        descriptor,
+        rollout: None,
     };
     keep_on_most(&api, record.digest, component).await?;
-    if let Err(problem) = probe_orders::order(&api, &hop, ProbeOrder::Record(record.clone())).await {
+    let order = match plan {
+        None => ProbeOrder::Record(Box::new(record.clone())),
+        Some(plan) => ProbeOrder::Rollout(Box::new(record.clone()), plan),
+    };
+    if let Err(problem) = probe_orders::order(&api, &hop, order).await {
         probe_orders::record_refusal(&api, &hop, &record.name, record.digest, &problem).await;
         return Err(problem);
     }
+    if plan.is_some() {
+        make_current(&api, Wanted::Default).await?;
+        let now = published::read(api.published(), |state| state.probes().get(&record.name).cloned());
+        return Ok((
+            StatusCode::ACCEPTED,
+            Json(compose::probe_view(&now.map_or(record, |now| ProbeRecord::clone(&now)))),
+        ));
+    }
     Ok((StatusCode::CREATED, Json(compose::probe_view(&ProbeRecord { grant: Some(grant), ..record }))))
+}
+
+/// Takes what the version has to show before all watchers run it, if it is to be rolled out.
+fn take_plan(params: &mut Params) -> Result<Option<RolloutPlan>, Problem> {
+    let rollout = params.parse::<bool>("rollout", "must be true or false")?.unwrap_or(false);
+    let (least, most) = (ROLLOUT_RUNS.0, ROLLOUT_RUNS.1);
+    let runs = params.parse::<u32>("runs", &format!("must be from {least} to {most}"))?;
+    let lasts = params.parse::<u64>("lasts_ms", "must be a number of milliseconds")?;
+    if let Some(field) =
+        [runs.map(|_| "runs"), lasts.map(|_| "lasts_ms")].into_iter().flatten().next().filter(|_| !rollout)
+    {
+        return Err(Problem::field(ProblemKind::BadParameter, field, "", "must go with rollout=true"));
+    }
+    let of = RolloutPlan::default();
+    let plan = RolloutPlan { runs: runs.unwrap_or(of.runs), lasts: lasts.map_or(of.lasts, Duration::from_millis) };
+    Ok(rollout.then_some(plan))
 }
 
 fn take_signature(params: &mut Params) -> Result<Option<[u8; SIGNATURE_LEN]>, Problem> {

@@ -20,7 +20,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use vouch_types::{NodeId, ProbeName, VmId, VmRecord};
+use vouch_types::{NodeId, ProbeAssignment, ProbeName, VmId, VmRecord};
 
 use super::metrics::OPENMETRICS;
 use super::vms::{check_now, find};
@@ -97,7 +97,7 @@ impl Found {
             ));
         }
         let _ = write!(text, "\n\nMetrics that would have been returned:\n{}\n\nModule configuration:\n", self.text()?);
-        for assigned in module.vm.spec.probes.iter().filter(|p| p.probe == *module.probe) {
+        for assigned in module.assigned.iter().filter(|p| p.probe == *module.probe) {
             let _ = writeln!(
                 text,
                 "probe: {}\nnetwork: {}\nsettings: {}",
@@ -110,7 +110,7 @@ impl Found {
 
 /// A probe as one VM is watched with it.
 struct VmModule<'a> {
-    vm: &'a VmRecord,
+    assigned: &'a [ProbeAssignment],
     probe: &'a ProbeName,
 }
 
@@ -144,12 +144,15 @@ pub async fn probe(State(api): State<Api>, hop: Hop, uri: Uri, mut params: Param
     let debug = params.parse::<bool>("debug", "must be true or false")?.unwrap_or(false);
     params.finish(&["module", "target", "debug"])?;
     let headers = make_current(&api, Wanted::Default).await?;
-    let (id, vm) = published::read(api.published(), |state| find(state, &target)).map_err(|mut problem| {
+    let found = published::read(api.published(), |state| {
+        find(state, &target).map(|(id, vm)| (id, compose::assignments_of(state, &vm)))
+    });
+    let (id, assigned) = found.map_err(|mut problem| {
         problem.field = Some("target".to_owned());
         problem
     })?;
-    if !vm.spec.probes.iter().any(|p| p.probe == module) {
-        let known: Vec<&str> = vm.spec.probes.iter().map(|p| p.probe.as_str()).collect();
+    if !assigned.iter().any(|p| p.probe == module) {
+        let known: Vec<&str> = assigned.iter().map(|p| p.probe.as_str()).collect();
         let rule = format!("must be a probe that the VM is watched with: {}", known.join(", "));
         return Err(Problem::field(ProblemKind::BadParameter, "module", module.as_str(), &rule));
     }
@@ -167,7 +170,7 @@ pub async fn probe(State(api): State<Api>, hop: Hop, uri: Uri, mut params: Param
     }
     let told: (HeaderName, &str) =
         (header::CONTENT_TYPE, if debug { "text/plain; charset=utf-8" } else { OPENMETRICS });
-    let text = if debug { found.debug(&VmModule { vm: &vm, probe: &module })? } else { found.text()? };
+    let text = if debug { found.debug(&VmModule { assigned: &assigned, probe: &module })? } else { found.text()? };
     Ok((headers, [told], text).into_response())
 }
 
@@ -188,7 +191,7 @@ fn meta(name: &str) -> String {
 }
 
 fn target_group(state: &crate::store::State, id: VmId, vm: &VmRecord) -> TargetGroup {
-    let probes: BTreeSet<&str> = vm.spec.probes.iter().map(|p| p.probe.as_str()).collect();
+    let probes: BTreeSet<&str> = state.probes_of(vm).into_iter().map(|p| p.assignment.probe.as_str()).collect();
     let told = [
         ("name", vm.spec.name.clone()),
         ("node", vm.node.to_string()),

@@ -100,6 +100,12 @@ impl State {
             Command::ForgetWatcher { watcher } => self.forget_watcher(step, watcher),
             Command::RecordProbe { probe, by, at } => self.record_probe(step, probe, by, at),
             Command::GrantProbe { probe, grant, by, at } => self.grant_probe(step, probe, grant, by, at),
+            Command::BeginRollout { probe, plan, by, at } => self.begin_rollout(step, *probe, plan, by, at),
+            Command::StepRollout { probe, digest, step: to, by, at } => {
+                self.step_rollout(step, (probe, digest), to, by, at)
+            }
+            Command::AssignProbe { assigned, at } => self.assign_probe(step, assigned, at),
+            Command::UnassignProbe { key, by, at } => self.unassign_probe(step, key, by, at),
             Command::AddProbeKey { name, public_key, by, at } => self.add_probe_key(step, name, public_key, by, at),
             Command::RemoveProbeKey { name, by, at } => self.remove_probe_key(step, name, by, at),
             Command::SetSignatureRule { signatures, by, at } => self.set_signature_rule(step, signatures, by, at),

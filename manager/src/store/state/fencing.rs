@@ -77,6 +77,11 @@ impl State {
         let Some(from) = self.vms.move_to(&vm, to.clone(), generation) else { return Recorded::Stale };
         step.changes.head = true;
         step.changes.vms.insert(vm);
+        if !self.head.scoped_probes.is_empty() {
+            // Those of its node may be others now.
+            let scoped = self.head.scoped_probes.clone();
+            self.forget_unassigned(step, vm, &scoped);
+        }
         step.event(at, EventKind::VmMoved { vm, from, to, generation });
         Recorded::Current
     }

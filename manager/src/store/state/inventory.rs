@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use vouch_types::command::CHANGES_MAX;
+use vouch_types::scoped_probe::probes_of;
 use vouch_types::vm::{ADDRESSES_MAX, PROBES_PER_VM_MAX};
 use vouch_types::{
-    DenyReason, EventKind, Generation, NodeId, NodeRecord, Pin, ProbeAssignment, Verdict, VmId, VmRecord, VmSpec,
-    WallTime,
+    DenyReason, EventKind, Generation, NodeId, NodeRecord, Pin, ProbeAssignment, ScopedProbe, Verdict, VmId, VmRecord,
+    VmSpec, WallTime,
 };
 
 use super::State;
@@ -100,11 +101,12 @@ impl State {
             Some(known) => {
                 let known = Arc::make_mut(known);
                 // What worked with other settings proves nothing about these, and another setting may take the identity
-                // from something else.
-                known.proven.retain(|proven| spec.probes.contains(proven));
-                let stays = |p: &ProbeAssignment| spec.probes.contains(p);
+                // from something else. A label may have brought or taken a probe.
+                let now = assignments(&self.head.scoped_probes, &spec, &known.node);
+                let before = assignments(&self.head.scoped_probes, &known.spec, &known.node);
                 let is_of = |pin: &Pin, p: &ProbeAssignment| p.probe == pin.probe && p.network == pin.network;
-                known.pins.retain(|pin| known.spec.probes.iter().any(|p| is_of(pin, p) && stays(p)));
+                known.pins.retain(|pin| before.iter().any(|p| is_of(pin, p) && now.contains(p)));
+                known.proven.retain(|proven| now.contains(proven));
                 known.spec = spec;
             }
         }
@@ -120,7 +122,9 @@ impl State {
         limit("proven probes", proven.len() + pins.len(), CHANGES_MAX)?;
         for (vm, pin) in pins {
             if let Some(record) = self.vms.get_mut(&vm)
-                && record.spec.probes.iter().any(|p| p.probe == pin.probe && p.network == pin.network)
+                && assignments(&self.head.scoped_probes, &record.spec, &record.node)
+                    .iter()
+                    .any(|p| p.probe == pin.probe && p.network == pin.network)
                 && !record.pins.iter().any(|known| known.probe == pin.probe && known.network == pin.network)
             {
                 Arc::make_mut(record).pins.push(pin);
@@ -130,7 +134,7 @@ impl State {
         for (vm, probe) in proven {
             // A VM or probe that has gone meanwhile is nothing to refuse the others for.
             if let Some(record) = self.vms.get_mut(&vm)
-                && record.spec.probes.contains(&probe)
+                && assignments(&self.head.scoped_probes, &record.spec, &record.node).contains(&probe)
                 && !record.proven.contains(&probe)
             {
                 Arc::make_mut(record).proven.push(probe);
@@ -139,6 +143,11 @@ impl State {
         }
         step.done()
     }
+}
+
+/// Returns the probes that are run against a VM.
+fn assignments(scoped: &[ScopedProbe], vm: &VmSpec, node: &NodeId) -> Vec<ProbeAssignment> {
+    probes_of(scoped, vm, node).into_iter().map(|probe| probe.assignment.clone()).collect()
 }
 
 /// Refuses more items than a command may carry.

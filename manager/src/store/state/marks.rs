@@ -35,6 +35,9 @@ pub struct Marks {
     /// earlier version makes the same hash.
     #[serde(skip_serializing_if = "is_unset")]
     pub probe_keys: LogIndex,
+    /// Probes that operators assign by scope. Left out while there are none, as above.
+    #[serde(skip_serializing_if = "is_unset")]
+    pub scoped_probes: LogIndex,
     /// What managers cannot hear.
     pub manager_notes: LogIndex,
     /// The last event that left to make room.
@@ -58,6 +61,8 @@ pub enum Subject {
     Watchers,
     /// Probes.
     Probes,
+    /// Assignments of probes by scope, with the VMs that they cover.
+    ScopedProbes,
     /// Incidents, with the VMs that they touch.
     Incidents,
     /// Policies.
@@ -94,15 +99,18 @@ impl State {
         let marks = &self.marks;
         let vm_itself = |id: &VmId| self.vms.get(id).map_or(marks.vms, |vm| vm.modified);
         match subject {
-            Subject::Vms => marks.vms.max(marks.nodes).max(marks.watchers).max(marks.incidents),
+            Subject::Vms => {
+                marks.vms.max(marks.nodes).max(marks.watchers).max(marks.incidents).max(marks.scoped_probes)
+            }
             Subject::Vm(id) => {
                 let node = self.vms.get(id).and_then(|vm| self.nodes.get(&vm.node));
                 let node = node.map_or(marks.nodes, |node| node.modified);
-                vm_itself(id).max(node).max(marks.watchers).max(marks.incidents)
+                vm_itself(id).max(node).max(marks.watchers).max(marks.incidents).max(marks.scoped_probes)
             }
             Subject::Nodes => marks.nodes.max(marks.vms).max(marks.watchers).max(marks.manager_notes),
             Subject::Watchers => marks.watchers,
             Subject::Probes => marks.probes,
+            Subject::ScopedProbes => marks.scoped_probes.max(marks.vms),
             Subject::Incidents => marks.incidents.max(marks.vms),
             Subject::Policies => marks.policies,
             Subject::Policy(scope) => self.policy_version(scope).unwrap_or(marks.policies),
@@ -146,6 +154,8 @@ impl State {
             | Command::RemoveNode { node, .. } => self.node_version(node),
             Command::RevokeJoinToken { token, .. } => self.join_token(*token).map(|token| token.modified),
             Command::ForgetPins { vm, .. } => self.vm_version(*vm),
+            Command::AssignProbe { assigned, .. } => self.scoped_probe_version(&assigned.key()),
+            Command::UnassignProbe { key, .. } => self.scoped_probe_version(key),
             Command::Guarded { command, .. } => self.version_of(command),
             Command::InitCluster { .. }
             | Command::RecordNode { .. }
@@ -160,6 +170,8 @@ impl State {
             | Command::ForgetWatcher { .. }
             | Command::RecordProbe { .. }
             | Command::GrantProbe { .. }
+            | Command::BeginRollout { .. }
+            | Command::StepRollout { .. }
             | Command::AddProbeKey { .. }
             | Command::RemoveProbeKey { .. }
             | Command::SetSignatureRule { .. }

@@ -18,6 +18,8 @@ mod policies;
 mod probe_keys;
 mod probes;
 mod removal;
+mod rollouts;
+mod scoped_probes;
 #[cfg(test)]
 mod tests;
 mod verdicts;
@@ -37,8 +39,8 @@ use vouch_types::command::ClusterSecrets;
 use vouch_types::event::ManagerNote;
 use vouch_types::{
     ClusterId, EventRecord, IncidentId, IncidentRecord, JoinTokenRecord, LogIndex, MaintenanceRecord, ManagerId,
-    ManagerRecord, NodeId, NodeRecord, Policy, PolicyScope, ProbeName, ProbeRecord, ProbeTrust, RemovedNode, Term,
-    VmId, VmRecord, WatcherId, WatcherRecord,
+    ManagerRecord, NodeId, NodeRecord, Policy, PolicyScope, ProbeName, ProbeRecord, ProbeTrust, RemovedNode,
+    ScopedProbe, Term, VmId, VmRecord, WatcherId, WatcherRecord,
 };
 
 use super::changes::EventPosition;
@@ -107,6 +109,9 @@ pub struct Head {
     /// Which signatures under probes are trusted, and whether one is wanted. Left out while nothing is set, as above.
     #[serde(default, skip_serializing_if = "ProbeTrust::is_unset")]
     pub probe_trust: ProbeTrust,
+    /// Probes that operators assign by scope, in the order of their keys. Left out while there are none, as above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scoped_probes: Vec<ScopedProbe>,
 }
 
 /// The replicated state.

@@ -77,7 +77,7 @@ impl State {
         true
     }
 
-    fn known_scope(&self, scope: &PolicyScope) -> Result<(), DenyReason> {
+    pub(super) fn known_scope(&self, scope: &PolicyScope) -> Result<(), DenyReason> {
         match scope {
             PolicyScope::Node(node) if !self.nodes.contains_key(node) => Err(DenyReason::UnknownNode(node.clone())),
             PolicyScope::Vm(vm) if self.vms.get(vm).is_none() => Err(DenyReason::UnknownVm(*vm)),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vouch_types::{DenyReason, EventKind, ProbeGrant, ProbeName, ProbeRecord, WallTime};
+use vouch_types::{DenyReason, EventKind, ProbeDescriptor, ProbeGrant, ProbeName, ProbeRecord, WallTime};
 
 use super::State;
 use super::apply::{Outcome, Step};
@@ -21,8 +21,17 @@ impl State {
             probe.grant =
                 self.probes.get(&probe.name).filter(|known| !known.shipped).and_then(|known| known.grant.clone());
         }
-        if let Some(grant) = &probe.grant {
-            check_grant(&probe, grant)?;
+        check_parts(&probe, probe.grant.as_ref())?;
+        if probe.descriptor.is_none() {
+            // The same component still says what it said.
+            let same = self.probes.get(&probe.name).filter(|known| known.digest == probe.digest);
+            probe.descriptor = same.and_then(|known| known.descriptor.clone());
+        }
+        probe.rollout = None;
+        if let Some(rollout) = self.probes.get(&probe.name).and_then(|known| known.rollout.as_deref()) {
+            let (probe, digest) = (probe.name.clone(), rollout.next.digest);
+            let reason = "another version was pushed to all watchers meanwhile".to_owned();
+            step.event(at, EventKind::ProbeTakenBack { probe, digest, reason, by: by.clone() });
         }
         if self.probes.get(&probe.name).is_none_or(|known| **known != probe) {
             let digest = Some(probe.digest);
@@ -57,10 +66,26 @@ impl State {
         step.done()
     }
 
-    fn put_probe(&mut self, step: &mut Step, probe: ProbeRecord) {
+    pub(super) fn put_probe(&mut self, step: &mut Step, probe: ProbeRecord) {
         step.changes.probes.insert(probe.name.clone());
         self.probes.insert(probe.name.clone(), Arc::new(probe));
     }
+}
+
+/// Refuses a component whose grant or description breaks a rule.
+pub(super) fn check_parts(probe: &ProbeRecord, grant: Option<&ProbeGrant>) -> Result<(), DenyReason> {
+    if let Some(grant) = grant {
+        check_grant(probe, grant)?;
+    }
+    probe.descriptor.as_ref().map_or(Ok(()), check_descriptor)
+}
+
+fn check_descriptor(descriptor: &ProbeDescriptor) -> Result<(), DenyReason> {
+    descriptor.validate().map_err(|e| DenyReason::BadValue {
+        field: format!("description.{}", e.field),
+        value: e.value,
+        rule: e.rule.trim_start_matches("must be ").to_owned(),
+    })
 }
 
 /// Refuses a grant that breaks a rule, or by which the component could not do what it imports.

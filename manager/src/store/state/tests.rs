@@ -11,6 +11,8 @@ mod policies;
 mod probe_keys;
 mod probes;
 mod removal;
+mod rollouts;
+mod scoped_probes;
 mod verdicts;
 mod watchers;
 

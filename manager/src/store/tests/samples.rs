@@ -1,5 +1,8 @@
 //! Records and commands to test with.
 
+mod probes;
+
+pub(crate) use probes::*;
 use uuid::Uuid;
 use vouch_types::command::{ClusterSecrets, PathChange};
 use vouch_types::event::ManagerNote;
@@ -9,8 +12,8 @@ use vouch_types::{
     JoinTokenId, Joiner, LogIndex, LogName, MaintenanceId, ManagerId, ManagerNode, ManagerReturn, Network, NextCa,
     NodeId, NodePath, NodeRecord, Once, Pin, PlacementChange, Policy, PolicyScope, ProbeAssignment, ProbeGrant,
     ProbeImports, ProbeKeyName, ProbeName, ProbePublicKey, ProbeRecord, ProbeRefusal, ProbeSigner, RankedCause,
-    ReturnEnd, SignatureRule, SortedMap, Source, StartId, Suffrage, Term, Verdict, VerdictChange, VerdictVersion, VmId,
-    VmSpec, VmState, VmsLeft, WallTime, WatcherId,
+    ReturnEnd, RolloutStep, SignatureRule, SortedMap, Source, StartId, Suffrage, Tally, Term, Verdict, VerdictChange,
+    VerdictVersion, VmId, VmSpec, VmState, VmsLeft, WallTime, WatcherId,
 };
 
 pub(crate) fn at(millis: u64) -> WallTime {
@@ -181,6 +184,8 @@ pub(crate) fn probe() -> ProbeRecord {
         shipped: true,
         grant: Some(ProbeGrant::parse(&["icmp"], &["management", "service"], &["settings"]).unwrap()),
         signer: None,
+        descriptor: None,
+        rollout: None,
     }
 }
 
@@ -296,12 +301,25 @@ pub(crate) fn every_command() -> Vec<Command> {
         place("n1", 1),
         redeem(1, 1),
         Command::AssignWatchers { assignments: vec![(watcher, vec![vm_id(1), vm_id(2)])] },
+        Command::RecordProbe { probe: rolling(1), by: String::new(), at: at(49) },
+        begin_rollout(rolling(2)),
+        step_rollout(2, RolloutStep::Try { watcher, before: Tally { runs: 4, faults: 1 } }),
+        step_rollout(2, tally(watcher)),
+        step_rollout(2, RolloutStep::TakeBack { reason: "it faults".to_owned() }),
+        begin_rollout(rolling(3)),
+        step_rollout(3, RolloutStep::Promote { reason: "it does not".to_owned() }),
+        begin_rollout(rolling(4)),
+        step_rollout(4, RolloutStep::Try { watcher, before: Tally::default() }),
         Command::LoseWatcher { watcher, reason: "silent for 1.5 s".to_owned(), at: at(50) },
         Command::RetireWatcher { watcher, at: at(51) },
         Command::ForgetWatcher { watcher },
         Command::RecordProbe { probe: probe(), by: String::new(), at: at(52) },
         Command::RecordProbe { probe: uploaded(), by: "admin token of m1".to_owned(), at: at(52) },
         grant_service(),
+        Command::RecordProbe { probe: described(), by: "admin token of m1".to_owned(), at: at(53) },
+        assign(PolicyScope::Cluster, "{}"),
+        assign(PolicyScope::Vm(vm_id(1)), r#"{"port":22}"#),
+        unassign(PolicyScope::Cluster),
         add_probe_key("release", 7),
         add_probe_key("spare", 8),
         Command::SetSignatureRule {

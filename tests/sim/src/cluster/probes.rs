@@ -36,6 +36,8 @@ pub fn shipped() -> Vec<ShippedProbe> {
             shipped: true,
             grant: None,
             signer: None,
+            descriptor: None,
+            rollout: None,
         };
         ShippedProbe { record, bytes: bytes.into() }
     });

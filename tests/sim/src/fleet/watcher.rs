@@ -81,7 +81,7 @@ impl SimWatcher {
             vm: *vm,
             node: node_name(node_of(*vm, nodes)),
             addresses: Network::ALL.into_iter().map(|n| (n, vec![[10, 0, 0, 1].into()])).collect(),
-            probes: probes.to_vec(),
+            probes: probes.iter().cloned().map(Into::into).collect(),
             labels: SortedMap::new(),
             probe_interval: None,
             probe_timeout: None,

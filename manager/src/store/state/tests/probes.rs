@@ -79,3 +79,20 @@ fn a_record_that_names_no_grant_keeps_the_one_that_its_name_has_by_now() {
     story.tell(record(newer.clone()));
     assert_eq!(*story.state.probes()[&newer.name], ProbeRecord { grant: Some(narrow), ..newer });
 }
+
+#[test]
+fn what_a_probe_says_of_itself_is_recorded_and_stays_with_its_component_alone() {
+    let mut story = Story::begun();
+    story.tell(record(described()));
+    survives(&story.state);
+    let said = |story: &Story| story.state.probes()[&described().name].descriptor.clone();
+    // The same component again, by somebody who says nothing of it.
+    let silent = ProbeRecord { descriptor: None, ..described() };
+    story.in_vain(record(silent.clone()));
+    assert_eq!(said(&story), described().descriptor);
+    story.tell(record(ProbeRecord { digest: vouch_types::Digest::new([8; 32]), ..silent }));
+    assert_eq!(said(&story), None, "another component may say something else");
+    let many = vouch_types::ProbeDescriptor { interval_ms: Some(1), ..described().descriptor.unwrap() };
+    let why = story.refused(record(ProbeRecord { descriptor: Some(many), ..described() })).to_string();
+    assert_eq!(why, "description.interval_ms: 1 must be from 100 to 86400000");
+}
