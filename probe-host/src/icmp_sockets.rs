@@ -1,4 +1,8 @@
-//! Echo requests over the kernel's sockets: one socket per family, one task that receives for all series.
+//! Echo requests over the kernel's sockets: one socket per family, one task that receives for all series, many packets at a
+//! time.
+//!
+//! Nothing waits for anything but its own replies: a series is an entry in a table, and one that stays silent costs no more
+//! than that entry and its timer.
 //!
 //! A datagram socket (`net.ipv4.ping_group_range`) needs no privilege; where it is not allowed, a raw one is tried
 //! (CAP_NET_RAW). A reply is known by the random nonce in its payload, never by its id: the kernel rewrites the id of
@@ -6,22 +10,29 @@
 //! session that is stuck in some firewall is not used again.
 
 use std::collections::HashMap;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::icmp_packet::{self, EchoMark, Family};
 use crate::limits::ECHO_INTERVAL_MIN;
 use crate::{EchoReply, EchoRequest, Icmp, IcmpError};
 
-/// A packet longer than this is no reply of ours.
-const PACKET_MAX: usize = 2048;
+/// What is read of a packet: the longest IPv4 header and the whole of a reply. The rest of a longer one is no reply of ours.
+const PACKET_READ: usize = 128;
+/// The most packets that one call takes from the kernel.
+const BATCH: usize = 64;
+/// Replies that may wait in the kernel, in bytes, where it allows so many: a burst of thousands of targets.
+const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 /// The pause after a receive error that is not one of the network's.
 const RECEIVE_RETRY: Duration = Duration::from_millis(100);
 
@@ -34,14 +45,50 @@ pub enum IcmpSocketKind {
     Raw,
 }
 
-type Arrivals = HashMap<u64, mpsc::UnboundedSender<(u32, Instant)>>;
-
 struct FamilySocket {
     family: Family,
     kind: IcmpSocketKind,
     /// An ICMP socket in the clothes of a UDP one: the calls to send and receive are the same.
     socket: UdpSocket,
-    waiting: Mutex<Arrivals>,
+    /// ICMP has no ports; tests do.
+    port: u16,
+    /// The series that wait for replies, by their nonce.
+    waiting: Mutex<HashMap<u64, Heard>>,
+}
+
+/// What a series has heard so far.
+struct Heard {
+    /// How many requests it sends.
+    count: u32,
+    /// When the reply to each request came, as far as the last one that has come.
+    arrived: Vec<Option<Instant>>,
+    missing: u32,
+    /// Told when none is missing.
+    whole: Option<oneshot::Sender<()>>,
+}
+
+impl Heard {
+    /// Notes a reply, if it is one to a request of this series that has none yet.
+    fn note(&mut self, sequence: u32, at: Instant) {
+        let Ok(index) = usize::try_from(sequence) else { return };
+        if sequence >= self.count {
+            return;
+        }
+        if self.arrived.len() <= index {
+            self.arrived.resize(index + 1, None);
+        }
+        let slot = &mut self.arrived[index];
+        if slot.is_none() {
+            *slot = Some(at);
+            self.missing -= 1;
+        }
+        if self.missing == 0
+            && let Some(whole) = self.whole.take()
+        {
+            // A series that just ended no longer listens.
+            let _ = whole.send(());
+        }
+    }
 }
 
 /// Sends echo requests over the kernel's sockets.
@@ -93,7 +140,7 @@ impl Icmp for IcmpSockets {
     async fn echo(&self, request: EchoRequest) -> Result<Vec<EchoReply>, IcmpError> {
         let address = request.address.to_canonical();
         let socket = self.socket_for(address)?;
-        let (series, mut arrivals) = Series::begin(socket);
+        let (series, whole) = Series::begin(socket, request.count);
         let id = rand::random();
         let mut sent: Vec<Instant> = Vec::new();
         for sequence in 0..request.count {
@@ -105,15 +152,9 @@ impl Icmp for IcmpSockets {
             socket.send(address, &icmp_packet::request(socket.family, id, mark)).await?;
         }
         let ends = tokio::time::Instant::now() + request.timeout;
-        let mut arrived: Vec<Option<Instant>> = vec![None; sent.len()];
-        while arrived.contains(&None) {
-            let Ok(Some((sequence, at))) = tokio::time::timeout_at(ends, arrivals.recv()).await else { break };
-            let slot = usize::try_from(sequence).ok().and_then(|i| arrived.get_mut(i));
-            if let Some(slot) = slot.filter(|slot| slot.is_none()) {
-                *slot = Some(at);
-            }
-        }
-        let replies = (0..).zip(sent.iter().zip(arrived)).filter_map(|(sequence, (sent, arrived))| {
+        // Whether all have come or the time is up: what counts is what was heard.
+        let _ = tokio::time::timeout_at(ends, whole).await;
+        let replies = (0..).zip(sent.iter().zip(series.heard())).filter_map(|(sequence, (sent, arrived))| {
             Some(EchoReply { sequence, round_trip: arrived?.saturating_duration_since(*sent) })
         });
         Ok(replies.collect())
@@ -121,12 +162,12 @@ impl Icmp for IcmpSockets {
 }
 
 impl FamilySocket {
-    fn waiting(&self) -> MutexGuard<'_, Arrivals> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Heard>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn send(&self, address: IpAddr, packet: &[u8]) -> Result<(), IcmpError> {
-        match self.socket.send_to(packet, SocketAddr::new(address, 0)).await {
+        match self.socket.send_to(packet, SocketAddr::new(address, self.port)).await {
             Ok(_) => Ok(()),
             // A neighbour that does not answer, or a full queue: to the target's observer that is silence.
             Err(e) if matches!(e.kind(), ErrorKind::HostUnreachable | ErrorKind::ConnectionRefused) => Ok(()),
@@ -146,11 +187,18 @@ struct Series {
 }
 
 impl Series {
-    fn begin(socket: &Arc<FamilySocket>) -> (Self, mpsc::UnboundedReceiver<(u32, Instant)>) {
-        let (arrived, arrivals) = mpsc::unbounded_channel();
+    fn begin(socket: &Arc<FamilySocket>, count: u32) -> (Self, oneshot::Receiver<()>) {
+        let (told, whole) = oneshot::channel();
         let nonce = rand::random();
-        socket.waiting().insert(nonce, arrived);
-        (Self { socket: Arc::clone(socket), nonce }, arrivals)
+        let heard = Heard { count, arrived: Vec::new(), missing: count, whole: Some(told) };
+        socket.waiting().insert(nonce, heard);
+        (Self { socket: Arc::clone(socket), nonce }, whole)
+    }
+
+    /// Returns when the reply to each request came, as far as the last one that has come.
+    fn heard(&self) -> Vec<Option<Instant>> {
+        let heard = self.socket.waiting().remove(&self.nonce);
+        heard.map_or_else(Vec::new, |heard| heard.arrived)
     }
 }
 
@@ -160,16 +208,24 @@ impl Drop for Series {
     }
 }
 
+type Packets = [[u8; PACKET_READ]; BATCH];
+
 async fn receive(socket: Arc<FamilySocket>) {
-    let mut packet = [0; PACKET_MAX];
+    let mut packets: Box<Packets> = Box::new([[0; PACKET_READ]; BATCH]);
+    let mut lengths = [0; BATCH];
     loop {
-        match socket.socket.recv(&mut packet).await {
-            Ok(length) => {
+        let received = socket.socket.async_io(Interest::READABLE, || take(&socket.socket, &mut packets, &mut lengths));
+        match received.await {
+            Ok(count) => {
                 let at = Instant::now();
-                let Some(mark) = icmp_packet::reply(socket.family, &packet[..length]) else { continue };
-                if let Some(series) = socket.waiting().get(&mark.nonce) {
-                    // A series that just ended no longer listens.
-                    let _ = series.send((mark.sequence, at));
+                let mut waiting = socket.waiting();
+                for (packet, length) in packets.iter().zip(lengths).take(count) {
+                    let mark = packet.get(..length).and_then(|packet| icmp_packet::reply(socket.family, packet));
+                    if let Some(mark) = mark
+                        && let Some(series) = waiting.get_mut(&mark.nonce)
+                    {
+                        series.note(mark.sequence, at);
+                    }
                 }
             }
             Err(error) => {
@@ -178,6 +234,19 @@ async fn receive(socket: Arc<FamilySocket>) {
             }
         }
     }
+}
+
+/// Takes the packets that are there, as many as there is room for; returns how many.
+fn take(socket: &UdpSocket, packets: &mut Packets, lengths: &mut [usize; BATCH]) -> io::Result<usize> {
+    let mut headers = MultiHeaders::<()>::preallocate(BATCH, None);
+    let mut slices = packets.each_mut().map(|packet| [IoSliceMut::new(packet)]);
+    let taken = recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
+    let mut count = 0;
+    for (length, packet) in lengths.iter_mut().zip(taken) {
+        *length = packet.bytes;
+        count += 1;
+    }
+    Ok(count)
 }
 
 fn open(family: Family) -> Result<FamilySocket, String> {
@@ -198,34 +267,10 @@ fn open_kind(family: Family, kind: IcmpSocketKind) -> io::Result<FamilySocket> {
         IcmpSocketKind::Raw => Type::RAW,
     };
     let socket = Socket::new(domain, form.nonblocking().cloexec(), Some(protocol))?;
-    Ok(FamilySocket { family, kind, socket: UdpSocket::from_std(socket.into())?, waiting: Mutex::default() })
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    let socket = UdpSocket::from_std(socket.into())?;
+    Ok(FamilySocket { family, kind, socket, port: 0, waiting: Mutex::default() })
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use super::*;
-
-    fn request(address: IpAddr, count: u32) -> EchoRequest {
-        EchoRequest { address, count, interval: Duration::ZERO, timeout: Duration::from_secs(2) }
-    }
-
-    #[tokio::test]
-    async fn loopback_answers_every_request_of_several_series_at_a_time() {
-        let sockets = IcmpSockets::open();
-        if let Err(error) = sockets.kind_of(Ipv4Addr::LOCALHOST.into()) {
-            // Neither ping_group_range nor CAP_NET_RAW: then this must be what every request says.
-            let said = sockets.echo(request(Ipv4Addr::LOCALHOST.into(), 1)).await;
-            assert_eq!(said, Err(error));
-            return;
-        }
-        let (a, b) = tokio::join!(
-            sockets.echo(request(Ipv4Addr::new(127, 0, 0, 1).into(), 3)),
-            sockets.echo(request(Ipv4Addr::new(127, 0, 0, 2).into(), 2)),
-        );
-        let sequences = |replies: Vec<EchoReply>| replies.iter().map(|r| r.sequence).collect::<Vec<_>>();
-        assert_eq!((sequences(a.unwrap()), sequences(b.unwrap())), (vec![0, 1, 2], vec![0, 1]));
-        assert!(sockets.v4.as_ref().unwrap().waiting().is_empty(), "a series that ended is forgotten");
-    }
-}
+mod tests;

@@ -14,7 +14,16 @@ use crate::limits::EPOCH_TICK;
 #[derive(Debug, Default)]
 struct Running {
     guests: usize,
+    /// Whether the thread waits for a guest: only then does it have to be woken.
+    asleep: bool,
     stopped: bool,
+}
+
+impl Running {
+    /// Returns whether there is nothing to tick for.
+    fn is_idle(&self) -> bool {
+        self.guests == 0 && !self.stopped
+    }
 }
 
 #[derive(Debug, Default)]
@@ -25,8 +34,13 @@ struct Shared {
 
 impl Shared {
     fn update(&self, change: impl FnOnce(&mut Running)) {
-        change(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner));
-        self.changed.notify_one();
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut running);
+        let wakes = running.asleep && !running.is_idle();
+        drop(running);
+        if wakes {
+            self.changed.notify_one();
+        }
     }
 }
 
@@ -43,9 +57,11 @@ impl Ticker {
         let (engine, seen) = (engine.weak(), Arc::clone(&shared));
         thread::Builder::new().name("probe-epoch".to_owned()).spawn(move || {
             loop {
-                let running = seen.running.lock().unwrap_or_else(PoisonError::into_inner);
-                let idle = |r: &mut Running| r.guests == 0 && !r.stopped;
-                let running = seen.changed.wait_while(running, idle).unwrap_or_else(PoisonError::into_inner);
+                let mut running = seen.running.lock().unwrap_or_else(PoisonError::into_inner);
+                running.asleep = true;
+                let idle = |r: &mut Running| r.is_idle();
+                let mut running = seen.changed.wait_while(running, idle).unwrap_or_else(PoisonError::into_inner);
+                running.asleep = false;
                 let stopped = running.stopped;
                 drop(running);
                 let Some(engine) = engine.upgrade().filter(|_| !stopped) else { return };

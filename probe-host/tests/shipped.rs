@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use common::{DEADLINE, LOCALHOST, confirm, port, probe, refusing_port, server, target, target_at};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
+use vouch_probe_host::limits::SETTINGS_MAX;
 use vouch_probe_host::{
     AgentQuery, Capabilities, ContractVersion, EchoReply, EchoRequest, GuestAgent, GuestAgentError, Icmp, IcmpError,
     IcmpSockets, PortGrant, RunFault, RunOutcome,
@@ -38,6 +39,22 @@ async fn every_probe_describes_itself_by_the_name_and_version_of_the_bundle() {
         assert!(described.interval.is_some() && described.timeout.is_some(), "{}", bundled.name);
         let own = probe.imports().interfaces.iter().filter(|name| name.starts_with("vouch:"));
         assert!(own.count() >= 1, "{:?}", probe.imports());
+    }
+}
+
+#[tokio::test]
+async fn settings_as_deep_and_as_long_as_can_be_are_refused_with_words_and_do_not_crash_a_small_stack() {
+    let deep = |open: &str, close: &str, depth| format!("{}1{}", open.repeat(depth), close.repeat(depth));
+    for bundled in vouch_probe_bundle::all() {
+        for depth in [127, 128, 2_000] {
+            for settings in [deep("[", "]", depth), deep(r#"{"a":"#, "}", depth)] {
+                let refused = probe(bundled.name).validate(&settings).await.unwrap_err();
+                assert!(matches!(refused, RunFault::BadSettings(_)), "{} at depth {depth}: {refused}", bundled.name);
+            }
+        }
+        let long = format!(r#"{{"a": "{}"}}"#, "\\n".repeat(SETTINGS_MAX / 2 - 8));
+        let refused = probe(bundled.name).validate(&long).await.unwrap_err();
+        assert!(matches!(refused, RunFault::BadSettings(_)), "{}: {refused}", bundled.name);
     }
 }
 

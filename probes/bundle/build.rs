@@ -24,6 +24,9 @@ const PROFILE: [&str; 5] = [
     "profile.release.panic=\"abort\"",
     "profile.release.strip=true",
 ];
+/// Stack of a guest, in bytes, a sixteenth of the linker's default: with it all memory of a guest that grows none is 128 KiB,
+/// which the host keeps from run to run and only clears (`KEEP_RESIDENT` in `probe-host/src/engine.rs`).
+const STACK: u32 = 64 * 1024;
 /// Variables of the outer build that stay: where cargo and rustup live, and whether there is a network.
 const KEPT: [&str; 4] = ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTRIES_"];
 /// Variables of the outer build that go.
@@ -121,6 +124,7 @@ fn remapped_paths(root: &Path) -> String {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
     let mut flags = vec![format!("--remap-path-prefix={}=/vouch", root.display())];
+    flags.extend(["-Clink-arg=-z".to_owned(), format!("-Clink-arg=stack-size={STACK}")]);
     flags.extend(home.map(|home| format!("--remap-path-prefix={}=/cargo", home.display())));
     flags.join("\u{1f}")
 }

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
+use crate::image::watcher;
 use crate::{prerequisites, shell};
 
 /// What is measured.
@@ -16,6 +17,9 @@ pub(crate) enum What {
     Growth,
     /// How long the next verdict takes after the leader is killed: 300 kills
     Failover,
+    /// Checks by the shipped probes, side by side with blackbox_exporter and fping from Debian and with native Rust; then what
+    /// a watcher with 500 VMs takes
+    Probes,
 }
 
 /// Builds and runs the benchmarks.
@@ -44,6 +48,18 @@ pub(crate) fn run(what: What) -> Result<()> {
             shell::run(shell::cargo().args(["build", "--locked"]))?;
             let kills = ["run", "--locked", "--quiet", "-p", "vouch-tests", "--bin", "vouch-failovers"];
             shell::run(shell::cargo().args(kills))
+        }
+        What::Probes => {
+            prerequisites::ensure(prerequisites::BUILD)?;
+            prerequisites::ensure(prerequisites::PROBE_PEERS)?;
+            // As the watcher of the image is built: what is measured is what is shipped.
+            let build = ["build", "--locked", "-p", "vouch-bench-probes", "--profile", watcher::PROFILE, "--target"];
+            shell::run(shell::cargo().args(build).arg(watcher::TARGET))?;
+            let folder = shell::target().join(watcher::TARGET).join(watcher::PROFILE);
+            let mut probes = std::process::Command::new(folder.join("vouch-bench-probes"));
+            let peer = |name| shell::find_program(name).with_context(|| format!("{name} was there a moment ago"));
+            probes.arg("compare").arg("--blackbox").arg(peer("prometheus-blackbox-exporter")?);
+            shell::run(probes.arg("--fping").arg(peer("fping")?).arg("--folder").arg(shell::target()))
         }
     }
 }

@@ -11,7 +11,7 @@ mod guest;
 mod kernel;
 mod lz4;
 mod stamp;
-mod watcher;
+pub(crate) mod watcher;
 
 use std::path::PathBuf;
 

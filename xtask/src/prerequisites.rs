@@ -52,6 +52,11 @@ const SPICE: &str = "qemu-system-modules-spice";
 /// What the benchmarks measure vouch beside.
 pub(crate) const PEERS: &[Tool] = &[tool("etcd", "etcd-server")];
 
+/// What `bench probes` measures the shipped probes beside. Debian starts a blackbox_exporter of its own when its package is
+/// installed, on port 9115; the one that is measured is another.
+pub(crate) const PROBE_PEERS: &[Tool] =
+    &[tool("prometheus-blackbox-exporter", "prometheus-blackbox-exporter"), tool("fping", "fping")];
+
 /// The compiler for probes in C, as PyPI names it.
 const ZIG: &str = "ziglang==0.17.1";
 /// The file that says that its folder is complete.

@@ -7,7 +7,7 @@ mod settings;
 
 use std::time::Duration;
 
-use probe_kit::{Address, Budget, Description, Fault, Outcome, Probe, State, connect, not_connected};
+use probe_kit::{Address, Budget, Description, Fault, Outcome, Probe, State, handshake, not_connected};
 
 pub use settings::{SCHEMA, TcpSettings};
 
@@ -33,8 +33,8 @@ impl Probe for Tcp {
 
     fn run(address: &Address, settings: &TcpSettings, budget: &Budget) -> Result<Outcome, Fault> {
         let port = settings.port;
-        match connect(address.ip, port, budget) {
-            Ok((_stream, took)) => {
+        match handshake(address.ip, port, budget) {
+            Ok(took) => {
                 let mut outcome = Outcome::new(State::Up, "connected", format!("port {port} accepts connections"));
                 outcome.phases.push(("connect", took));
                 Ok(outcome)

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use vouch_probe_host::{Icmp, IcmpSockets, ProbeHost};
-use vouch_probe_kit::fakes::FakeRdp;
+use vouch_probe_kit::fakes::{Fake, FakeRdp, FakeTcp};
 use vouch_types::{Incarnation, ManagerId, Network, NodeId, ProbeGrant, Timing, VmId, WatcherId};
 use vouch_wire::links::{LinkError, ManagerEndpoint, RelayLink, SESSION_QUEUE, Session, WatcherLink};
 use vouch_wire::proto;
@@ -18,6 +18,7 @@ use vouch_wire::proto::to_watcher::Message as Heard;
 
 use super::host_runner::NOT_GRANTED;
 use super::*;
+use crate::logic::RUNS_MAX;
 use crate::shipped::Shipped;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -432,4 +433,34 @@ async fn the_ports_of_the_settings_are_granted_by_that_word_and_so_they_were_bef
     bench.tell(Heard::Assignment(granted_assignment(2, port, proto::Network::Management, &grant))).await;
     let up = bench.outcome(proto::Outcome::Up).await;
     assert_eq!(up.network, i32::from(proto::Network::Management));
+}
+
+#[tokio::test]
+async fn dead_targets_delay_no_look_at_another_up_to_the_limit_of_runs() {
+    // Each a run in flight until its deadline; one is left for the target that lives.
+    const DEAD: usize = RUNS_MAX - 1;
+    let hang = Fake::Tcp(FakeTcp::Hang).start().await.unwrap();
+    let (mut connections, port) = counted_service().await;
+    let mut bench = Bench::start(vec![tcp_component()]).await;
+    let mut assigned = tcp_assignment(1, hang.port().unwrap());
+    let silent = assigned.targets[0].clone();
+    let dead = |number: usize| proto::Target {
+        vm: uuid::Uuid::from_u128(number as u128).as_bytes().to_vec(),
+        probe_timeout_micros: 30_000_000,
+        ..silent.clone()
+    };
+    assigned.targets = (0..DEAD).map(dead).collect();
+    let mut alive = tcp_assignment(1, port).targets.remove(0);
+    alive.vm = uuid::Uuid::from_u128(u128::MAX).as_bytes().to_vec();
+    assigned.targets.push(alive);
+    bench.tell(Heard::Assignment(assigned)).await;
+    for _ in 0..5 {
+        timeout(PATIENCE, connections.recv()).await.expect("the target that lives is looked at").unwrap();
+    }
+    while let Ok(said) = bench.manager.inbound.try_recv() {
+        if let Some(Said::Report(report)) = said.unwrap().message {
+            let ended = report.observations.iter().find(|o| o.outcome == i32::from(proto::Outcome::Down));
+            assert_eq!(ended, None, "the dead ones are still waited for");
+        }
+    }
 }

@@ -13,8 +13,10 @@ use super::{
 };
 use crate::shell;
 
-const TARGET: &str = "x86_64-unknown-linux-musl";
-const PROFILE: &str = "image";
+/// What the watcher is built for, and with which profile of the root manifest.
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
+/// See [`TARGET`].
+pub(crate) const PROFILE: &str = "image";
 
 /// Builds the image into `target/images/watcher`.
 pub(crate) fn build() -> Result<()> {

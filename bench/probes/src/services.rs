@@ -1,0 +1,115 @@
+//! What answers: a process with a port that accepts, one that greets as SSH does, and a remote desktop.
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use vouch_probe_kit::fakes::FakeRdp;
+
+use crate::measured::tell;
+
+/// Connections that may wait to be accepted: more than any subject has under way.
+const BACKLOG: i32 = 4_096;
+/// What the SSH service says.
+const GREETING: &[u8] = b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n";
+
+/// The ports of the services, the same at every target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Ports {
+    pub(crate) tcp: u16,
+    pub(crate) ssh: u16,
+    pub(crate) rdp: u16,
+}
+
+impl Ports {
+    /// Returns the port for a probe.
+    ///
+    /// # Errors
+    /// When no service is served for it.
+    pub(crate) fn of(self, probe: &str) -> Result<u16> {
+        match probe {
+            "tcp" => Ok(self.tcp),
+            "ssh" => Ok(self.ssh),
+            "rdp" => Ok(self.rdp),
+            _ => bail!("nothing is served for probe {probe}"),
+        }
+    }
+}
+
+/// The process that serves; ends with this.
+#[derive(Debug)]
+pub(crate) struct Services {
+    child: Child,
+    pub(crate) ports: Ports,
+}
+
+impl Services {
+    /// Starts it and waits until it serves.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub(crate) fn start() -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut child = command.arg("serve").stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        let read = child.stdout.take().map(BufReader::new).map(|mut told| told.read_line(&mut line));
+        let told = read.context("the services have no output")?.context("the services say nothing");
+        let ports = told.and_then(|_| serde_json::from_str(&line).context("the services tell no ports"));
+        match ports {
+            Ok(ports) => Ok(Self { child, ports }),
+            Err(error) => {
+                end(&mut child);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+/// Ends a child process and waits for it.
+pub(crate) fn end(child: &mut Child) {
+    // It may have ended by itself.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Serves until the process is killed.
+pub(crate) fn serve() -> Result<()> {
+    let (tcp, ssh) = (listen()?, listen()?);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async move {
+        let rdp = FakeRdp::Ok.start_at((Ipv4Addr::UNSPECIFIED, 0).into()).await?;
+        let rdp_port = rdp.port().context("the desktop has no port")?;
+        let ports = Ports { tcp: tcp.local_addr()?.port(), ssh: ssh.local_addr()?.port(), rdp: rdp_port };
+        ssh.set_nonblocking(true)?;
+        let ssh = tokio::net::TcpListener::from_std(ssh)?;
+        // A thread that only accepts and hangs up: nothing is cheaper, and what answers must not be what limits.
+        std::thread::spawn(move || tcp.incoming().for_each(drop));
+        tell(&ports)?;
+        loop {
+            let Ok((mut stream, _)) = ssh.accept().await else { continue };
+            tokio::spawn(async move {
+                // Who asks may hang up at any time.
+                if stream.write_all(GREETING).await.is_ok() {
+                    while stream.read(&mut [0; 256]).await.is_ok_and(|read| read > 0) {}
+                }
+            });
+        }
+    })
+}
+
+fn listen() -> Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
