@@ -53,7 +53,8 @@ impl State {
             IncidentScope::Network(_)
             | IncidentScope::Rack(_)
             | IncidentScope::Datastore(_)
-            | IncidentScope::Manager(_) => false,
+            | IncidentScope::Manager(_)
+            | IncidentScope::Site => false,
         }
     }
 
