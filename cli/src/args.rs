@@ -15,8 +15,8 @@ pub use operating::{
     DebugCommand, FenceProofArgs, IncidentCommand, MaintenanceCommand, PolicyCommand, PolicySettingsArgs, TraceArgs,
 };
 pub use probes::{
-    PROBE_RUNS_MAX, ProbeAimArgs, ProbeBenchArgs, ProbeCheckArgs, ProbeCommand, ProbeGrantArgs, ProbeKeyCommand,
-    ProbeLanguage, ProbeNetwork, ProbePushArgs, ProbeRunArgs, Switch,
+    PROBE_RUNS_MAX, ProbeAimArgs, ProbeAssignArgs, ProbeBenchArgs, ProbeCheckArgs, ProbeCommand, ProbeGrantArgs,
+    ProbeKeyCommand, ProbeLanguage, ProbeNetwork, ProbePushArgs, ProbeRolloutEnd, ProbeRunArgs, ProbeScopeArgs, Switch,
 };
 
 const EXIT_CODES: &str = "\

@@ -3,6 +3,8 @@
 //! A request that was sent is repeated on another manager only when the first one said that it could not serve it
 //! (503), or when the connection failed before anything was sent.
 
+mod sse;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +28,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 use vouch_manager::api::Problem;
 use vouch_manager::api::view::Page;
 
+use sse::SseParser;
+
 use crate::args::Global;
 use crate::exit::{CliError, Exit};
 
@@ -37,6 +41,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 const TOO_SLOW: &str = "/problems/too-slow";
 /// How long an answer of any length may stand still; the manager makes it meanwhile.
 const STALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// What a body is that is no form.
+const PLAIN: &str = "application/octet-stream";
 /// The largest answer that is read, in bytes.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
 
@@ -158,6 +164,16 @@ impl Client {
         self.call(Method::POST, path, body.into())
     }
 
+    /// Posts a form of named parts (RFC 7578) and gets a document.
+    ///
+    /// # Errors
+    /// What the managers said, with the exit code for it.
+    pub fn post_form<T: DeserializeOwned>(&self, path: &str, parts: &[(&str, &[u8])]) -> Result<T, CliError> {
+        let boundary = uuid::Uuid::new_v4().simple().to_string();
+        let kind = format!("multipart/form-data; boundary={boundary}");
+        self.call_as(Method::POST, path, form(&boundary, parts).into(), &kind)
+    }
+
     /// Sends a document with a method and gets one back.
     ///
     /// # Errors
@@ -204,7 +220,7 @@ impl Client {
     pub fn ask(&self, path: &str) -> Result<String, CliError> {
         self.runtime.block_on(async {
             let endpoint = self.endpoints.first().context("no manager is named")?;
-            let response = match self.attempt(endpoint, &Method::GET, path, Bytes::new()).await {
+            let response = match self.attempt(endpoint, &Method::GET, path, Bytes::new(), PLAIN).await {
                 Ok(response) => response,
                 Err(Attempt::NotSent(e) | Attempt::Sent(e)) => {
                     return Err(CliError::new(Exit::Unavailable, e.context(endpoint.url.clone())));
@@ -239,8 +255,12 @@ impl Client {
     }
 
     fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, CliError> {
+        self.call_as(method, path, body, PLAIN)
+    }
+
+    fn call_as<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes, kind: &str) -> Result<T, CliError> {
         self.runtime.block_on(async {
-            let response = self.send(&method, path, body).await?;
+            let response = self.send_as(&method, path, body, kind).await?;
             let limited = http_body_util::Limited::new(response.into_body(), ANSWER_MAX);
             let collected = tokio::time::timeout(ANSWER_TIMEOUT, limited.collect()).await;
             let bytes = collected
@@ -292,10 +312,20 @@ impl Client {
     }
 
     async fn send(&self, method: &Method, path: &str, body: Bytes) -> Result<Response<Incoming>, CliError> {
+        self.send_as(method, path, body, PLAIN).await
+    }
+
+    async fn send_as(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Bytes,
+        kind: &str,
+    ) -> Result<Response<Incoming>, CliError> {
         let mut unreachable = Vec::new();
         let mut refused = None;
         for endpoint in &self.endpoints {
-            match self.attempt(endpoint, method, path, body.clone()).await {
+            match self.attempt(endpoint, method, path, body.clone(), kind).await {
                 Ok(response) if response.status().is_success() => return Ok(response),
                 Ok(response) => {
                     let status = response.status();
@@ -327,6 +357,7 @@ impl Client {
         method: &Method,
         path: &str,
         body: Bytes,
+        kind: &str,
     ) -> Result<Response<Incoming>, Attempt> {
         let connect = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(endpoint));
         let stream = connect
@@ -345,7 +376,7 @@ impl Client {
             .uri(path)
             .header(HOST, host)
             .header(AUTHORIZATION, format!("Bearer {}", self.token))
-            .header(CONTENT_TYPE, "application/octet-stream")
+            .header(CONTENT_TYPE, kind)
             .body(Full::new(body))
             .map_err(|e| Attempt::NotSent(e.into()))?;
         match tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request)).await {
@@ -393,10 +424,22 @@ fn problem_error(body: &[u8], status: StatusCode) -> CliError {
             if let Some(missing) = &problem.missing {
                 text.push_str(&format!("\nnot granted: {}", missing.join(", ")));
             }
-            CliError::text(exit, text)
+            CliError::text(exit, text).of_problem(&problem)
         }
         Err(_) => CliError::text(exit, format!("the manager answered {status}")),
     }
+}
+
+/// Returns the body of a form (RFC 7578) between these boundaries, which its parts must not hold.
+fn form(boundary: &str, parts: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (name, content) in parts {
+        body.extend(format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n").into_bytes());
+        body.extend_from_slice(content);
+        body.extend(b"\r\n");
+    }
+    body.extend(format!("--{boundary}--\r\n").into_bytes());
+    body
 }
 
 /// Escapes a value of a query or a segment of a path (RFC 3986, unreserved characters stay).
@@ -409,65 +452,9 @@ pub fn escape(text: &str) -> String {
         .collect()
 }
 
-/// One server-sent event.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-struct SseEvent {
-    id: String,
-    kind: String,
-    data: String,
-}
-
-/// Parses server-sent events (WHATWG HTML, section 9.2.6) as they come in.
-#[derive(Debug, Default)]
-struct SseParser {
-    rest: Vec<u8>,
-    event: SseEvent,
-}
-
-impl SseParser {
-    fn feed(&mut self, bytes: &[u8]) -> Vec<SseEvent> {
-        self.rest.extend_from_slice(bytes);
-        let mut done = Vec::new();
-        while let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = self.rest.drain(..=end).collect();
-            let line = String::from_utf8_lossy(&line);
-            let line = line.trim_end_matches(['\n', '\r']);
-            if line.is_empty() {
-                let event = std::mem::take(&mut self.event);
-                if !event.data.is_empty() {
-                    done.push(event);
-                }
-            } else if let Some((field, value)) = line.split_once(':') {
-                let value = value.strip_prefix(' ').unwrap_or(value);
-                match field {
-                    "id" => value.clone_into(&mut self.event.id),
-                    "event" => value.clone_into(&mut self.event.kind),
-                    "data" => self.event.data.push_str(value),
-                    // Comments are keep-alives.
-                    _ => {}
-                }
-            }
-        }
-        done
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn events_are_parsed_wherever_the_pieces_are_cut() {
-        let stream = b": keep-alive\n\nid: 1.0\nevent: x\ndata: {\"a\":1}\n\nid: 2.0\ndata: {}\n\n";
-        for cut in 1..stream.len() {
-            let mut parser = SseParser::default();
-            let mut events = parser.feed(&stream[..cut]);
-            events.extend(parser.feed(&stream[cut..]));
-            let ids: Vec<&str> = events.iter().map(|e| e.id.as_str()).collect();
-            assert_eq!(ids, ["1.0", "2.0"], "cut at {cut}");
-            assert_eq!(events[0].data, "{\"a\":1}");
-        }
-    }
 
     #[test]
     fn a_file_of_two_cas_is_trusted_as_a_whole_and_one_without_any_is_refused_by_its_path() {

@@ -6,6 +6,8 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use vouch_manager::api::{Problem, ProblemKind};
+
 /// Exit codes, documented in `vouch --help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -68,24 +70,37 @@ pub struct CliError {
     pub exit: Exit,
     /// What, with all its causes.
     pub error: anyhow::Error,
+    /// The type of the problem that a manager answered with, if it did.
+    pub problem: Option<String>,
 }
 
 impl CliError {
     /// Returns the error with this exit code.
     pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
-        Self { exit, error: error.into() }
+        Self { exit, error: error.into(), problem: None }
     }
 
     /// Returns an error of this text with this exit code.
     pub fn text(exit: Exit, text: impl std::fmt::Display) -> Self {
-        Self { exit, error: anyhow::anyhow!("{text}") }
+        Self { exit, error: anyhow::anyhow!("{text}"), problem: None }
     }
 
     /// Returns the error with one more line on what to do.
     #[must_use]
     pub fn with_more(self, more: &str) -> Self {
         let text = format!("{:#}\n{more}", self.error);
-        Self::text(self.exit, text)
+        Self { problem: self.problem, ..Self::text(self.exit, text) }
+    }
+
+    /// Returns the error as the answer of a manager.
+    #[must_use]
+    pub fn of_problem(self, problem: &Problem) -> Self {
+        Self { problem: Some(problem.problem_type.clone()), ..self }
+    }
+
+    /// Returns whether a manager answered with a problem of this kind.
+    pub fn is(&self, kind: ProblemKind) -> bool {
+        self.problem.as_deref().and_then(|told| told.strip_prefix("/problems/")) == Some(kind.parts().0)
     }
 
     /// Prints the whole chain once, one line each, and returns the exit code.

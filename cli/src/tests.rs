@@ -135,9 +135,22 @@ fn the_help_names_every_command_and_exit_code() {
     }
     let probe = command.find_subcommand_mut("probe").unwrap();
     insta::assert_snapshot!("help_probe", probe.render_long_help());
-    for verb in
-        ["check", "run", "new", "build", "bench", "show", "push", "grant", "keygen", "sign", "key", "require-signature"]
-    {
+    for verb in [
+        "check",
+        "run",
+        "new",
+        "build",
+        "bench",
+        "show",
+        "push",
+        "grant",
+        "assign",
+        "rollout",
+        "keygen",
+        "sign",
+        "key",
+        "require-signature",
+    ] {
         insta::assert_snapshot!(
             format!("help_probe_{verb}"),
             probe.find_subcommand_mut(verb).unwrap().render_long_help()
@@ -187,6 +200,13 @@ fn a_wrong_command_line_is_told_by_its_field_and_ends_with_2() {
         "vouch probe run a.wasm --target 127.0.0.1 --fake rdp:ok",
         "vouch probe run a.wasm --target 127.0.0.1 --port 0",
         "vouch probe run a.wasm --target 127.0.0.1 --timeout 2",
+        "vouch probe assign ssh",
+        "vouch probe assign ssh --tag pool=gold --node n1",
+        "vouch probe assign ssh --all --remove --interval 5s",
+        "vouch probe assign ssh --all --interval 5",
+        "vouch probe push a.wasm --runs 30",
+        "vouch probe push a.wasm --rollout --runs 4",
+        "vouch probe rollout ssh --promote --abort",
     ] {
         let e = Cli::try_parse_from(line.split(' ')).expect_err(line);
         assert_eq!(e.exit_code(), 2, "{line}");
@@ -346,11 +366,57 @@ fn tables_are_as_they_were() {
         }],
         about: vec![("author".to_owned(), "vouch".to_owned())],
     };
-    let assigned = [("desk-1", "service", "{}")];
-    insta::assert_snapshot!(
-        "probe_show",
-        commands::probe::show::tell(std::slice::from_ref(&probe), Some(&described), &assigned)
-    );
+    let scoped = vouch_manager::api::view::ScopedProbeView {
+        scope: "tag:pool=gold".to_owned(),
+        probe: "rdp".to_owned(),
+        network: "service".to_owned(),
+        settings: serde_json::json!({"port": 3390}),
+        interval_ms: Some(500),
+        timeout_ms: None,
+        by: "admin token of m1".to_owned(),
+        version: 42,
+        vms: 3,
+        vms_running: 1,
+    };
+    let run = |vm: &str, scope: Option<&str>| commands::probe::show::AssignedVm {
+        vm: vm.to_owned(),
+        network: "service".to_owned(),
+        settings: "{}".to_owned(),
+        scope: scope.map(ToOwned::to_owned),
+    };
+    let assigned = [run("desk-1", None), run("desk-2", Some("tag:pool=gold"))];
+    let shown = commands::probe::show::Shown {
+        probes: std::slice::from_ref(&probe),
+        described: Some(&described),
+        assigned: &assigned,
+        scopes: std::slice::from_ref(&scoped),
+    };
+    insta::assert_snapshot!("probe_show", commands::probe::show::tell(&shown));
+    let judged = [
+        commands::probe::assign::JudgedBy::Component,
+        commands::probe::assign::JudgedBy::Schema,
+        commands::probe::assign::JudgedBy::Nothing,
+    ];
+    let told = judged.map(|judged| commands::probe::assign::tell(&scoped, judged));
+    insta::assert_snapshot!("probe_assign", told.join("\n"));
+    let tally = |faults, runs| vouch_manager::api::view::TallyView { runs, faults };
+    let rollout = vouch_manager::api::view::ProbeRolloutView {
+        version: "0.2.0".to_owned(),
+        digest: "ef".repeat(32),
+        canary: Some("w3".to_owned()),
+        new: tally(1, 21),
+        before: tally(0, 4),
+        others: tally(3, 160),
+        spent_ms: 20_000,
+        runs_wanted: 30,
+        lasts_ms: 60_000,
+        tried: vec!["w2".to_owned(), "w3".to_owned()],
+        by: "admin token of m1".to_owned(),
+        begun: at(0),
+    };
+    let waiting = vouch_manager::api::view::ProbeRolloutView { canary: None, tried: Vec::new(), ..rollout.clone() };
+    let rolling = |rollout| commands::probe::rollout::tell(&ProbeView { rollout, ..probe.clone() });
+    insta::assert_snapshot!("probe_rollout", [Some(rollout), Some(waiting), None].map(rolling).join("\n"));
     let grant = vouch_manager::api::view::ProbeGrantView {
         interfaces: vec!["icmp".to_owned(), "sockets".to_owned()],
         networks: vec!["service".to_owned()],

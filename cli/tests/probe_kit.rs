@@ -294,3 +294,19 @@ fn a_new_project_in_c_builds_with_make_and_its_probe_runs() {
     assert_eq!((code, told.starts_with("up  greeted  port ")), (0, true), "{told}{wrong}");
     assert!(told.contains("fact    banner  SSH-2.0-Example\n"), "{told}");
 }
+
+#[test]
+fn the_schemas_that_come_with_shipped_probes_are_what_their_components_say() {
+    let dir = probes();
+    for bundled in vouch_probe_bundle::all() {
+        let name = format!("{}.wasm", bundled.name);
+        std::fs::write(dir.path().join(&name), bundled.bytes).unwrap();
+        let (code, told, wrong) = vouch(&dir, &format!("probe check {name} -o json"));
+        assert_eq!(code, 0, "{told}{wrong}");
+        let report: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let said: serde_json::Value =
+            serde_json::from_str(report["described"]["settings_schema"].as_str().unwrap()).unwrap();
+        let beside: serde_json::Value = serde_json::from_str(bundled.settings_schema).unwrap();
+        assert_eq!(said, beside, "{}", bundled.name);
+    }
+}

@@ -33,6 +33,21 @@ pub enum ProbeCommand {
         #[command(flatten)]
         grant: ProbeGrantArgs,
     },
+    /// Assign a probe to VMs, beside those that their own files name; or take it from them with --remove.
+    ///
+    /// Of several assignments of one probe over one network the closest rules: the VM's file before the VM before a tag
+    /// before a node before all. A VM has at most 8 probes.
+    Assign(ProbeAssignArgs),
+    /// Tell of the version of a probe that is on its way to all watchers, or end that before it ends itself.
+    ///
+    /// It is begun by `vouch probe push FILE --rollout`.
+    Rollout {
+        /// Name of the probe.
+        name: ProbeName,
+        /// What becomes of it.
+        #[command(flatten)]
+        end: ProbeRolloutEnd,
+    },
     /// Make a key pair for signatures under probes: the private half in FILE (0600), the public half in FILE.pub.
     Keygen {
         /// Where to write it; not over a file that is there.
@@ -103,6 +118,73 @@ pub struct ProbePushArgs {
     /// Its signature, as `vouch probe sign` writes it; FILE.sig when that is there.
     #[arg(long, value_name = "FILE")]
     pub signature: Option<PathBuf>,
+    /// Not to all watchers at once: first to one, and back at once if it faults more there than the recorded version.
+    #[arg(long)]
+    pub rollout: bool,
+    /// Runs that it has to show there, 5 to 10000; 30 without.
+    #[arg(long, requires = "rollout", value_parser = clap::value_parser!(u32).range(5..=10_000))]
+    pub runs: Option<u32>,
+    /// For how long at least, from 10s to 60m; 60s without.
+    #[arg(long = "for", value_name = "DURATION", requires = "rollout", value_parser = duration_of)]
+    pub lasts: Option<Duration>,
+}
+
+/// Which rollout, and what becomes of it.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub struct ProbeRolloutEnd {
+    /// Tell how far it is; so it is without a flag.
+    #[arg(long)]
+    pub status: bool,
+    /// Let all watchers run the version that is on its way, whatever it has shown by now.
+    #[arg(long)]
+    pub promote: bool,
+    /// Take the version back that is on its way.
+    #[arg(long)]
+    pub abort: bool,
+}
+
+/// What is assigned, and to which VMs.
+#[derive(Debug, Args)]
+pub struct ProbeAssignArgs {
+    /// Name of a recorded probe.
+    pub name: ProbeName,
+    /// To which VMs.
+    #[command(flatten)]
+    pub scope: ProbeScopeArgs,
+    /// Over which network.
+    #[arg(long, value_enum, default_value_t = ProbeNetwork::Service)]
+    pub network: ProbeNetwork,
+    /// Its settings: JSON, or @FILE; refused unless the probe's schema takes them.
+    #[arg(long, value_name = "JSON|@FILE", default_value = "{}")]
+    pub settings: String,
+    /// How often it runs, as 5s; without, as policies say, else as it proposes.
+    #[arg(long, value_parser = duration_of)]
+    pub interval: Option<Duration>,
+    /// How long one run may take; as above.
+    #[arg(long, value_parser = duration_of)]
+    pub timeout: Option<Duration>,
+    /// Assign it to them no more.
+    #[arg(long, conflicts_with_all = ["settings", "interval", "timeout"])]
+    pub remove: bool,
+}
+
+/// A group of VMs.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct ProbeScopeArgs {
+    /// One VM: UUID, or a name that only one VM has.
+    #[arg(long, value_name = "VM")]
+    pub vm: Option<String>,
+    /// The VMs with this label.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub tag: Option<String>,
+    /// The VMs of this node.
+    #[arg(long)]
+    pub node: Option<String>,
+    /// All VMs.
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Keys whose signatures under probes the cluster trusts.
@@ -220,6 +302,16 @@ pub enum ProbeNetwork {
     Service,
     /// The one of nodes and managers.
     Management,
+}
+
+impl ProbeNetwork {
+    /// Returns the word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Management => "management",
+        }
+    }
 }
 
 /// How a component is measured.

@@ -1,11 +1,13 @@
 //! `vouch probe`: what the cluster has, and the kit of authors, whose commands ask no cluster.
 
+pub mod assign;
 mod bench;
 mod check;
 mod grant;
 pub mod key;
 mod project;
 pub mod push;
+pub mod rollout;
 mod run;
 pub mod show;
 pub mod sign;
@@ -33,6 +35,8 @@ pub fn run(global: &Global, command: &ProbeCommand) -> Result<Exit, CliError> {
         }
         ProbeCommand::Push(args) => push::run(global, args),
         ProbeCommand::Grant { name, grant } => grant::run(global, name, grant),
+        ProbeCommand::Assign(args) => assign::run(global, args),
+        ProbeCommand::Rollout { name, end } => rollout::run(global, name, end),
         ProbeCommand::Keygen { file } => sign::keygen(global, file),
         ProbeCommand::Sign { file, key } => sign::sign(global, file, key),
         ProbeCommand::Key(command) => key::run(global, command),

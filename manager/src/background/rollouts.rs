@@ -4,7 +4,7 @@
 //! counts anew what came after. It counts what it hears from the watchers itself, so a canary that only another manager hears
 //! is one that is gone. Runs are counted by the moments at which they began, at the latest: about one per interval.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +16,7 @@ use vouch_types::{
 
 use super::rollout_rule::{CANARY_SILENT, CanaryWord, Candidate, Counted, Decision, decide};
 use super::{Desk, Reconciler, ReconcilerReport, RoundError};
-use crate::fleet::ProbeWord;
+use crate::fleet::{ProbeWord, ProbeWords};
 use crate::store::State;
 
 /// How often what was counted is recorded.
@@ -73,8 +73,11 @@ impl Counting {
     ) {
         for word in words {
             let is_canary = word.watcher == canary.watcher;
-            if (is_canary && word.assignment < canary.generation) || is_unavailable(word) {
-                if is_canary && is_unavailable(word) {
+            if is_canary && word.assignment < canary.generation {
+                continue;
+            }
+            if is_unavailable(word) {
+                if is_canary {
                     self.unavailable.clone_from(&word.message);
                 }
                 continue;
@@ -117,7 +120,7 @@ fn is_fault(word: &ProbeWord) -> bool {
 /// What is heard of the watchers, and when that was.
 struct Hearing<'a> {
     now: Moment,
-    words: &'a BTreeMap<ProbeName, Vec<ProbeWord>>,
+    words: &'a BTreeMap<ProbeName, ProbeWords>,
     heard: &'a BTreeMap<WatcherId, Moment>,
 }
 
@@ -180,7 +183,8 @@ impl RolloutsReconciler {
         rollout: &ProbeRollout,
     ) -> Option<Due> {
         let (now, digest) = (hearing.now, rollout.next.digest);
-        let words = hearing.words.get(probe).map(Vec::as_slice).unwrap_or_default();
+        let nothing = ProbeWords::default();
+        let ProbeWords { words, checks } = hearing.words.get(probe).unwrap_or(&nothing);
         let interval = |vm: VmId, network: Network| interval_of(state, timing, probe, vm, network);
         let mut counted = Counted::default();
         let mut word = CanaryWord::Heard;
@@ -195,7 +199,7 @@ impl RolloutsReconciler {
                 word = word_on(state, hearing, probe, canary.watcher, counting.since);
             }
         }
-        let step = match decide(rollout, &word, &counted, &candidates(state, hearing, words)) {
+        let step = match decide(rollout, &word, &counted, &candidates(state, hearing, checks)) {
             Decision::Try(watcher) => {
                 let mut before = Tally::default();
                 let its = words.iter().filter(|word| word.watcher == watcher && !is_unavailable(word));
@@ -261,13 +265,12 @@ fn word_on(state: &State, hearing: &Hearing<'_>, probe: &ProbeName, watcher: Wat
 }
 
 /// Returns the live watchers that are heard and say something of the probe, with the number of their checks.
-fn candidates(state: &State, hearing: &Hearing<'_>, words: &[ProbeWord]) -> Vec<Candidate> {
+fn candidates(state: &State, hearing: &Hearing<'_>, checks: &BTreeMap<WatcherId, usize>) -> Vec<Candidate> {
     let fresh =
         |watcher: &WatcherId| hearing.heard.get(watcher).is_some_and(|heard| hearing.now.since(*heard) < CANARY_SILENT);
     let live = |watcher: &WatcherId| state.watchers().get(watcher).is_some_and(|w| w.life == WatcherLife::Live);
-    let watchers: BTreeSet<WatcherId> = words.iter().map(|word| word.watcher).filter(|w| fresh(w) && live(w)).collect();
-    let checks = |watcher| words.iter().filter(|word| word.watcher == watcher).count();
-    watchers.into_iter().map(|watcher| Candidate { watcher, checks: checks(watcher) }).collect()
+    let could = checks.iter().filter(|(watcher, _)| fresh(watcher) && live(watcher));
+    could.map(|(watcher, checks)| Candidate { watcher: *watcher, checks: *checks }).collect()
 }
 
 #[async_trait]
@@ -282,12 +285,12 @@ impl Reconciler for RolloutsReconciler {
 
     async fn round(&mut self, desk: &Desk, _term: Term) -> Result<ReconcilerReport, RoundError> {
         let now = desk.clock.now();
-        let names: Vec<ProbeName> = desk.consensus.read_state(|state| {
-            let under_way = state.probes().values().filter(|probe| probe.rollout.is_some());
-            under_way.map(|probe| probe.name.clone()).collect()
+        let under_way: Vec<(ProbeName, Option<WatcherId>)> = desk.consensus.read_state(|state| {
+            let of = state.probes().values().filter_map(|probe| Some((&probe.name, probe.rollout.as_deref()?)));
+            of.map(|(name, rollout)| (name.clone(), rollout.canary.as_ref().map(|canary| canary.watcher))).collect()
         });
-        let pending = names.len() as u64;
-        if names.is_empty() {
+        let pending = under_way.len() as u64;
+        if under_way.is_empty() {
             self.reset();
             return Ok(ReconcilerReport::default());
         }
@@ -296,7 +299,11 @@ impl Reconciler for RolloutsReconciler {
         }
         self.looked = Some(now);
         // Before the records are read: the book is never taken while they are.
-        let words = names.into_iter().map(|name| (name.clone(), desk.fleet.probe_words(&name))).collect();
+        let words = |(name, canary)| {
+            let told = desk.fleet.probe_words(&name, canary);
+            (name, told)
+        };
+        let words = under_way.into_iter().map(words).collect();
         let heard = desk.fleet.watchers_heard();
         let hearing = Hearing { now, words: &words, heard: &heard };
         let due = desk.consensus.read_state(|state| self.due(state, &desk.timing, &hearing));

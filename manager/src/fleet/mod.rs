@@ -58,7 +58,7 @@ use health::HealthBook;
 use heartbeats::HeartbeatBook;
 pub(crate) use node_words::NodeWords;
 pub(crate) use orders::Route;
-pub(crate) use probe_words::ProbeWord;
+pub(crate) use probe_words::{ProbeWord, ProbeWords};
 
 /// How long a new stream may take to its first message.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(10);

@@ -180,3 +180,41 @@ impl ProbeRunner for HostRunner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vouch_probe_host::limits;
+    use vouch_types::probe_descriptor as described;
+    use vouch_types::probe_rollout::FAULT_REASONS;
+
+    use super::*;
+
+    #[test]
+    fn what_counts_against_a_new_version_is_what_runs_end_with_that_say_nothing_because_of_the_probe() {
+        let (text, after, limit) = (String::new, Duration::ZERO, 0);
+        let faults = [
+            RunFault::BadSettings(text()),
+            RunFault::NotApplicable(text()),
+            RunFault::Probe(text()),
+            RunFault::Deadline { after },
+            RunFault::Memory { limit },
+            RunFault::Crashed(text()),
+            RunFault::BadAnswer(text()),
+        ];
+        let words: Vec<&str> = faults.iter().map(RunFault::as_str).chain([NOT_GRANTED]).collect();
+        assert_eq!(words, FAULT_REASONS);
+        // That all slots stay busy is the watcher's matter.
+        assert!(!FAULT_REASONS.contains(&RunFault::Busy { deadline: after }.as_str()));
+    }
+
+    #[test]
+    fn what_a_component_may_say_of_itself_can_be_recorded() {
+        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap();
+        assert_eq!(limits::SCHEMA_MAX, described::SCHEMA_MAX);
+        assert_eq!(limits::DESCRIBED_PORTS_MAX, described::DESCRIBED_PORTS_MAX);
+        assert_eq!(millis(limits::INTERVAL_MIN), described::INTERVAL_MS_MIN);
+        assert_eq!(millis(limits::INTERVAL_MAX), described::INTERVAL_MS_MAX);
+        assert_eq!(millis(limits::TIMEOUT_MIN), described::TIMEOUT_MS_MIN);
+        assert_eq!(millis(limits::DEADLINE_MAX), described::TIMEOUT_MS_MAX);
+    }
+}

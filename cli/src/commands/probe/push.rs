@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
-use vouch_manager::api::view::{Page, ProbeView};
+use vouch_manager::api::ProblemKind;
+use vouch_manager::api::view::{Page, ProbeDescriptionRequest, ProbeView};
+use vouch_probe_kit::Described;
 use vouch_types::{Digest, ProbeGrant, ProbeImports, ProbeName};
 use vouch_wire::probe_signature::SignedProbe;
 
 use super::grant::{self, Wanted};
+use super::rollout;
 use super::run::open;
 use super::runtime;
 use super::sign::{self, SignatureReport};
@@ -40,10 +43,10 @@ pub fn run(global: &Global, args: &ProbePushArgs) -> Result<(), CliError> {
         compare(&args.file, &wanted, granted, args.narrow)?;
     }
     let client = Client::new(global)?;
-    if granted.is_none() {
-        let before = grant_of(&client, &described.name)?;
-        let nothing = || CliError::text(Exit::Usage, nothing_granted(&args.file, &report.imports, &wanted));
-        compare(&args.file, &wanted, &before.ok_or_else(nothing)?, args.narrow)?;
+    if granted.is_none()
+        && let Some(before) = grant_of(&client, &described.name)?
+    {
+        compare(&args.file, &wanted, &before, args.narrow)?;
     }
     let mut path = format!("/v1/probes?name={}&version={}", escape(&described.name), escape(&described.version));
     if let Some(granted) = &granted {
@@ -53,8 +56,33 @@ pub fn run(global: &Global, args: &ProbePushArgs) -> Result<(), CliError> {
     if let Some(signature) = &signature {
         path += &format!("&signature={signature}");
     }
-    let probe: ProbeView = client.post(&path, opened.bytes)?;
-    Output::new(global).show(&probe, |_| tell(&probe))
+    if args.rollout {
+        path += "&rollout=true";
+        path += &args.runs.map(|runs| format!("&runs={runs}")).unwrap_or_default();
+        path += &args.lasts.map(|lasts| format!("&lasts_ms={}", lasts.as_millis())).unwrap_or_default();
+    }
+    let description = serde_json::to_vec(&description(described))?;
+    let parts = [("description", description.as_slice()), ("component", opened.bytes.as_slice())];
+    // One to which nothing is granted is sent as well: that it was refused is for the cluster to take down.
+    let probe: ProbeView = client.post_form(&path, &parts).map_err(|error| {
+        if error.is(ProblemKind::GrantRequired) {
+            return CliError::text(Exit::Usage, nothing_granted(&args.file, &report.imports, &wanted));
+        }
+        error
+    })?;
+    Output::new(global).show(&probe, |_| if args.rollout { rollout::tell(&probe) } else { tell(&probe) })
+}
+
+/// Returns what a component says of itself, as the managers record it.
+fn description(said: &Described) -> ProbeDescriptionRequest {
+    ProbeDescriptionRequest {
+        summary: said.summary.clone(),
+        settings_schema: said.settings_schema.as_ref().and_then(|schema| serde_json::from_str(schema).ok()),
+        networks: said.networks.iter().map(ToString::to_string).collect(),
+        ports: said.ports.clone(),
+        interval_ms: said.interval_ms,
+        timeout_ms: said.timeout_ms,
+    }
 }
 
 /// Returns the signature that is sent along: one that does not fit is not sent at all.

@@ -1,6 +1,8 @@
 //! New versions on their way, played over the real records: watchers run what their assignments say, and fault as the
 //! version does that they are told.
 
+use std::collections::BTreeSet;
+
 use vouch_types::{AssignmentGeneration, EventKind, LogIndex, PolicyScope, ProbeRecord, ProbeSigner, RolloutPlan};
 
 use super::super::assignments::inputs_of;
@@ -108,7 +110,9 @@ impl Play {
             for watcher in speak.collect::<Vec<_>>() {
                 self.speak(watcher);
             }
-            let words = BTreeMap::from([(name(), self.words.clone())]);
+            let mut checks = BTreeMap::new();
+            self.words.iter().for_each(|word| *checks.entry(word.watcher).or_default() += 1);
+            let words = BTreeMap::from([(name(), ProbeWords { words: self.words.clone(), checks })]);
             let hearing = Hearing { now: self.now, words: &words, heard: &self.heard };
             for due in self.reconciler.due(&self.state, &Timing::default(), &hearing) {
                 if let Some(refused) = self.apply(due.command(samples::at(20))) {
