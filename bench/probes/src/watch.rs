@@ -226,6 +226,7 @@ impl Watch {
                     probe: (*probe).to_owned(),
                     network: network.into(),
                     settings: settings.clone(),
+                    ..Default::default()
                 })
                 .collect(),
             ..Default::default()
