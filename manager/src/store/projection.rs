@@ -9,6 +9,7 @@
 //!
 //! Numbers are big-endian, so that the order of keys is the order of numbers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -179,7 +180,7 @@ pub(super) fn whole(state: &State) -> Result<Vec<Write>, CodecError> {
         nodes: state.nodes.keys().cloned().collect(),
         removed: state.removed.keys().cloned().collect(),
         vms: state.vms().keys().copied().collect(),
-        boots: Default::default(),
+        boots: BTreeSet::new(),
         watchers: state.watchers.keys().copied().collect(),
         probes: state.probes.keys().cloned().collect(),
         incidents: state.incidents.keys().copied().collect(),
