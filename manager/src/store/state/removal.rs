@@ -11,7 +11,8 @@ use std::sync::Arc;
 use vouch_types::removed_node::{REMOVAL_VMS_NAMED, REMOVED_NODES_MAX, is_gone};
 use vouch_types::{
     Applied, DenyReason, Digest, EventKind, IncidentChange, IncidentScope, Joiner, MaintenanceId, NodeId, Policy,
-    PolicyScope, RemovedNode, SignedBy, Source, VmId, VmInTheWay, VmRecord, VmsLeft, WallTime, WatcherId, WatcherLife,
+    PolicyScope, RemovedNode, ScopedProbe, ScopedProbeKey, SignedBy, Source, VmId, VmInTheWay, VmRecord, VmsLeft,
+    WallTime, WatcherId, WatcherLife,
 };
 
 use super::State;
@@ -89,7 +90,7 @@ impl State {
             self.record_incident(step, IncidentChange { scope, word: None }, at);
         }
         self.drop_notes_of(step, &node, at);
-        self.drop_rules_of(step, &node, at);
+        self.drop_rules_of(step, &node, &by, at);
         self.drop_uses_of(step, &node);
         self.nodes.remove(&node);
         step.changes.nodes.insert(node.clone());
@@ -117,12 +118,18 @@ impl State {
     }
 
     /// Ends what an operator has set for the name: one that joins under it later is another node.
-    fn drop_rules_of(&mut self, step: &mut Step, node: &NodeId, at: WallTime) {
+    fn drop_rules_of(&mut self, step: &mut Step, node: &NodeId, by: &str, at: WallTime) {
         let scope = PolicyScope::Node(node.clone());
         let windows: Vec<MaintenanceId> =
             self.head.maintenances.iter().filter(|window| window.scope == scope).map(|window| window.id).collect();
         for window in windows {
             self.close_maintenance(step, window, at);
+        }
+        let assigned: Vec<ScopedProbeKey> =
+            self.head.scoped_probes.iter().map(ScopedProbe::key).filter(|key| key.scope == scope).collect();
+        for key in assigned {
+            // It was found a moment ago, so nothing stands in the way.
+            let _ = self.unassign_probe(step, key, by.to_owned(), at);
         }
         if self.forget_policy(step, &scope) {
             step.event(at, EventKind::PolicyChanged { scope, policy: Policy::default() });

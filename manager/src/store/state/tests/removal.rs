@@ -115,8 +115,10 @@ fn word(name: &str) -> IncidentWord {
 /// All that can be recorded of n1 beside its VMs, and the same of n2.
 fn with_all_that_is_recorded_of_nodes() -> Story {
     let mut story = silent();
+    story.tell(Command::RecordProbe { probe: described(), by: "admin token of m1".to_owned(), at: at(60) });
     for name in ["n1", "n2"] {
         let scope = PolicyScope::Node(node_id(name));
+        story.tell(assign(scope.clone(), "{}"));
         let policy = Policy { lost_after_ms: Some(10_000), ..Policy::default() };
         story.tell(Command::SetPolicy { scope: scope.clone(), policy, at: at(61) });
         let (reason, lasts) = ("new firmware".to_owned(), Duration::from_secs(60));
@@ -162,6 +164,7 @@ fn all_that_is_recorded_of_it_goes_with_it_is_told_and_what_is_of_others_stays()
         "incident_closed",
         "manager_notes_changed",
         "maintenance_ended",
+        "probe_unassigned",
         "policy_changed",
     ];
     assert_eq!(told, expected, "the watcher that was to be destroyed already is told no second time");
@@ -177,6 +180,7 @@ fn all_that_is_recorded_of_it_goes_with_it_is_told_and_what_is_of_others_stays()
     let n2 = PolicyScope::Node(node_id("n2"));
     assert_eq!(state.policies().into_keys().collect::<Vec<_>>(), std::slice::from_ref(&n2));
     assert_eq!(state.maintenances().iter().map(|window| &window.scope).collect::<Vec<_>>(), [&n2]);
+    assert_eq!(state.scoped_probes().iter().map(|probe| &probe.scope).collect::<Vec<_>>(), [&n2]);
     let open: Vec<String> = state.open_incidents().map(|incident| incident.scope.to_string()).collect();
     assert_eq!(open, ["node n2", "path to n2"]);
     assert_eq!(state.manager_notes().iter().map(|note| note.node.as_str()).collect::<Vec<_>>(), ["n2"]);
