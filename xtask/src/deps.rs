@@ -58,6 +58,20 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ),
     ("vouch-sim", &["vouch-types", "vouch-detector", "vouch-wire", "vouch-manager", "vouch-watcher"]),
     ("vouch-bench", &["vouch-types", "vouch-detector", "vouch-wire", "vouch-manager", "vouch-watcher", "vouch-sim"]),
+    (
+        "vouch-bench-probes",
+        &[
+            "vouch-types",
+            "vouch-wire",
+            "vouch-watcher",
+            "vouch-probe-host",
+            "vouch-probe-kit",
+            "vouch-probe-bundle",
+            "probe-kit",
+            "probe-ping",
+            "probe-tcp",
+        ],
+    ),
     ("xtask", &[]),
 ];
 
@@ -75,6 +89,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("virt", &["vouch-node"]),
     ("wasmtime", &["vouch-probe-host"]),
     ("wasmtime-wasi", &["vouch-probe-host"]),
+    ("wasip2", &["probe-kit"]),
     ("wit-bindgen-c", &["vouch-probe-kit"]),
     (
         "wit-bindgen",

@@ -16,7 +16,7 @@ use crate::services::{Ports, end};
 use crate::targets::address;
 
 /// Connections over which it is asked, each kept alive.
-const CONNECTIONS: usize = 16;
+pub(crate) const CONNECTIONS: usize = 16;
 /// How long it may take to start.
 const READY: Duration = Duration::from_secs(20);
 const WARM_UP: Duration = Duration::from_millis(500);

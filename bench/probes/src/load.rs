@@ -2,21 +2,21 @@
 //!
 //! One thread runs all tasks, as in a watcher.
 
-use std::cell::Cell;
 use std::fmt;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use tokio::task::LocalSet;
+use tokio::task::JoinSet;
 use vouch_probe_host::{Capabilities, IcmpSockets, Probe, ProbeHost, Target};
 use vouch_types::{Network, Outcome, VmId};
 use vouch_watcher::driver::HOST_LIMITS;
 use vouch_watcher::shipped::Shipped;
 
+use crate::blackbox::CONNECTIONS;
 use crate::measured::Measured;
 use crate::process::{own_cpu, peak_kib};
 use crate::targets::address;
@@ -82,8 +82,8 @@ pub(crate) struct Load {
     probes: PathBuf,
     #[arg(long)]
     seconds: u64,
-    /// Checks under way
-    #[arg(long, default_value_t = 64)]
+    /// Checks under way: as many as blackbox_exporter is asked for at a time
+    #[arg(long, default_value_t = CONNECTIONS)]
     concurrency: usize,
 }
 
@@ -102,23 +102,23 @@ impl Load {
     /// When the probe cannot be loaded.
     pub(crate) fn run(&self) -> Result<Measured> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        LocalSet::new().block_on(&runtime, async {
-            let subject = Rc::new(self.subject().await?);
-            let tally = Rc::new(Tally::default());
-            let mut workers = Vec::new();
+        runtime.block_on(async {
+            let subject = Arc::new(self.subject().await?);
+            let tally = Arc::new(Tally::default());
+            let mut workers = JoinSet::new();
             for first in 0..self.concurrency {
-                let (subject, tally, step) = (Rc::clone(&subject), Rc::clone(&tally), self.concurrency);
-                workers.push(tokio::task::spawn_local(async move {
+                let (subject, tally, step) = (Arc::clone(&subject), Arc::clone(&tally), self.concurrency);
+                workers.spawn(async move {
                     for number in (first..).step_by(step) {
                         tally.count(subject.check(number).await);
                     }
-                }));
+                });
             }
             tokio::time::sleep(WARM_UP).await;
             let (begun, before) = (tally.get(), own_cpu());
             tokio::time::sleep(Duration::from_secs(self.seconds)).await;
             let (ended, cpu) = (tally.get(), own_cpu().saturating_sub(before));
-            workers.iter().for_each(tokio::task::JoinHandle::abort);
+            workers.abort_all();
             let (runs, failed) = (ended.0 - begun.0, ended.1 - begun.1);
             Ok(Measured { runs, failed, cpu, peak_kib: Some(peak_kib(None)?) })
         })
@@ -179,17 +179,17 @@ impl Subject {
 /// Checks that found their target up, and those that did not.
 #[derive(Default)]
 struct Tally {
-    up: Cell<u64>,
-    other: Cell<u64>,
+    up: AtomicU64,
+    other: AtomicU64,
 }
 
 impl Tally {
     fn count(&self, up: bool) {
-        let cell = if up { &self.up } else { &self.other };
-        cell.set(cell.get() + 1);
+        let counter = if up { &self.up } else { &self.other };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     fn get(&self) -> (u64, u64) {
-        (self.up.get(), self.other.get())
+        (self.up.load(Ordering::Relaxed), self.other.load(Ordering::Relaxed))
     }
 }

@@ -33,7 +33,11 @@ use clap::{Args, Parser, Subcommand};
 use load::{Check, Load, Way};
 use measured::Measured;
 use services::{Ports, Services};
-use watch::{Watch, Watched};
+use watch::{Fleet, Watch, Watched};
+
+/// The one of the watcher.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -122,8 +126,8 @@ impl Compare {
             "| 500 VMs, every second | runs/s | share of a core | / 20 % | peak memory, MiB | / 64 MiB | not up |"
         );
         println!("|---|---|---|---|---|---|---|");
-        for third in watch::THIRDS {
-            println!("{}", self.watched(third, &probes, services.ports)?.row(third));
+        for fleet in Fleet::ALL {
+            println!("{}", self.watched(fleet, &probes, services.ports)?.row(fleet));
         }
         Ok(())
     }
@@ -135,10 +139,10 @@ impl Compare {
         Measured::of_child(Process::new(std::env::current_exe()?).args(args).arg("--probes").arg(probes))
     }
 
-    fn watched(&self, third: &str, probes: &Path, ports: Ports) -> Result<Watched> {
-        let seconds = self.watch_seconds.to_string();
-        let (tcp, other) = (ports.tcp.to_string(), ports.of(third)?.to_string());
-        let args = ["watch", "--third", third, "--port", &tcp, "--third-port", &other, "--seconds", &seconds];
+    fn watched(&self, fleet: Fleet, probes: &Path, ports: Ports) -> Result<Watched> {
+        let (fleet, ports, seconds) =
+            (fleet.to_string(), serde_json::to_string(&ports)?, self.watch_seconds.to_string());
+        let args = ["watch", "--fleet", &fleet, "--ports", &ports, "--seconds", &seconds];
         Watched::of_child(Process::new(std::env::current_exe()?).args(args).arg("--probes").arg(probes))
     }
 }

@@ -3,6 +3,7 @@
 //! The manager is played in the same process, over a link in memory: what TLS to the managers costs is not in the figures.
 //! All else is as in a watcher: one thread for all tasks, native code from files, a grant for each probe.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use vouch_probe_host::{Icmp, IcmpSockets, ProbeHost};
@@ -26,12 +27,11 @@ use vouch_wire::proto::to_watcher::Message as Heard;
 
 use crate::measured::{tell, told_by};
 use crate::process::{own_cpu, peak_kib};
+use crate::services::Ports;
 use crate::targets::address;
 
 /// VMs of the watcher.
 const VMS: usize = 500;
-/// The third probe of each VM, beside `ping` and `tcp`, one watcher each.
-pub(crate) const THIRDS: [&str; 2] = ["ssh", "rdp"];
 /// How long the watcher runs before it is looked at: every check has been made a few times.
 const WARM_UP: Duration = Duration::from_secs(5);
 /// The share of a core that it may take, in per cent.
@@ -39,17 +39,57 @@ const SHARE_MAX: f64 = 20.0;
 /// The memory that it may take, in MiB.
 const MEMORY_MAX: f64 = 64.0;
 
+/// What the VMs are, and which probes look at them; each has a watcher of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Fleet {
+    /// They have SSH: `ping`, `tcp`, `ssh`.
+    Ssh,
+    /// They are desktops: `ping`, `tcp`, `rdp`, which does a TLS handshake each time.
+    Rdp,
+    /// None of them answers: `tcp`, `ssh`, `rdp`, each run waits until its deadline. (On loopback a ping is always answered.)
+    Silent,
+}
+
+impl Fleet {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Ssh, Self::Rdp, Self::Silent];
+
+    /// Returns the probes of each VM, with the ports that they look at; `ping` has none.
+    const fn probes(self, ports: Ports) -> [(&'static str, Option<u16>); 3] {
+        match self {
+            Self::Ssh => [("ping", None), ("tcp", Some(ports.tcp)), ("ssh", Some(ports.ssh))],
+            Self::Rdp => [("ping", None), ("tcp", Some(ports.tcp)), ("rdp", Some(ports.rdp))],
+            Self::Silent => [("tcp", Some(ports.silent)), ("ssh", Some(ports.silent)), ("rdp", Some(ports.silent))],
+        }
+    }
+
+    /// Returns it in words.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ssh => "ping, tcp, ssh",
+            Self::Rdp => "ping, tcp, rdp",
+            Self::Silent => "tcp, ssh, rdp, and nothing answers",
+        }
+    }
+}
+
+impl fmt::Display for Fleet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ssh => "ssh",
+            Self::Rdp => "rdp",
+            Self::Silent => "silent",
+        })
+    }
+}
+
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Watch {
-    /// The third probe
     #[arg(long)]
-    third: String,
-    /// The port for `tcp`
+    fleet: Fleet,
+    /// The ports of the services
     #[arg(long)]
-    port: u16,
-    /// The port for the third probe
-    #[arg(long)]
-    third_port: u16,
+    ports: Ports,
     /// Folder of the compiled probes
     #[arg(long)]
     probes: PathBuf,
@@ -86,12 +126,13 @@ impl Watched {
 
     /// Returns the line of the table.
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-    pub(crate) fn row(&self, third: &str) -> String {
+    pub(crate) fn row(&self, fleet: Fleet) -> String {
         let share = self.cpu.as_secs_f64() / self.lasted.as_secs_f64() * 100.0;
         let rate = (self.up + self.other) as f64 / self.lasted.as_secs_f64();
         let memory = self.peak_kib as f64 / 1024.0;
         format!(
-            "| ping, tcp, {third} | {rate:.0} | {share:.1} % | {:.2} | {memory:.1} | {:.2} | {} |",
+            "| {} | {rate:.0} | {share:.1} % | {:.2} | {memory:.1} | {:.2} | {} |",
+            fleet.as_str(),
             share / SHARE_MAX,
             memory / MEMORY_MAX,
             self.other
@@ -129,9 +170,12 @@ impl Counted {
     }
 }
 
+/// The manager's end of a stream.
+type ManagerSide = Session<proto::FromWatcher, proto::ToWatcher>;
+
 /// The way to the manager that is played here.
 struct MemoryLink {
-    dialled: mpsc::UnboundedSender<Session<proto::FromWatcher, proto::ToWatcher>>,
+    dialled: mpsc::UnboundedSender<ManagerSide>,
 }
 
 #[async_trait]
@@ -182,7 +226,7 @@ impl Watch {
     }
 
     async fn watch(&self) -> Result<Watched> {
-        let (sender, mut dialled) = mpsc::unbounded_channel();
+        let (sender, dialled) = mpsc::unbounded_channel();
         let link: Arc<dyn WatcherLink> = Arc::new(MemoryLink { dialled: sender });
         let relays: Arc<dyn RelayLink> = Arc::new(NoRelay);
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
@@ -197,8 +241,7 @@ impl Watch {
         let config = WatcherConfig { watcher, incarnation, managers, timing: Timing::default() };
         let probes = Arc::clone(&counted);
         let watching = tokio::spawn(run(config, WatcherParts { link, relays, probes, icmp }));
-        let manager = dialled.recv().await.context("the watcher does not dial")?;
-        let played = tokio::spawn(play(manager, self.assignment()?));
+        let played = tokio::spawn(play(dialled, self.assignment()?));
         tokio::time::sleep(WARM_UP).await;
         let ((up, other), before, begun) = (counted.get(), own_cpu(), tokio::time::Instant::now());
         tokio::time::sleep(Duration::from_secs(self.seconds)).await;
@@ -210,11 +253,10 @@ impl Watch {
     }
 
     fn assignment(&self) -> Result<proto::Assignment> {
-        let probes = [
-            ("ping", "{}".to_owned()),
-            ("tcp", format!(r#"{{"port": {}}}"#, self.port)),
-            (self.third.as_str(), format!(r#"{{"port": {}}}"#, self.third_port)),
-        ];
+        let probes = self.fleet.probes(self.ports).map(|(probe, port)| {
+            let settings = port.map_or_else(|| "{}".to_owned(), |port| format!(r#"{{"port": {port}}}"#));
+            (probe, settings)
+        });
         let network = proto::Network::Service;
         let target = |number: usize| proto::Target {
             vm: uuid::Uuid::from_u128(number as u128).as_bytes().to_vec(),
@@ -247,8 +289,17 @@ impl Watch {
     }
 }
 
-/// Plays the manager: welcomes, assigns, ticks as often as the default says, and takes whatever is reported.
-async fn play(mut manager: Session<proto::FromWatcher, proto::ToWatcher>, assignment: proto::Assignment) -> Result<()> {
+/// Plays the manager: on each stream it welcomes, assigns, ticks as often as the default says, and takes whatever is reported.
+async fn play(mut dialled: mpsc::UnboundedReceiver<ManagerSide>, assignment: proto::Assignment) {
+    // On a machine that is too busy for its ticks the watcher dials anew.
+    while let Some(manager) = dialled.recv().await {
+        if let Err(error) = lead(manager, assignment.clone()).await {
+            tracing::debug!(reason = format!("{error:#}"), "a stream of the watcher ended");
+        }
+    }
+}
+
+async fn lead(mut manager: ManagerSide, assignment: proto::Assignment) -> Result<()> {
     let timing = Timing::default();
     let welcome = proto::ManagerWelcome { timing: serde_json::to_string(&timing)?, ..Default::default() };
     for message in [Heard::Welcome(welcome), Heard::Assignment(assignment)] {

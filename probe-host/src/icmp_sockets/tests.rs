@@ -114,8 +114,8 @@ async fn a_batch_of_replies_is_told_apart_by_series_and_request() {
     assert!(sockets.v4.as_ref().unwrap().waiting().is_empty());
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_comes_late_or_for_no_request_is_not_counted() {
+#[test]
+fn what_comes_again_or_for_no_request_is_not_counted() {
     let at = Instant::now();
     let (told, mut whole) = oneshot::channel();
     let mut heard = Heard { count: 3, arrived: Vec::new(), missing: 3, whole: Some(told) };
