@@ -19,7 +19,6 @@ pub struct TimingError {
 /// Rule 7 as it is by default: two hand-backs a minute are told, more are flapping.
 const FLAP_WINDOW: Duration = Duration::from_secs(60);
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_default_flap_window(window: &Duration) -> bool {
     *window == FLAP_WINDOW
 }
