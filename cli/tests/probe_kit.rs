@@ -303,10 +303,9 @@ fn the_schemas_that_come_with_shipped_probes_are_what_their_components_say() {
         std::fs::write(dir.path().join(&name), bundled.bytes).unwrap();
         let (code, told, wrong) = vouch(&dir, &format!("probe check {name} -o json"));
         assert_eq!(code, 0, "{told}{wrong}");
-        let report: serde_json::Value = serde_json::from_str(&told).unwrap();
-        let said: serde_json::Value =
-            serde_json::from_str(report["described"]["settings_schema"].as_str().unwrap()).unwrap();
-        let beside: serde_json::Value = serde_json::from_str(bundled.settings_schema).unwrap();
+        let report: Value = serde_json::from_str(&told).unwrap();
+        let said: Value = serde_json::from_str(report["described"]["settings_schema"].as_str().unwrap()).unwrap();
+        let beside: Value = serde_json::from_str(bundled.settings_schema).unwrap();
         assert_eq!(said, beside, "{}", bundled.name);
     }
 }

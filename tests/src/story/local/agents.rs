@@ -44,7 +44,7 @@ impl LocalStage {
     /// Fails if it was not started again, or runs on.
     pub fn await_agent_end(&mut self, id: &str, limit: Duration) -> Result<(Option<i32>, String)> {
         let process = self.restarted.get_mut(id).with_context(|| format!("{id} was not started again"))?;
-        let (status, _) = wait::until_ok(&format!("{id} has ended by itself"), limit, || {
+        let (status, _) = wait::until_ok(format!("{id} has ended by itself"), limit, || {
             process.ended()?.with_context(|| format!("{id} runs on"))
         })?;
         Ok((status.code(), process.log()?))
