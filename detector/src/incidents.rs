@@ -6,7 +6,7 @@ use vouch_types::incident::INCIDENT_NODES_MAX;
 use vouch_types::{Cause, Fault, IncidentChange, IncidentScope, IncidentWord, Moment, Network, NodeId, VmId, VmState};
 
 use crate::Detector;
-use crate::judge::path::{NodeLife, SITE_SILENT};
+use crate::judge::path::{NodeLife, SITE_SILENT, site_silent};
 use crate::node_track::{NodeTrack, Phase};
 use crate::path_changes::loss_detail;
 
@@ -90,12 +90,10 @@ impl Detector {
             add(IncidentScope::Network(*network), fault, all.clone(), vms_of(&all), reason);
         }
         if self.groups.site_silent {
-            let causes = [(Cause::Network(Network::Management), 40), (Cause::Node, 30), (Cause::NodeIsolated, 30)];
-            let fault = Fault::weighed(&causes).with_detail("no watcher can tell");
             let missed = |n: &&NodeTrack| matches!(n.phase, Phase::Cut { .. });
             let nodes: BTreeSet<NodeId> = self.nodes.values().filter(missed).map(|n| n.entry.node.clone()).collect();
             let vms = vms_of(&nodes);
-            add(IncidentScope::Site, fault, nodes, vms, SITE_SILENT.to_owned());
+            add(IncidentScope::Site, site_silent(), nodes, vms, SITE_SILENT.to_owned());
         }
         for rack in &self.groups.racks_silent {
             let nodes: BTreeSet<NodeId> = self

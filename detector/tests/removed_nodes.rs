@@ -51,15 +51,20 @@ fn nothing_is_told_of_a_removed_node_nor_of_its_vms_and_the_other_node_stays_as_
     assert_eq!(w.told, [], "nothing at all");
 }
 
-#[test]
-fn what_a_removed_node_claimed_to_execute_still_stands_against_a_start_elsewhere() {
+/// The second node says that it executes the first one's VM, and then both lose their power.
+fn claimed_and_both_dark() -> SimWorld {
     let mut w = settled();
-    // The second node says that it executes the first one's VM, and then both lose their power.
     w.truth[1].claims = Some(HypervisorState::Running);
     w.run(SECOND);
     w.truth[0].power = false;
     w.truth[1].power = false;
     w.run(SECOND * 8);
+    w
+}
+
+#[test]
+fn what_a_removed_node_claimed_to_execute_still_stands_against_a_start_elsewhere() {
+    let mut w = claimed_and_both_dark();
     fence(&mut w, 0);
     w.run(SECOND * 2);
     assert_eq!((w.state(0), &w.verdict(0).advice), (VmState::Down, &Advice::Blocked), "the other one may be it");
@@ -70,12 +75,7 @@ fn what_a_removed_node_claimed_to_execute_still_stands_against_a_start_elsewhere
 
 #[test]
 fn the_claim_of_a_node_that_was_proved_off_goes_with_it() {
-    let mut w = settled();
-    w.truth[1].claims = Some(HypervisorState::Running);
-    w.run(SECOND);
-    w.truth[0].power = false;
-    w.truth[1].power = false;
-    w.run(SECOND * 8);
+    let mut w = claimed_and_both_dark();
     fence(&mut w, 1);
     fence(&mut w, 0);
     w.run(SECOND * 2);

@@ -65,6 +65,12 @@ pub(crate) struct PathJudgement {
 pub(crate) const SITE_SILENT: &str =
     "no manager hears any node or any watcher: the way to all of them is cut, or all have no power";
 
+/// Returns the fault of all nodes where none is heard and nobody can tell why.
+pub(crate) fn site_silent() -> Fault {
+    let causes = [(Cause::Network(Network::Management), 40), (Cause::Node, 30), (Cause::NodeIsolated, 30)];
+    Fault::weighed(&causes).with_detail("no watcher can tell")
+}
+
 fn told(causes: Vec<(Cause, u8)>, detail: &str, life: NodeLife, reason: String) -> PathJudgement {
     PathJudgement { faults: vec![Fault::weighed(&causes).with_detail(detail)], reason, life }
 }
@@ -148,8 +154,8 @@ pub(crate) fn judge_path(node: &NodeId, witnesses: &[PathWitness], shared: Share
         return told(vec![(Cause::Network(management), 70), (Cause::Node, 30)], "", NodeLife::Unknown, reason);
     }
     if shared == SharedCause::Site {
-        let causes = vec![(Cause::Network(management), 40), (Cause::Node, 30), (Cause::NodeIsolated, 30)];
-        return told(causes, "no watcher can tell", NodeLife::Unknown, SITE_SILENT.to_owned());
+        let reason = SITE_SILENT.to_owned();
+        return PathJudgement { faults: vec![site_silent()], reason, life: NodeLife::Unknown };
     }
     // It was heard beside the agent, by ways of its own; that both are silent speaks for what they share.
     if let Some(w) = first(&|w| w.local && !w.heard) {

@@ -79,14 +79,33 @@ pub async fn to_leader(
     path: &str,
     body: Bytes,
 ) -> Result<Option<Response>, Problem> {
-    let status = api.published().status();
-    if status.leads() {
-        return Ok(None);
+    match leader_elsewhere(api, hop)? {
+        Some(leader) => send(api, leader, method, path, body, &hop.headers).await.map(Some),
+        None => Ok(None),
     }
+}
+
+/// As [`to_leader`], for what this manager adds something to: the leader takes `given` at the internal route `path`.
+///
+/// # Errors
+/// As [`to_leader`].
+pub(super) async fn give_leader<T: serde::de::DeserializeOwned>(
+    api: &Api,
+    hop: &Hop,
+    path: &str,
+    given: &impl Serialize,
+) -> Result<Option<T>, Problem> {
+    let Some(leader) = leader_elsewhere(api, hop)? else { return Ok(None) };
+    let body = serde_json::to_vec(given).map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))?;
+    ask(api, leader, &Method::POST, path, body.into(), hop.headers()).await.map(Some)
+}
+
+/// Returns the leader that a request is handed to; `None` where this manager leads.
+fn leader_elsewhere(api: &Api, hop: &Hop) -> Result<Option<ManagerId>, Problem> {
+    let status = api.published().status();
     match status.leader {
-        Some(leader) if hop.from == Origin::Client && leader != api.manager() => {
-            send(api, leader, method, path, body, &hop.headers).await.map(Some)
-        }
+        _ if status.leads() => Ok(None),
+        Some(leader) if hop.from == Origin::Client && leader != api.manager() => Ok(Some(leader)),
         _ if status.voters.is_empty() => Err(Problem::new(ProblemKind::NotInitialised, "there is no cluster yet")),
         _ => Err(Problem::new(ProblemKind::NoLeader, "no leader is known")),
     }

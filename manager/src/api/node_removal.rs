@@ -6,13 +6,12 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::Method;
 use serde::{Deserialize, Serialize};
 use vouch_types::removed_node::{REMOVAL_VMS_NAMED, is_gone};
 use vouch_types::{Applied, Command, NodeId, VmInTheWay, VmsLeft};
 
 use super::etag::Conditions;
-use super::forward::{self, Hop, Origin};
+use super::forward::{self, Hop};
 use super::freshness::{Wanted, make_current};
 use super::probe_orders::who;
 use super::problem::{Problem, ProblemKind};
@@ -50,16 +49,10 @@ pub fn not_found(api: &Api, id: &str) -> Problem {
 /// # Errors
 /// A problem when it was not.
 pub async fn order(api: &Api, hop: &Hop, node: NodeId, vms: VmsLeft) -> Result<NodeRemovedView, Problem> {
-    let status = api.published().status();
     let given = GivenRemoval { node, vms, by: who(api) };
-    match status.leader {
-        _ if status.leads() => apply(api, given, hop.conditions()?).await,
-        Some(leader) if hop.from == Origin::Client => {
-            let body = serde_json::to_vec(&given).map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))?;
-            forward::ask(api, leader, &Method::POST, PATH, body.into(), hop.headers()).await
-        }
-        _ if status.voters.is_empty() => Err(Problem::new(ProblemKind::NotInitialised, "there is no cluster yet")),
-        Some(_) | None => Err(Problem::new(ProblemKind::NoLeader, "no leader is known")),
+    match forward::give_leader(api, hop, PATH, &given).await? {
+        Some(removed) => Ok(removed),
+        None => apply(api, given, hop.conditions()?).await,
     }
 }
 

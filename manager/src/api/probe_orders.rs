@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::Method;
 use serde::{Deserialize, Serialize};
 use vouch_types::probe_key::REFUSAL_REASON_MAX;
 use vouch_types::{
@@ -93,16 +92,11 @@ pub(super) fn who(api: &Api) -> String {
 /// # Errors
 /// A problem when it was not.
 pub async fn order(api: &Api, hop: &Hop, order: ProbeOrder) -> Result<(), Problem> {
-    let status = api.published().status();
     let given = GivenOrder { order, by: who(api) };
-    match status.leader {
-        _ if status.leads() => apply(api, given, hop.conditions()?).await,
-        Some(leader) => {
-            let body = serde_json::to_vec(&given).map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))?;
-            forward::ask::<Done>(api, leader, &Method::POST, PATH, body.into(), hop.headers()).await.map(drop)
-        }
-        None => Err(Problem::new(ProblemKind::NoLeader, "no leader is known")),
+    if forward::give_leader::<Done>(api, hop, PATH, &given).await?.is_some() {
+        return Ok(());
     }
+    apply(api, given, hop.conditions()?).await
 }
 
 /// What an upload may be refused for that is taken down: its signature, or its grant, also that it has none.

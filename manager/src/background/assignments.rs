@@ -197,45 +197,42 @@ mod tests {
     use super::*;
     use crate::store::tests::samples;
 
-    #[test]
-    fn a_watcher_is_told_the_intervals_that_the_policies_of_its_vms_say() {
+    /// A cluster of one node with two VMs and a watcher that looks at both.
+    fn watched_by_w1() -> State {
         let mut state = State::default();
-        let watcher = WatcherId::new(1);
-        let policy = Policy { probe_interval_ms: Some(5_000), probe_timeout_ms: Some(900), ..Policy::default() };
-        let scope = PolicyScope::Vm(samples::vm_id(2));
+        let vms = vec![samples::vm_id(1), samples::vm_id(2)];
         for (index, command) in (1..).zip([
             samples::init(),
             samples::record_node("n1"),
             samples::record_vms("n1", &[1, 2]),
             samples::place("n1", 1),
-            Command::AssignWatchers { assignments: vec![(watcher, vec![samples::vm_id(1), samples::vm_id(2)])] },
-            Command::SetPolicy { scope, policy, at: samples::at(9) },
+            Command::AssignWatchers { assignments: vec![(WatcherId::new(1), vms)] },
         ]) {
             state.apply(LogIndex::new(index), command);
         }
-        let inputs = inputs_of(&state, watcher, Vec::new()).unwrap();
+        state
+    }
+
+    #[test]
+    fn a_watcher_is_told_the_intervals_that_the_policies_of_its_vms_say() {
+        let policy = Policy { probe_interval_ms: Some(5_000), probe_timeout_ms: Some(900), ..Policy::default() };
+        let scope = PolicyScope::Vm(samples::vm_id(2));
+        let mut state = watched_by_w1();
+        state.apply(LogIndex::new(9), Command::SetPolicy { scope, policy, at: samples::at(9) });
+        let inputs = inputs_of(&state, WatcherId::new(1), Vec::new()).unwrap();
         let told: Vec<_> = inputs.targets.iter().map(|t| (t.probe_interval, t.probe_timeout)).collect();
         assert_eq!(told, [(None, None), (Some(Duration::from_secs(5)), Some(Duration::from_millis(900)))]);
     }
 
     #[test]
     fn a_watcher_is_told_the_probes_of_the_scopes_of_its_vms_with_their_times() {
-        let mut state = State::default();
-        let watcher = WatcherId::new(1);
-        for (index, command) in (1..).zip([
-            samples::init(),
-            samples::record_node("n1"),
-            samples::record_vms("n1", &[1, 2]),
-            samples::place("n1", 1),
-            Command::AssignWatchers { assignments: vec![(watcher, vec![samples::vm_id(1), samples::vm_id(2)])] },
-            Command::RecordProbe { probe: samples::described(), by: String::new(), at: samples::at(9) },
-        ]) {
-            state.apply(LogIndex::new(index), command);
-        }
-        let before = inputs_of(&state, watcher, Vec::new()).unwrap();
+        let mut state = watched_by_w1();
+        let record = Command::RecordProbe { probe: samples::described(), by: String::new(), at: samples::at(9) };
+        state.apply(LogIndex::new(9), record);
+        let before = inputs_of(&state, WatcherId::new(1), Vec::new()).unwrap();
         assert!(before.probes.is_empty(), "no VM has it");
         state.apply(LogIndex::new(20), samples::assign(PolicyScope::Vm(samples::vm_id(2)), "{}"));
-        let after = inputs_of(&state, watcher, Vec::new()).unwrap();
+        let after = inputs_of(&state, WatcherId::new(1), Vec::new()).unwrap();
         let name = samples::described().name;
         assert_eq!(after.probes[&name].digest, samples::described().digest, "it has to be fetched");
         let of = |vm: usize| after.targets[vm].probes.iter().find(|p| p.assignment.probe == name);

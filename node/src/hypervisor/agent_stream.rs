@@ -29,8 +29,10 @@ pub enum NotAnAgent {
 /// What is waited for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Awaited {
-    /// Nothing: what comes is kept, and is the beginning of the next answer.
+    /// Nothing, and the stream has to be synchronised before a question.
     #[default]
+    Beginning,
+    /// Nothing: what comes is kept, and is the beginning of the next answer.
     Nothing,
     /// The 0xFF before an answer to the synchronisation of this number.
     Sentinel(u32),
@@ -60,6 +62,11 @@ pub struct AgentStream {
 }
 
 impl AgentStream {
+    /// Returns whether a question may be sent: whatever was asked before has been answered.
+    pub fn is_in_step(&self) -> bool {
+        self.awaited == Awaited::Nothing
+    }
+
     /// Returns what is to be sent so that the stream gets into step; the number must be one that was not used on it.
     pub fn synchronise(&mut self, number: u32) -> Vec<u8> {
         self.wait_for(Awaited::Sentinel(number));
@@ -87,13 +94,13 @@ impl AgentStream {
     pub fn hear(&mut self) -> Result<Option<Heard>, NotAnAgent> {
         loop {
             let end = match self.awaited {
-                Awaited::Nothing => return Ok(None),
+                Awaited::Beginning | Awaited::Nothing => return Ok(None),
                 Awaited::Sentinel(_) => SENTINEL,
                 Awaited::InStep(_) | Awaited::Answer => LINE_END,
             };
             let Some(part) = self.take_until(end)? else { return Ok(None) };
             match self.awaited {
-                Awaited::Nothing => {}
+                Awaited::Beginning | Awaited::Nothing => {}
                 Awaited::Sentinel(number) => self.wait_for(Awaited::InStep(number)),
                 Awaited::InStep(number) if is_sync_answer(&part, number) => {
                     self.wait_for(Awaited::Nothing);
@@ -176,6 +183,22 @@ mod tests {
         let answered = [Heard::InStep, Heard::Answer("{\"return\":{}}".to_owned())];
         assert_eq!(read([WHOLE]), Ok(answered.to_vec()));
         assert_eq!(read(WHOLE.chunks(1)), Ok(answered.to_vec()));
+    }
+
+    #[test]
+    fn it_is_in_step_between_an_answer_and_the_next_question() {
+        let mut stream = AgentStream::default();
+        assert!(!stream.is_in_step(), "nobody has answered yet");
+        stream.synchronise(7);
+        stream.push(b"\xff{\"return\": 7}\n");
+        assert!(!stream.is_in_step());
+        assert_eq!(stream.hear(), Ok(Some(Heard::InStep)));
+        assert!(stream.is_in_step());
+        stream.ask("guest-ping");
+        assert!(!stream.is_in_step(), "an answer that comes too late would be taken for the next one");
+        stream.push(b"{\"return\": {}}\n");
+        assert!(matches!(stream.hear(), Ok(Some(Heard::Answer(_)))));
+        assert!(stream.is_in_step());
     }
 
     #[test]

@@ -25,7 +25,6 @@ const READ: usize = 4096;
 struct Channel {
     stream: UnixStream,
     said: AgentStream,
-    in_step: bool,
 }
 
 /// The way to one VM's guest agent.
@@ -50,7 +49,7 @@ impl GuestAgent {
         let mut channel = match slot.take() {
             Some(channel) => channel,
             None => match timeout_at(deadline, UnixStream::connect(&self.path)).await {
-                Ok(Ok(stream)) => Channel { stream, said: AgentStream::default(), in_step: false },
+                Ok(Ok(stream)) => Channel { stream, said: AgentStream::default() },
                 Ok(Err(e)) => return AgentReply::Unavailable(format!("agent socket: {e}")),
                 Err(_) => return AgentReply::Unavailable("agent socket: no connection in time".to_owned()),
             },
@@ -64,7 +63,6 @@ impl GuestAgent {
             Ok(Err(e)) if e.kind() == io::ErrorKind::InvalidData => AgentReply::Silent,
             Ok(Err(e)) => AgentReply::Unavailable(format!("agent socket: {e}")),
             Err(_) => {
-                channel.in_step = false;
                 *slot = Some(channel);
                 AgentReply::Silent
             }
@@ -74,7 +72,7 @@ impl GuestAgent {
 
 impl Channel {
     async fn exchange(&mut self, query: AgentQuery) -> io::Result<String> {
-        if !self.in_step {
+        if !self.said.is_in_step() {
             let mut random = [0; 4];
             SystemRandom::new().fill(&mut random).map_err(|_| io::Error::other("the system has no random numbers"))?;
             let sync = self.said.synchronise(u32::from_be_bytes(random));
@@ -85,12 +83,10 @@ impl Channel {
             AgentQuery::Ping => "guest-ping",
             AgentQuery::Info => "guest-info",
         };
-        self.in_step = false;
         let question = self.said.ask(command);
         self.stream.write_all(&question).await?;
         loop {
             if let Heard::Answer(reply) = self.hear().await? {
-                self.in_step = true;
                 return Ok(reply);
             }
         }

@@ -6,7 +6,9 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use vouch_types::{Network, PolicyScope, ProbeAssignment, ProbeName, ProbeRecord, ScopedProbe, ScopedProbeKey};
+use vouch_types::{
+    LogIndex, Network, PolicyScope, ProbeAssignment, ProbeName, ProbeRecord, ScopedProbe, ScopedProbeKey,
+};
 
 use crate::api::blocking::Reading;
 use crate::api::forward::Hop;
@@ -14,6 +16,7 @@ use crate::api::freshness::{Wanted, headers, make_current};
 use crate::api::params::{JsonBody, Params};
 use crate::api::probe_orders::{self, ProbeOrder};
 use crate::api::problem::{Problem, ProblemKind};
+use crate::api::routes::probes::recorded;
 use crate::api::settings::{self, Judged};
 use crate::api::view::{Page, ScopedProbeRequest, ScopedProbeView};
 use crate::api::{Api, compose, etag, policies, published};
@@ -23,14 +26,6 @@ use crate::store::state::Subject;
 /// Says whether the settings were compared with a schema: `schema`, or `none` where none is known of the probe.
 const JUDGED_BY: HeaderName = HeaderName::from_static("x-vouch-settings-judged-by");
 
-fn find(state: &store::State, name: &str) -> Result<std::sync::Arc<ProbeRecord>, Problem> {
-    let known = ProbeName::new(name).ok().and_then(|name| state.probes().get(&name).cloned());
-    known.ok_or_else(|| {
-        let rule = "must be the name of a recorded probe; GET /v1/probes lists them";
-        Problem::field(ProblemKind::ProbeNotFound, "name", name, rule)
-    })
-}
-
 fn key(name: &str, network: &str, scope: &str) -> Result<ScopedProbeKey, Problem> {
     let rule = "must be 1 to 63 of a-z, 0-9 and '-', and start and end with a letter or digit";
     let probe = ProbeName::new(name).map_err(|_| Problem::field(ProblemKind::BadParameter, "name", name, rule))?;
@@ -38,9 +33,16 @@ fn key(name: &str, network: &str, scope: &str) -> Result<ScopedProbeKey, Problem
     Ok(ScopedProbeKey { scope: policies::scope(scope)?, probe, network: network.parse::<Network>().map_err(wrong)? })
 }
 
-fn missing(key: &ScopedProbeKey) -> Problem {
-    let rule = format!("must be a scope that probe {} is assigned to over the {} network", key.probe, key.network);
-    Problem::field(ProblemKind::AssignmentNotFound, "scope", &key.scope.to_string(), &rule)
+/// Returns an assignment as it is shown, and when it last changed.
+fn shown(api: &Api, key: &ScopedProbeKey) -> Result<(LogIndex, ScopedProbeView), Problem> {
+    let found = published::read(api.published(), |state| {
+        let scoped = state.scoped_probe(key)?;
+        Some((scoped.modified, compose::scoped_probe_view(state, scoped)))
+    });
+    found.ok_or_else(|| {
+        let rule = format!("must be a scope that probe {} is assigned to over the {} network", key.probe, key.network);
+        Problem::field(ProblemKind::AssignmentNotFound, "scope", &key.scope.to_string(), &rule)
+    })
 }
 
 /// To which VMs a probe is assigned by scope, the widest scope first. There are at most 256 of all probes.
@@ -67,7 +69,7 @@ pub async fn list(
     params.finish(&["consistency", "index", "wait"])?;
     let headers = reading.make_current(&api, |_| Some(Subject::ScopedProbes)).await?;
     let items = published::read(api.published(), |state| {
-        let probe = find(state, &name)?;
+        let probe = recorded(state, &name)?;
         let its = state.scoped_probes().iter().filter(|scoped| scoped.assignment.probe == probe.name);
         Ok(its.map(|scoped| compose::scoped_probe_view(state, scoped)).collect())
     })?;
@@ -98,11 +100,7 @@ pub async fn show(
     params.finish(&["consistency"])?;
     let key = key(&name, &network, &scope)?;
     let mut headers = make_current(&api, wanted).await?;
-    let found = published::read(api.published(), |state| {
-        let scoped = state.scoped_probe(&key)?;
-        Some((scoped.modified, compose::scoped_probe_view(state, scoped)))
-    });
-    let (version, view) = found.ok_or_else(|| missing(&key))?;
+    let (version, view) = shown(&api, &key)?;
     headers.extend([etag::header(version)]);
     Ok((headers, Json(view)))
 }
@@ -145,7 +143,7 @@ pub async fn set(
     make_current(&api, Wanted::Default).await?;
     let probe = published::read(api.published(), |state| {
         known_scope(state, &key.scope)?;
-        find(state, &name)
+        recorded(state, &name)
     })?;
     may_use(&probe, key.network)?;
     let judged = settings::judge(&probe, &settings)?;
@@ -160,11 +158,7 @@ pub async fn set(
     };
     probe_orders::order(&api, &hop, ProbeOrder::Assign(assigned)).await?;
     make_current(&api, Wanted::Default).await?;
-    let found = published::read(api.published(), |state| {
-        let scoped = state.scoped_probe(&key)?;
-        Some((scoped.modified, compose::scoped_probe_view(state, scoped)))
-    });
-    let (version, view) = found.ok_or_else(|| missing(&key))?;
+    let (version, view) = shown(&api, &key)?;
     let mut headers = headers(&api, Wanted::Default);
     let judged = match judged {
         Judged::Fit => "schema",
@@ -200,10 +194,7 @@ pub async fn remove(
     params.finish(&[])?;
     let key = key(&name, &network, &scope)?;
     make_current(&api, Wanted::Default).await?;
-    let known = published::read(api.published(), |state| {
-        state.scoped_probe(&key).map(|scoped| compose::scoped_probe_view(state, scoped))
-    });
-    let known = known.ok_or_else(|| missing(&key))?;
+    let (_, known) = shown(&api, &key)?;
     probe_orders::order(&api, &hop, ProbeOrder::Unassign(key)).await?;
     Ok((headers(&api, Wanted::Default), Json(known)))
 }

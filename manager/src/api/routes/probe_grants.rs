@@ -4,13 +4,14 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use vouch_types::probe_grant::words;
-use vouch_types::{GrantError, ProbeGrant, ProbeImports, ProbeName};
+use vouch_types::{GrantError, ProbeGrant, ProbeImports};
 
 use crate::api::forward::Hop;
 use crate::api::freshness::{Wanted, headers, make_current};
 use crate::api::params::{JsonBody, Params};
 use crate::api::probe_orders::{self, ProbeOrder};
 use crate::api::problem::{Problem, ProblemKind};
+use crate::api::routes::probes::recorded;
 use crate::api::view::{ProbeGrantRequest, ProbeView};
 use crate::api::{Api, compose, published};
 
@@ -86,19 +87,14 @@ pub async fn set(
     body: JsonBody,
 ) -> Result<(HeaderMap, Json<ProbeView>), Problem> {
     params.finish(&[])?;
-    let not_found = || {
-        let rule = "must be the name of a recorded probe; GET /v1/probes lists them";
-        Problem::field(ProblemKind::ProbeNotFound, "name", &name, rule)
-    };
-    let probe = ProbeName::new(&name).map_err(|_| not_found())?;
     let ProbeGrantRequest { interfaces, networks, ports } = body.parse()?;
     let grant = ProbeGrant::parse(&interfaces, &networks, &ports).map_err(|e| broken(&e))?;
     make_current(&api, Wanted::Default).await?;
-    let find = || published::read(api.published(), |state| state.probes().get(&probe).cloned());
-    let known = find().ok_or_else(not_found)?;
+    let find = || published::read(api.published(), |state| recorded(state, &name));
+    let known = find()?;
     grant_for(&known.imports, Some(grant.clone()), None)?;
-    probe_orders::order(&api, &hop, ProbeOrder::Grant(probe.clone(), grant)).await?;
+    probe_orders::order(&api, &hop, ProbeOrder::Grant(known.name.clone(), grant)).await?;
     make_current(&api, Wanted::Default).await?;
-    let now = find().ok_or_else(not_found)?;
+    let now = find()?;
     Ok((headers(&api, Wanted::Default), Json(compose::probe_view(&now))))
 }

@@ -3,6 +3,7 @@
 //! An uploaded component is read, never run: its imports are compared with what a probe may import, and with what the
 //! operator grants it. It is recorded only once most managers keep its bytes, so that no failure of one leaves a record without a component.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -28,6 +29,7 @@ use crate::api::uploaded::Uploaded;
 use crate::api::view::{Page, ProbeView};
 use crate::api::{Api, compose, forward, published};
 use crate::seams::digest_of;
+use crate::store;
 use crate::store::state::Subject;
 
 /// All probes, by name.
@@ -50,6 +52,18 @@ pub async fn list(State(api): State<Api>, mut params: Params) -> Result<(HeaderM
     let items =
         published::read(api.published(), |state| state.probes().values().map(|p| compose::probe_view(p)).collect());
     Ok((headers, Json(Page { items, next: None })))
+}
+
+/// Returns the probe of this name.
+///
+/// # Errors
+/// A problem when none is recorded.
+pub(super) fn recorded(state: &store::State, name: &str) -> Result<Arc<ProbeRecord>, Problem> {
+    let known = ProbeName::new(name).ok().and_then(|name| state.probes().get(&name).cloned());
+    known.ok_or_else(|| {
+        let rule = "must be the name of a recorded probe; GET /v1/probes lists them";
+        Problem::field(ProblemKind::ProbeNotFound, "name", name, rule)
+    })
 }
 
 /// Uploads a probe component.
