@@ -83,6 +83,17 @@ async fn a_guest_that_eats_memory_is_stopped_at_its_limit() {
 }
 
 #[tokio::test]
+async fn a_guest_that_recurses_without_end_is_stopped_at_the_end_of_its_stack() {
+    let ran = order("recurse", &Capabilities::default()).await;
+    assert!(matches!(ran, Err(RunFault::Crashed(_))), "{ran:?}");
+    assert_eq!(
+        order("environment", &Capabilities::default()).await.unwrap().reason,
+        "counted",
+        "and the next one runs"
+    );
+}
+
+#[tokio::test]
 async fn a_guest_that_hoards_handles_gets_no_more_than_its_limit() {
     match order("eat-handles", &Capabilities::default()).await {
         Ok(held) => assert!(held.message.parse::<usize>().unwrap() <= RESOURCES_MAX, "{}", held.message),
@@ -123,8 +134,28 @@ async fn a_guest_sends_no_datagram_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_wildcard_is_no_way_to_another_address() {
+    let elsewhere = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = elsewhere.local_addr().unwrap().port();
+    for address in ["0.0.0.0", "[::]", "[::ffff:0.0.0.0]"] {
+        let (reason, why) = refusal(&format!("connect {address}:{port}"), &port_granted(port)).await;
+        assert_eq!(reason, "refused", "{address}: {why}");
+    }
+    elsewhere.set_nonblocking(true).unwrap();
+    assert!(elsewhere.accept().is_err(), "nothing arrived");
+}
+
+#[tokio::test]
+async fn a_guest_binds_to_no_port_of_its_choice() {
+    for address in ["0.0.0.0:53", "127.0.0.1:53", "0.0.0.0:40000", "[::]:53", "127.0.0.1:0"] {
+        let (reason, why) = refusal(&format!("bind {address}"), &port_granted(53)).await;
+        assert_eq!((reason.as_str(), why.as_str()), ("refused", "PermissionDenied"), "{address}");
+    }
+}
+
+#[tokio::test]
 async fn a_guest_cannot_listen() {
-    for address in ["127.0.0.1:0", "0.0.0.0:0"] {
+    for address in ["127.0.0.1:0", "0.0.0.0:0", "127.0.0.1:22", "0.0.0.0:22"] {
         let (reason, why) = refusal(&format!("listen {address}"), &port_granted(1)).await;
         assert_eq!(reason, "refused", "{address}: {why}");
     }

@@ -66,6 +66,7 @@ impl Guest for Hostile {
                 }
                 said("held", sockets.len().to_string())
             }
+            "recurse" => said("recursed", deeper(0).to_string()),
             "panic" => panic!("told to panic"),
             "connect" => match TcpStream::connect(address(value)) {
                 Ok(_) => said("connected", String::new()),
@@ -73,6 +74,10 @@ impl Guest for Hostile {
             },
             "send" => match UdpSocket::bind("0.0.0.0:0").and_then(|s| s.send_to(b"x", address(value))) {
                 Ok(_) => said("sent", String::new()),
+                Err(e) => said("refused", format!("{:?}", e.kind())),
+            },
+            "bind" => match UdpSocket::bind(address(value)) {
+                Ok(_) => said("bound", String::new()),
                 Err(e) => said("refused", format!("{:?}", e.kind())),
             },
             "listen" => match TcpListener::bind(address(value)) {
@@ -200,6 +205,12 @@ impl Guest for Hostile {
             other => Err(Fault::BadSettings(format!("order is {other}: not known"))),
         }
     }
+}
+
+/// Goes on until no stack is left.
+fn deeper(depth: u64) -> u64 {
+    let frame = black_box([depth; 64]);
+    if black_box(true) { deeper(depth + 1) + black_box(frame[0]) } else { depth }
 }
 
 /// Asks for TLS in plain text, does the handshake, and talks inside: what all this interface is for.
