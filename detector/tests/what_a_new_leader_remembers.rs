@@ -92,6 +92,41 @@ fn silence_that_is_told_is_neither_over_nor_told_again_when_all_managers_start_a
     }
 }
 
+#[test]
+fn a_loss_that_is_told_is_neither_over_nor_told_again_when_all_managers_start_again() {
+    let mut w = settled();
+    w.truth[0].beats_lost = Some(300);
+    w.truth[1].beats_lost = Some(0);
+    w.run(SECOND * 20);
+    let before = w.told.clone();
+    assert_eq!(w.top_causes(0), ["lossy_path"], "{before:?}");
+    for _ in 0..3 {
+        // Their meters are empty for longer than a path has to be well before that is told.
+        w.restart_managers();
+        w.run(SECOND * 10);
+    }
+    assert_eq!(w.told, before);
+    w.truth[0].beats_lost = Some(0);
+    w.run(SECOND * 10);
+    assert_eq!(w.top_causes(0), [""; 0], "{:?}", w.told);
+}
+
+#[test]
+fn a_lossy_network_is_one_incident_over_restarts_of_all_managers() {
+    let mut w = settled();
+    w.truth.iter_mut().for_each(|t| t.beats_lost = Some(300));
+    w.run(SECOND * 20);
+    assert_eq!(notices(&w), ["network management true"], "{:?}", w.told);
+    for _ in 0..3 {
+        w.restart_managers();
+        w.run(SECOND * 10);
+    }
+    assert_eq!(notices(&w), ["network management true"], "{:?}", w.told);
+    w.truth.iter_mut().for_each(|t| t.beats_lost = Some(0));
+    w.run(SECOND * 10);
+    assert_eq!(notices(&w), ["network management true", "network management false"], "{:?}", w.told);
+}
+
 /// A VM that resets and never answers again.
 fn stuck_in_a_reboot() -> SimWorld {
     let mut w = settled();

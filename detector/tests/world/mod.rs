@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use vouch_detector::{
-    Ask, Detector, DiskWord, Effect, Event, Inventory, NodeEntry, NodeReport, StreamChange, VmEntry, VmWord,
-    WatcherEntry,
+    Ask, Detector, DiskWord, Effect, Event, Inventory, LinkMeasure, NodeEntry, NodeReport, StreamChange, VmEntry,
+    VmWord, WatcherEntry,
 };
 use vouch_types::{
     AssignmentGeneration, BootId, ExitReason, Generation, HypervisorState, Identity, Incarnation, LogIndex, ManagerId,
@@ -29,6 +29,8 @@ use vouch_types::{
 
 pub const STEP: Duration = Duration::from_millis(50);
 pub const NODES: usize = 2;
+/// How long a manager has to count heartbeats before it knows what share is lost.
+const METER: Duration = Duration::from_secs(5);
 
 pub struct SimWorld {
     pub now: Moment,
@@ -47,6 +49,8 @@ pub struct SimWorld {
     heard_from: [[bool; 2]; NODES],
     pending: Vec<(Moment, Event)>,
     step: u64,
+    /// Since when the managers count heartbeats.
+    managers_since: Moment,
 }
 
 pub fn node(i: usize) -> NodeId {
@@ -134,6 +138,7 @@ impl SimWorld {
             heard_from: [[false; 2]; NODES],
             pending: vec![],
             step: 0,
+            managers_since: Moment::from_micros(1_000_000),
         };
         world.feed(Event::InventoryChanged(inventory));
         world.feed(Event::LeadershipChanged { leads: Some(Term::new(1)) });
@@ -183,6 +188,7 @@ impl SimWorld {
     pub fn restart_managers(&mut self) {
         self.pending.clear();
         self.heard_from = [[false; 2]; NODES];
+        self.managers_since = self.now;
         self.detector = Detector::new(manager(0), Timing::default());
         let inventory = self.inventory.clone();
         self.feed(Event::InventoryChanged(inventory));
@@ -302,6 +308,19 @@ impl SimWorld {
                     node: node(i),
                     change: StreamChange::Opened,
                 });
+            }
+            if speaks && let Some(lost) = t.beats_lost {
+                let counted = if self.now.since(self.managers_since) < METER { 0 } else { lost };
+                self.feed(Event::LinkMeasured(LinkMeasure {
+                    manager: manager(m),
+                    node: node(i),
+                    network: Network::Management,
+                    heard: Some(self.now),
+                    read_age: Some(Duration::ZERO),
+                    echoed: Some(self.now),
+                    loss_in_per_mille: counted,
+                    loss_out_per_mille: counted,
+                }));
             }
             if speaks && self.step.is_multiple_of(10) {
                 self.sequence += 1;

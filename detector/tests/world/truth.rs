@@ -46,6 +46,8 @@ pub struct NodeTruth {
     pub overstays: bool,
     /// The node also says this of the other node's VM.
     pub claims: Option<HypervisorState>,
+    /// Per mille of the heartbeats between the node and each manager that are lost, each way; `None`: none are sent.
+    pub beats_lost: Option<u16>,
 }
 
 impl NodeTruth {
@@ -70,5 +72,6 @@ impl NodeTruth {
         who: None,
         overstays: false,
         claims: None,
+        beats_lost: None,
     };
 }
