@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 use vouch_types::{ClusterId, ManagerId, Network, VmId};
+use vouch_wire::convert::{DurationHistogram, DurationKey};
 
 use crate::api::ca_view::CaView;
 use crate::api::live::{CaError, CaStep, MemberChange};
@@ -166,6 +167,10 @@ impl LiveView for Live {
             metrics.push(metric);
         }
         metrics
+    }
+
+    fn durations(&self) -> Vec<(DurationKey, DurationHistogram)> {
+        self.0.0.fleet.durations()
     }
 
     fn state_hashes(&self) -> StateHashView {

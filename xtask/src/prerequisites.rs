@@ -35,7 +35,7 @@ pub(crate) const SYSTEM: &[Tool] = &[
     tool("faketime", "faketime"),
 ];
 
-/// What the shipped probes are tested against. Their packages start services of their own, so only CI installs them.
+/// What the shipped probes are tested against, and what asks the managers in the form of others. Their packages start services of their own, so only CI installs them.
 pub(crate) const SERVERS: &[Tool] = &[
     tool("sshd", "openssh-server"),
     tool("ssh-keygen", "openssh-client"),
@@ -45,6 +45,7 @@ pub(crate) const SERVERS: &[Tool] = &[
     tool("xrdp", "xrdp"),
     tool("freerdp-shadow-cli", "freerdp2-shadow-x11"),
     tool("Xvfb", "xvfb"),
+    tool("prometheus", "prometheus"),
 ];
 /// The SPICE server of QEMU, where it is a package of its own (from Debian 13 on).
 const SPICE: &str = "qemu-system-modules-spice";

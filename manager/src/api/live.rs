@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use thiserror::Error;
 use vouch_types::{CaStage, ClusterId, DenyReason, ManagerId, ManagerNode, VmId};
+use vouch_wire::convert::{DurationHistogram, DurationKey};
 use vouch_wire::pki::{PeerIdentity, ROOTS_MAX};
 
 use crate::raft::MembershipError;
@@ -36,6 +37,9 @@ pub trait LiveView: Send + Sync + 'static {
 
     /// Returns counters and gauges of this process for `/metrics`, beside those that the API makes from the state.
     async fn metrics(&self) -> Vec<Metric>;
+
+    /// Returns how long checks took that were answered, since this process began.
+    fn durations(&self) -> Vec<(DurationKey, DurationHistogram)>;
 
     /// Returns the hash of this manager's applied state, and how it compares with the others'.
     fn state_hashes(&self) -> StateHashView;

@@ -275,6 +275,20 @@ impl Book {
         Ok(events)
     }
 
+    /// Returns the life of the watcher whose stream this is.
+    ///
+    /// # Errors
+    /// [`Refusal::Replaced`] when it has ended.
+    pub(crate) fn watcher_life(
+        &mut self,
+        watcher: WatcherId,
+        id: SessionId,
+        network: Network,
+    ) -> Result<Incarnation, Refusal> {
+        let entry = self.watchers.get_mut(&watcher).ok_or(Refusal::Replaced)?;
+        entry.sessions.session_mut(id, network).map(|session| session.incarnation).ok_or(Refusal::Replaced)
+    }
+
     /// Sends a tick over every stream, and stops those over which nothing has come for too long.
     pub(crate) fn tick(&mut self, now: Moment, silent_floor: Moment) {
         let tick = proto::Tick { sequence: self.ticks.advance(now).get() };

@@ -194,7 +194,8 @@ impl Book {
                     events.extend(report_events(watcher, &report));
                 }
             }
-            Some(proto::from_watcher::Message::Hello(_)) | None => {}
+            // Every manager is told how long checks take by the watchers themselves.
+            Some(proto::from_watcher::Message::Hello(_) | proto::from_watcher::Message::Durations(_)) | None => {}
         }
         Ok(())
     }

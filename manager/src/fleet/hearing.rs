@@ -64,6 +64,7 @@ impl Fleet {
 
     /// Closes the streams of watchers that are to have none, and forgets what they said.
     pub(crate) fn forget_watchers(&self, keep: impl Fn(WatcherId) -> bool) {
+        self.forget_durations(&keep);
         let mut book = self.book();
         book.watchers.retain(|watcher, entry| {
             let kept = keep(*watcher);

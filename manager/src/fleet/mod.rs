@@ -9,7 +9,7 @@
 //! Everything in here is soft state. It says how fresh a word is and hands it on; what a word means is the detector's
 //! matter, and what is recorded is the reconcilers'.
 //!
-//! The books of heartbeats and of the managers' health have locks of their own, each of which is held alone. Two other locks meet here: the book's, and the one
+//! The books of heartbeats, of the managers' health and of durations have locks of their own, each of which is held alone. Two other locks meet here: the book's, and the one
 //! of the applied state. Their order is **book, then state**: whoever holds the book may read the state, but nothing in
 //! [`Consensus::read_state`] may call the fleet. The other way round, a reader that waits for the book, a holder of the
 //! book that waits to read, and a writer between them would wait for ever.
@@ -17,6 +17,7 @@
 mod answers;
 mod asks;
 mod book;
+mod durations;
 mod evidence;
 mod health;
 mod hearing;
@@ -54,6 +55,7 @@ use crate::raft::Consensus;
 use crate::seams::{Clock, Followed, Follower, Rng};
 
 use book::Book;
+use durations::DurationBook;
 use health::HealthBook;
 use heartbeats::HeartbeatBook;
 pub(crate) use node_words::NodeWords;
@@ -90,6 +92,7 @@ struct Inner {
     book: Mutex<Book>,
     heartbeats: Mutex<HeartbeatBook>,
     health: Mutex<HealthBook>,
+    durations: Mutex<DurationBook>,
     changed: Followed<u64>,
 }
 
@@ -106,6 +109,7 @@ impl Fleet {
             book: Mutex::new(book),
             heartbeats,
             health: Mutex::default(),
+            durations: Mutex::default(),
             changed: Followed::new(0),
         }))
     }
@@ -125,6 +129,11 @@ impl Fleet {
     fn book(&self) -> MutexGuard<'_, Book> {
         // A panic while the book is held could leave half a message in it, and every word is soft: go on.
         self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn durations_book(&self) -> MutexGuard<'_, DurationBook> {
+        // A sum that a panic left half made is a sum too small, and no more.
+        self.0.durations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn health(&self) -> MutexGuard<'_, HealthBook> {

@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vouch_detector::Event;
 use vouch_types::{Incarnation, Network, NodeId, WatcherId, WatcherLife};
-use vouch_wire::convert::{self, ConvertError, NodeHello, NodeReport, WatcherAnswer, WatcherReport};
+use vouch_wire::convert::{self, ConvertError, NodeHello, NodeReport, WatcherAnswer, WatcherDurations, WatcherReport};
 use vouch_wire::links::{Caller, LinkError, Session};
 use vouch_wire::proto;
 
@@ -325,6 +325,17 @@ impl Fleet {
                     self.flush(manager);
                 }
                 Verdict::Taken(taken.map(|events| self.permitted(events)))
+            }
+            Some(proto::from_watcher::Message::Durations(durations)) => {
+                let durations = match WatcherDurations::try_from(durations) {
+                    Ok(durations) => durations,
+                    Err(error) => return error.into(),
+                };
+                let incarnation = self.book().watcher_life(watcher, open.id, open.network);
+                Verdict::Taken(incarnation.map(|incarnation| {
+                    self.take_durations(watcher, incarnation, durations);
+                    Vec::new()
+                }))
             }
             Some(proto::from_watcher::Message::Hello(_)) | None => Verdict::Taken(Ok(Vec::new())),
         }

@@ -102,8 +102,13 @@ impl LocalStage {
                 command.args(["--api", &api]);
             }
         }
-        command.arg("--token-file").arg(self.folder.path().join("api.token"));
+        command.arg("--token-file").arg(self.token_file());
         command
+    }
+
+    /// Returns the file with the token of the managers' APIs.
+    pub fn token_file(&self) -> PathBuf {
+        self.folder.path().join("api.token")
     }
 
     /// Copies the daemons' logs beside the test's own, and says where they are.

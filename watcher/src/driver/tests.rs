@@ -156,7 +156,7 @@ impl Bench {
     async fn outcome(&mut self, outcome: proto::Outcome) -> proto::Observation {
         self.hear("such observation", move |said| match said {
             Said::Report(report) => report.observations.into_iter().find(|o| o.outcome == i32::from(outcome)),
-            Said::Answer(_) | Said::Hello(_) => None,
+            Said::Answer(_) | Said::Durations(_) | Said::Hello(_) => None,
         })
         .await
     }
@@ -251,7 +251,7 @@ async fn another_machine_at_the_address_is_told_by_its_identity_and_the_same_one
                 Said::Report(report) => {
                     report.observations.iter().find_map(|o| o.identity.filter(|who| Some(*who) != not))
                 }
-                Said::Answer(_) | Said::Hello(_) => None,
+                Said::Answer(_) | Said::Durations(_) | Said::Hello(_) => None,
             })
             .await
     };
@@ -285,7 +285,7 @@ async fn an_ask_is_answered_with_a_fresh_look_and_the_statements_of_the_relay() 
         let answer = bench
             .hear("answer", |said| match said {
                 Said::Answer(answer) => Some(answer),
-                Said::Report(_) | Said::Hello(_) => None,
+                Said::Report(_) | Said::Durations(_) | Said::Hello(_) => None,
             })
             .await;
         assert_eq!(answer.nonce, nonce);
@@ -311,7 +311,7 @@ async fn bytes_that_are_not_the_probe_are_refused_and_the_vm_is_not_called_down(
             Said::Report(report) => report.observations.into_iter().find(|o| wrong(&o.message)).map(|o| {
                 assert_eq!(o.outcome, i32::from(proto::Outcome::Unknown));
             }),
-            Said::Answer(_) | Said::Hello(_) => None,
+            Said::Answer(_) | Said::Durations(_) | Said::Hello(_) => None,
         })
         .await;
     // It is tried again, and the right bytes are taken.
@@ -330,7 +330,7 @@ async fn a_dropped_stream_is_dialled_anew_and_begins_with_everything() {
     let report = bench
         .hear("report", |said| match said {
             Said::Report(report) => Some(report),
-            Said::Answer(_) | Said::Hello(_) => None,
+            Said::Answer(_) | Said::Durations(_) | Said::Hello(_) => None,
         })
         .await;
     assert!(report.full && report.sequence == 1);
@@ -356,7 +356,7 @@ async fn a_watcher_tells_which_of_its_peers_it_reaches() {
     let reached = bench
         .hear("health with peers", |said| match said {
             Said::Report(report) => report.health.map(|h| h.peers).filter(|p| p.iter().any(|peer| peer.reached)),
-            Said::Answer(_) | Said::Hello(_) => None,
+            Said::Answer(_) | Said::Durations(_) | Said::Hello(_) => None,
         })
         .await;
     assert!(reached.iter().all(|peer| peer.watcher == 2), "{reached:?}");
@@ -408,7 +408,7 @@ async fn what_is_not_granted_is_unknown_and_never_touches_the_network_until_it_i
         let told = bench
             .hear("refusal", |said| match said {
                 Said::Report(report) => report.observations.into_iter().find(|o| o.message == why),
-                Said::Answer(_) | Said::Hello(_) => None,
+                Said::Answer(_) | Said::Durations(_) | Said::Hello(_) => None,
             })
             .await;
         assert_eq!((told.outcome, told.reason.as_str()), (i32::from(proto::Outcome::Unknown), NOT_GRANTED));

@@ -112,12 +112,13 @@ impl Assigned {
         let mut checks = BTreeMap::new();
         for target in targets {
             let relay = relays.iter().find(|relay| relay.node == target.node);
-            let Target { vm, node: _, addresses, probes: wanted, labels, probe_interval, probe_timeout } = target;
+            let Target { vm, node, addresses, probes: wanted, labels, probe_interval, probe_timeout } = target;
             for TimedProbe { assignment: wanted, interval, timeout } in wanted {
                 let (network, probe) = (wanted.network, wanted.probe);
                 let component = probes.get(&probe);
                 let spec = ProbeSpec {
                     vm,
+                    node: node.clone(),
                     network,
                     probe: probe.clone(),
                     digest: component.map(|(digest, _)| *digest),

@@ -54,6 +54,8 @@ pub enum CheckSpec {
 pub struct ProbeSpec {
     /// The VM.
     pub vm: VmId,
+    /// The node that the VM is on.
+    pub node: NodeId,
     /// Over which network.
     pub network: Network,
     /// With which probe.

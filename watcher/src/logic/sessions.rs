@@ -58,6 +58,11 @@ impl SessionState {
         self.welcomed = true;
     }
 
+    /// Returns whether reports may flow.
+    pub(super) fn is_welcomed(&self) -> bool {
+        self.welcomed
+    }
+
     /// Everything is to be told again.
     pub(super) fn resync(&mut self) {
         self.told = None;

@@ -153,7 +153,7 @@ impl Bench {
         let said = std::mem::take(&mut self.said);
         let of = |(session, said)| match said {
             Said::Report(report) if session == to => Some(report),
-            Said::Report(_) | Said::Hello(_) | Said::Answer(_) => None,
+            Said::Report(_) | Said::Hello(_) | Said::Answer(_) | Said::Durations(_) => None,
         };
         said.into_iter().filter_map(of).collect()
     }
@@ -162,7 +162,7 @@ impl Bench {
         let said = std::mem::take(&mut self.said);
         let of = |(_, said)| match said {
             Said::Answer(answer) => Some(answer),
-            Said::Report(_) | Said::Hello(_) => None,
+            Said::Report(_) | Said::Hello(_) | Said::Durations(_) => None,
         };
         said.into_iter().filter_map(of).collect()
     }
@@ -406,4 +406,74 @@ proptest! {
             prop_assert!(counts.get(&vm(n)).is_some_and(|count| *count >= 3), "VM {} ran {:?}", n, counts.get(&vm(n)));
         }
     }
+}
+
+/// Runs every check for so long, each of which takes 3 ms and comes to this.
+fn look(bench: &mut Bench, time: Duration, outcome: Outcome) {
+    let until = bench.now + time;
+    let mut ticks = 2;
+    while bench.now < until {
+        bench.pass(Duration::from_millis(200));
+        ticks += 1;
+        bench.tick(M1, ticks);
+        bench.tick(M2, ticks);
+        bench.now = bench.now + Duration::from_millis(3);
+        bench.end_runs(outcome);
+    }
+}
+
+fn durations(bench: &mut Bench, to: SessionId) -> Vec<proto::DurationHistogram> {
+    let told = std::mem::take(&mut bench.said).into_iter().filter_map(|(session, said)| match said {
+        Said::Durations(durations) if session == to => Some(durations.histograms),
+        _ => None,
+    });
+    told.last().unwrap_or_default()
+}
+
+#[test]
+fn how_long_answered_checks_took_is_told_to_each_manager_and_counts_from_the_start() {
+    let mut bench = Bench::new(3);
+    look(&mut bench, Duration::from_secs(12), Outcome::Up);
+    let said = bench.said.clone();
+    let first = durations(&mut bench, M1);
+    bench.said = said;
+    assert_eq!(durations(&mut bench, M2), first, "both managers are told the same");
+    let [tcp] = &first[..] else { panic!("one series: {first:?}") };
+    assert_eq!((tcp.probe.as_str(), tcp.node.as_str()), ("tcp", "n1"), "relays are none");
+    let counted = |of: &proto::DurationHistogram| of.counts.iter().sum::<u64>();
+    assert!(counted(tcp) >= 20, "{tcp:?}");
+    look(&mut bench, Duration::from_secs(12), Outcome::Up);
+    let second = durations(&mut bench, M1);
+    assert!(counted(&second[0]) > counted(tcp), "it counts on: {second:?}");
+    look(&mut bench, Duration::from_secs(12), Outcome::Down);
+    look(&mut bench, Duration::from_secs(12), Outcome::Down);
+    let third = durations(&mut bench, M1);
+    assert!(third.is_empty() || counted(&third[0]) <= counted(&second[0]) + 60, "what is not answered is not counted");
+    bench.said.clear();
+    look(&mut bench, Duration::from_secs(24), Outcome::Down);
+    assert!(durations(&mut bench, M1).is_empty(), "and where nothing is, nothing is told");
+}
+
+#[test]
+fn series_of_nodes_that_are_watched_no_more_are_forgotten_and_there_are_no_more_than_may_be_told() {
+    use vouch_wire::convert::limits::DURATION_HISTOGRAMS_MAX;
+    let mut bench = Bench::new(0);
+    let many = u16::try_from(DURATION_HISTOGRAMS_MAX + 10).unwrap();
+    let mut all = assignment(2, 1);
+    let target = all.targets[0].clone();
+    all.targets = (0..many)
+        .map(|n| proto::Target {
+            vm: uuid::Uuid::from_u128(u128::from(n) + 1).as_bytes().to_vec(),
+            node: format!("n{n}"),
+            ..target.clone()
+        })
+        .collect();
+    bench.hear(M1, Heard::Assignment(all));
+    bench.event(Event::ProbeReady { digest: Digest::new(DIGEST) });
+    look(&mut bench, Duration::from_secs(24), Outcome::Up);
+    assert_eq!(durations(&mut bench, M1).len(), DURATION_HISTOGRAMS_MAX);
+    bench.hear(M1, Heard::Assignment(assignment(3, 1)));
+    look(&mut bench, Duration::from_secs(24), Outcome::Up);
+    let told = durations(&mut bench, M1);
+    assert_eq!(told.iter().map(|h| h.node.as_str()).collect::<Vec<_>>(), ["n1"]);
 }

@@ -23,7 +23,7 @@ use super::message::{Observed, tick};
 use super::probes::{Probes, Readiness};
 use super::sessions::{SessionState, other_stream};
 use super::{
-    Asks, Assigned, AssignedCheck, Check, CheckNumber, CheckSpec, CloseReason, Effect, Ended, Entry, Event,
+    Asks, Assigned, AssignedCheck, Check, CheckNumber, CheckSpec, CloseReason, Durations, Effect, Ended, Entry, Event,
     HealthState, Ledger, Peers, Run, RunId, Schedule, SessionId, TickStamp, Ticks,
 };
 
@@ -78,6 +78,7 @@ pub struct Logic {
     wanted: VecDeque<(Check, AskId)>,
     bursts: Bursts,
     peers: Peers,
+    durations: Durations,
     /// The node that this watcher runs on, as managers say.
     own_node: Option<NodeId>,
     /// Of each check, whether its target is known to be on another node: then the network lies between them.
@@ -107,6 +108,7 @@ impl Logic {
             wanted: VecDeque::new(),
             bursts: Bursts::default(),
             peers: Peers::new(watcher),
+            durations: Durations::default(),
             own_node: None,
             is_beyond: Vec::new(),
             results: BTreeMap::new(),
@@ -221,6 +223,7 @@ impl Logic {
         info!(from = %old.generation, to = %self.assigned.generation, checks = self.assigned.checks.len(), "assignment changed");
         self.looks_every = self.assigned.looks_every(self.timing.probe_interval);
         self.look_beyond();
+        self.durations.set_checks(&self.assigned.checks);
         let checks = &self.assigned.checks;
         let renumbered: Vec<_> = old.checks.iter().map(|old| checks.number(&old.check)).collect();
         let renumber = |number: CheckNumber| renumbered.get(number.get()).copied().flatten();
@@ -282,6 +285,11 @@ impl Logic {
             self.health.reached(now, network);
         }
         let took = now.since(run.begun);
+        if let (Some(number), Ended::Probe { outcome, .. }) = (run.check, &ended)
+            && outcome.is_sign_of_life()
+        {
+            self.durations.count(number, took);
+        }
         if self.asks.run_ended(now, id, check, serves) {
             let entry = Entry::new(run.begun, run.ticks.clone(), took, ended.clone());
             self.results.insert(id, (Arc::clone(&run.target), entry));
@@ -315,6 +323,7 @@ impl Logic {
         }
         self.answer(now);
         self.report(now);
+        self.tell_durations(now);
     }
 
     fn begin_asked(&mut self, now: Moment) {
@@ -457,6 +466,16 @@ impl Logic {
                 tick: Some(tick(self.ticks.stamp().on(session, now).0)),
             };
             self.say(session, Say::Report(report));
+        }
+    }
+
+    /// Tells each manager once, over whichever of its streams is open.
+    fn tell_durations(&mut self, now: Moment) {
+        let Some(durations) = self.durations.take_due(now) else { return };
+        let streams: BTreeMap<_, _> =
+            self.sessions.iter().filter(|(_, s)| s.is_welcomed()).map(|(id, s)| (s.endpoint.manager, *id)).collect();
+        for session in streams.into_values() {
+            self.say(session, Say::Durations((&durations).into()));
         }
     }
 

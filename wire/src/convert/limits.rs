@@ -29,6 +29,8 @@ pub const PROBES_PER_ASSIGNMENT_MAX: usize = 256;
 pub const PEERS_PER_ASSIGNMENT_MAX: usize = 16;
 /// Words on peers in one watcher's health: one per peer and network.
 pub const PEER_REACHES_MAX: usize = 2 * PEERS_PER_ASSIGNMENT_MAX;
+/// Histograms of durations that a watcher tells: one per probe, network and node of its VMs.
+pub const DURATION_HISTOGRAMS_MAX: usize = 512;
 /// Interfaces in the grant of one probe: more than there are, for those of later versions.
 pub const GRANT_INTERFACES_MAX: usize = 32;
 /// Managers that a watcher is told of.

@@ -3,6 +3,7 @@
 //! A message that breaks a rule is refused whole, with the field, the value and the rule. Nothing is repaired, cut or
 //! guessed, and an unspecified enum value is never taken for one of the others.
 
+mod durations;
 mod ids;
 pub mod limits;
 mod link;
@@ -14,6 +15,7 @@ mod state;
 mod vm;
 mod watcher;
 
+pub use durations::{BOUNDS_MICROS, BUCKETS, DurationHistogram, DurationKey, WatcherDurations};
 pub use ids::{
     boot_bytes, boot_id, cluster_bytes, cluster_id, digest, log_bytes, log_name, manager_id, node_id, probe_name,
     socket_address, vm_bytes, vm_id, watcher_id,

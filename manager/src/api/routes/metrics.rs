@@ -7,12 +7,16 @@ use std::sync::atomic::AtomicU64;
 
 use axum::extract::State;
 use axum::http::{HeaderName, header};
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 use vouch_types::{Source, WatcherLife};
+use vouch_wire::convert::{BOUNDS_MICROS, DurationHistogram, DurationKey};
 
 use crate::api::incidents::{SCOPE_KINDS, scope_parts};
 use crate::api::live::{Metric, MetricKind};
@@ -44,6 +48,7 @@ pub async fn metrics(State(api): State<Api>) -> Result<([(HeaderName, &'static s
     gauge(&mut registry, "raft_committed_index", "Last committed entry", [(own(), status.committed.get())]);
     gauge(&mut registry, "raft_applied_index", "Last applied entry", [(own(), status.applied.get())]);
     register_process(&mut registry, api.live().metrics().await);
+    registry.register_collector(Box::new(Durations(api.live().durations())));
     let mut text = String::new();
     encode(&mut text, &registry).map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))?;
     Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text))
@@ -89,6 +94,33 @@ fn register_state(registry: &mut Registry, state: &store::State) {
     gauge(registry, "maintenance_windows", "Maintenance windows that hold", [(Vec::new(), windows)]);
     let last = state.events().next_back().map_or(0, |event| event.index.get());
     gauge(registry, "event_index", "Log index of the last event", [(Vec::new(), last)]);
+}
+
+/// How long checks took, as a family of histograms.
+#[derive(Debug)]
+struct Durations(Vec<(DurationKey, DurationHistogram)>);
+
+impl Collector for Durations {
+    // Counts and microseconds of one process' life: far below 2^52.
+    #[expect(clippy::cast_precision_loss, reason = "they are small")]
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let help = "How long checks of VMs took that were answered, by probe, network and node of the VM";
+        let (name, unit) = ("probe_duration", Some(&Unit::Seconds));
+        let mut family = encoder.encode_descriptor(name, help, unit, MetricType::Histogram)?;
+        let bounds = BOUNDS_MICROS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::INFINITY]);
+        for (key, histogram) in &self.0 {
+            let labels = [
+                ("probe", key.probe.to_string()),
+                ("network", key.network.to_string()),
+                ("node_id", key.node.to_string()),
+            ];
+            let buckets: Vec<(f64, u64)> = bounds.clone().zip(histogram.counts).collect();
+            let sum = histogram.sum_micros as f64 / 1e6;
+            let mut metric = family.encode_family(&labels)?;
+            metric.encode_histogram::<NoLabelSet>(sum, histogram.total(), &buckets, None)?;
+        }
+        Ok(())
+    }
 }
 
 fn register_process(registry: &mut Registry, metrics: Vec<Metric>) {

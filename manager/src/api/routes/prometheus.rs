@@ -20,7 +20,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use vouch_types::{NodeId, ProbeAssignment, ProbeName, VmId, VmRecord};
+use vouch_types::{NodeId, ProbeAssignment, ProbeName, VmId, VmRecord, WatcherId, WatcherLife, WatcherRecord};
 
 use super::metrics::OPENMETRICS;
 use super::vms::{check_now, find};
@@ -43,10 +43,13 @@ struct Found {
 }
 
 impl Found {
-    /// Returns what the watchers that answered found with this probe since they were asked.
-    fn of(check: CheckView, evidence: EvidenceView, probe: &ProbeName) -> Self {
+    /// Returns what the watchers that answered found with this probe since they were asked; or one of them alone.
+    fn of(check: CheckView, evidence: EvidenceView, probe: &ProbeName, only: Option<WatcherId>) -> Self {
         let youngest = check.took_ms + READ_LATE_MS;
-        let asked = |o: &ObservationView| o.probe == probe.as_str() && check.answered.contains(&o.watcher);
+        let only = only.map(|watcher| watcher.to_string());
+        let meant = |watcher: &String| only.as_ref().is_none_or(|only| only == watcher);
+        let answered = |watcher: &String| check.answered.contains(watcher) && meant(watcher);
+        let asked = |o: &ObservationView| o.probe == probe.as_str() && answered(&o.watcher);
         let told = |o: &ObservationView| o.age_ms <= youngest && o.outcome != "unknown";
         let looks = evidence.observations.into_iter().filter(|o| asked(o) && told(o)).collect();
         Self { check, looks }
@@ -108,6 +111,12 @@ impl Found {
     }
 }
 
+/// Returns the watchers that live and are to look at a VM, in order.
+fn watchers_of(state: &crate::store::State, vm: VmId) -> Vec<WatcherId> {
+    let looks = |w: &WatcherRecord| w.life == WatcherLife::Live && w.vms.binary_search(&vm).is_ok();
+    state.watchers().iter().filter(|(_, watcher)| looks(watcher)).map(|(id, _)| *id).collect()
+}
+
 /// A probe as one VM is watched with it.
 struct VmModule<'a> {
     assigned: &'a [ProbeAssignment],
@@ -116,12 +125,13 @@ struct VmModule<'a> {
 
 /// Has a VM's watchers look at it now with one probe, and answers as `blackbox_exporter` does.
 ///
-/// `probe_success` is 1 if any watcher found it `up`.
+/// `probe_success` is 1 if any watcher found it `up`, or the one that is named.
 #[utoipa::path(
     get, path = "/probe", tag = "prometheus",
     params(
         ("module" = String, Query, description = "A probe that the VM is watched with"),
         ("target" = String, Query, description = "UUID of the VM, or a name that only one VM has"),
+        ("watcher" = Option<String>, Query, description = "Only what this watcher of the VM finds, such as `w3`"),
         ("debug" = Option<bool>, Query, description = "`true`: a text for people"),
     ),
     responses(
@@ -142,12 +152,14 @@ pub async fn probe(State(api): State<Api>, hop: Hop, uri: Uri, mut params: Param
     let module = module.ok_or_else(|| missing("module", "must be given: a probe that the VM is watched with"))?;
     let target = params.take("target").ok_or_else(|| missing("target", "must be given: UUID or name of a VM"))?;
     let debug = params.parse::<bool>("debug", "must be true or false")?.unwrap_or(false);
-    params.finish(&["module", "target", "debug"])?;
+    let watcher = params.parse::<WatcherId>("watcher", "must be a watcher of the VM, such as w3")?;
+    params.finish(&["module", "target", "watcher", "debug"])?;
     let headers = make_current(&api, Wanted::Default).await?;
     let found = published::read(api.published(), |state| {
-        find(state, &target).map(|(id, vm)| (id, compose::assignments_of(state, &vm)))
+        let (id, vm) = find(state, &target)?;
+        Ok((id, compose::assignments_of(state, &vm), watchers_of(state, id)))
     });
-    let (id, assigned) = found.map_err(|mut problem| {
+    let (id, assigned, watchers) = found.map_err(|mut problem: Problem| {
         problem.field = Some("target".to_owned());
         problem
     })?;
@@ -156,13 +168,18 @@ pub async fn probe(State(api): State<Api>, hop: Hop, uri: Uri, mut params: Param
         let rule = format!("must be a probe that the VM is watched with: {}", known.join(", "));
         return Err(Problem::field(ProblemKind::BadParameter, "module", module.as_str(), &rule));
     }
+    if let Some(watcher) = watcher.filter(|watcher| !watchers.contains(watcher)) {
+        let known: Vec<String> = watchers.iter().map(ToString::to_string).collect();
+        let rule = format!("must be a watcher that the VM is assigned to: {}", known.join(", "));
+        return Err(Problem::field(ProblemKind::BadParameter, "watcher", &watcher.to_string(), &rule));
+    }
     let path = uri.path_and_query().map_or_else(|| uri.path(), |p| p.as_str());
     if let Some(answer) = forward::to_leader(&api, &hop, &Method::GET, path, Bytes::new()).await? {
         return Ok(answer);
     }
     let check = check_now(&api, id).await?;
     let evidence = api.live().evidence(id).await.unwrap_or_default();
-    let found = Found::of(check, evidence, &module);
+    let found = Found::of(check, evidence, &module, watcher);
     if found.looks.is_empty() {
         let asked = found.check.asked.join(", ");
         let detail = format!("vm {id}: of {asked} none could say in time what {module} finds");

@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use serde_json::json;
-use vouch_types::{Command, Network, ProbeAssignment, ProbeName, SortedMap, VmSpec};
+use vouch_types::{Command, Incarnation, Network, ProbeAssignment, ProbeName, SortedMap, VmSpec, WatcherId};
 
 use super::double::{SimManager, body, get, node_id, request, send, three, vm_id};
 use super::farm;
@@ -52,6 +52,49 @@ async fn a_check_is_told_in_the_names_of_blackbox_exporter() {
         ["Logs for the probe:", "w1 (on its node) found rdp", "Metrics that would have been returned:", "probe: rdp"]
     {
         assert!(debug.contains(part), "{part} in {debug}");
+    }
+}
+
+#[tokio::test]
+async fn one_watcher_may_be_asked_for_alone() {
+    let manager = farm();
+    watched(&manager);
+    let at = super::double::at(4);
+    for (number, vms) in [(1, vec![vm_id(7)]), (2, vec![vm_id(7)]), (3, Vec::new())] {
+        let (watcher, secret_hash) = (WatcherId::new(number), vec![u8::try_from(number).unwrap(); 32]);
+        manager.published.apply(Command::PlaceWatcher { node: node_id("n1"), secret_hash: secret_hash.clone(), at });
+        let incarnation = Incarnation::new(1);
+        manager.published.apply(Command::RedeemSecret { watcher, secret_hash, incarnation, at });
+        manager.published.apply(Command::AssignWatchers { assignments: vec![(watcher, vms)] });
+    }
+    let (status, _, own) = text(&manager, "/probe?module=ping&target=desk-7&watcher=w1").await;
+    assert!(status == StatusCode::OK && own.lines().any(|l| l == "probe_success 1"), "{own}");
+    let (status, problem) = get(&manager, "/probe?module=ping&target=desk-7&watcher=w2").await;
+    let said = "of w1 none could say";
+    assert_eq!((status, &problem["type"]), (StatusCode::CONFLICT, &json!("/problems/no-watcher")));
+    assert!(problem["detail"].as_str().unwrap().contains(said), "{problem}");
+    for other in ["w3", "w4", "seven"] {
+        let (status, problem) = get(&manager, &format!("/probe?module=ping&target=desk-7&watcher={other}")).await;
+        assert_eq!((status, &problem["field"]), (StatusCode::BAD_REQUEST, &json!("watcher")), "{other}: {problem}");
+    }
+    let (_, problem) = get(&manager, "/probe?module=ping&target=desk-7&watcher=w3").await;
+    assert!(problem["rule"].as_str().unwrap().ends_with(": w1, w2"), "{problem}");
+}
+
+#[tokio::test]
+async fn how_long_checks_took_is_a_histogram_per_probe_network_and_node() {
+    let (_, _, metrics) = text(&farm(), "/metrics").await;
+    let labels = "probe=\"rdp\",network=\"service\",node_id=\"n1\"";
+    for line in [
+        "# TYPE vouch_probe_duration_seconds histogram".to_owned(),
+        format!("vouch_probe_duration_seconds_bucket{{le=\"0.0005\",{labels}}} 1"),
+        format!("vouch_probe_duration_seconds_bucket{{le=\"0.001\",{labels}}} 3"),
+        format!("vouch_probe_duration_seconds_bucket{{le=\"5.0\",{labels}}} 3"),
+        format!("vouch_probe_duration_seconds_bucket{{le=\"+Inf\",{labels}}} 4"),
+        format!("vouch_probe_duration_seconds_count{{{labels}}} 4"),
+        format!("vouch_probe_duration_seconds_sum{{{labels}}} 9.0018"),
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line} in {metrics}");
     }
 }
 

@@ -1,9 +1,11 @@
 //! What a made-up process tells the API.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use vouch_types::{CaStage, ClusterId, DenyReason, ManagerId, VmId};
+use vouch_types::{CaStage, ClusterId, DenyReason, ManagerId, Network, NodeId, ProbeName, VmId};
+use vouch_wire::convert::{DurationHistogram, DurationKey};
 
 use crate::api::ca_view::CaView;
 use crate::api::live::{CaError, CaStep, MemberChange};
@@ -88,6 +90,13 @@ impl LiveView for SimLive {
             labels: vec![("of", "node".to_owned())],
             value: 5,
         }]
+    }
+
+    fn durations(&self) -> Vec<(DurationKey, DurationHistogram)> {
+        let (probe, node) = (ProbeName::new("rdp").unwrap(), NodeId::new("n1").unwrap());
+        let mut histogram = DurationHistogram::default();
+        [400, 700, 700, 9_000_000].iter().for_each(|micros| histogram.count(Duration::from_micros(*micros)));
+        vec![(DurationKey { probe, network: Network::Service, node }, histogram)]
     }
 
     async fn init_cluster(&self) -> Result<ClusterId, InitError> {
