@@ -146,12 +146,21 @@ impl Detector {
     ) -> Nonce {
         let nonce = self.asks.open(OpenAsk { watcher, node: nodes.first().cloned(), at: now });
         // A node's paths are asked about for a quick answer; a VM's silence is known only when its probes give up.
+        let slack = self.timing.tick_interval * 2;
         let deadline = match (weight, nodes.is_empty()) {
-            (Weight::Light, true) => self.timing.probe_timeout + self.timing.tick_interval * 2,
-            (Weight::Light, false) | (Weight::Full, _) => self.timing.ask_deadline,
+            (Weight::Light, true) => self.timing.probe_timeout + slack,
+            (Weight::Light, false) => self.timing.ask_deadline,
+            (Weight::Full, _) => self.longest_run(&vms) + slack,
         };
         self.effects.push(Effect::Ask(Ask { watcher, nonce, weight, deadline, nodes, vms }));
         nonce
+    }
+
+    /// Returns how long the slowest check of these VMs may take.
+    fn longest_run(&self, vms: &[VmId]) -> Duration {
+        let tracks = vms.iter().filter_map(|id| self.vms.get(id));
+        let runs = tracks.flat_map(|vm| vm.checks.iter().map(|check| self.probe_timeout(vm, check)));
+        runs.max().unwrap_or(self.timing.probe_timeout).max(self.timing.ask_deadline)
     }
 
     pub(crate) fn close_ask(&mut self, now: Moment, watcher: WatcherId, nonce: Nonce) {

@@ -228,3 +228,13 @@ fn maintenance_says_nothing_against_a_vm_and_why() {
     w.run(SECOND * 5);
     assert_eq!((w.state(0), w.top_causes(0)), (VmState::Degraded, vec!["service(rdp)".to_owned()]));
 }
+
+#[test]
+fn who_asks_for_a_fresh_look_waits_until_a_silent_vms_probes_give_up() {
+    let timing = vouch_types::Timing::default();
+    let slack = timing.tick_interval * 2;
+    let mut w = settled();
+    assert_eq!(w.check(0), [timing.probe_timeout + slack; 2]);
+    w.change_records(|records| records.vms[0].policy.probe_timeout_ms = Some(3_000));
+    assert_eq!(w.check(0), [SECOND * 3 + slack; 2]);
+}

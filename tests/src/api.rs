@@ -46,6 +46,7 @@ impl Reply {
 enum Method<'a> {
     Get,
     Post(&'a Value),
+    Upload(&'a [u8]),
     Put(&'a Value),
     Delete,
 }
@@ -125,6 +126,14 @@ impl Client {
         self.call(Method::Post(body), path)
     }
 
+    /// Calls POST with the bytes of a component.
+    ///
+    /// # Errors
+    /// Fails if there is no answer.
+    pub fn upload(&self, path: &str, component: &[u8]) -> Result<Reply> {
+        self.call(Method::Upload(component), path)
+    }
+
     /// Calls PUT with a JSON body.
     ///
     /// # Errors
@@ -180,6 +189,10 @@ impl Client {
             let response = match method {
                 Method::Get => agent.get(&url).header("Authorization", token).call(),
                 Method::Post(body) => agent.post(&url).header("Authorization", token).send_json(body),
+                Method::Upload(component) => {
+                    let post = agent.post(&url).header("Authorization", token);
+                    post.header("Content-Type", "application/wasm").send(component)
+                }
                 Method::Delete => agent.delete(&url).header("Authorization", token).call(),
                 Method::Put(body) => agent.put(&url).header("Authorization", token).send_json(body),
             };

@@ -50,32 +50,45 @@ impl Prometheus {
         results.iter().map(|result| value(result).with_context(|| format!("no number: {result}"))).collect()
     }
 
+    /// Returns what it scrapes, and what is wrong with that.
+    fn targets(&self) -> String {
+        let told = self.client.read("/api/v1/targets").unwrap_or_default();
+        let active = told.pointer("/data/activeTargets").and_then(Value::as_array);
+        let lines =
+            active.into_iter().flatten().map(|t| format!("{} {} {}", t["scrapeUrl"], t["health"], t["lastError"]));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
     /// Waits until a query gives these and nothing else.
     fn expect(&mut self, query: &str, what: impl Fn(&[f64]) -> bool) -> Result<()> {
-        let (_, took) = wait::until_ok(query, LIMIT, || {
+        let looked = wait::until_ok(query, LIMIT, || {
             self.process.must_run()?;
             let values = self.values(query)?;
             ensure!(what(&values), "{values:?}");
             Ok::<_, anyhow::Error>(())
-        })?;
+        });
+        let (_, took) = looked.with_context(|| self.targets())?;
         println!("{:>8.2} s  {query}", took.as_secs_f64());
         Ok(())
     }
 }
 
-/// The configuration of `docs/operating.md`, but for TLS, which an API on loopback has none of.
+/// The configuration of `docs/operating.md`, but for TLS, which an API on loopback has none of; with the time that a silent
+/// VM's probe takes in the timing of the tests.
 fn configuration(stage: &LocalStage) -> Result<String> {
     let api = |id| -> Result<String> { Ok(stage.client_of(id)?.url("").trim_start_matches("http://").to_owned()) };
     let (first, second, third) = (api("m1")?, api("m2")?, api("m3")?);
     let token = stage.token_file();
-    let authorization = format!("authorization: {{ credentials_file: {} }}", token.display());
+    let authorization = format!("authorization: {{ type: Bearer, credentials_file: {} }}", token.display());
     Ok(format!(
-        "global: {{ scrape_interval: 2s, scrape_timeout: 2s }}\n\
+        "global: {{ scrape_interval: 2s }}\n\
          scrape_configs:\n\
          - job_name: managers\n  \
            {authorization}\n  \
            static_configs: [{{ targets: [\"{first}\", \"{second}\", \"{third}\"] }}]\n\
          - job_name: vouch-rdp\n  \
+           scrape_interval: 8s\n  \
+           scrape_timeout: 8s\n  \
            metrics_path: /probe\n  \
            params: {{ module: [rdp] }}\n  \
            {authorization}\n  \

@@ -195,6 +195,16 @@ impl SimWorld {
         self.feed(Event::LeadershipChanged { leads: Some(Term::new(self.step)) });
     }
 
+    /// An operator wants a fresh look at a VM; returns how long each watcher that is asked is waited for.
+    pub fn check(&mut self, i: usize) -> Vec<Duration> {
+        let effects = self.detector.handle(self.now, Event::CheckRequested { vm: vm(i) });
+        let asked = effects.into_iter().filter_map(|effect| match effect {
+            Effect::Ask(ask) => Some(ask.deadline),
+            Effect::Propose(_) | Effect::Schedule(_) => None,
+        });
+        asked.collect()
+    }
+
     /// Forgets whom the VM's probes found, as an operator's command does.
     pub fn forget_pins(&mut self, i: usize) {
         self.pins.remove(&vm(i));
