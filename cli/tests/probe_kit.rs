@@ -233,6 +233,8 @@ fn a_new_project_builds_with_cargo_and_its_probe_runs() {
     assert_eq!((code, told.starts_with("down  closed  port ")), (12, true), "{told}{wrong}");
     let traced = vouch(&dir, &format!("probe run {component} --fake tcp:accept --timeout 500ms --trace"));
     assert_eq!((traced.0, traced.1.contains("debug  connecting to 127.0.0.1 port ")), (12, true), "{traced:?}");
+    let socket = traced.1.lines().find(|line| line.contains("sockets  tcp connect to 127.0.0.1:"));
+    assert!(socket.is_some_and(|line| line.ends_with(": permitted")), "{traced:?}");
     let (code, _, wrong) = vouch(&dir, "probe build .");
     assert_eq!(code, 1);
     assert!(

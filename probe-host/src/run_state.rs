@@ -1,5 +1,6 @@
 //! What the host holds for one run, and what is left of its limits. What the imports do with it is in `calls` and `tls`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use vouch_types::VmId;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
+use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::limits::{
@@ -65,10 +67,11 @@ impl RunState {
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         let mut wasi = WasiCtx::builder();
-        let seen = Arc::clone(&reach);
+        let (seen, name) = (Arc::clone(&reach), Arc::clone(&probe));
         wasi.stderr(stderr.clone()).allow_tcp(true).allow_udp(true).allow_ip_name_lookup(false);
         wasi.socket_addr_check(move |address, usage| {
             let permitted = seen.filter.permits(address, usage);
+            note_socket(&name, seen.vm, address, usage, permitted);
             Box::pin(std::future::ready(permitted))
         });
         Self {
@@ -112,6 +115,26 @@ impl RunState {
     /// Returns the time up to the deadline of the run.
     pub(crate) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
+/// Writes down what a guest wants of a socket, for who traces runs. What travels over it is the guest's own matter.
+fn note_socket(probe: &str, vm: Option<VmId>, address: SocketAddr, usage: SocketAddrUse, permitted: bool) {
+    let wanted = match usage {
+        SocketAddrUse::TcpConnect => "tcp connect to",
+        SocketAddrUse::UdpSend => "udp send to",
+        SocketAddrUse::UdpReceive => "udp receive from",
+        SocketAddrUse::TcpListen => "tcp listen on",
+        SocketAddrUse::TcpAccept => "tcp accept from",
+        // Every connect binds before: only one that is refused is worth a line.
+        SocketAddrUse::TcpBind | SocketAddrUse::UdpBind if permitted => return,
+        SocketAddrUse::TcpBind => "tcp bind to",
+        SocketAddrUse::UdpBind => "udp bind to",
+    };
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let vm_id = vm.map(|vm| vm.to_string());
+        let call = format!("{wanted} {address}: {}", if permitted { "permitted" } else { "not granted" });
+        tracing::debug!(probe, vm_id, interface = "sockets", call, "probe calls");
     }
 }
 

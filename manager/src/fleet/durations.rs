@@ -1,7 +1,7 @@
 //! How long checks take, as watchers tell, added up per probe, network and node for `/metrics`.
 //!
-//! Every manager is told by every watcher and counts for itself since its start, as counters of Prometheus do. The lock is
-//! held alone.
+//! Every manager is told by every watcher and counts for itself since its start, as counters of Prometheus do: what a watcher
+//! counted before this manager first heard of it is no news. The lock is held alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,18 +28,19 @@ pub(crate) struct DurationBook {
 impl DurationBook {
     /// Takes what a watcher has counted in this life of it.
     fn take(&mut self, watcher: WatcherId, incarnation: Incarnation, durations: WatcherDurations) {
-        let told = self.told.entry(watcher).or_default();
-        if incarnation < told.incarnation {
+        let before = self.told.get(&watcher);
+        if before.is_some_and(|before| incarnation < before.incarnation) {
             return;
         }
-        if incarnation > told.incarnation {
-            *told = Told { incarnation, series: BTreeMap::new() };
-        }
         for (key, histogram) in &durations.0 {
-            let more = told.series.get(key).map_or(*histogram, |last| histogram.since(last));
+            let more = match before {
+                None => DurationHistogram::default(),
+                Some(before) if incarnation > before.incarnation => *histogram,
+                Some(before) => before.series.get(key).map_or(*histogram, |last| histogram.since(last)),
+            };
             self.totals.entry(key.clone()).or_default().add(&more);
         }
-        told.series = durations.0.into_iter().collect();
+        self.told.insert(watcher, Told { incarnation, series: durations.0.into_iter().collect() });
     }
 
     fn keep_watchers(&mut self, keep: impl Fn(WatcherId) -> bool) {
@@ -116,16 +117,24 @@ mod tests {
     #[test]
     fn what_watchers_tell_is_added_and_counts_once_however_often_it_is_told() {
         let mut book = DurationBook::default();
-        take(&mut book, 1, 1, &[("n1", 10), ("n2", 3)]);
-        take(&mut book, 1, 1, &[("n1", 10), ("n2", 3)]);
-        take(&mut book, 2, 1, &[("n1", 5)]);
-        take(&mut book, 1, 1, &[("n1", 14), ("n2", 3)]);
-        assert_eq!((total(&book, "n1"), total(&book, "n2")), (19, 3));
+        take(&mut book, 1, 1, &[("n1", 90), ("n2", 3)]);
+        take(&mut book, 2, 1, &[("n1", 70)]);
+        assert!(book.totals.contains_key(&key("n1")), "it is there, so that the next ones are a rise");
+        assert_eq!(
+            (total(&book, "n1"), total(&book, "n2")),
+            (0, 0),
+            "they were counted before this manager heard of it"
+        );
+        take(&mut book, 1, 1, &[("n1", 100), ("n2", 4)]);
+        take(&mut book, 1, 1, &[("n1", 100), ("n2", 4)]);
+        take(&mut book, 2, 1, &[("n1", 75)]);
+        assert_eq!((total(&book, "n1"), total(&book, "n2")), (15, 1));
     }
 
     #[test]
     fn the_next_life_of_a_watcher_begins_at_zero_and_an_earlier_one_is_not_heard() {
         let mut book = DurationBook::default();
+        take(&mut book, 1, 1, &[]);
         take(&mut book, 1, 1, &[("n1", 10)]);
         take(&mut book, 1, 2, &[("n1", 12)]);
         assert_eq!(total(&book, "n1"), 22, "none of the twelve is one of the ten");
@@ -140,6 +149,7 @@ mod tests {
     #[test]
     fn who_is_gone_is_forgotten_and_what_was_counted_stays_while_its_node_does() {
         let mut book = DurationBook::default();
+        take(&mut book, 1, 1, &[]);
         take(&mut book, 1, 1, &[("n1", 10), ("n2", 1)]);
         book.keep_watchers(|_| false);
         assert!(book.told.is_empty());

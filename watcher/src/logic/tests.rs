@@ -423,11 +423,11 @@ fn look(bench: &mut Bench, time: Duration, outcome: Outcome) {
 }
 
 fn durations(bench: &mut Bench, to: SessionId) -> Vec<proto::DurationHistogram> {
-    let told = std::mem::take(&mut bench.said).into_iter().filter_map(|(session, said)| match said {
+    let mut told = std::mem::take(&mut bench.said).into_iter().filter_map(|(session, said)| match said {
         Said::Durations(durations) if session == to => Some(durations.histograms),
         _ => None,
     });
-    told.last().unwrap_or_default()
+    told.next_back().unwrap_or_default()
 }
 
 #[test]

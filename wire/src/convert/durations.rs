@@ -101,7 +101,14 @@ impl TryFrom<proto::Durations> for WatcherDurations {
             let counts = m.counts.try_into().map_err(|_: Vec<u64>| {
                 ConvertError::new("durations.counts", buckets, format!("must be {BUCKETS} buckets"))
             })?;
-            Ok((key, DurationHistogram { counts, sum_micros: m.sum_micros }))
+            let histogram = DurationHistogram { counts, sum_micros: m.sum_micros };
+            for (field, value) in [("durations.counts", histogram.total()), ("durations.sum_micros", m.sum_micros)] {
+                if value > limits::DURATIONS_COUNTED_MAX {
+                    let rule = format!("must be at most {}", limits::DURATIONS_COUNTED_MAX);
+                    return Err(ConvertError::new(field, value, rule));
+                }
+            }
+            Ok((key, histogram))
         };
         let histograms: Vec<_> = m.histograms.into_iter().map(histogram).collect::<Result<_, ConvertError>>()?;
         distinct("durations", histograms.iter().map(|(key, _)| key))?;
@@ -164,6 +171,9 @@ mod tests {
         refused(|m| m.histograms[0].network = 0, "durations.network");
         refused(|m| m.histograms[0].node.clear(), "durations.node");
         refused(|m| m.histograms[0].counts.truncate(BUCKETS - 1), "durations.counts");
+        refused(|m| m.histograms[0].counts[3] = limits::DURATIONS_COUNTED_MAX + 1, "durations.counts");
+        refused(|m| m.histograms[0].counts = vec![u64::MAX; BUCKETS], "durations.counts");
+        refused(|m| m.histograms[0].sum_micros = limits::DURATIONS_COUNTED_MAX + 1, "durations.sum_micros");
         refused(|m| m.histograms[1] = m.histograms[0].clone(), "durations");
         let more = proto::Durations::from(&told(limits::DURATION_HISTOGRAMS_MAX + 1));
         assert_eq!(WatcherDurations::try_from(more).map_err(|e| e.field), Err("durations"));

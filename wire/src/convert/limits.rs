@@ -31,6 +31,8 @@ pub const PEERS_PER_ASSIGNMENT_MAX: usize = 16;
 pub const PEER_REACHES_MAX: usize = 2 * PEERS_PER_ASSIGNMENT_MAX;
 /// Histograms of durations that a watcher tells: one per probe, network and node of its VMs.
 pub const DURATION_HISTOGRAMS_MAX: usize = 512;
+/// What one of them has counted, in checks and in microseconds: 35 years of looking, and exact as a floating-point number.
+pub const DURATIONS_COUNTED_MAX: u64 = 1 << 50;
 /// Interfaces in the grant of one probe: more than there are, for those of later versions.
 pub const GRANT_INTERFACES_MAX: usize = 32;
 /// Managers that a watcher is told of.
