@@ -13,6 +13,9 @@ use crate::node_track::{NodeTrack, Phase};
 use crate::vm_track::{Boot, VmTrack};
 use crate::watcher_track::WatcherTrack;
 
+/// The longest time between two runs of a probe, and of one run, that is reckoned with. What is recorded is judged where it is
+/// taken, and is shorter; a longer one must not overflow here.
+const PROBE_TIME_LONGEST: Duration = Duration::from_secs(24 * 3_600);
 /// The word for an answer of another machine on the VM's address.
 pub(crate) const REASON_IDENTITY: &str = "identity";
 
@@ -44,13 +47,15 @@ impl Detector {
     /// Returns how often a check of this VM runs.
     pub(crate) fn probe_interval(&self, vm: &VmTrack, check: &CheckTrack) -> Duration {
         let by_policy = || vm.entry.policy.probe_interval_ms.map(Duration::from_millis);
-        vm.times_of(check).and_then(|times| times.interval).or_else(by_policy).unwrap_or(self.timing.probe_interval)
+        let own = vm.times_of(check).and_then(|times| times.interval).or_else(by_policy);
+        own.unwrap_or(self.timing.probe_interval).min(PROBE_TIME_LONGEST)
     }
 
     /// Returns how long one run of a check of this VM may take.
     pub(crate) fn probe_timeout(&self, vm: &VmTrack, check: &CheckTrack) -> Duration {
         let by_policy = || vm.entry.policy.probe_timeout_ms.map(Duration::from_millis);
-        vm.times_of(check).and_then(|times| times.timeout).or_else(by_policy).unwrap_or(self.timing.probe_timeout)
+        let own = vm.times_of(check).and_then(|times| times.timeout).or_else(by_policy);
+        own.unwrap_or(self.timing.probe_timeout).min(PROBE_TIME_LONGEST)
     }
 
     /// Returns how old a check of this VM may be to count.

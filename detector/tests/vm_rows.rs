@@ -7,7 +7,9 @@ mod world;
 
 use std::time::Duration;
 
-use vouch_types::{ExitReason, HypervisorState, Operation, PauseReason, Progress, VmState};
+use vouch_types::{
+    ExitReason, HypervisorState, Operation, PauseReason, ProbeAssignment, ProbeTimes, Progress, VmState,
+};
 use world::told::{settled, states};
 use world::{NodeTruth, node};
 
@@ -237,4 +239,32 @@ fn who_asks_for_a_fresh_look_waits_until_a_silent_vms_probes_give_up() {
     assert_eq!(w.check(0), [timing.probe_timeout + slack; 2]);
     w.change_records(|records| records.vms[0].policy.probe_timeout_ms = Some(3_000));
     assert_eq!(w.check(0), [SECOND * 3 + slack; 2]);
+}
+
+#[test]
+fn times_of_probes_that_nobody_should_have_recorded_overflow_nothing() {
+    for (by_policy, longest) in
+        [(true, Duration::MAX), (false, Duration::MAX), (false, Duration::from_secs(u64::MAX / 2))]
+    {
+        let mut w = settled();
+        w.change_records(|records| {
+            let vm = &mut records.vms[0];
+            if by_policy {
+                vm.policy.probe_interval_ms = Some(u64::MAX);
+                vm.policy.probe_timeout_ms = Some(u64::MAX);
+            }
+            let times = |probe: &ProbeAssignment| ProbeTimes {
+                probe: probe.probe.clone(),
+                network: probe.network,
+                interval: Some(longest),
+                timeout: Some(longest),
+            };
+            vm.probe_times = if by_policy { Vec::new() } else { vm.probes.iter().map(times).collect() };
+        });
+        w.run(SECOND * 5);
+        assert!(w.check(0).iter().all(|deadline| *deadline < SECOND * 3_600 * 25));
+        w.truth[0].power = false;
+        w.run(SECOND * 30);
+        assert_eq!(w.state(1), VmState::Up);
+    }
 }
