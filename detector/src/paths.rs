@@ -16,6 +16,8 @@ use crate::{Ask, Detector, Effect, Weight};
 pub const ASK_VMS_MAX: usize = 64;
 /// The most watchers on other nodes that are asked about one node.
 const REMOTE_WITNESSES_MAX: usize = 3;
+/// How long a fresh look waits for slow probes at the most: who asked for it by HTTP is answered before that gives up.
+const LOOK_LONGEST: Duration = Duration::from_secs(6);
 
 impl Detector {
     pub(crate) fn advance_all(&mut self, now: Moment) {
@@ -156,11 +158,11 @@ impl Detector {
         nonce
     }
 
-    /// Returns how long the slowest check of these VMs may take.
+    /// Returns how long the slowest check of these VMs may take, as far as somebody waits for it.
     fn longest_run(&self, vms: &[VmId]) -> Duration {
         let tracks = vms.iter().filter_map(|id| self.vms.get(id));
         let runs = tracks.flat_map(|vm| vm.checks.iter().map(|check| self.probe_timeout(vm, check)));
-        runs.max().unwrap_or(self.timing.probe_timeout).max(self.timing.ask_deadline)
+        runs.max().unwrap_or(self.timing.probe_timeout).min(LOOK_LONGEST).max(self.timing.ask_deadline)
     }
 
     pub(crate) fn close_ask(&mut self, now: Moment, watcher: WatcherId, nonce: Nonce) {

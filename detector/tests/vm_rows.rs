@@ -262,7 +262,7 @@ fn times_of_probes_that_nobody_should_have_recorded_overflow_nothing() {
             vm.probe_times = if by_policy { Vec::new() } else { vm.probes.iter().map(times).collect() };
         });
         w.run(SECOND * 5);
-        assert!(w.check(0).iter().all(|deadline| *deadline < SECOND * 3_600 * 25));
+        assert!(w.check(0).iter().all(|deadline| *deadline < SECOND * 7), "nobody waits for that");
         w.truth[0].power = false;
         w.run(SECOND * 30);
         assert_eq!(w.state(1), VmState::Up);
