@@ -84,7 +84,7 @@ async fn one_watcher_may_be_asked_for_alone() {
 #[tokio::test]
 async fn how_long_checks_took_is_a_histogram_per_probe_network_and_node() {
     let (_, _, metrics) = text(&farm(), "/metrics").await;
-    let labels = "probe=\"rdp\",network=\"service\",node_id=\"n1\"";
+    let labels = "probe=\"rdp\",network=\"service\",node_id=\"n9\"";
     for line in [
         "# TYPE vouch_probe_duration_seconds histogram".to_owned(),
         format!("vouch_probe_duration_seconds_bucket{{le=\"0.0005\",{labels}}} 1"),

@@ -93,7 +93,7 @@ impl LiveView for SimLive {
     }
 
     fn durations(&self) -> Vec<(DurationKey, DurationHistogram)> {
-        let (probe, node) = (ProbeName::new("rdp").unwrap(), NodeId::new("n1").unwrap());
+        let (probe, node) = (ProbeName::new("rdp").unwrap(), NodeId::new("n9").unwrap());
         let mut histogram = DurationHistogram::default();
         [400, 700, 700, 9_000_000].iter().for_each(|micros| histogram.count(Duration::from_micros(*micros)));
         vec![(DurationKey { probe, network: Network::Service, node }, histogram)]
