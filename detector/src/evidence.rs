@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use vouch_types::probe_descriptor::INTERVAL_MS_MAX;
 use vouch_types::{HypervisorState, Moment, Network, Outcome, Policy, Source, Timing, VmId, WatcherId, WatcherLife};
 
 use crate::Detector;
@@ -15,7 +16,7 @@ use crate::watcher_track::WatcherTrack;
 
 /// The longest time between two runs of a probe, and of one run, that is reckoned with. What is recorded is judged where it is
 /// taken, and is shorter; a longer one must not overflow here.
-const PROBE_TIME_LONGEST: Duration = Duration::from_secs(24 * 3_600);
+const PROBE_TIME_LONGEST: Duration = Duration::from_millis(INTERVAL_MS_MAX);
 /// The word for an answer of another machine on the VM's address.
 pub(crate) const REASON_IDENTITY: &str = "identity";
 

@@ -16,8 +16,8 @@ use crate::{Ask, Detector, Effect, Weight};
 pub const ASK_VMS_MAX: usize = 64;
 /// The most watchers on other nodes that are asked about one node.
 const REMOTE_WITNESSES_MAX: usize = 3;
-/// How long a fresh look waits for slow probes at the most: who asked for it by HTTP is answered before that gives up.
-const LOOK_LONGEST: Duration = Duration::from_secs(6);
+/// How long an ask waits for a slow probe at the most: who wants a fresh look by HTTP is answered before that gives up.
+const RUN_AWAITED_LONGEST: Duration = Duration::from_secs(6);
 
 impl Detector {
     pub(crate) fn advance_all(&mut self, now: Moment) {
@@ -148,21 +148,19 @@ impl Detector {
     ) -> Nonce {
         let nonce = self.asks.open(OpenAsk { watcher, node: nodes.first().cloned(), at: now });
         // A node's paths are asked about for a quick answer; a VM's silence is known only when its probes give up.
-        let slack = self.timing.tick_interval * 2;
         let deadline = match (weight, nodes.is_empty()) {
-            (Weight::Light, true) => self.timing.probe_timeout + slack,
             (Weight::Light, false) => self.timing.ask_deadline,
-            (Weight::Full, _) => self.longest_run(&vms) + slack,
+            (Weight::Light, true) | (Weight::Full, _) => self.longest_run(&vms) + self.timing.tick_interval * 2,
         };
         self.effects.push(Effect::Ask(Ask { watcher, nonce, weight, deadline, nodes, vms }));
         nonce
     }
 
-    /// Returns how long the slowest check of these VMs may take, as far as somebody waits for it.
+    /// Returns how long the slowest check of these VMs may take, as far as an ask waits for it.
     fn longest_run(&self, vms: &[VmId]) -> Duration {
         let tracks = vms.iter().filter_map(|id| self.vms.get(id));
         let runs = tracks.flat_map(|vm| vm.checks.iter().map(|check| self.probe_timeout(vm, check)));
-        runs.max().unwrap_or(self.timing.probe_timeout).min(LOOK_LONGEST).max(self.timing.ask_deadline)
+        runs.max().unwrap_or(self.timing.probe_timeout).min(RUN_AWAITED_LONGEST).max(self.timing.ask_deadline)
     }
 
     pub(crate) fn close_ask(&mut self, now: Moment, watcher: WatcherId, nonce: Nonce) {

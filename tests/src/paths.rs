@@ -29,6 +29,27 @@ pub fn vouch() -> Result<PathBuf> {
     Ok(file)
 }
 
+/// Returns where a program is; the sbin folders count even if PATH lacks them.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}
+
+/// What a test does where something that it needs can't be had: says so, for the test to end; in CI (`CI=true`) nothing
+/// may be left out.
+///
+/// # Panics
+/// In CI.
+#[expect(clippy::print_stderr, reason = "a test that is left out says so where the tests' output goes")]
+pub fn leave_out(test: &str, why: &str) {
+    let in_ci = env::var_os("CI").is_some_and(|value| value == "true");
+    assert!(!in_ci, "{test} can't run: {why}, and in CI nothing is left out");
+    eprintln!("SKIPPED {test}: {why}");
+}
+
 /// Returns the folder of an image, `watcher` or `guest`.
 ///
 /// # Errors

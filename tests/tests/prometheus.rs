@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -106,20 +106,10 @@ fn configuration(stage: &LocalStage) -> Result<String> {
     ))
 }
 
-/// Returns where Prometheus is; in CI it must be there.
-fn program() -> Option<PathBuf> {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&paths).map(|folder| folder.join("prometheus")).find(|file| file.is_file());
-    let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
-    assert!(found.is_some() || !in_ci, "there is no prometheus, and in CI nothing is left out");
-    found
-}
-
 #[test]
 fn a_real_prometheus_finds_the_vms_has_them_checked_and_reads_histograms() {
-    let Some(program) = program() else {
-        println!("SKIPPED: there is no prometheus; the Debian package of that name brings it");
-        return;
+    let Some(program) = paths::program("prometheus") else {
+        return paths::leave_out("prometheus", "there is no prometheus, which the Debian package of that name brings");
     };
     LocalStage::play(
         "prometheus",

@@ -47,16 +47,18 @@ pub fn source_of(state: &State, vm: &VmRecord) -> Source {
     if unseen { Source::Watcher } else { path }
 }
 
+/// Returns the watchers that are to look at a VM, whatever their lives.
+pub fn watchers_of(state: &State, vm: VmId) -> impl Iterator<Item = &WatcherRecord> {
+    state.watchers().values().map(|watcher| &**watcher).filter(move |watcher| watcher.vms.binary_search(&vm).is_ok())
+}
+
 /// Returns the VM as the API shows it.
 pub fn vm_view(state: &State, id: VmId, vm: &VmRecord) -> VmView {
     let verdict = &vm.verdict;
     let path = state.nodes().get(&vm.node).map(|n| &n.path);
     let shared: Vec<FaultView> = path.map(|p| p.faults.iter().map(Into::into).collect()).unwrap_or_default();
     let shared_faults = u32::try_from(shared.len()).unwrap_or(u32::MAX);
-    let watchers: Vec<VmWatcherView> = state
-        .watchers()
-        .values()
-        .filter(|w| w.vms.contains(&id))
+    let watchers: Vec<VmWatcherView> = watchers_of(state, id)
         .map(|w| VmWatcherView {
             id: w.id.to_string(),
             node: w.node.to_string(),

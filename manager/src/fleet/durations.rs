@@ -9,6 +9,7 @@ use vouch_types::{Incarnation, NodeId, ProbeName, WatcherId};
 use vouch_wire::convert::{DurationHistogram, DurationKey, WatcherDurations};
 
 use super::Fleet;
+use super::session_tasks::has_vms_on;
 use crate::store::State;
 
 /// What one watcher told last.
@@ -54,18 +55,16 @@ impl DurationBook {
 }
 
 /// Returns whether a watcher was given VMs of this node, and there is such a probe: what it makes up takes no room.
-fn permitted(state: &State, watcher: WatcherId) -> impl Fn(&DurationKey) -> bool + use<> {
-    let vms = state.watchers().get(&watcher).map(|watcher| watcher.vms.as_slice()).unwrap_or_default();
-    let nodes: BTreeSet<NodeId> = vms.iter().filter_map(|vm| state.vms().get(vm)).map(|vm| vm.node.clone()).collect();
-    let probes: BTreeSet<ProbeName> = state.probes().keys().cloned().collect();
-    move |key| nodes.contains(&key.node) && probes.contains(&key.probe)
+fn is_permitted(state: &State, watcher: WatcherId, key: &DurationKey) -> bool {
+    let watcher = state.watchers().get(&watcher);
+    watcher.is_some_and(|watcher| has_vms_on(state, watcher, &key.node)) && state.probes().contains_key(&key.probe)
 }
 
 impl Fleet {
     /// Takes what a watcher has counted, as far as it was given anything to look at there.
     pub(super) fn take_durations(&self, watcher: WatcherId, incarnation: Incarnation, mut durations: WatcherDurations) {
-        let is_permitted = self.parts().consensus.read_state(|state| permitted(state, watcher));
-        durations.0.retain(|(key, _)| is_permitted(key));
+        let consensus = &self.parts().consensus;
+        consensus.read_state(|state| durations.0.retain(|(key, _)| is_permitted(state, watcher, key)));
         self.durations_book().take(watcher, incarnation, durations);
     }
 

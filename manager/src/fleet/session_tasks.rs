@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vouch_detector::Event;
-use vouch_types::{Incarnation, Network, NodeId, WatcherId, WatcherLife};
+use vouch_types::{Incarnation, Network, NodeId, WatcherId, WatcherLife, WatcherRecord};
 use vouch_wire::convert::{self, ConvertError, NodeHello, NodeReport, WatcherAnswer, WatcherDurations, WatcherReport};
 use vouch_wire::links::{Caller, LinkError, Session};
 use vouch_wire::proto;
@@ -72,11 +72,16 @@ fn is_permitted(state: &State, event: &Event) -> bool {
         Event::Observed(seen) => {
             state.watchers().get(&seen.watcher).is_some_and(|w| w.vms.binary_search(&seen.vm).is_ok())
         }
-        Event::RelayObserved(seen) => state.watchers().get(&seen.watcher).is_some_and(|w| {
-            w.node == seen.node || w.vms.iter().any(|vm| state.vms().get(vm).is_some_and(|vm| vm.node == seen.node))
-        }),
+        Event::RelayObserved(seen) => {
+            state.watchers().get(&seen.watcher).is_some_and(|w| w.node == seen.node || has_vms_on(state, w, &seen.node))
+        }
         _ => true,
     }
+}
+
+/// Returns whether a watcher was given VMs of this node.
+pub(super) fn has_vms_on(state: &State, watcher: &WatcherRecord, node: &NodeId) -> bool {
+    watcher.vms.iter().any(|vm| state.vms().get(vm).is_some_and(|vm| vm.node == *node))
 }
 
 impl Fleet {

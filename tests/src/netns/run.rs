@@ -1,21 +1,8 @@
 //! Running `ip`, `tc` and `nft`: a failure names the command and what it said.
 
-use std::{
-    env,
-    path::PathBuf,
-    process::{Command, Stdio},
-};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-
-/// Returns where a program is; the sbin folders count even if PATH lacks them.
-pub(super) fn find(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|folder| folder.join(name))
-        .find(|file| file.is_file())
-}
 
 /// Runs `ip` with words that are separated by blanks.
 pub(super) fn ip(words: &str) -> Result<String> {

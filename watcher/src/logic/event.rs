@@ -40,6 +40,28 @@ pub enum Check {
     },
 }
 
+impl Check {
+    /// Returns the network over which somebody answered, if a run shows that.
+    pub(super) fn reached(&self, ended: &Ended) -> Option<Network> {
+        match (self, ended) {
+            // Questions to a guest agent travel through the relay, whatever network the probe is assigned to.
+            (Self::Probe { probe, .. }, Ended::Probe { outcome, .. }) if probe.as_str() == "guest-agent" => {
+                outcome.is_sign_of_life().then_some(Network::Management)
+            }
+            (Self::Probe { network, .. }, Ended::Probe { outcome, .. }) => {
+                outcome.is_sign_of_life().then_some(*network)
+            }
+            (_, Ended::Relay { outcome, .. }) => match outcome {
+                RelayOutcome::Reached | RelayOutcome::Refused | RelayOutcome::Stalled | RelayOutcome::Denied => {
+                    Some(Network::Management)
+                }
+                RelayOutcome::Silent => None,
+            },
+            (Self::Relay { .. }, Ended::Probe { .. }) => None,
+        }
+    }
+}
+
 /// All that a run of a check needs to know.
 #[derive(Clone, PartialEq, Debug)]
 pub enum CheckSpec {

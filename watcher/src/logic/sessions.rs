@@ -58,11 +58,6 @@ impl SessionState {
         self.welcomed = true;
     }
 
-    /// Returns whether reports may flow.
-    pub(super) fn is_welcomed(&self) -> bool {
-        self.welcomed
-    }
-
     /// Everything is to be told again.
     pub(super) fn resync(&mut self) {
         self.told = None;
@@ -113,4 +108,11 @@ impl SessionState {
 /// Returns another stream to the same manager, if there is one.
 pub(super) fn other_stream(sessions: &BTreeMap<SessionId, SessionState>, gone: &ManagerEndpoint) -> Option<SessionId> {
     sessions.iter().find(|(_, s)| s.welcomed && s.endpoint.manager == gone.manager).map(|(id, _)| *id)
+}
+
+/// Returns one stream to each manager.
+pub(super) fn one_per_manager(sessions: &BTreeMap<SessionId, SessionState>) -> Vec<SessionId> {
+    let open = sessions.iter().filter(|(_, s)| s.welcomed);
+    let by_manager: BTreeMap<_, _> = open.map(|(id, s)| (s.endpoint.manager, *id)).collect();
+    by_manager.into_values().collect()
 }

@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
-use vouch_types::{
-    Incarnation, Moment, Network, NodeId, Nonce, Outcome, RelayOutcome, TickSequence, Timing, WatcherId,
-};
+use vouch_types::{Incarnation, Moment, NodeId, Nonce, Outcome, TickSequence, Timing, WatcherId};
 use vouch_wire::convert::AskDepth;
 use vouch_wire::proto;
 use vouch_wire::proto::from_watcher::Message as Say;
@@ -21,7 +19,7 @@ use super::asks::{Answering, AskId, Serves};
 use super::bursts::{Bursts, WANTED_MAX, lightened};
 use super::message::{Observed, tick};
 use super::probes::{Probes, Readiness};
-use super::sessions::{SessionState, other_stream};
+use super::sessions::{SessionState, one_per_manager, other_stream};
 use super::{
     Asks, Assigned, AssignedCheck, Check, CheckNumber, CheckSpec, CloseReason, Durations, Effect, Ended, Entry, Event,
     HealthState, Ledger, Peers, Run, RunId, Schedule, SessionId, TickStamp, Ticks,
@@ -281,7 +279,7 @@ impl Logic {
         if let Some(number) = run.check.filter(|number| self.is_beyond.get(number.get()) == Some(&true)) {
             self.health.run_ended(run.begun, (number, &run.target), &ended);
         }
-        if let Some(network) = reached(check, &ended) {
+        if let Some(network) = check.reached(&ended) {
             self.health.reached(now, network);
         }
         let took = now.since(run.begun);
@@ -391,10 +389,10 @@ impl Logic {
         let own = self.own_node.as_ref();
         let is_beyond = |spec: &CheckSpec| {
             let node = match spec {
-                CheckSpec::Probe(spec) => spec.relay.as_ref().map(|relay| &relay.node),
-                CheckSpec::Relay(spec) => Some(&spec.node),
+                CheckSpec::Probe(spec) => &spec.node,
+                CheckSpec::Relay(spec) => &spec.node,
             };
-            matches!((node, own), (Some(node), Some(own)) if node != own)
+            own.is_some_and(|own| own != node)
         };
         self.is_beyond = self.assigned.checks.iter().map(|assigned| is_beyond(&assigned.spec)).collect();
     }
@@ -472,9 +470,7 @@ impl Logic {
     /// Tells each manager once, over whichever of its streams is open.
     fn tell_durations(&mut self, now: Moment) {
         let Some(durations) = self.durations.take_due(now) else { return };
-        let streams: BTreeMap<_, _> =
-            self.sessions.iter().filter(|(_, s)| s.is_welcomed()).map(|(id, s)| (s.endpoint.manager, *id)).collect();
-        for session in streams.into_values() {
+        for session in one_per_manager(&self.sessions) {
             self.say(session, Say::Durations((&durations).into()));
         }
     }
@@ -486,23 +482,5 @@ impl Logic {
 
     fn say(&mut self, session: SessionId, message: Say) {
         self.effects.push(Effect::Send { session, message: proto::FromWatcher { message: Some(message) } });
-    }
-}
-
-/// Returns the network over which somebody answered, if a run shows that.
-fn reached(check: &Check, ended: &Ended) -> Option<Network> {
-    match (check, ended) {
-        // Questions to a guest agent travel through the relay, whatever network the probe is assigned to.
-        (Check::Probe { probe, .. }, Ended::Probe { outcome, .. }) if probe.as_str() == "guest-agent" => {
-            outcome.is_sign_of_life().then_some(Network::Management)
-        }
-        (Check::Probe { network, .. }, Ended::Probe { outcome, .. }) => outcome.is_sign_of_life().then_some(*network),
-        (_, Ended::Relay { outcome, .. }) => match outcome {
-            RelayOutcome::Reached | RelayOutcome::Refused | RelayOutcome::Stalled | RelayOutcome::Denied => {
-                Some(Network::Management)
-            }
-            RelayOutcome::Silent => None,
-        },
-        (Check::Relay { .. }, Ended::Probe { .. }) => None,
     }
 }

@@ -20,7 +20,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use vouch_types::{NodeId, ProbeAssignment, ProbeName, VmId, VmRecord, WatcherId, WatcherLife, WatcherRecord};
+use vouch_types::{NodeId, ProbeAssignment, ProbeName, VmId, VmRecord, WatcherId, WatcherLife};
 
 use super::metrics::OPENMETRICS;
 use super::vms::{check_now, find};
@@ -111,12 +111,6 @@ impl Found {
     }
 }
 
-/// Returns the watchers that live and are to look at a VM, in order.
-fn watchers_of(state: &crate::store::State, vm: VmId) -> Vec<WatcherId> {
-    let looks = |w: &WatcherRecord| w.life == WatcherLife::Live && w.vms.binary_search(&vm).is_ok();
-    state.watchers().iter().filter(|(_, watcher)| looks(watcher)).map(|(id, _)| *id).collect()
-}
-
 /// A probe as one VM is watched with it.
 struct VmModule<'a> {
     assigned: &'a [ProbeAssignment],
@@ -157,7 +151,9 @@ pub async fn probe(State(api): State<Api>, hop: Hop, uri: Uri, mut params: Param
     let headers = make_current(&api, Wanted::Default).await?;
     let found = published::read(api.published(), |state| {
         let (id, vm) = find(state, &target)?;
-        Ok((id, compose::assignments_of(state, &vm), watchers_of(state, id)))
+        let live = compose::watchers_of(state, id).filter(|watcher| watcher.life == WatcherLife::Live);
+        let watchers: Vec<WatcherId> = live.map(|watcher| watcher.id).collect();
+        Ok((id, compose::assignments_of(state, &vm), watchers))
     });
     let (id, assigned, watchers) = found.map_err(|mut problem: Problem| {
         problem.field = Some("target".to_owned());
