@@ -147,6 +147,41 @@ fn managers_restarted_one_after_another_fail_no_read_and_lose_no_write() {
     });
 }
 
+#[test]
+fn a_leader_whose_disk_flushes_no_more_ends_with_one_report_and_the_others_go_on() {
+    on_local("failed-flush", |stage| {
+        // As a process of the test's own, so that its exit code is seen.
+        stage.stop_manager("m1")?;
+        stage.start_manager("m1")?;
+        caught_up(stage, "m1")?;
+        wait::until_ok("m1 takes the lead", LIMIT, || cluster(stage, &["transfer", "--to", "m1"]))?;
+        wait::until_ok("m1 leads", LIMIT, || leads(stage, "m1"))?;
+        let done = meanwhile(stage, |stage| {
+            let broken = stage.fail_flushes("m1")?;
+            let (code, said) = stage.await_end("m1", LIMIT)?;
+            let report: Vec<&str> = said.lines().filter(|line| line.starts_with("vouch: ")).collect();
+            println!("m1 said: {report:?}");
+            ensure!(broken.log()?.contains("EIO"), "no flush failed: {}", broken.log()?);
+            // EX_IOERR of sysexits(3).
+            ensure!(code == Some(74), "exit code {code:?}: {said}");
+            ensure!(report.len() == 1 && report[0].contains("/m1"), "{said}");
+            let (heir, _) = wait::until_ok("another leads", LIMIT, || {
+                let leader = stage.leader()?;
+                ensure!(leader != "m1", "m1 still leads");
+                Ok::<_, anyhow::Error>(leader)
+            })?;
+            let own = stage.client_of(&heir)?;
+            own.put("/v1/policies/tag:pool=c", &json!({"boot_budget_ms": 60_000}))?.ok()?;
+            drop(broken);
+            // Its disk is put right.
+            stage.start_manager("m1")?;
+            caught_up(stage, "m1")
+        })?;
+        ensure!(done.iter().any(|done| done.writes > 5), "too little was written to say anything");
+        Ok(())
+    });
+}
+
 fn members(stage: &LocalStage) -> Result<BTreeMap<String, bool>> {
     let cluster = stage.read("/v1/cluster")?;
     let members = cluster.get("members").and_then(Value::as_array).context("members")?;

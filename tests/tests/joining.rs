@@ -118,7 +118,7 @@ fn a_removed_node_joins_again(stage: &mut LocalStage, old: &Path) -> Result<()> 
     ensure!(rm(stage, &[])?.status.code() == Some(3), "it is removed once");
 
     stage.start_agent("n3")?;
-    let (code, said) = stage.await_agent_end("n3", LIMIT)?;
+    let (code, said) = stage.await_end("n3", LIMIT)?;
     ensure!(code == Some(5), "{code:?}: {said}");
     let line = said.lines().find(|line| line.starts_with("vouch: ")).context("it says why")?;
     ensure!(line.contains("node n3 was removed") && line.contains("vouch join"), "{line}");

@@ -33,6 +33,8 @@ pub(crate) const SYSTEM: &[Tool] = &[
     tool("ping", "iputils-ping"),
     // Brings the library that gives one manager a wall clock of its own.
     tool("faketime", "faketime"),
+    // Lets a manager's flushes fail.
+    tool("strace", "strace"),
 ];
 
 /// What the shipped probes are tested against, and what asks the managers in the form of others. Their packages start services of their own, so only CI installs them.

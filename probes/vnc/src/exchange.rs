@@ -148,8 +148,8 @@ mod tests {
             if stream.read_exact(&mut answer).is_err() {
                 return Vec::new();
             }
+            // Dropping it hangs up: a shutdown would fail where the probe has read enough and has reset it already.
             stream.write_all(then).unwrap();
-            stream.shutdown(std::net::Shutdown::Write).unwrap();
             answer.to_vec()
         });
         let found = run(Ipv4Addr::LOCALHOST.into(), port, &Budget::starting_now(5000)).unwrap();

@@ -229,6 +229,30 @@ impl LocalStage {
         self.restarted.get_mut(name).with_context(|| format!("{name} was not started again"))?.must_run()
     }
 
+    /// Waits until a daemon that was started again has ended by itself; returns its exit code and what it said.
+    ///
+    /// # Errors
+    /// Fails if it was not started again, or runs on.
+    pub fn await_end(&mut self, id: &str, limit: Duration) -> Result<(Option<i32>, String)> {
+        let process = self.restarted.get_mut(id).with_context(|| format!("{id} was not started again"))?;
+        let (status, _) = wait::until_ok(format!("{id} has ended by itself"), limit, || {
+            process.ended()?.with_context(|| format!("{id} runs on"))
+        })?;
+        Ok((status.code(), process.log()?))
+    }
+
+    /// Lets every flush of a daemon's files fail with EIO from here on, as a disk does that is broken (strace(1), option
+    /// `inject`), for as long as what is returned lives.
+    ///
+    /// # Errors
+    /// Fails if it doesn't run, or there is no strace.
+    pub fn fail_flushes(&self, id: &str) -> Result<Process> {
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"]);
+        strace.args(["-p", &self.daemon_pid(id)?.to_string()]);
+        Process::start(&format!("{id}-flushes"), &mut strace, &self.logs)
+    }
+
     /// Returns the folder of the CA, and of certificates and keys.
     pub fn pki(&self) -> PathBuf {
         self.folder.path().join("pki")

@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::{LocalStage, machine_pid};
-use crate::{process, wait};
+use crate::process;
 
 impl LocalStage {
     /// Kills a node's agent as a crash would.
@@ -36,18 +35,6 @@ impl LocalStage {
     /// Fails if it is gone.
     pub fn thaw_agent(&self, id: &str) -> Result<()> {
         process::thaw_by_pid(self.daemon_pid(id)?)
-    }
-
-    /// Waits until an agent that was started again has ended by itself; returns its exit code and what it said.
-    ///
-    /// # Errors
-    /// Fails if it was not started again, or runs on.
-    pub fn await_agent_end(&mut self, id: &str, limit: Duration) -> Result<(Option<i32>, String)> {
-        let process = self.restarted.get_mut(id).with_context(|| format!("{id} was not started again"))?;
-        let (status, _) = wait::until_ok(format!("{id} has ended by itself"), limit, || {
-            process.ended()?.with_context(|| format!("{id} runs on"))
-        })?;
-        Ok((status.code(), process.log()?))
     }
 
     /// Returns the pid of the VM that a new node came with.
