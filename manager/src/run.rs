@@ -125,7 +125,7 @@ pub enum RunError {
     #[error(transparent)]
     Serve(#[from] ServeError),
     /// Storage failed while it ran: nothing in memory can be trusted.
-    #[error("storage failed: {0}")]
+    #[error("storage failed: {0}; put the disk right, and start the manager again")]
     Fatal(String),
 }
 

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use tracing::error;
 use tracing_subscriber::EnvFilter;
 use vouch_watcher::boot::{self, pid1, read_boot};
+use vouch_watcher::logic::RunLimit;
 use vouch_watcher::precompile::precompile;
 
 /// A run allocates and frees some hundred times, and the allocator of musl takes a tenth of its time.
@@ -67,7 +68,7 @@ fn command(command: Command) -> Result<()> {
         Command::Precompile { out } => precompile(&out),
         Command::Run { boot, probes_dir } => {
             let boot = read_boot(&boot)?;
-            match runtime()?.block_on(boot::start(boot, &probes_dir))? {}
+            match runtime()?.block_on(boot::start(boot, &probes_dir, RunLimit::LEAST))? {}
         }
     }
 }
@@ -76,7 +77,7 @@ fn watch_as_pid1() -> Result<std::convert::Infallible> {
     let boot = pid1::set_up()?;
     let watch = async {
         let _reaper = tokio::spawn(pid1::reap());
-        boot::start(boot, pid1::PROBES_DIR.as_ref()).await
+        boot::start(boot, pid1::PROBES_DIR.as_ref(), pid1::run_limit()).await
     };
     Ok(runtime()?.block_on(watch)?)
 }

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use tracing::info;
 use vouch_probe_host::{ProbeHost, digest_of};
 
-use crate::driver::HOST_LIMITS;
+use crate::driver::host_limits;
+use crate::logic::RunLimit;
 use crate::shipped::{MANIFEST, ShippedManifest, ShippedProbe};
 
 /// Writes every bundled probe as `NAME.cwasm`, and the manifest, into a folder, which is made when absent.
@@ -15,7 +16,7 @@ use crate::shipped::{MANIFEST, ShippedManifest, ShippedProbe};
 /// Names the probe or the file.
 pub fn precompile(out: &Path) -> Result<()> {
     std::fs::create_dir_all(out).with_context(|| format!("make {}", out.display()))?;
-    let host = ProbeHost::new(HOST_LIMITS)?;
+    let host = ProbeHost::new(host_limits(RunLimit::LEAST))?;
     let mut probes = Vec::new();
     for probe in vouch_probe_bundle::all() {
         let native = host.precompile(probe.bytes).with_context(|| format!("compile probe {}", probe.name))?;

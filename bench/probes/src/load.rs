@@ -13,7 +13,8 @@ use clap::{Args, ValueEnum};
 use tokio::task::JoinSet;
 use vouch_probe_host::{Capabilities, IcmpSockets, Probe, ProbeHost, Target};
 use vouch_types::{Network, Outcome, VmId};
-use vouch_watcher::driver::HOST_LIMITS;
+use vouch_watcher::driver::host_limits;
+use vouch_watcher::logic::RunLimit;
 use vouch_watcher::shipped::Shipped;
 
 use crate::blackbox::CONNECTIONS;
@@ -143,7 +144,7 @@ impl Load {
     }
 
     async fn probe(&self, name: &str) -> Result<Probe> {
-        let host = ProbeHost::new(HOST_LIMITS)?;
+        let host = ProbeHost::new(host_limits(RunLimit::LEAST))?;
         let shipped = Shipped::open(&host, &self.probes).await?;
         let bundled = vouch_probe_bundle::by_name(name).with_context(|| format!("probe {name} is not shipped"))?;
         let loaded = shipped.load(&host, &bundled.digest()).with_context(|| format!("probe {name} is not compiled"))?;

@@ -32,7 +32,7 @@ pub struct GivenRemoval {
 
 /// Returns the problem of a node that is not there; of one that was removed it says so.
 pub fn not_found(api: &Api, id: &str) -> Problem {
-    let rule = "must be the name of a node that a manager has heard";
+    let rule = "must be the name of a node that a manager has heard, or that a join token let in";
     let mut problem = Problem::field(ProblemKind::NodeNotFound, "id", id, rule);
     let removed = published::read(api.published(), |state| {
         let node = NodeId::new(id).ok()?;
@@ -91,7 +91,9 @@ fn may_run(api: &Api, node: &NodeId) -> (u64, Vec<VmLeftView>) {
 async fn apply(api: &Api, given: GivenRemoval, conditions: Conditions) -> Result<NodeRemovedView, Problem> {
     make_current(api, Wanted::Default).await?;
     let GivenRemoval { node, vms, by } = given;
-    if published::read(api.published(), |state| !state.nodes().contains_key(&node)) {
+    let is_unknown =
+        published::read(api.published(), |state| !state.nodes().contains_key(&node) && !state.is_let_in_unheard(&node));
+    if is_unknown {
         return Err(not_found(api, node.as_str()));
     }
     let heard = heard_by(api, &node).await;

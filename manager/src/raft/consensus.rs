@@ -384,7 +384,7 @@ impl Consensus {
                 let running = metrics.borrow_watched().running_state.clone();
                 match running {
                     Err(Fatal::Stopped) => return std::future::pending().await,
-                    Err(fatal) => return chain(&fatal),
+                    Err(fatal) => return told(&fatal),
                     Ok(()) => {}
                 }
                 if metrics.changed().await.is_err() {
@@ -454,6 +454,15 @@ async fn stored<L: LogStore>(
     let vote = log.get_log_reader().await.read_vote().await.map_err(failed)?;
     let snapshot = snapshots.covers().await?.and_then(|meta| meta.last_log_id);
     Ok(Stored { vote, last, purged, snapshot, applied })
+}
+
+/// Returns what an operator needs of the reason why consensus stopped: which file, and what the system said. At which
+/// entry that was stands in the log.
+fn told(fatal: &Fatal<Types>) -> String {
+    let Fatal::StorageError(storage) = fatal else { return chain(fatal) };
+    tracing::error!("storage failed {storage}");
+    let text = std::error::Error::source(storage).map_or_else(|| storage.to_string(), chain);
+    text.strip_prefix("std::io::error::Error: ").map_or_else(|| text.clone(), ToOwned::to_owned)
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

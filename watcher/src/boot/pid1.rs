@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::mount::{MountFlags, mount};
-use rustix::process::{WaitOptions, wait};
+use rustix::process::{Resource, Rlimit, WaitOptions, setrlimit, wait};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
-use rustix::system::{RebootCommand, finit_module, reboot};
+use rustix::system::{RebootCommand, finit_module, reboot, sysinfo};
 use rustix::time::{ClockId, Timespec, clock_settime};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,6 +23,7 @@ use vouch_types::{WallTime, WatcherBoot, WatcherLeg};
 
 use super::netlink::Netlink;
 use super::{BootError, read_boot};
+use crate::logic::RunLimit;
 
 /// Where the image keeps the precompiled probes.
 pub const PROBES_DIR: &str = "/probes";
@@ -30,6 +31,8 @@ pub const PROBES_DIR: &str = "/probes";
 const MODULES_DIR: &str = "/modules";
 /// How long cards, and what the node handed over, may take to appear.
 const APPEAR: Duration = Duration::from_secs(10);
+/// Files that are open beside those of runs: streams to managers and relays, the console.
+const FILES_BESIDE: u64 = 1_024;
 /// From one look to the next.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -115,6 +118,21 @@ pub fn open_console() {
         let _ = dup2_stdout(&console);
         let _ = dup2_stderr(&console);
     }
+}
+
+/// Returns how many runs the memory of this machine holds, and lets the process open a file for each.
+pub fn run_limit() -> RunLimit {
+    let memory = sysinfo();
+    // A machine word each, of 64 bits at the most; a product that is no number is of no machine.
+    #[expect(clippy::useless_conversion, reason = "they are of 32 bits on other machines")]
+    let bytes = u64::from(memory.totalram).saturating_mul(u64::from(memory.mem_unit));
+    let runs = RunLimit::of_memory(bytes);
+    let files = Some(runs.all() as u64 + FILES_BESIDE);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files }) {
+        warn!(%error, runs = runs.all(), "open files stay limited");
+        return RunLimit::LEAST;
+    }
+    runs
 }
 
 /// Collects orphans for as long as the watcher runs.

@@ -15,7 +15,8 @@ use vouch_wire::pki::{AdjustableTime, LiveIdentity, PkiError};
 use vouch_wire::renewal::{Kept, RenewalTask};
 
 use super::identity::{EnrolError, redeem};
-use crate::driver::{HOST_LIMITS, HostRunner, WatcherConfig, WatcherParts, run};
+use crate::driver::{HostRunner, WatcherConfig, WatcherParts, host_limits, run};
+use crate::logic::RunLimit;
 use crate::shipped::{Shipped, ShippedError};
 
 /// How long one question to a relay may take in all: a relay that took the connection and says nothing this long is
@@ -39,14 +40,14 @@ pub enum StartError {
     Tls(#[from] PkiError),
 }
 
-/// Watches for as long as the process lives.
+/// Watches for as long as the process lives, with as many runs in flight as its memory holds.
 ///
 /// The incarnation is the watcher's time at its start in milliseconds, which is never before its node's stamp: a later
 /// life has a greater one.
 ///
 /// # Errors
 /// [`StartError`] when it cannot begin; once it watches it never returns.
-pub async fn start(boot: WatcherBoot, probes_dir: &Path) -> Result<Infallible, StartError> {
+pub async fn start(boot: WatcherBoot, probes_dir: &Path, runs: RunLimit) -> Result<Infallible, StartError> {
     let clock = Arc::new(AdjustableTime::at_least(boot.stamp));
     let incarnation = Incarnation::new(clock.now().as_unix_millis());
     let managers = endpoints(&boot);
@@ -54,9 +55,9 @@ pub async fn start(boot: WatcherBoot, probes_dir: &Path) -> Result<Infallible, S
         local: boot.legs.iter().map(|leg| (leg.network, leg.address)).collect(),
         ..DialOptions::default()
     };
-    let host = ProbeHost::new(HOST_LIMITS)?;
+    let host = ProbeHost::new(host_limits(runs))?;
     let shipped = Shipped::open(&host, probes_dir).await?;
-    info!(watcher_id = %boot.watcher, probes = shipped.count(), compilations = compilations(), "probes loaded");
+    info!(watcher_id = %boot.watcher, probes = shipped.count(), runs = runs.all(), compilations = compilations(), "probes loaded");
 
     let identity = redeem(&boot, incarnation, &managers, options.clone(), Arc::clone(&clock)).await?;
     let live = LiveIdentity::new(identity, clock)?;
@@ -69,7 +70,7 @@ pub async fn start(boot: WatcherBoot, probes_dir: &Path) -> Result<Infallible, S
     let icmp: Arc<dyn Icmp> = Arc::new(IcmpSockets::open());
     let probe_icmp = Arc::clone(&icmp);
     let runner = HostRunner::new(host, shipped, probe_icmp, Arc::clone(&link), Arc::clone(&relays), managers.clone());
-    let config = WatcherConfig { watcher: boot.watcher, incarnation, managers, timing: Timing::default() };
+    let config = WatcherConfig { watcher: boot.watcher, incarnation, managers, timing: Timing::default(), runs };
     Ok(run(config, WatcherParts { link, relays, probes: Arc::new(runner), icmp }).await)
 }
 

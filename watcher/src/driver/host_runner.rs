@@ -22,11 +22,17 @@ use vouch_wire::links::{ManagerEndpoint, RelayLink, WatcherLink};
 
 use super::guest_agent::RelayedGuestAgent;
 use super::runner::ProbeRunner;
-use crate::logic::{Ended, ProbeSpec, RUNS_MAX};
+use crate::logic::{Ended, ProbeSpec, RunLimit};
 use crate::shipped::Shipped;
 
-/// Limits of the probe host, the same in `precompile` and in a watcher.
-pub const HOST_LIMITS: HostLimits = HostLimits { concurrency: RUNS_MAX as u32, memory: 16 * 1024 * 1024 };
+/// The most memory of one run, in bytes; native code is made for it.
+const RUN_MEMORY: usize = 16 * 1024 * 1024;
+
+/// Returns the limits of the probe host of a watcher with so many runs in flight. What is compiled under one of them runs
+/// under each.
+pub fn host_limits(runs: RunLimit) -> HostLimits {
+    HostLimits { concurrency: u32::try_from(runs.all()).unwrap_or(u32::MAX), memory: RUN_MEMORY }
+}
 
 /// Name of the fact by which a probe says who answered: the digest of a certificate, say. Another one on the same
 /// address is another machine.

@@ -19,6 +19,6 @@ mod watcher_task;
 #[cfg(test)]
 mod tests;
 
-pub use host_runner::{HOST_LIMITS, HostRunner};
+pub use host_runner::{HostRunner, host_limits};
 pub use runner::ProbeRunner;
 pub use watcher_task::{WatcherConfig, WatcherParts, run};

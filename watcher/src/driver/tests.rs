@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -18,7 +19,7 @@ use vouch_wire::proto::to_watcher::Message as Heard;
 
 use super::host_runner::NOT_GRANTED;
 use super::*;
-use crate::logic::RUNS_MAX;
+use crate::logic::RunLimit;
 use crate::shipped::Shipped;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -94,18 +95,22 @@ impl Drop for Bench {
 impl Bench {
     /// Starts a watcher that has no shipped probes and fetches these components, one per attempt, the last for ever.
     async fn start(components: Vec<Vec<u8>>) -> Self {
+        Self::start_with(components, RunLimit::LEAST).await
+    }
+
+    async fn start_with(components: Vec<Vec<u8>>, runs: RunLimit) -> Self {
         let (sender, mut dialled) = mpsc::unbounded_channel();
         let link: Arc<dyn WatcherLink> = Arc::new(SimLink { dialled: sender, components: Mutex::new(components) });
         let relays: Arc<dyn RelayLink> = Arc::new(SimRelay);
         let address = "127.0.0.1:1".parse().unwrap();
         let managers = vec![ManagerEndpoint { manager: ManagerId::new(1), network: Network::Management, address }];
-        let host = ProbeHost::new(HOST_LIMITS).unwrap();
+        let host = ProbeHost::new(host_limits(runs)).unwrap();
         let icmp: Arc<dyn Icmp> = Arc::new(IcmpSockets::open());
         let (probe_icmp, shipped) = (Arc::clone(&icmp), Shipped::none());
         let runner =
             HostRunner::new(host, shipped, probe_icmp, Arc::clone(&link), Arc::clone(&relays), managers.clone());
         let (watcher, incarnation) = (WatcherId::new(1), Incarnation::new(1));
-        let config = WatcherConfig { watcher, incarnation, managers, timing: Timing::default() };
+        let config = WatcherConfig { watcher, incarnation, managers, timing: Timing::default(), runs };
         let parts = WatcherParts { link, relays, probes: Arc::new(runner), icmp };
         let watcher = tokio::spawn(async move {
             run(config, parts).await;
@@ -435,21 +440,29 @@ async fn the_ports_of_the_settings_are_granted_by_that_word_and_so_they_were_bef
     assert_eq!(up.network, i32::from(proto::Network::Management));
 }
 
-#[tokio::test]
-async fn dead_targets_delay_no_look_at_another_up_to_the_limit_of_runs() {
-    // Each a run in flight until its deadline; one is left for the target that lives.
-    const DEAD: usize = RUNS_MAX - 1;
+/// Has all runs but one in flight until their deadline, and looks at a target that lives with the one that is left.
+async fn dead_targets_delay_no_look_at_another(runs: RunLimit) {
     let hang = Fake::Tcp(FakeTcp::Hang).start().await.unwrap();
     let (mut connections, port) = counted_service().await;
-    let mut bench = Bench::start(vec![tcp_component()]).await;
+    let mut bench = Bench::start_with(vec![tcp_component()], runs).await;
     let mut assigned = tcp_assignment(1, hang.port().unwrap());
-    let silent = assigned.targets[0].clone();
-    let dead = |number: usize| proto::Target {
-        vm: uuid::Uuid::from_u128(number as u128).as_bytes().to_vec(),
+    let silent = assigned.targets.remove(0);
+    // One check over each network, as an assignment may have more checks than targets.
+    let networks = [proto::Network::Management, proto::Network::Service].map(i32::from);
+    let here = silent.addresses[0].clone();
+    let dead = |vm: usize, checks: usize| proto::Target {
+        vm: uuid::Uuid::from_u128(vm as u128).as_bytes().to_vec(),
+        addresses: networks.map(|network| proto::Address { network, ..here.clone() }).to_vec(),
+        probes: networks
+            .map(|network| proto::ProbeAssignment { network, ..silent.probes[0].clone() })
+            .into_iter()
+            .take(checks)
+            .collect(),
         probe_timeout_micros: 30_000_000,
         ..silent.clone()
     };
-    assigned.targets = (0..DEAD).map(dead).collect();
+    let checks = runs.all() - 1;
+    assigned.targets = (0..checks.div_ceil(2)).map(|vm| dead(vm, checks - 2 * vm)).collect();
     let mut alive = tcp_assignment(1, port).targets.remove(0);
     alive.vm = uuid::Uuid::from_u128(u128::MAX).as_bytes().to_vec();
     assigned.targets.push(alive);
@@ -463,4 +476,19 @@ async fn dead_targets_delay_no_look_at_another_up_to_the_limit_of_runs() {
             assert_eq!(ended, None, "the dead ones are still waited for");
         }
     }
+}
+
+#[tokio::test]
+async fn dead_targets_delay_no_look_at_another_up_to_the_limit_of_runs() {
+    dead_targets_delay_no_look_at_another(RunLimit::LEAST).await;
+}
+
+#[tokio::test]
+async fn two_thousand_runs_are_in_flight_where_there_is_memory_for_them() {
+    let runs = RunLimit::of_memory(432 << 20);
+    assert_eq!(runs.all(), 1_996);
+    // A socket each.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    dead_targets_delay_no_look_at_another(runs).await;
 }

@@ -16,7 +16,9 @@ use vouch_wire::links::{ManagerEndpoint, RelayLink, WatcherLink};
 use vouch_wire::proto;
 
 use super::{ProbeRunner, dial, echo, health, relay};
-use crate::logic::{Came, CheckSpec, CloseReason, Effect, Ended, Event, Logic, RoundId, Run, RunId, SessionId};
+use crate::logic::{
+    Came, CheckSpec, CloseReason, Effect, Ended, Event, Logic, RoundId, Run, RunId, RunLimit, SessionId,
+};
 
 /// Inputs that may wait for the task; senders wait beyond that.
 const INPUTS_MAX: usize = 1024;
@@ -36,6 +38,8 @@ pub struct WatcherConfig {
     pub managers: Vec<ManagerEndpoint>,
     /// The timing to begin with; managers tell theirs in their welcome.
     pub timing: Timing,
+    /// How many runs its memory holds.
+    pub runs: RunLimit,
 }
 
 /// What a watcher works with.
@@ -103,7 +107,7 @@ pub async fn run(config: WatcherConfig, parts: WatcherParts) -> Infallible {
     }
     helpers.spawn(health::measure(sender.clone()));
     let mut task = WatcherTask {
-        logic: Logic::new(config.watcher, config.incarnation, config.timing),
+        logic: Logic::new(config.watcher, config.incarnation, config.timing, config.runs),
         parts,
         origin: Instant::now(),
         streams: BTreeMap::new(),

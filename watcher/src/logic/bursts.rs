@@ -7,14 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vouch_types::{Network, VmId};
 
-use super::{Check, RUNS_MAX};
+use super::{Check, RunLimit};
 
 /// The most asked runs of one probe on one VM at a time.
 pub const BURST_IN_FLIGHT_MAX: usize = 10;
 /// The most VMs that have several asked runs of one probe in flight.
 pub const BURST_VMS_MAX: usize = 64;
-/// The most asked runs at a time; the rest of [`RUNS_MAX`] is kept for scheduled ones.
-pub const ASKED_RUNS_MAX: usize = RUNS_MAX / 2;
 /// The most asked checks that wait for room; more are left to the end of their ask.
 pub const WANTED_MAX: usize = 4_096;
 
@@ -25,18 +23,24 @@ const LIGHT: [&str; 2] = ["ping", "tcp"];
 const STAND_INS: [&str; 2] = ["rdp", "dns"];
 
 /// Asked runs in flight.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Bursts {
     in_flight: BTreeMap<Check, usize>,
     /// How many of a VM's checks have several in flight.
     bursting: BTreeMap<VmId, usize>,
     all: usize,
+    most: usize,
 }
 
 impl Bursts {
+    /// Returns that none is in flight, of as many as may be.
+    pub fn new(runs: RunLimit) -> Self {
+        Self { in_flight: BTreeMap::new(), bursting: BTreeMap::new(), all: 0, most: runs.asked() }
+    }
+
     /// Returns whether no asked run may begin, whatever it checks.
     pub fn is_full(&self) -> bool {
-        self.all >= ASKED_RUNS_MAX
+        self.all >= self.most
     }
 
     /// Returns whether an asked run of this check may begin now.
@@ -113,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_check_has_no_more_asked_runs_in_flight_than_the_limit() {
-        let mut bursts = Bursts::default();
+        let mut bursts = Bursts::new(RunLimit::LEAST);
         let check = probe(1, "ping");
         for _ in 0..BURST_IN_FLIGHT_MAX {
             assert!(bursts.may_begin(&check));
@@ -126,7 +130,7 @@ mod tests {
 
     #[test]
     fn no_more_vms_are_in_a_burst_than_the_limit_and_every_other_has_one_run() {
-        let mut bursts = Bursts::default();
+        let mut bursts = Bursts::new(RunLimit::LEAST);
         let last = BURST_VMS_MAX as u128;
         for vm in 1..=last - 1 {
             let check = probe(vm, "ping");
@@ -150,8 +154,8 @@ mod tests {
 
     #[test]
     fn asked_runs_leave_room_for_scheduled_ones() {
-        let mut bursts = Bursts::default();
-        (0..ASKED_RUNS_MAX as u128).for_each(|vm| bursts.begun(&probe(vm, "tcp")));
+        let mut bursts = Bursts::new(RunLimit::LEAST);
+        (0..RunLimit::LEAST.asked() as u128).for_each(|vm| bursts.begun(&probe(vm, "tcp")));
         let relay = Check::Relay { node: NodeId::new("n1").unwrap() };
         assert!(bursts.is_full() && !bursts.may_begin(&probe(9_999, "tcp")) && !bursts.may_begin(&relay));
         bursts.ended(&probe(0, "tcp"));

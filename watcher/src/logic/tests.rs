@@ -68,7 +68,7 @@ struct Bench {
 impl Bench {
     /// A watcher with two managers that have said welcome and sent tick 1, and an assignment.
     fn new(vms: u8) -> Self {
-        let logic = Logic::new(WatcherId::new(1), Incarnation::new(5), timing());
+        let logic = Logic::new(WatcherId::new(1), Incarnation::new(5), timing(), RunLimit::LEAST);
         let (now, runs, rounds, said, closed) = (Moment::ZERO, Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut bench = Self { logic, now, runs, rounds, said, closed };
         for (session, manager) in [(M1, 1), (M2, 2)] {
@@ -399,7 +399,7 @@ proptest! {
                     }
                     bench.end(&run, Outcome::Up);
                 }
-                prop_assert!(bench.runs.len() <= RUNS_MAX);
+                prop_assert!(bench.runs.len() <= RunLimit::LEAST.all());
             }
         }
         for n in silent + 1..=vms {

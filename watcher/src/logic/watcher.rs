@@ -22,11 +22,9 @@ use super::probes::{Probes, Readiness};
 use super::sessions::{SessionState, one_per_manager, other_stream};
 use super::{
     Asks, Assigned, AssignedCheck, Check, CheckNumber, CheckSpec, CloseReason, Durations, Effect, Ended, Entry, Event,
-    HealthState, Ledger, Peers, Run, RunId, Schedule, SessionId, TickStamp, Ticks,
+    HealthState, Ledger, Peers, Run, RunId, RunLimit, Schedule, SessionId, TickStamp, Ticks,
 };
 
-/// The most runs at a time: a slow target holds one of these, and never delays another's run before they are all held.
-pub const RUNS_MAX: usize = 256;
 /// The most time that an ask may give.
 const ASK_DEADLINE_MAX: Duration = Duration::from_secs(60);
 /// The most unchanged observations that a report tells apart because they are older than the rest.
@@ -72,6 +70,7 @@ pub struct Logic {
     health: HealthState,
     next_run: u64,
     runs: BTreeMap<RunId, Running>,
+    runs_max: usize,
     /// Asked checks that wait for room.
     wanted: VecDeque<(Check, AskId)>,
     bursts: Bursts,
@@ -88,7 +87,7 @@ pub struct Logic {
 
 impl Logic {
     /// Returns a watcher that has been told nothing yet.
-    pub fn new(watcher: WatcherId, incarnation: Incarnation, timing: Timing) -> Self {
+    pub fn new(watcher: WatcherId, incarnation: Incarnation, timing: Timing, runs: RunLimit) -> Self {
         Self {
             incarnation,
             schedule: Schedule::new(watcher, timing.probe_interval),
@@ -103,8 +102,9 @@ impl Logic {
             health: HealthState::default(),
             next_run: 0,
             runs: BTreeMap::new(),
+            runs_max: runs.all(),
             wanted: VecDeque::new(),
-            bursts: Bursts::default(),
+            bursts: Bursts::new(runs),
             peers: Peers::new(watcher),
             durations: Durations::default(),
             own_node: None,
@@ -142,7 +142,7 @@ impl Logic {
             .sessions
             .values()
             .flat_map(|s| s.report_at(version, &self.timing).into_iter().chain([s.silent_at(&self.timing)]));
-        let due = if self.runs.len() < RUNS_MAX { self.schedule.next_due() } else { None };
+        let due = if self.runs.len() < self.runs_max { self.schedule.next_due() } else { None };
         let others = [self.asks.next_due(), self.probes.next_due(), self.peers.next_due()];
         streams.chain(due).chain(others.into_iter().flatten()).min()
     }
@@ -315,7 +315,7 @@ impl Logic {
         }
         self.effects.extend(self.peers.take_due(now).into_iter().map(Effect::Echo));
         self.begin_asked(now);
-        for number in self.schedule.take_due(now, RUNS_MAX.saturating_sub(self.runs.len())) {
+        for number in self.schedule.take_due(now, self.runs_max.saturating_sub(self.runs.len())) {
             let instead = self.take_waiting(number);
             self.begin(now, number, Why::Scheduled(instead));
         }
@@ -326,7 +326,7 @@ impl Logic {
 
     fn begin_asked(&mut self, now: Moment) {
         let mut waiting = VecDeque::new();
-        while self.runs.len() < RUNS_MAX && !self.bursts.is_full() {
+        while self.runs.len() < self.runs_max && !self.bursts.is_full() {
             let Some((check, ask)) = self.wanted.pop_front() else { break };
             if self.asks.nonce(ask).is_none() {
                 continue;

@@ -43,7 +43,7 @@ impl State {
         by: String,
         at: WallTime,
     ) -> Outcome {
-        let record = self.nodes.get(&node).ok_or_else(|| DenyReason::UnknownNode(node.clone()))?;
+        let Some(record) = self.nodes.get(&node) else { return self.shut_out_unheard(step, node, by, at) };
         let watchers: Vec<(WatcherId, WatcherLife)> =
             self.watchers.values().filter(|w| w.node == node).map(|w| (w.id, w.life)).collect();
         let live: Vec<WatcherId> =
@@ -60,8 +60,7 @@ impl State {
         if left == VmsLeft::Refuse {
             self.no_vm_in_the_way(&node)?;
         }
-        let others = self.removed.keys().filter(|known| **known != node).count();
-        limit("removed nodes", others + 1, REMOVED_NODES_MAX)?;
+        self.room_to_remember(&node)?;
 
         let (vms_count, watchers_count) = (vms.len() as u64, watchers.len() as u64);
         step.event(
@@ -91,13 +90,42 @@ impl State {
         }
         self.drop_notes_of(step, &node, at);
         self.drop_rules_of(step, &node, &by, at);
-        self.drop_uses_of(step, &node);
         self.nodes.remove(&node);
         step.changes.nodes.insert(node.clone());
-        let removed =
-            RemovedNode { id: node.clone(), by, at, index: step.index, admitted: None, signed_by: SignedBy::Present };
-        self.put_removed(step, removed);
+        self.shut_out_from_here(step, node, by, at);
         Ok(Applied::NodeRemoved { index: step.index, vms: vms_count, watchers: watchers_count })
+    }
+
+    /// Returns whether a join token let a node in that was never heard, as far as its use is remembered.
+    pub fn is_let_in_unheard(&self, node: &NodeId) -> bool {
+        let joiner = Joiner::Node(node.clone());
+        let used = || self.head.join_tokens.iter().flat_map(|token| &token.last_uses).any(|used| used.joiner == joiner);
+        let again = || self.removed.get(node).is_some_and(|removed| !removed.is_shut());
+        !self.nodes.contains_key(node) && (used() || again())
+    }
+
+    /// Nothing is recorded of it but that it may speak, and nothing can be set for it.
+    fn shut_out_unheard(&mut self, step: &mut Step, node: NodeId, by: String, at: WallTime) -> Outcome {
+        if !self.is_let_in_unheard(&node) {
+            return Err(DenyReason::UnknownNode(node));
+        }
+        self.room_to_remember(&node)?;
+        let (id, by_whom) = (node.clone(), by.clone());
+        step.event(at, EventKind::NodeRemoved { node: id, vms: 0, watchers: 0, fence: None, by: by_whom });
+        self.shut_out_from_here(step, node, by, at);
+        Ok(Applied::NodeRemoved { index: step.index, vms: 0, watchers: 0 })
+    }
+
+    fn room_to_remember(&self, node: &NodeId) -> Result<(), DenyReason> {
+        let others = self.removed.keys().filter(|known| *known != node).count();
+        limit("removed nodes", others + 1, REMOVED_NODES_MAX)
+    }
+
+    /// Remembers that whoever has the name may not speak.
+    fn shut_out_from_here(&mut self, step: &mut Step, node: NodeId, by: String, at: WallTime) {
+        self.drop_uses_of(step, &node);
+        let (admitted, signed_by) = (None, SignedBy::Present);
+        self.put_removed(step, RemovedNode { id: node, by, at, index: step.index, admitted, signed_by });
     }
 
     fn no_vm_in_the_way(&self, node: &NodeId) -> Result<(), DenyReason> {

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use vouch_types::{Incarnation, ManagerId, Moment, Network, WatcherId};
-use vouch_watcher::logic::{Came, Effect, Ended, Event, Logic, RoundId, RunId, SessionId};
+use vouch_watcher::logic::{Came, Effect, Ended, Event, Logic, RoundId, RunId, RunLimit, SessionId};
 use vouch_wire::links::{Caller, ManagerEndpoint, Session};
 use vouch_wire::pki::CertificateRequest;
 use vouch_wire::proto;
@@ -67,7 +67,7 @@ pub async fn run(world: Arc<World>, id: WatcherId, secret: [u8; 32]) {
         }
     }
     let mut watcher = SimWatcher {
-        logic: Logic::new(id, Incarnation::new(1), world.timing.clone()),
+        logic: Logic::new(id, Incarnation::new(1), world.timing.clone(), RunLimit::LEAST),
         id,
         world,
         streams: BTreeMap::new(),

@@ -4,7 +4,7 @@ use vouch_types::{
     AssignmentGeneration, Digest, Incarnation, LogIndex, ManagerId, Moment, Network, ProbeAssignment, SortedMap, Term,
     Timing, VmId, WatcherId,
 };
-use vouch_watcher::logic::{Logic, SessionId};
+use vouch_watcher::logic::{Logic, RunLimit, SessionId};
 use vouch_wire::convert::{AssignedProbe, Assignment, Fence, RelayTarget, Target};
 use vouch_wire::links::ManagerEndpoint;
 use vouch_wire::proto;
@@ -47,7 +47,7 @@ impl SimWatcher {
         vms: Vec<VmId>,
         timing: &Timing,
     ) -> Self {
-        let logic = Logic::new(id, incarnation, timing.clone());
+        let logic = Logic::new(id, incarnation, timing.clone(), RunLimit::LEAST);
         Self { id, incarnation, generation, node, vms, logic, streams: [None, None], wake: None, sessions: 0 }
     }
 

@@ -116,7 +116,7 @@ fn begun_of_others(silent: u8, burst: bool) -> Vec<(VmId, Moment)> {
             bench.pass(Duration::from_millis(1));
         }
     }
-    assert!(most <= RUNS_MAX && (most > ASKED_RUNS_MAX) == burst, "{most} runs at once");
+    assert!(most <= RunLimit::LEAST.all() && (most > RunLimit::LEAST.asked()) == burst, "{most} runs at once");
     others
 }
 
@@ -131,7 +131,7 @@ fn a_burst_on_silent_vms_does_not_delay_the_scheduled_runs_of_others() {
 fn no_more_asked_checks_wait_than_the_limit_and_their_asks_end_at_the_deadline() {
     let vms = 100;
     let mut bench = Bench::new(vms);
-    let asks = (WANTED_MAX + ASKED_RUNS_MAX) as u64 / u64::from(vms) + 2;
+    let asks = (WANTED_MAX + RunLimit::LEAST.asked()) as u64 / u64::from(vms) + 2;
     bench.runs.clear();
     for nonce in 1..=asks {
         bench.ask(nonce, &[], &(1..=vms).collect::<Vec<_>>());
@@ -141,7 +141,7 @@ fn no_more_asked_checks_wait_than_the_limit_and_their_asks_end_at_the_deadline()
         begun += 1;
         bench.end(&run, Outcome::Up);
     }
-    assert_eq!(begun, WANTED_MAX + ASKED_RUNS_MAX);
+    assert_eq!(begun, WANTED_MAX + RunLimit::LEAST.asked());
     bench.pass(Duration::from_millis(400));
     let ended: BTreeSet<u64> = bench.answers().iter().filter(|a| a.complete).map(|a| a.nonce).collect();
     assert_eq!(ended, (1..=asks).collect());

@@ -230,6 +230,36 @@ fn the_request_by_which_it_joined_before_lets_its_old_key_in_no_more() {
 }
 
 #[test]
+fn a_node_that_was_let_in_and_never_spoke_is_removed_and_its_key_opens_nothing() {
+    let mut story = Story::begun();
+    let n9 = node_id("n9");
+    let join = |request: u8| Command::RedeemJoinToken {
+        secret_hash: key(9),
+        joiner: Joiner::Node(n9.clone()),
+        request: key(request),
+        key: Some(key(request)),
+        incarnation: Incarnation::default(),
+        at: at(200),
+    };
+    let unknown = DenyReason::UnknownNode(n9.clone());
+    assert_eq!(story.refused(remove_node("n9", VmsLeft::Refuse)), unknown, "nobody knows it");
+    story.tell(token(9, 2));
+    story.tell(join(1));
+    assert!(story.state.is_let_in_unheard(&n9));
+    let told = story.tell(remove_node("n9", VmsLeft::Refuse));
+    assert!(matches!(&told[..], [EventKind::NodeRemoved { node, vms: 0, watchers: 0, .. }] if *node == n9), "{told:?}");
+    assert!(story.state.refusal_of(&n9, Some(&key(1))).is_some());
+    assert_eq!(story.refused(record_node("n9")), DenyReason::NodeRemoved(n9.clone()));
+    assert_eq!(story.refused(remove_node("n9", VmsLeft::Refuse)), unknown, "once");
+    survives(&story.state);
+    // Let in again, silent again, and removed again.
+    story.tell(join(2));
+    assert!(story.state.refusal_of(&n9, Some(&key(2))).is_none());
+    story.tell(remove_node("n9", VmsLeft::Refuse));
+    assert!(story.state.refusal_of(&n9, Some(&key(2))).is_some());
+}
+
+#[test]
 fn what_is_remembered_ends_with_the_second_rotation_of_the_ca_after_it() {
     let mut story = silent();
     story.tell(remove_node("n1", VmsLeft::Forget));
