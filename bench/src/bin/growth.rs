@@ -20,7 +20,7 @@ use vouch_manager::raft::{SnapshotMeta, restored_position};
 use vouch_manager::store::codec::decode;
 use vouch_manager::store::{
     Batch, FileSnapshotStore, Image, Position, SledStateStore, SnapshotSource, SnapshotStore, State, StateHash,
-    StateStore,
+    StateStore, replace_all,
 };
 use vouch_types::command::ClusterSecrets;
 use vouch_types::{
@@ -215,8 +215,7 @@ fn from_snapshot(folder: &Path, vms: usize) -> Result<()> {
     let stored = futures_block(snapshots.load())?.context("no snapshot")?;
     let state: State = decode::<Image>("snapshot", &stored.image)?.into();
     ensure!(state.vms().len() == vms, "{} VMs came back", state.vms().len());
-    let (batch, _hash) = Batch::of_everything(&state, &position(&stored.meta))?;
-    store.commit(batch)?;
+    replace_all(&store, &state, &position(&stored.meta))?;
     print!("| {:.2} | {:.0} ", begun.elapsed().as_secs_f64(), resident_mib());
     Ok(())
 }

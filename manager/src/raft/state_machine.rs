@@ -19,6 +19,7 @@ use super::types::{LogId, SnapshotMeta, StoredMembership, Types, manager_id};
 use crate::store::codec::decode;
 use crate::store::{
     Batch, Changes, Image, Position, Projection, SnapshotSource, SnapshotStore, StateHash, StateStore, StateStoreError,
+    replace_all,
 };
 
 type Responder = openraft::storage::ApplyResponder<Types>;
@@ -151,9 +152,8 @@ impl RaftStateMachine<Types> for StateMachine {
         self.snapshots.save(meta.clone(), SnapshotSource::Received(snapshot)).await?;
         self.position = Position { applied: meta.last_log_id, membership: meta.last_membership.clone() };
         self.applied.write(|state| *state = image.into());
-        let (batch, hash) = self.applied.read(|state| Batch::of_everything(state, &self.position))?;
-        self.hash = hash;
-        self.store.commit(batch).map_err(io::Error::other)?;
+        let (store, position) = (self.store.as_ref(), &self.position);
+        self.hash = self.applied.read(|state| replace_all(store, state, position)).map_err(io::Error::other)?;
         self.applied.publish(index_of(&self.position), Some(Notice::Replaced));
         Ok(())
     }

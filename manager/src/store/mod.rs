@@ -41,7 +41,7 @@ pub use snapshot_store::{SnapshotError, SnapshotSource, SnapshotStore, StoredSna
 pub use state::{Cluster, State};
 pub(crate) use state::{Redemption, redemption};
 pub use state_hash::{StateDigest, StateHash};
-pub use state_store::{Batch, StateStore, StateStoreError};
+pub use state_store::{Batch, StateStore, StateStoreError, replace_all};
 pub use stores::{OpenError, Stores};
 pub use wal_log_store::{WalConfig, WalLogStore, WalOpenError};
 

@@ -9,7 +9,7 @@
 //!
 //! Numbers are big-endian, so that the order of keys is the order of numbers.
 
-use std::collections::BTreeSet;
+use std::iter;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -60,6 +60,9 @@ struct PositionRead {
 
 /// A key and its new value, or `None` to remove it.
 pub(super) type Write = (Vec<u8>, Option<Vec<u8>>);
+
+/// How many records of one kind a piece of the state has at most.
+const PIECE: usize = 1_024;
 
 const POSITION: u8 = b'a';
 const HEAD: u8 = b'h';
@@ -173,22 +176,28 @@ pub(super) fn changed(state: &State, changes: &Changes) -> Result<Vec<Write>, Co
     Ok(writes)
 }
 
-/// Returns the writes that fill an empty store with `state`, but for the position.
-pub(super) fn whole(state: &State) -> Result<Vec<Write>, CodecError> {
-    let everything = Changes {
+/// Returns the changes that make `state` of nothing, in pieces: written out all at once it would be in memory twice.
+pub(super) fn pieces(state: &State) -> impl Iterator<Item = Changes> {
+    let small = Changes {
         head: true,
         nodes: state.nodes.keys().cloned().collect(),
         removed: state.removed.keys().cloned().collect(),
-        vms: state.vms().keys().copied().collect(),
-        boots: BTreeSet::new(),
         watchers: state.watchers.keys().copied().collect(),
         probes: state.probes.keys().cloned().collect(),
         incidents: state.incidents.keys().copied().collect(),
         once: state.once.iter().map(|record| record.index).collect(),
-        events: state.events.iter().cloned().collect(),
-        evicted: Vec::new(),
+        ..Changes::default()
     };
-    changed(state, &everything)
+    let vms = in_pieces(state.vms().keys().copied()).map(|vms| Changes { vms, ..Changes::default() });
+    let events = in_pieces(state.events.iter().cloned()).map(|events| Changes { events, ..Changes::default() });
+    iter::once(small).chain(vms).chain(events)
+}
+
+fn in_pieces<T, C: FromIterator<T>>(mut items: impl Iterator<Item = T>) -> impl Iterator<Item = C> {
+    iter::from_fn(move || {
+        let first = items.next()?;
+        Some(iter::once(first).chain(items.by_ref().take(PIECE - 1)).collect())
+    })
 }
 
 impl Projection {

@@ -67,8 +67,8 @@ impl StateHash {
     /// [`CodecError`] when a record cannot be written.
     pub fn of(state: &State) -> Result<Self, CodecError> {
         let mut hash = Self::default();
-        for (key, value) in projection::whole(state)? {
-            hash.put(&key, value.as_deref());
+        for changes in projection::pieces(state) {
+            hash.put_all(&projection::changed(state, &changes)?);
         }
         Ok(hash)
     }

@@ -51,7 +51,7 @@ pub enum StateStoreError {
     },
 }
 
-/// What one call of apply changed: all of it is kept, or nothing.
+/// What one call of apply changed, or a piece of a whole state.
 #[derive(Debug)]
 pub struct Batch {
     pub(super) writes: Vec<Write>,
@@ -81,18 +81,23 @@ impl Batch {
         writes.push(projection::position_write(position, &hash.digest())?);
         Ok(Self { writes, fresh: Fresh::Add })
     }
+}
 
-    /// Returns the batch that replaces all that a store holds by `state`, and its hash.
-    ///
-    /// # Errors
-    /// [`CodecError`] when a record cannot be written.
-    pub fn of_everything(state: &State, position: &Position) -> Result<(Self, StateHash), CodecError> {
-        let mut hash = StateHash::default();
-        let mut writes = projection::whole(state)?;
+/// Replaces all that a store holds by `state`, and returns the hash of that. Batch by batch, so that it is not in memory
+/// twice; the position comes last, and without it a store holds nothing that counts.
+///
+/// # Errors
+/// [`StateStoreError`] when a record cannot be written, or a batch cannot be kept.
+pub fn replace_all(store: &dyn StateStore, state: &State, position: &Position) -> Result<StateHash, StateStoreError> {
+    let (mut hash, mut fresh) = (StateHash::default(), Fresh::StartOver);
+    for changes in projection::pieces(state) {
+        let writes = projection::changed(state, &changes)?;
         hash.put_all(&writes);
-        writes.push(projection::position_write(position, &hash.digest())?);
-        Ok((Self { writes, fresh: Fresh::StartOver }, hash))
+        store.commit(Batch { writes, fresh })?;
+        fresh = Fresh::Add;
     }
+    store.commit(Batch { writes: vec![projection::position_write(position, &hash.digest())?], fresh })?;
+    Ok(hash)
 }
 
 /// Keeps a projection of the state. It need not survive a crash, but must never come back half-written.

@@ -88,11 +88,11 @@ impl Story {
 /// A state that is written and read as a snapshot and as a projection must be the same again.
 fn survives(state: &State) {
     use crate::store::codec::{decode, encode};
-    use crate::store::{Batch, Image, MemoryStateStore, Position, StateStore};
+    use crate::store::{Image, MemoryStateStore, Position, StateStore, replace_all};
     let bytes = encode("image", &Image::from(state)).unwrap();
     assert_eq!(State::from(decode::<Image>("image", &bytes).unwrap()), *state);
     let store = MemoryStateStore::default();
-    store.commit(Batch::of_everything(state, &Position::default()).unwrap().0).unwrap();
+    replace_all(&store, state, &Position::default()).unwrap();
     assert_eq!(store.load().unwrap().map(|loaded| loaded.state).as_ref(), Some(state));
 }
 

@@ -5,7 +5,9 @@ use vouch_types::LogIndex;
 
 use super::samples;
 use crate::raft::LogId;
-use crate::store::{Batch, MemoryStateStore, Position, Projection, SledStateStore, State, StateHash, StateStore};
+use crate::store::{
+    Batch, MemoryStateStore, Position, Projection, SledStateStore, State, StateHash, StateStore, replace_all,
+};
 
 fn position(index: u64) -> Position {
     Position { applied: Some(LogId::new(CommittedLeaderId::new(1), index)), ..Position::default() }
@@ -78,12 +80,31 @@ fn a_batch_that_starts_over_leaves_nothing_of_before() {
     fill(&store);
     let mut other = State::default();
     other.apply(LogIndex::new(1), samples::init());
-    let (batch, hash) = Batch::of_everything(&other, &position(90)).unwrap();
-    store.commit(batch).unwrap();
+    let hash = replace_all(&store, &other, &position(90)).unwrap();
     store.close().unwrap();
     drop(store);
     let loaded = SledStateStore::open(folder.path()).unwrap().load().unwrap();
     assert_eq!(loaded, Some(Projection { state: other, position: position(90), digest: Some(hash.digest()), hash }));
+}
+
+#[test]
+fn a_state_of_many_pieces_comes_back_whole() {
+    let mut state = State::default();
+    let numbers: Vec<u128> = (1..=2_500).collect();
+    let commands = [samples::init(), samples::record_node("n1"), samples::record_vms("n1", &numbers)];
+    for (index, command) in (1..).zip(commands) {
+        state.apply(LogIndex::new(index), command);
+    }
+    assert!(state.vms().len() == 2_500 && state.events().len() > 2_500, "several pieces of VMs and of events");
+    let folder = tempfile::tempdir().unwrap();
+    let store = SledStateStore::open(folder.path()).unwrap();
+    fill(&store);
+    let hash = replace_all(&store, &state, &position(90)).unwrap();
+    assert_eq!(hash, StateHash::of(&state).unwrap());
+    store.close().unwrap();
+    drop(store);
+    let loaded = SledStateStore::open(folder.path()).unwrap().load().unwrap();
+    assert_eq!(loaded, Some(Projection { state, position: position(90), digest: Some(hash.digest()), hash }));
 }
 
 #[test]
@@ -102,7 +123,6 @@ fn a_store_that_was_closed_keeps_nothing_more() {
     let folder = tempfile::tempdir().unwrap();
     let store = SledStateStore::open(folder.path()).unwrap();
     store.close().unwrap();
-    let (batch, _) = Batch::of_everything(&State::default(), &position(1)).unwrap();
-    let error = store.commit(batch).expect_err("must be refused").to_string();
+    let error = replace_all(&store, &State::default(), &position(1)).expect_err("must be refused").to_string();
     assert!(error.contains(folder.path().to_str().unwrap()), "{error}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use vouch_manager::raft::{CHECKPOINT_EVERY, Consistency, ProposeError};
-use vouch_manager::store::{Batch, MemoryLogStore, MemoryStateStore, Position, State, StateStore, Stores};
+use vouch_manager::store::{MemoryLogStore, MemoryStateStore, Position, State, Stores, replace_all};
 use vouch_sim::cluster::host::m;
 use vouch_sim::cluster::sim::{LEAST_FREE, Sim, codes, on_paused_clock};
 use vouch_sim::cluster::world::Size;
@@ -125,8 +125,7 @@ fn bent() -> Stores<MemoryLogStore> {
     let at = WallTime::from_unix_millis(1);
     state.apply(LogIndex::new(0), Command::RecordLeader { manager: m(3), term: Term::new(0), at });
     let projection = MemoryStateStore::default();
-    let (batch, _) = Batch::of_everything(&state, &Position::default()).expect("can be written");
-    projection.commit(batch).expect("memory keeps it");
+    replace_all(&projection, &state, &Position::default()).expect("memory keeps it");
     Stores { state: Arc::new(projection), ..Stores::memory() }
 }
 

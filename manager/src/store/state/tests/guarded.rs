@@ -106,11 +106,10 @@ fn keys_are_forgotten_after_their_time_and_when_there_are_too_many() {
 
 #[test]
 fn a_key_that_was_put_and_forgotten_leaves_the_store_with_it() {
-    use crate::store::{Batch, MemoryStateStore, Position, StateStore};
+    use crate::store::{Batch, MemoryStateStore, Position, StateStore, replace_all};
     let mut story = Story::begun();
     let store = MemoryStateStore::default();
-    let (batch, mut hash) = Batch::of_everything(&story.state, &Position::default()).unwrap();
-    store.commit(batch).unwrap();
+    let mut hash = replace_all(&store, &story.state, &Position::default()).unwrap();
     for n in 0..=ONCE_MAX as u64 {
         let (_, changes) = story.apply(guarded(policy(5_000 + n), None, Some((&format!("k{n}"), 1)), 1));
         store.commit(Batch::of_changes(&story.state, &changes, &Position::default(), &mut hash).unwrap()).unwrap();
