@@ -67,6 +67,7 @@ fn vm_entry(number: usize, probes: &[ProbeAssignment]) -> VmEntry {
         probe_times: Vec::new(),
         pins: Vec::new(),
         boot: None,
+        claimed_by: Vec::new(),
         proven: probes.to_vec(),
         verdict: Verdict { state: VmState::Up, ..Verdict::unjudged(WallTime::default()) },
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use vouch_types::command::PathChange;
 use vouch_types::event::ManagerNote;
 use vouch_types::{
-    BootChange, IncidentChange, Moment, NodeId, Nonce, Pin, PlacementChange, ProbeAssignment, VerdictChange, VmId,
-    WatcherId,
+    BootChange, ClaimChange, IncidentChange, Moment, NodeId, Nonce, Pin, PlacementChange, ProbeAssignment,
+    VerdictChange, VmId, WatcherId,
 };
 
 /// An order of the detector.
@@ -67,6 +67,8 @@ pub struct Proposal {
     pub placements: Vec<PlacementChange>,
     /// Boots that begin, have used up more of their budget, or are over.
     pub boots: Vec<BootChange>,
+    /// Other nodes that say that they execute a VM, or say so no more.
+    pub claims: Vec<ClaimChange>,
     /// Nodes whose proof does not hold any more, and why.
     pub withdrawn: Vec<(NodeId, String)>,
     /// Watchers that are lost, and why.
@@ -84,6 +86,7 @@ impl Proposal {
             && self.incidents.is_empty()
             && self.placements.is_empty()
             && self.boots.is_empty()
+            && self.claims.is_empty()
             && self.withdrawn.is_empty()
             && self.lost_watchers.is_empty()
     }

@@ -330,6 +330,8 @@ pub struct VmEntry {
     pub proven: Vec<ProbeAssignment>,
     /// The boot of its guest as recorded, while one is under way.
     pub boot: Option<BootRecord>,
+    /// Other nodes that executed it by the last that was heard of them, as recorded.
+    pub claimed_by: Vec<NodeId>,
     /// Its verdict as recorded, with the version that a change replaces.
     pub verdict: Verdict,
 }

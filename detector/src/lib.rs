@@ -47,4 +47,4 @@ pub use paths::ASK_VMS_MAX;
 pub use suspicion::SUSPECTS_MAX;
 pub use verdicts::PROPOSALS_PER_TICK_MAX;
 pub use view::{CheckView, VmEvidence};
-pub use vm_track::{CLAIMS_MAX, OBSERVERS_MAX, PROBES_MAX};
+pub use vm_track::{OBSERVERS_MAX, PROBES_MAX};

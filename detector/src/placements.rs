@@ -1,6 +1,9 @@
 //! Where VMs are: migrations that are followed, conflicts, and proofs that a later sign of life withdraws.
 
-use vouch_types::{HypervisorState, Moment, NodeId, PauseReason, PlacementChange};
+use std::collections::BTreeSet;
+
+use vouch_types::vm::CLAIMS_MAX;
+use vouch_types::{ClaimChange, HypervisorState, Moment, NodeId, PauseReason, PlacementChange};
 
 use crate::node_track::{NodeTrack, Phase};
 use crate::vm_track::{Claim, VmTrack};
@@ -50,7 +53,27 @@ impl Detector {
     /// Returns whether another node said last that it executes the VM, however long ago, and is not proved to be off.
     pub(crate) fn may_execute_elsewhere(&self, vm: &VmTrack) -> bool {
         let off = |node: &NodeId| self.nodes.get(node).is_some_and(|node| node.entry.fence.is_some());
-        vm.claims.iter().any(|claim| executes(&claim.word) && !off(&claim.node))
+        let claimed = vm.claims.iter().filter(|claim| executes(&claim.word)).map(|claim| &claim.node);
+        claimed.chain(self.remembered_claims(vm)).any(|node| !off(node))
+    }
+
+    /// Returns nodes that executed the VM by the last that was heard of them, of which this manager has heard nothing
+    /// itself: what one says of itself rules as soon as it says anything.
+    pub(crate) fn remembered_claims<'a>(&self, vm: &'a VmTrack) -> impl Iterator<Item = &'a NodeId> {
+        let told = |node: &NodeId| self.nodes.get(node).is_some_and(|track| track.report.is_some());
+        vm.entry.claimed_by.iter().filter(move |node| !told(node))
+    }
+
+    /// Returns what is to be recorded of the nodes that execute the VM beside its owner, where that is something new. One
+    /// that does so for a moment only takes the VM over, as a rule.
+    pub(crate) fn claim_change(&self, now: Moment, vm: &VmTrack) -> Option<ClaimChange> {
+        let recorded = |node: &NodeId| vm.entry.claimed_by.contains(node);
+        let lasts = |claim: &Claim| now.since(claim.since) >= self.timing.report_interval * 2;
+        let claimed = vm.claims.iter().filter(|claim| executes(&claim.word) && (lasts(claim) || recorded(&claim.node)));
+        let claimed: BTreeSet<&NodeId> = claimed.map(|claim| &claim.node).chain(self.remembered_claims(vm)).collect();
+        let claimed_by: Vec<NodeId> = claimed.into_iter().take(CLAIMS_MAX).cloned().collect();
+        let (id, generation) = (vm.entry.vm, vm.entry.generation);
+        (claimed_by != vm.entry.claimed_by).then_some(ClaimChange { vm: id, generation, claimed_by })
     }
 
     /// Returns the VMs that have moved: their owner does not execute them any more, and another node does.

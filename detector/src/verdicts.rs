@@ -39,6 +39,7 @@ impl Detector {
             || node.service_cut.is_some()
             || !vm.entry.maintenance.is_empty()
             || !vm.claims.is_empty()
+            || !vm.entry.claimed_by.is_empty()
             || vm.boot != Boot::Settled
             || vm.entry.boot.is_some()
             || vm.suspicion.rounds > 0
@@ -135,10 +136,12 @@ impl Detector {
                 || vm.boot != Boot::Settled
                 || vm.checks.iter().any(crate::check::CheckTrack::is_failing)
                 || !vm.claims.is_empty()
+                || !vm.entry.claimed_by.is_empty()
                 || !vm.entry.verdict.notes.is_empty()
                 || matches!(judged.state, VmState::Degraded | VmState::Hung)
                 || matches!(vm.entry.verdict.state, VmState::Degraded | VmState::Hung);
             let settled = inputs.booting == Booting::No;
+            let claims = self.claim_change(now, vm);
             let (suspicious, hangs) = (judged.suspicious, judged.state == VmState::Hung);
             if !judged.says(&vm.entry.verdict) {
                 let evidence = digest_of(&inputs);
@@ -153,6 +156,7 @@ impl Detector {
                 if settled {
                     vm.boot = Boot::Settled;
                 }
+                proposal.claims.extend(claims);
                 proposal.boots.extend(vm.boot_change(now, boot_budget(&vm.entry.policy, &self.timing)));
                 vm.hung_since = hangs.then(|| vm.hung_since.unwrap_or(now));
             }

@@ -76,6 +76,7 @@ impl Detector {
         let judged = judge_vm(&inputs);
         let mut explained = Explained::default();
         explained.base(now, vm, node, &inputs);
+        explained.remembered(self.remembered_claims(vm));
         let checks: Vec<CheckView> =
             vm.checks.iter().map(|check| self.check_view(now, vm, check, &inputs.checks)).collect();
         for check in &checks {
@@ -187,6 +188,13 @@ impl Explained {
                 proof.kind.as_str()
             ));
         }
+    }
+
+    /// What is recorded of other nodes, of which this manager has heard nothing itself.
+    fn remembered<'a>(&mut self, nodes: impl Iterator<Item = &'a NodeId>) {
+        let line =
+            |node| format!("node {node} executed it by the last that was heard of that node, and does not own it");
+        self.used.extend(nodes.map(line));
     }
 
     fn check(&mut self, view: &CheckView, counted: Option<&Check<'_>>) {

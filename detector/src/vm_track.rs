@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use vouch_types::vm::CLAIMS_MAX;
 use vouch_types::{
     HypervisorState, Moment, Network, NodeId, Observation, Operation, Outcome, PauseReason, ProbeName, ProbeTimes,
     StartId, Statement, WatcherId,
@@ -24,8 +25,6 @@ use crate::{VmEntry, VmWord};
 pub const OBSERVERS_MAX: usize = 4;
 /// The most probes of one VM that evidence is kept of, per observer.
 pub const PROBES_MAX: usize = 8;
-/// The most nodes whose claim on one VM is kept; more are refused and counted.
-pub const CLAIMS_MAX: usize = 4;
 
 /// How far the guest is with starting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -305,6 +304,7 @@ pub(crate) mod tests {
             probe_times: Vec::new(),
             pins: Vec::new(),
             boot: None,
+            claimed_by: Vec::new(),
             proven: Vec::new(),
             verdict: vouch_types::Verdict::unjudged(vouch_types::WallTime::default()),
         })

@@ -17,6 +17,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Removes the second node as the replicated state does, with all that is recorded of it.
 fn remove_second(w: &mut SimWorld) {
     w.change_records(|records| {
+        if records.nodes[1].fence.is_some() {
+            records.vms.iter_mut().for_each(|vm| vm.claimed_by.retain(|by| *by != node(1)));
+        }
         records.nodes.retain(|entry| entry.node != node(1));
         records.vms.retain(|vm| vm.node != node(1));
         records.watchers.retain(|watcher| watcher.node != node(1));
@@ -71,6 +74,9 @@ fn what_a_removed_node_claimed_to_execute_still_stands_against_a_start_elsewhere
     remove_second(&mut w);
     w.run(SECOND * 10);
     assert_eq!(w.verdict(0).advice, Advice::Blocked, "that it was removed proves nothing");
+    w.restart_managers();
+    w.run(SECOND * 20);
+    assert_eq!(w.verdict(0).advice, Advice::Blocked, "nor do managers that never heard it");
 }
 
 #[test]

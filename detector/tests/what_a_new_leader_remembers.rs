@@ -7,9 +7,13 @@ mod world;
 
 use std::time::Duration;
 
-use vouch_types::{BootKind, HypervisorState, Progress, VmState};
+use uuid::Uuid;
+use vouch_types::{
+    Advice, BootId, BootKind, FenceKind, FenceProof, HypervisorState, LogIndex, PauseReason, Progress, VmState,
+    WallTime,
+};
 use world::told::{recoveries, settled, states};
-use world::{SimWorld, Told};
+use world::{SimWorld, Told, node};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -189,4 +193,56 @@ fn row_8_a_guest_that_hangs_stays_hung_when_all_managers_start_again() {
     w.truth[0].progress = Progress::Working;
     w.run(SECOND * 3);
     assert_eq!(states(&w), [VmState::Hung, VmState::Up], "a sign of life counts at once: {:?}", w.told);
+}
+
+#[test]
+fn a_node_that_executed_a_vm_when_it_was_last_heard_stands_against_a_start_elsewhere_after_a_restart_of_all_managers() {
+    let mut w = settled();
+    w.truth[1].claims = Some(HypervisorState::Running);
+    w.run(SECOND * 2);
+    assert_eq!(w.records().vms[0].claimed_by, [node(1)]);
+    w.truth[0].power = false;
+    w.truth[1].power = false;
+    w.run(SECOND * 8);
+    w.restart_managers();
+    w.run(SECOND * 10);
+    let proof = FenceProof {
+        kind: FenceKind::PowerOff,
+        boot: BootId::new(Uuid::from_u128(9)),
+        note: String::new(),
+        index: LogIndex::new(7),
+        at: WallTime::default(),
+    };
+    w.change_records(|records| records.nodes[0].fence = Some(proof.clone()));
+    w.run(SECOND * 4);
+    assert_eq!((w.state(0), &w.verdict(0).advice), (VmState::Down, &Advice::Blocked), "it may run on the other");
+    w.change_records(|records| records.nodes[1].fence = Some(proof));
+    w.run(SECOND * 4);
+    assert!(matches!(w.verdict(0).advice, Advice::SafeToRestart { .. }), "both are off: {:?}", w.verdict(0));
+}
+
+#[test]
+fn what_a_node_says_of_itself_rules_over_what_is_remembered_of_it() {
+    let mut w = settled();
+    w.truth[1].claims = Some(HypervisorState::Running);
+    w.run(SECOND * 2);
+    w.truth[1].power = false;
+    w.run(SECOND * 8);
+    w.restart_managers();
+    w.run(SECOND * 4);
+    assert_eq!(w.records().vms[0].claimed_by, [node(1)], "it is still silent");
+    // It comes back, and has it no more.
+    w.truth[1].claims = None;
+    w.truth[1].power = true;
+    w.run(SECOND * 10);
+    assert!(w.records().vms[0].claimed_by.is_empty());
+    assert_eq!((w.state(0), &w.verdict(0).advice), (VmState::Up, &Advice::None));
+}
+
+#[test]
+fn a_migration_that_takes_its_course_records_no_claim() {
+    let mut w = settled();
+    w.truth[1].claims = Some(HypervisorState::Paused(PauseReason::Migration));
+    w.run(SECOND * 5);
+    assert!(w.records().vms[0].claimed_by.is_empty(), "what is paused executes nowhere");
 }

@@ -184,6 +184,7 @@ async fn remove(manager: &ManagerHandle, node: &NodeId) {
                 incidents: Vec::new(),
                 placements: Vec::new(),
                 boots: Vec::new(),
+                claims: Vec::new(),
                 at,
             };
             manager.consensus().propose(cut).await.unwrap();

@@ -63,6 +63,17 @@ pub struct PathChange {
     pub hand_backs: Vec<HandBack>,
 }
 
+/// What a new leader is to know of other nodes that say that they execute a VM.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ClaimChange {
+    /// The VM.
+    pub vm: VmId,
+    /// The placement generation that they are beside; apply refuses another one than the recorded.
+    pub generation: Generation,
+    /// All such nodes as they are now; at most [`CLAIMS_MAX`](crate::vm::CLAIMS_MAX).
+    pub claimed_by: Vec<NodeId>,
+}
+
 /// What a new leader is to know of the boot of a VM.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct BootChange {
@@ -138,6 +149,9 @@ pub enum Command {
         /// Boots that begin, have used up more of their budget, or are over.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         boots: Vec<BootChange>,
+        /// Other nodes that say that they execute a VM, or say so no more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        claims: Vec<ClaimChange>,
         /// When, on the proposing leader's wall clock.
         at: WallTime,
     },

@@ -44,7 +44,7 @@ pub mod watcher;
 pub use advice::{Advice, Proof};
 pub use applied::Applied;
 pub use ca::{CaSecrets, CaStage, NextCa};
-pub use command::{BootChange, Command, PlacementChange, VerdictChange};
+pub use command::{BootChange, ClaimChange, Command, PlacementChange, VerdictChange};
 pub use deny_reason::DenyReason;
 pub use event::{EventKind, EventRecord};
 pub use fault::{Cause, Fault, RankedCause};

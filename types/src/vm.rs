@@ -104,6 +104,9 @@ pub struct BootRecord {
     pub left: Duration,
 }
 
+/// The most other nodes whose claim on one VM is kept.
+pub const CLAIMS_MAX: usize = 4;
+
 /// A VM as the cluster records it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct VmRecord {
@@ -124,6 +127,10 @@ pub struct VmRecord {
     /// earlier version makes of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<BootRecord>,
+    /// Other nodes that executed it by the last that was heard of them: it may run there as well. Left out while there are
+    /// none, as a boot is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claimed_by: Vec<NodeId>,
     /// The index at which any of this last changed.
     #[serde(default)]
     pub modified: LogIndex,

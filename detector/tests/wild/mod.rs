@@ -238,6 +238,7 @@ impl Bytes<'_> {
                 interval: b.maybe(Self::duration),
                 timeout: b.maybe(Self::duration),
             }),
+            claimed_by: self.list(Self::node),
             boot: self.maybe(|b| BootRecord {
                 kind: if b.flag() { BootKind::Start } else { BootKind::Reboot },
                 start: StartId::new(b.number()),

@@ -100,6 +100,7 @@ impl SimWorld {
                     maintenance: String::new(),
                     pins: Vec::new(),
                     boot: None,
+                    claimed_by: Vec::new(),
                     policy: vouch_types::Policy::default(),
                     vm: vm(i),
                     node: node(i),

@@ -39,6 +39,12 @@ impl SimWorld {
             assert_eq!(entry.generation, change.generation);
             entry.boot = change.boot;
         }
+        for change in proposal.claims {
+            let entry = self.inventory.vms.iter_mut().find(|entry| entry.vm == change.vm).unwrap();
+            assert_eq!(entry.generation, change.generation);
+            assert_ne!(entry.claimed_by, change.claimed_by, "it says something new");
+            entry.claimed_by = change.claimed_by;
+        }
         for change in proposal.incidents {
             let opened = change.word.is_some();
             self.inventory.incidents.retain(|i| i.scope != change.scope);
@@ -52,6 +58,7 @@ impl SimWorld {
             assert_eq!(entry.generation, change.replaces);
             entry.generation = entry.generation.next();
             entry.node = change.to;
+            entry.claimed_by.clear();
         }
         for (gone, _) in proposal.withdrawn {
             self.inventory.nodes.iter_mut().filter(|n| n.node == gone).for_each(|n| n.fence = None);

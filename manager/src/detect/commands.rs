@@ -17,6 +17,7 @@ pub fn commands_of(proposal: Proposal, at: WallTime) -> Vec<Command> {
         mut incidents,
         mut placements,
         mut boots,
+        mut claims,
         withdrawn,
         lost_watchers,
     } = proposal;
@@ -33,7 +34,8 @@ pub fn commands_of(proposal: Proposal, at: WallTime) -> Vec<Command> {
         && verdicts.is_empty()
         && incidents.is_empty()
         && placements.is_empty()
-        && boots.is_empty())
+        && boots.is_empty()
+        && claims.is_empty())
         || manager_notes.is_some()
     {
         let mut room = CHANGES_MAX;
@@ -42,8 +44,10 @@ pub fn commands_of(proposal: Proposal, at: WallTime) -> Vec<Command> {
         let some_placements = take(&mut placements, &mut room);
         let some_verdicts = take(&mut verdicts, &mut room);
         let some_boots = take(&mut boots, &mut room);
+        let some_claims = take(&mut claims, &mut room);
         commands.push(Command::RecordVerdicts {
             boots: some_boots,
+            claims: some_claims,
             verdicts: some_verdicts,
             paths: some_paths,
             manager_notes: manager_notes.take(),

@@ -65,6 +65,7 @@ impl<'a> Wide<'a> {
             probes: probes.into_iter().map(|probe| probe.assignment.clone()).collect(),
             policy,
             boot: vm.boot,
+            claimed_by: vm.claimed_by.clone(),
             pins: vm.pins.clone(),
             proven: vm.proven.clone(),
             verdict: vm.verdict.clone(),
@@ -115,7 +116,7 @@ pub fn records_of(state: &State, index: LogIndex, managers: Vec<ManagerId>, chan
             None => records.removed_nodes.push(id.clone()),
         }
     }
-    for id in changes.vms.union(&changes.boots) {
+    for id in changes.vms.union(&changes.unshown) {
         match state.vms().get(id) {
             Some(vm) => records.vms.push(wide.vm_entry(vm)),
             None => records.removed_vms.push(*id),
@@ -138,7 +139,7 @@ pub(super) fn is_relevant(changes: &Changes) -> bool {
         || !changes.probes.is_empty()
         || !changes.nodes.is_empty()
         || !changes.vms.is_empty()
-        || !changes.boots.is_empty()
+        || !changes.unshown.is_empty()
         || !changes.watchers.is_empty()
         || !changes.incidents.is_empty()
 }

@@ -19,8 +19,8 @@ pub struct Changes {
     pub removed: BTreeSet<NodeId>,
     /// VMs that were put or removed.
     pub vms: BTreeSet<VmId>,
-    /// VMs of which nothing changed but what is recorded of a boot: no reader sees that, so nobody waits for it.
-    pub boots: BTreeSet<VmId>,
+    /// VMs of which nothing changed but what is recorded of a boot or of claims: no reader sees that, so nobody waits for it.
+    pub unshown: BTreeSet<VmId>,
     /// Watchers that were put or removed.
     pub watchers: BTreeSet<WatcherId>,
     /// Probes that were put.
@@ -47,7 +47,7 @@ impl Changes {
         self.nodes.extend(later.nodes);
         self.removed.extend(later.removed);
         self.vms.extend(later.vms);
-        self.boots.extend(later.boots);
+        self.unshown.extend(later.unshown);
         self.watchers.extend(later.watchers);
         self.probes.extend(later.probes);
         self.incidents.extend(later.incidents);

@@ -152,7 +152,7 @@ pub(super) fn changed(state: &State, changes: &Changes) -> Result<Vec<Write>, Co
     for id in &changes.removed {
         writes.push(put(removed_key(id), "removed node", state.removed.get(id))?);
     }
-    for id in changes.vms.union(&changes.boots) {
+    for id in changes.vms.union(&changes.unshown) {
         writes.push(put(vm_key(*id), "vm", state.vms.get(id))?);
     }
     for id in &changes.watchers {

@@ -35,6 +35,7 @@ fn record_boot(manager: &SimManager, vm: u128) {
     let generation = Generation::new(u64::try_from(vm).unwrap());
     manager.published.apply(Command::RecordVerdicts {
         boots: vec![BootChange { vm: vm_id(vm), generation, boot: Some(boot) }],
+        claims: Vec::new(),
         verdicts: Vec::new(),
         paths: Vec::new(),
         manager_notes: None,

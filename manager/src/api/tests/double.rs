@@ -332,6 +332,7 @@ pub fn judge(published: &SimPublished, vm: VmId, state: VmState, reason: &str, m
     let change = VerdictChange { shared: None, vm, generation, replaces, verdict };
     published.apply(Command::RecordVerdicts {
         boots: Vec::new(),
+        claims: Vec::new(),
         incidents: Vec::new(),
         placements: Vec::new(),
         verdicts: vec![change],
@@ -353,6 +354,7 @@ pub fn cut(published: &SimPublished, node: &str, ms: u64) {
     };
     published.apply(Command::RecordVerdicts {
         boots: Vec::new(),
+        claims: Vec::new(),
         incidents: Vec::new(),
         placements: Vec::new(),
         verdicts: Vec::new(),
@@ -402,6 +404,7 @@ pub fn incident(published: &SimPublished, scope: &IncidentScope, nodes: Option<&
     });
     published.apply(Command::RecordVerdicts {
         boots: Vec::new(),
+        claims: Vec::new(),
         incidents: vec![IncidentChange { scope: scope.clone(), word }],
         placements: Vec::new(),
         verdicts: Vec::new(),

@@ -327,6 +327,7 @@ async fn a_vm_that_its_node_cannot_see_is_known_from_watchers() {
         let change = vouch_types::VerdictChange { shared: None, vm: vm_id(number), generation, replaces, verdict };
         manager.published.apply(Command::RecordVerdicts {
             boots: Vec::new(),
+            claims: Vec::new(),
             incidents: Vec::new(),
             placements: Vec::new(),
             verdicts: vec![change],

@@ -20,6 +20,7 @@ fn moved(number: u128, replaces: u64, to: &str, millis: u64) -> Command {
     let change = PlacementChange { vm: vm_id(number), replaces: Generation::new(replaces), to: node_id(to) };
     Command::RecordVerdicts {
         boots: Vec::new(),
+        claims: Vec::new(),
         verdicts: Vec::new(),
         paths: Vec::new(),
         manager_notes: None,
@@ -32,6 +33,7 @@ fn moved(number: u128, replaces: u64, to: &str, millis: u64) -> Command {
 fn incident(scope: IncidentScope, word: Option<IncidentWord>) -> Command {
     Command::RecordVerdicts {
         boots: Vec::new(),
+        claims: Vec::new(),
         verdicts: Vec::new(),
         paths: Vec::new(),
         manager_notes: None,
@@ -102,6 +104,7 @@ fn the_story_of_a_vm_that_is_gone_is_still_told() {
 fn a_manager_that_does_not_hear_the_node_is_told_when_that_begins_and_ends() {
     let notes = |names: &[&str]| Command::RecordVerdicts {
         boots: Vec::new(),
+        claims: Vec::new(),
         verdicts: Vec::new(),
         paths: Vec::new(),
         manager_notes: Some(

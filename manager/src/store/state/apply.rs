@@ -58,12 +58,13 @@ impl State {
             Command::RemoveNode { node, vms, by, at } => self.remove_node(step, node, vms, by, at),
             Command::RecordVms { node, vms, at } => self.record_vms(step, &node, vms, at),
             Command::RecordProven { proven, pins } => self.record_proven(step, proven, pins),
-            Command::RecordVerdicts { verdicts, paths, manager_notes, incidents, placements, boots, at } => self
-                .record_verdicts(
+            Command::RecordVerdicts { verdicts, paths, manager_notes, incidents, placements, boots, claims, at } => {
+                self.record_verdicts(
                     step,
-                    super::verdicts::Batch { verdicts, paths, manager_notes, incidents, placements, boots },
+                    super::verdicts::Batch { verdicts, paths, manager_notes, incidents, placements, boots, claims },
                     at,
-                ),
+                )
+            }
             Command::SetPolicy { scope, policy, at } => self.set_policy(step, scope, policy, at),
             Command::BeginMaintenance { scope, reason, lasts, at } => {
                 self.begin_maintenance(step, scope, reason, lasts, at)

@@ -75,6 +75,10 @@ impl State {
         self.head.vms_placed += 1;
         let generation = Generation::new(self.head.vms_placed);
         let Some(from) = self.vms.move_to(&vm, to.clone(), generation) else { return Recorded::Stale };
+        if let Some(record) = self.vms.get_mut(&vm).filter(|record| !record.claimed_by.is_empty()) {
+            // They were claims beside its owner of before.
+            Arc::make_mut(record).claimed_by.clear();
+        }
         step.changes.head = true;
         step.changes.vms.insert(vm);
         if !self.head.scoped_probes.is_empty() {

@@ -93,6 +93,7 @@ impl State {
                     proven: Vec::new(),
                     pins: Vec::new(),
                     boot: None,
+                    claimed_by: Vec::new(),
                     modified: step.index,
                 };
                 self.vms.insert(Arc::new(record));

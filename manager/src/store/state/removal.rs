@@ -56,6 +56,7 @@ impl State {
             return Err(DenyReason::NodeLives { node, watchers: live });
         }
         let fence = record.fence.clone();
+        let was_off = fence.is_some();
         let vms: Vec<VmId> = self.vms_of(&node).map(|(id, _)| *id).collect();
         if left == VmsLeft::Refuse {
             self.no_vm_in_the_way(&node)?;
@@ -87,6 +88,9 @@ impl State {
         }
         for scope in [IncidentScope::Node(node.clone()), IncidentScope::Flapping(node.clone())] {
             self.record_incident(step, IncidentChange { scope, word: None }, at);
+        }
+        if was_off {
+            self.drop_claims_of(step, &node);
         }
         self.drop_notes_of(step, &node, at);
         self.drop_rules_of(step, &node, &by, at);
@@ -138,6 +142,19 @@ impl State {
         let named = |vm: &VmRecord| VmInTheWay { id: vm.spec.id, name: vm.spec.name.clone(), state: vm.verdict.state };
         let vms = in_the_way().take(REMOVAL_VMS_NAMED).map(named).collect();
         Err(DenyReason::NodeHasVms { node: node.clone(), count, vms })
+    }
+
+    /// What was proved to be off executes nothing that it ever claimed. What another one claimed stands: that it was removed
+    /// is no proof that it does not run.
+    fn drop_claims_of(&mut self, step: &mut Step, node: &NodeId) {
+        let claimed = self.vms().values().filter(|vm| vm.claimed_by.contains(node));
+        let claimed: Vec<VmId> = claimed.map(|vm| vm.spec.id).collect();
+        for id in claimed {
+            if let Some(vm) = self.vms.get_mut(&id) {
+                Arc::make_mut(vm).claimed_by.retain(|other| other != node);
+                step.changes.unshown.insert(id);
+            }
+        }
     }
 
     fn drop_notes_of(&mut self, step: &mut Step, node: &NodeId, at: WallTime) {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use vouch_types::command::{CHANGES_MAX, PathChange};
 use vouch_types::event::ManagerNote;
 use vouch_types::path::HAND_BACKS_MAX;
+use vouch_types::vm::CLAIMS_MAX;
 use vouch_types::{
-    Applied, BootChange, EventKind, IncidentChange, NodeId, NodePath, PlacementChange, Source, Verdict, VerdictChange,
-    VmId, WallTime,
+    Applied, BootChange, ClaimChange, EventKind, IncidentChange, NodeId, NodePath, PlacementChange, Source, Verdict,
+    VerdictChange, VmId, WallTime,
 };
 
 use super::State;
@@ -25,6 +26,7 @@ pub(super) struct Batch {
     pub(super) incidents: Vec<IncidentChange>,
     pub(super) placements: Vec<PlacementChange>,
     pub(super) boots: Vec<BootChange>,
+    pub(super) claims: Vec<ClaimChange>,
 }
 
 /// What came of one change among many.
@@ -36,8 +38,8 @@ pub(super) enum Recorded {
 
 impl State {
     pub(super) fn record_verdicts(&mut self, step: &mut Step, batch: Batch, at: WallTime) -> Outcome {
-        let Batch { verdicts, paths, manager_notes, incidents, placements, boots } = batch;
-        let count = verdicts.len() + paths.len() + incidents.len() + placements.len() + boots.len();
+        let Batch { verdicts, paths, manager_notes, incidents, placements, boots, claims } = batch;
+        let count = verdicts.len() + paths.len() + incidents.len() + placements.len() + boots.len() + claims.len();
         limit("changes", count, CHANGES_MAX)?;
         let mut stale_nodes: Vec<NodeId> = Vec::new();
         let mut stale_vms: Vec<VmId> = Vec::new();
@@ -60,6 +62,12 @@ impl State {
         for change in boots {
             let vm = change.vm;
             if self.record_boot(step, change) == Recorded::Stale {
+                stale_vms.push(vm);
+            }
+        }
+        for change in claims {
+            let vm = change.vm;
+            if self.record_claims(step, change) == Recorded::Stale {
                 stale_vms.push(vm);
             }
         }
@@ -133,7 +141,21 @@ impl State {
         };
         if record.boot != boot {
             Arc::make_mut(record).boot = boot;
-            step.changes.boots.insert(vm);
+            step.changes.unshown.insert(vm);
+        }
+        Recorded::Current
+    }
+
+    /// Records which other nodes say that they execute a VM: of no event and shown by nothing but its explanation.
+    fn record_claims(&mut self, step: &mut Step, change: ClaimChange) -> Recorded {
+        let ClaimChange { vm, generation, mut claimed_by } = change;
+        let Some(record) = self.vms.get_mut(&vm).filter(|record| record.generation == generation) else {
+            return Recorded::Stale;
+        };
+        claimed_by.truncate(CLAIMS_MAX);
+        if record.claimed_by != claimed_by {
+            Arc::make_mut(record).claimed_by = claimed_by;
+            step.changes.unshown.insert(vm);
         }
         Recorded::Current
     }

@@ -102,6 +102,7 @@ mod tests {
             proven: Vec::new(),
             pins: Vec::new(),
             boot: None,
+            claimed_by: Vec::new(),
             modified: LogIndex::default(),
         })
     }

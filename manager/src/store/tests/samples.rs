@@ -104,6 +104,7 @@ pub(crate) fn change(number: u128, replaces: u64, verdict: Verdict) -> VerdictCh
 pub(crate) fn record_verdict(number: u128, replaces: u64, verdict: Verdict, millis: u64) -> Command {
     Command::RecordVerdicts {
         boots: Vec::new(),
+        claims: Vec::new(),
         incidents: Vec::new(),
         placements: Vec::new(),
         verdicts: vec![change(number, replaces, verdict)],
@@ -125,6 +126,7 @@ pub(crate) fn record_path(name: &str, replaces: u64, source: Source, faults: Vec
     };
     Command::RecordVerdicts {
         boots: Vec::new(),
+        claims: Vec::new(),
         incidents: Vec::new(),
         placements: Vec::new(),
         verdicts: Vec::new(),
@@ -146,6 +148,7 @@ pub(crate) fn record_boots(boots: Vec<BootChange>) -> Command {
         incidents: Vec::new(),
         placements: Vec::new(),
         boots,
+        claims: Vec::new(),
         verdicts: Vec::new(),
         paths: Vec::new(),
         manager_notes: None,
@@ -288,6 +291,7 @@ pub(crate) fn every_command() -> Vec<Command> {
         Command::RecordProven { pins: vec![(vm_id(1), pin()), (vm_id(2), pin())], proven: vec![(vm_id(1), ping())] },
         Command::RecordVerdicts {
             boots: vec![boot(1, 1, 30), boot(2, 2, 0)],
+            claims: Vec::new(),
             incidents: every_scope()
                 .into_iter()
                 .map(|scope| IncidentChange { scope, word: Some(incident()) })
@@ -467,6 +471,7 @@ fn what_operators_set() -> Vec<Command> {
         record_node("n2"),
         Command::RecordVerdicts {
             boots: Vec::new(),
+            claims: Vec::new(),
             verdicts: Vec::new(),
             paths: Vec::new(),
             manager_notes: None,

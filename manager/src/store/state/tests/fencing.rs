@@ -2,7 +2,8 @@
 
 use vouch_types::proof::PROOF_NOTE_MAX;
 use vouch_types::{
-    BootId, FenceKind, FenceProof, Generation, Identity, Incarnation, Network, Pin, PlacementChange, ProbeName, Source,
+    BootId, ClaimChange, FenceKind, FenceProof, Generation, Identity, Incarnation, Network, Pin, PlacementChange,
+    ProbeName, Source,
 };
 
 use super::*;
@@ -88,6 +89,7 @@ fn moved(vm: u128, replaces: u64, to: &str) -> Command {
     let change = PlacementChange { vm: vm_id(vm), replaces: Generation::new(replaces), to: node_id(to) };
     Command::RecordVerdicts {
         boots: Vec::new(),
+        claims: Vec::new(),
         verdicts: Vec::new(),
         paths: Vec::new(),
         manager_notes: None,
@@ -158,4 +160,58 @@ fn an_identity_that_was_found_by_other_settings_is_not_pinned() {
     assert_eq!(pins(&story), [pin(1)], "another name changes nothing about it");
     story.tell(with("other", r#"{"count":7}"#));
     assert_eq!(pins(&story), []);
+}
+
+#[test]
+fn claims_of_other_nodes_are_kept_beside_one_placement_and_wake_nobody() {
+    let mut story = Story::begun();
+    let claim = |generation: u64, by: &[&str]| {
+        let claimed_by = by.iter().map(|name| node_id(name)).collect();
+        let change = ClaimChange { vm: vm_id(1), generation: Generation::new(generation), claimed_by };
+        Command::RecordVerdicts {
+            verdicts: Vec::new(),
+            paths: Vec::new(),
+            manager_notes: None,
+            incidents: Vec::new(),
+            placements: Vec::new(),
+            boots: Vec::new(),
+            claims: vec![change],
+            at: at(60),
+        }
+    };
+    let claimed_by = |story: &Story| story.state.vms()[&vm_id(1)].claimed_by.clone();
+    let before = story.state.vms()[&vm_id(1)].modified;
+    let (applied, changes) = story.apply(claim(1, &["n2"]));
+    assert!(matches!(&applied, Applied::Recorded { stale_vms, .. } if stale_vms.is_empty()), "{applied:?}");
+    assert!(changes.events.is_empty() && changes.vms.is_empty() && changes.unshown.contains(&vm_id(1)));
+    assert_eq!((claimed_by(&story), story.state.vms()[&vm_id(1)].modified), (vec![node_id("n2")], before));
+    survives(&story.state);
+    story.in_vain(claim(1, &["n2"]));
+    let (stale, _) = story.apply(claim(9, &[]));
+    assert!(matches!(&stale, Applied::Recorded { stale_vms, .. } if *stale_vms == [vm_id(1)]), "{stale:?}");
+    // It moves there: what was claimed beside its old owner is over.
+    story.tell(moved(1, 1, "n2"));
+    assert!(claimed_by(&story).is_empty());
+}
+
+#[test]
+fn the_claim_of_a_removed_node_goes_only_with_a_proof_that_it_is_off() {
+    for proved in [false, true] {
+        let mut story = Story::begun();
+        let change = ClaimChange { vm: vm_id(1), generation: Generation::new(1), claimed_by: vec![node_id("n2")] };
+        let mut batch = record_path("n2", 0, Source::Watcher, vec![cut()], 50);
+        if let Command::RecordVerdicts { claims, .. } = &mut batch {
+            claims.push(change);
+        }
+        story.tell(batch);
+        if proved {
+            let (boot, kind) = (node("n2").boot, FenceKind::Fenced);
+            let note = String::new();
+            story.tell(Command::RecordFenceProof { node: node_id("n2"), boot, kind, note, at: at(64) });
+        }
+        story.tell(remove_node("n2", vouch_types::VmsLeft::Forget));
+        let left = &story.state.vms()[&vm_id(1)].claimed_by;
+        assert_eq!(left.is_empty(), proved, "{left:?}");
+        survives(&story.state);
+    }
 }

@@ -22,6 +22,7 @@ fn word(reason: &str) -> IncidentWord {
 fn record(scope: &IncidentScope, word: Option<IncidentWord>, millis: u64) -> Command {
     Command::RecordVerdicts {
         boots: Vec::new(),
+        claims: Vec::new(),
         incidents: vec![IncidentChange { scope: scope.clone(), word }],
         placements: Vec::new(),
         verdicts: Vec::new(),
@@ -108,6 +109,7 @@ fn incidents_are_told_before_the_verdicts_that_they_explain() {
     let lost = vouch_types::VerdictChange { shared, ..change(1, 0, verdict(VmState::Lost)) };
     let (_, changes) = story.apply(Command::RecordVerdicts {
         boots: Vec::new(),
+        claims: Vec::new(),
         incidents: vec![IncidentChange { scope: scope("n1"), word: Some(word("silent")) }],
         placements: Vec::new(),
         verdicts: vec![lost],

@@ -139,6 +139,7 @@ fn with_all_that_is_recorded_of_nodes() -> Story {
     let open = |scope: IncidentScope| IncidentChange { scope, word: Some(word("n1")) };
     story.tell(Command::RecordVerdicts {
         boots: Vec::new(),
+        claims: Vec::new(),
         verdicts: Vec::new(),
         paths: Vec::new(),
         manager_notes: Some(["n1", "n2"].map(|n| ManagerNote { manager: ManagerId::new(2), node: node_id(n) }).into()),
@@ -190,6 +191,7 @@ fn all_that_is_recorded_of_it_goes_with_it_is_told_and_what_is_of_others_stays()
     let notes = ["n1", "n2"].map(|n| ManagerNote { manager: ManagerId::new(2), node: node_id(n) }).into();
     story.in_vain(Command::RecordVerdicts {
         boots: Vec::new(),
+        claims: Vec::new(),
         verdicts: Vec::new(),
         paths: Vec::new(),
         manager_notes: Some(notes),

@@ -217,6 +217,7 @@ fn a_vm_that_moves_leaves_what_was_assigned_to_its_node() {
         incidents: Vec::new(),
         placements: vec![placement],
         boots: Vec::new(),
+        claims: Vec::new(),
         at: at(80),
     });
     assert_eq!((story.run(1).len(), story.state.vms()[&vm_id(1)].proven.len()), (1, 0));

@@ -61,6 +61,7 @@ fn a_stale_verdict_is_refused_by_itself_and_the_others_are_recorded() {
     };
     let command = Command::RecordVerdicts {
         boots: Vec::new(),
+        claims: Vec::new(),
         incidents: Vec::new(),
         placements: Vec::new(),
         verdicts: vec![
@@ -131,6 +132,7 @@ fn paths_are_told_before_the_verdicts_that_they_explain() {
     let verdicts = vec![change(1, 0, verdict(VmState::Lost))];
     let (_, changes) = story.apply(Command::RecordVerdicts {
         boots: Vec::new(),
+        claims: Vec::new(),
         incidents: Vec::new(),
         placements: Vec::new(),
         verdicts,
@@ -150,6 +152,7 @@ fn manager_notes_are_told_when_they_change_in_any_order() {
         let note = |name: &&str| vouch_types::event::ManagerNote { manager: ManagerId::new(2), node: node_id(name) };
         Command::RecordVerdicts {
             boots: Vec::new(),
+            claims: Vec::new(),
             incidents: Vec::new(),
             placements: Vec::new(),
             verdicts: Vec::new(),
@@ -170,6 +173,7 @@ fn more_changes_than_a_command_may_carry_are_refused() {
     let verdicts = vec![change(1, 0, verdict(VmState::Up)); CHANGES_MAX + 1];
     let command = Command::RecordVerdicts {
         boots: Vec::new(),
+        claims: Vec::new(),
         incidents: Vec::new(),
         placements: Vec::new(),
         verdicts,
@@ -227,6 +231,7 @@ fn hand_backs_are_recorded_with_the_path_that_they_are_of_and_only_so_many() {
     let mut record = |paths: Vec<PathChange>| {
         story.tell(Command::RecordVerdicts {
             boots: Vec::new(),
+            claims: Vec::new(),
             incidents: Vec::new(),
             placements: Vec::new(),
             verdicts: Vec::new(),
@@ -255,7 +260,7 @@ fn a_boot_is_recorded_without_an_event_and_one_of_another_generation_is_refused(
     survives(&story.state);
     let over = vouch_types::BootChange { boot: None, ..boot(1, 1, 0) };
     let (_, changes) = story.apply(record_boots(vec![over]));
-    assert!(changes.events.is_empty() && changes.vms.is_empty() && changes.boots.contains(&vm_id(1)));
+    assert!(changes.events.is_empty() && changes.vms.is_empty() && changes.unshown.contains(&vm_id(1)));
     assert_eq!(recorded(&story, 1), None);
     let too_many = story.refused(record_boots(vec![boot(1, 1, 60); CHANGES_MAX + 1]));
     assert!(matches!(too_many, DenyReason::TooMany { count: 10_001, .. }), "{too_many:?}");
