@@ -1,5 +1,5 @@
-//! Joining by token as an operator does it, with the command line alone; a node that is removed and joins again; and a
-//! certificate that is renewed.
+//! Joining by token as an operator does it, with the command line alone; a node that is removed and joins again; a
+//! certificate that is renewed; and a cluster that is restored from a backup, and still knows who was removed.
 
 #![expect(clippy::print_stdout, reason = "what was done when is what these tests are also run for")]
 
@@ -10,8 +10,8 @@ use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
-use vouch_tests::story::{LocalStage, Stage};
+use serde_json::{Value, json};
+use vouch_tests::story::{LocalStage, Stage, VM_ONE};
 use vouch_tests::wait;
 use vouch_types::{ManagerId, WallTime};
 use vouch_wire::pki::{CertificateAuthority, Identity, PeerIdentity, VALIDITY_MIN};
@@ -229,6 +229,84 @@ fn a_join_that_was_killed_or_got_no_answer_goes_on_with_its_key_and_takes_no_sec
         let damaged = join(stage, &n3, "node", "n3", folder.path())?;
         let why = String::from_utf8(damaged.stderr)?;
         ensure!(damaged.status.code() == Some(1) && why.contains("n3.key") && why.contains("remove it"), "{why}");
+        Ok(())
+    });
+}
+
+/// Restores the first manager from a file, while none runs.
+fn restore(stage: &LocalStage, file: &Path) -> Result<Output> {
+    let config = stage.config_file("m1");
+    Ok(stage.cli().args(["cluster", "restore"]).arg(file).arg("--config").arg(config).output()?)
+}
+
+fn boot_budget(stage: &LocalStage, tag: &str) -> Result<Option<u64>> {
+    let policies = stage.read("/v1/policies?consistency=consistent")?;
+    let items = policies.get("items").and_then(Value::as_array).context("a list of policies")?;
+    let scope = format!("tag:{tag}");
+    let found = items.iter().find(|policy| policy.get("scope").and_then(Value::as_str) == Some(scope.as_str()));
+    Ok(found.and_then(|policy| policy.pointer("/settings/boot_budget_ms")?.as_u64()))
+}
+
+#[test]
+fn a_cluster_that_is_restored_knows_what_was_backed_up_and_whom_it_removed_before() {
+    on_local("restored", |stage| {
+        let (n3, kept) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        done(&join(stage, &token(stage, "node", "n3")?, "node", "n3", n3.path())?, "join")?;
+        // It never spoke.
+        let told = done(&stage.cli().args(["node", "rm", "n3"]).output()?, "node rm")?;
+        ensure!(told.contains("node n3 was removed"), "{told}");
+        let set = |stage: &LocalStage, tag: &str| -> Result<Value> {
+            let path = format!("/v1/policies/tag:{tag}");
+            stage.client_of(&stage.leader()?)?.put(&path, &json!({"boot_budget_ms": 61_000}))?.ok()
+        };
+        set(stage, "pool=before")?;
+        let file = kept.path().join("vouch-monday");
+        done(&stage.cli().args(["cluster", "backup"]).arg(&file).output()?, "backup")?;
+        let mode = fs::metadata(&file)?.permissions().mode() & 0o777;
+        ensure!(mode == 0o600, "it holds secrets: {mode:o}");
+        set(stage, "pool=after")?;
+
+        for manager in ["m1", "m2", "m3"] {
+            stage.stop_manager(manager)?;
+        }
+        let refused = restore(stage, &file)?;
+        let why = String::from_utf8(refused.stderr)?;
+        ensure!(refused.status.code() == Some(1) && why.contains("/m1"), "it is full: {why}");
+        for manager in ["m1", "m2", "m3"] {
+            stage.empty_manager(manager)?;
+        }
+        let mut bytes = fs::read(&file)?;
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        let damaged = kept.path().join("damaged");
+        fs::write(&damaged, bytes)?;
+        let refused = restore(stage, &damaged)?;
+        let why = String::from_utf8(refused.stderr)?;
+        ensure!(refused.status.code() == Some(1) && why.contains("damaged"), "{why}");
+        println!("{}", done(&restore(stage, &file)?, "restore")?.trim());
+
+        for manager in ["m1", "m2", "m3"] {
+            stage.start_manager(manager)?;
+        }
+        let seen = wait::until_ok("the VM is up again, by its node's word", LIMIT, || {
+            let vm = stage.read(&format!("/v1/vms/{VM_ONE}"))?;
+            let of = |field: &str| vm.pointer(field).and_then(Value::as_str).map(ToOwned::to_owned);
+            ensure!(of("/state").as_deref() == Some("up") && of("/source").as_deref() == Some("direct"), "{vm}");
+            Ok::<(), anyhow::Error>(())
+        })?;
+        println!("the VM is up again after {:?}", seen.1);
+        for manager in ["m1", "m2", "m3"] {
+            stage.must_run(manager)?;
+            ensure!(has_vote(stage, manager)?, "{manager} votes");
+        }
+        ensure!(boot_budget(stage, "pool=before")? == Some(61_000), "what was backed up is there");
+        ensure!(boot_budget(stage, "pool=after")?.is_none(), "what came later is lost, as it is documented");
+        set(stage, "pool=after")?;
+
+        // The certificate of the removed node is worth nothing in the new cluster either.
+        stage.start_new_node("n3", n3.path())?;
+        let (code, said) = stage.await_end("n3", LIMIT)?;
+        ensure!(code == Some(5) && said.contains("node n3 was removed"), "{code:?}: {said}");
         Ok(())
     });
 }

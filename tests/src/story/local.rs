@@ -268,8 +268,13 @@ impl LocalStage {
         Ok(listen.context("a manager listens")?.to_owned())
     }
 
+    /// Returns where the configuration of a daemon is.
+    pub fn config_file(&self, id: &str) -> PathBuf {
+        self.folder.path().join(format!("{id}.toml"))
+    }
+
     fn config_of(&self, id: &str) -> Result<toml::Table> {
-        let file = self.folder.path().join(format!("{id}.toml"));
+        let file = self.config_file(id);
         let text = fs::read_to_string(&file).with_context(|| format!("can't read {}", file.display()))?;
         Ok(toml::from_str(&text)?)
     }
