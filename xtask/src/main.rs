@@ -73,6 +73,9 @@ enum Command {
     /// Builds the simulator with optimisation and runs it: `sim run|explore|row|score ...`, `sim --help`
     #[command(disable_help_flag = true)]
     Sim {
+        /// Without the checks of a development build, for hours of a large fleet: `sim --long n2`
+        #[arg(long)]
+        long: bool,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -93,7 +96,9 @@ fn main() -> ExitCode {
         Command::Bench { what } => bench::run(what),
         Command::Powerloss { rounds, seed } => powerloss::run(rounds, seed),
         Command::Image { which } => image::build(which),
-        Command::Sim { arguments } => sim::run(&arguments),
+        Command::Sim { long, arguments } => {
+            sim::run(if long { sim::Built::Long } else { sim::Built::Checked }, &arguments)
+        }
         Command::Chaos { arguments } => chaos::run(&arguments),
     };
     match result {

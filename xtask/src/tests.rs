@@ -64,8 +64,8 @@ pub(crate) fn phases(phases: &mut Phases) {
         let _ = phases.run("tests of the simulator", || sim::test(&TARGETS));
         let _ = phases.run("a fleet of 1,000 VMs for an hour", || {
             // Each network is the bad one once; any false `down` or `lost` is an error.
-            sim::run_built(&fleet(&["--loss-management", "1", "--loss-service", "30"]))?;
-            sim::run_built(&fleet(&["--loss-management", "30", "--loss-service", "1"]))
+            sim::run_built(sim::Built::Checked, &fleet(&["--loss-management", "1", "--loss-service", "30"]))?;
+            sim::run_built(sim::Built::Checked, &fleet(&["--loss-management", "30", "--loss-service", "1"]))
         });
     }
     if build == Went::Well {

@@ -47,6 +47,11 @@ impl Check<'_> {
         self.outcome == Outcome::Down && self.failures >= self.needed
     }
 
+    /// Something of the guest, or in its place, did answer.
+    fn is_answer(&self) -> bool {
+        matches!(self.reason, "closed" | "wedged" | "broken")
+    }
+
     fn is_alive(&self) -> bool {
         self.outcome.is_sign_of_life()
     }
@@ -68,6 +73,16 @@ pub(crate) struct GuestInputs<'a> {
     pub required: Option<&'a [ProbeName]>,
     /// False while this manager has not listened for long enough itself.
     pub may_judge_silence: bool,
+    /// What is recorded of it.
+    pub told: &'a [Fault],
+}
+
+impl GuestInputs<'_> {
+    /// Returns how a service fails, as it is told.
+    fn told_of(&self, probe: &ProbeName) -> Option<String> {
+        let is_its = |fault: &&Fault| matches!(fault.top(), Cause::Service(name) if name == probe.as_str());
+        self.told.iter().find(is_its).map(|fault| fault.detail.clone())
+    }
 }
 
 /// How the guest is.
@@ -249,7 +264,16 @@ pub(crate) fn judge_guest(inputs: &GuestInputs<'_>) -> GuestJudgement {
                 broken.push((*probe, reason));
             }
             Standing::Unwell(_) => {}
-            Standing::Failing => out.suspicious |= class == Class::Service,
+            Standing::Failing if class == Class::Service => {
+                out.suspicious = true;
+                // What is told of it stays so until somebody sees it work: one that is being started again is wedged for
+                // one watcher and closed for the other, and well for none.
+                if let Some(reason) = inputs.told_of(probe) {
+                    alive_on_service |= *network == Network::Service && group.iter().any(|c| c.is_answer());
+                    broken.push((*probe, reason));
+                }
+            }
+            Standing::Failing => {}
             Standing::Broken(reason) => match class {
                 Class::Service => {
                     alive_on_service |= *network == Network::Service && reason != "identity";

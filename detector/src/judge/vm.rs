@@ -318,6 +318,7 @@ fn executing(inputs: &VmInputs<'_>, reason: String) -> VmJudgement {
         boot_overdue: inputs.booting == Booting::Overdue,
         required: inputs.required,
         may_judge_silence: inputs.may_judge_silence,
+        told: &inputs.recorded.faults,
     });
     // Nobody looks any more (its watchers are being replaced), or what fails has not been seen to fail for long enough by
     // this manager, which has just begun to look: what was seen last still holds.

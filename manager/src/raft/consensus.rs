@@ -460,7 +460,7 @@ async fn stored<L: LogStore>(
 /// entry that was stands in the log.
 fn told(fatal: &Fatal<Types>) -> String {
     let Fatal::StorageError(storage) = fatal else { return chain(fatal) };
-    tracing::error!("storage failed {storage}");
+    tracing::error!(error = storage as &dyn std::error::Error, "storage failed");
     let text = std::error::Error::source(storage).map_or_else(|| storage.to_string(), chain);
     text.strip_prefix("std::io::error::Error: ").map_or_else(|| text.clone(), ToOwned::to_owned)
 }

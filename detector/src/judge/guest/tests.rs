@@ -39,6 +39,7 @@ fn inputs<'a>(checks: &'a [Check<'a>]) -> GuestInputs<'a> {
         boot_overdue: false,
         required: None,
         may_judge_silence: true,
+        told: &[],
     }
 }
 
@@ -74,6 +75,31 @@ fn a_service_that_one_observer_sees_is_up() {
     let rdp = probe("rdp");
     let checks = [check(1, &rdp, Outcome::Up, "", 0), check(2, &rdp, Outcome::Down, "timeout", 99)];
     assert_eq!(judge(&checks), GuestJudgement::default());
+}
+
+#[test]
+fn a_service_that_fails_otherwise_for_each_observer_is_as_it_was_told_until_one_sees_it_work() {
+    let (rdp, ping) = (probe("rdp"), probe("ping"));
+    let told = [Fault::sure(Cause::Service("rdp".to_owned())).with_detail("wedged")];
+    let pinged = check(1, &ping, Outcome::Up, "", 0);
+    // It is being started again: one connected before its end, the other after it.
+    for (first, second) in [("wedged", "broken"), ("closed", "wedged"), ("broken", "closed"), ("closed", "timeout")] {
+        let checks =
+            [check(1, &rdp, Outcome::Down, first, 4), check(2, &rdp, Outcome::Down, second, 1), pinged.clone()];
+        let still = judge_guest(&GuestInputs { told: &told, ..inputs(&checks) });
+        assert_eq!((still.state, &still.faults[..]), (GuestState::Degraded, &told[..]), "{first} and {second}");
+        assert!(still.suspicious);
+        let begun = judge(&checks);
+        assert!(begun.faults.is_empty() && begun.suspicious, "nothing is told of it before both agree: {begun:?}");
+        let checks = [check(1, &rdp, Outcome::Up, "", 0), check(2, &rdp, Outcome::Down, second, 1), pinged.clone()];
+        assert_eq!(judge_guest(&GuestInputs { told: &told, ..inputs(&checks) }), GuestJudgement::default());
+    }
+    let agreed = [check(1, &rdp, Outcome::Down, "closed", 1), check(2, &rdp, Outcome::Down, "closed", 1)];
+    let j = judge_guest(&GuestInputs { told: &told, ..inputs(&agreed) });
+    assert_eq!(j.faults[0].to_string(), "service(rdp) closed", "what both see now is told");
+    let other = [Fault::sure(Cause::Service("http".to_owned())).with_detail("closed")];
+    let mixed = [check(1, &rdp, Outcome::Down, "closed", 1), check(2, &rdp, Outcome::Down, "wedged", 1)];
+    assert!(judge_guest(&GuestInputs { told: &other, ..inputs(&mixed) }).faults.is_empty(), "another service");
 }
 
 #[test]
