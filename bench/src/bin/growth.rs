@@ -213,9 +213,12 @@ fn from_snapshot(folder: &Path, vms: usize) -> Result<()> {
     ensure!(store.load()?.is_none(), "the projection was not in doubt");
     let snapshots = FileSnapshotStore::open(&folder.join("snapshot"))?;
     let stored = futures_block(snapshots.load())?.context("no snapshot")?;
+    let position = position(&stored.meta);
     let state: State = decode::<Image>("snapshot", &stored.image)?.into();
+    // A manager lets go of it as well, once it is decoded.
+    drop(stored);
     ensure!(state.vms().len() == vms, "{} VMs came back", state.vms().len());
-    replace_all(&store, &state, &position(&stored.meta))?;
+    replace_all(&store, &state, &position)?;
     print!("| {:.2} | {:.0} ", begun.elapsed().as_secs_f64(), resident_mib());
     Ok(())
 }
