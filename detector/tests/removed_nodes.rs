@@ -7,8 +7,7 @@ mod world;
 
 use std::time::Duration;
 
-use uuid::Uuid;
-use vouch_types::{Advice, BootId, FenceKind, FenceProof, HypervisorState, LogIndex, Source, VmState, WallTime};
+use vouch_types::{Advice, HypervisorState, Source, VmState};
 use world::told::settled;
 use world::{SimWorld, node};
 
@@ -27,17 +26,6 @@ fn remove_second(w: &mut SimWorld) {
         records.manager_notes.retain(|note| note.node != node(1));
     });
     w.told.clear();
-}
-
-fn fence(w: &mut SimWorld, i: usize) {
-    let proof = FenceProof {
-        kind: FenceKind::PowerOff,
-        boot: BootId::new(Uuid::from_u128(9)),
-        note: String::new(),
-        index: LogIndex::new(7),
-        at: WallTime::default(),
-    };
-    w.change_records(|records| records.nodes[i].fence = Some(proof));
 }
 
 #[test]
@@ -68,7 +56,7 @@ fn claimed_and_both_dark() -> SimWorld {
 #[test]
 fn what_a_removed_node_claimed_to_execute_still_stands_against_a_start_elsewhere() {
     let mut w = claimed_and_both_dark();
-    fence(&mut w, 0);
+    w.fence(0);
     w.run(SECOND * 2);
     assert_eq!((w.state(0), &w.verdict(0).advice), (VmState::Down, &Advice::Blocked), "the other one may be it");
     remove_second(&mut w);
@@ -82,8 +70,8 @@ fn what_a_removed_node_claimed_to_execute_still_stands_against_a_start_elsewhere
 #[test]
 fn the_claim_of_a_node_that_was_proved_off_goes_with_it() {
     let mut w = claimed_and_both_dark();
-    fence(&mut w, 1);
-    fence(&mut w, 0);
+    w.fence(1);
+    w.fence(0);
     w.run(SECOND * 2);
     assert!(matches!(w.verdict(0).advice, Advice::SafeToRestart { .. }), "both are off: {:?}", w.verdict(0));
     remove_second(&mut w);

@@ -7,11 +7,7 @@ mod world;
 
 use std::time::Duration;
 
-use uuid::Uuid;
-use vouch_types::{
-    Advice, BootId, BootKind, FenceKind, FenceProof, HypervisorState, LogIndex, PauseReason, Progress, VmState,
-    WallTime,
-};
+use vouch_types::{Advice, BootKind, HypervisorState, PauseReason, Progress, VmState};
 use world::told::{recoveries, settled, states};
 use world::{SimWorld, Told, node};
 
@@ -206,17 +202,10 @@ fn a_node_that_executed_a_vm_when_it_was_last_heard_stands_against_a_start_elsew
     w.run(SECOND * 8);
     w.restart_managers();
     w.run(SECOND * 10);
-    let proof = FenceProof {
-        kind: FenceKind::PowerOff,
-        boot: BootId::new(Uuid::from_u128(9)),
-        note: String::new(),
-        index: LogIndex::new(7),
-        at: WallTime::default(),
-    };
-    w.change_records(|records| records.nodes[0].fence = Some(proof.clone()));
+    w.fence(0);
     w.run(SECOND * 4);
     assert_eq!((w.state(0), &w.verdict(0).advice), (VmState::Down, &Advice::Blocked), "it may run on the other");
-    w.change_records(|records| records.nodes[1].fence = Some(proof));
+    w.fence(1);
     w.run(SECOND * 4);
     assert!(matches!(w.verdict(0).advice, Advice::SafeToRestart { .. }), "both are off: {:?}", w.verdict(0));
 }

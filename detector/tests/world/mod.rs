@@ -21,10 +21,10 @@ use vouch_detector::{
     VmWord, WatcherEntry,
 };
 use vouch_types::{
-    AssignmentGeneration, BootId, ExitReason, Generation, HypervisorState, Identity, Incarnation, LogIndex, ManagerId,
-    Moment, Network, NodeId, NodePath, Observation, Outcome, Pin, ProbeAssignment, ProbeName, RelayObservation,
-    RelayOutcome, Sequence, StartId, Statement, Term, Timing, Verdict, VmId, VmState, WallTime, WatcherHealth,
-    WatcherId, WatcherLife,
+    AssignmentGeneration, BootId, ExitReason, FenceKind, FenceProof, Generation, HypervisorState, Identity,
+    Incarnation, LogIndex, ManagerId, Moment, Network, NodeId, NodePath, Observation, Outcome, Pin, ProbeAssignment,
+    ProbeName, RelayObservation, RelayOutcome, Sequence, StartId, Statement, Term, Timing, Verdict, VmId, VmState,
+    WallTime, WatcherHealth, WatcherId, WatcherLife,
 };
 
 pub const STEP: Duration = Duration::from_millis(50);
@@ -229,6 +229,18 @@ impl SimWorld {
         self.inventory.index = self.inventory.index.next();
         let inventory = self.inventory.clone();
         self.feed(Event::InventoryChanged(inventory));
+    }
+
+    /// Records the proof that a node does not run.
+    pub fn fence(&mut self, i: usize) {
+        let proof = FenceProof {
+            kind: FenceKind::PowerOff,
+            boot: BootId::new(Uuid::from_u128(9)),
+            note: String::new(),
+            index: LogIndex::new(7),
+            at: WallTime::default(),
+        };
+        self.change_records(|records| records.nodes[i].fence = Some(proof));
     }
 
     /// Returns the records as they are now.

@@ -17,6 +17,7 @@ use vouch_wire::links::{RaftLink, RaftService};
 use super::applied::{AppliedState, NoticeStream};
 use super::checkpoints::Checkpoint;
 use super::config::ConsensusConfig;
+use super::ended::told;
 use super::log_guard::LogGuard;
 use super::matched::Matched;
 use super::network::Network;
@@ -384,7 +385,10 @@ impl Consensus {
                 let running = metrics.borrow_watched().running_state.clone();
                 match running {
                     Err(Fatal::Stopped) => return std::future::pending().await,
-                    Err(fatal) => return told(&fatal),
+                    Err(fatal) => {
+                        tracing::error!(error = &fatal as &dyn std::error::Error, "consensus stopped");
+                        return told(&fatal);
+                    }
                     Ok(()) => {}
                 }
                 if metrics.changed().await.is_err() {
@@ -454,29 +458,6 @@ async fn stored<L: LogStore>(
     let vote = log.get_log_reader().await.read_vote().await.map_err(failed)?;
     let snapshot = snapshots.covers().await?.and_then(|meta| meta.last_log_id);
     Ok(Stored { vote, last, purged, snapshot, applied })
-}
-
-/// Returns what an operator needs of the reason why consensus stopped: which file, and what the system said. At which
-/// entry that was stands in the log.
-fn told(fatal: &Fatal<Types>) -> String {
-    let Fatal::StorageError(storage) = fatal else { return chain(fatal) };
-    tracing::error!(error = storage as &dyn std::error::Error, "storage failed");
-    let text = std::error::Error::source(storage).map_or_else(|| storage.to_string(), chain);
-    text.strip_prefix("std::io::error::Error: ").map_or_else(|| text.clone(), ToOwned::to_owned)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Follows openraft's metrics, in words of our own, until consensus is gone.

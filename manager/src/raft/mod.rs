@@ -8,6 +8,7 @@ mod applied;
 mod checkpoints;
 mod config;
 mod consensus;
+mod ended;
 mod log_guard;
 mod matched;
 mod membership;
