@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
 
+use std::ffi::OsString;
 use std::io::Write;
-use std::net::TcpListener;
-use std::path::Path;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -23,6 +26,7 @@ fn probes() -> TempDir {
 fn vouch(dir: &TempDir, line: &str) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vouch"));
     command.envs(zig().map(|zig| ("ZIG", zig)));
+    command.env("PATH", path_with_node());
     let Output { status, stdout, stderr } = command.current_dir(dir.path()).args(line.split(' ')).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (status.code().unwrap(), text(stdout), text(stderr))
@@ -34,9 +38,29 @@ fn zig() -> Option<String> {
     if std::env::split_paths(&path).any(|folder| folder.join("zig").is_file()) {
         return Some("zig".to_owned());
     }
-    let target = Path::new(env!("CARGO_BIN_EXE_vouch")).ancestors().nth(2).unwrap();
-    let python = target.join("tools/zig/bin/python");
+    let python = tools().join("zig/bin/python");
     python.is_file().then(|| format!("{} -m ziglang", python.display()))
+}
+
+/// Returns the folder of the tools that `cargo xtask test` fetches.
+fn tools() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_vouch")).ancestors().nth(2).unwrap().join("tools")
+}
+
+/// Returns the PATH, and after it the node that `cargo xtask test` fetches where the machine has none.
+fn path_with_node() -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(std::env::split_paths(&path).chain([tools().join("node/bin")])).unwrap()
+}
+
+/// Returns whether a test has to be left out for want of a tool, which CI does not allow.
+#[expect(clippy::print_stdout, reason = "who runs the tests is told what was left out")]
+fn left_out(tool: &str, there: bool) -> bool {
+    if !there {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI=true, but there is no {tool}");
+        println!("left out: there is no {tool}; `cargo xtask test` fetches it");
+    }
+    !there
 }
 
 #[test]
@@ -238,7 +262,9 @@ fn a_new_project_builds_with_cargo_and_its_probe_runs() {
     let (code, _, wrong) = vouch(&dir, "probe build .");
     assert_eq!(code, 1);
     assert!(
-        wrong.contains("project .: has no Cargo.toml and no Makefile: make one with \"vouch probe new\""),
+        wrong.contains(
+            "project .: has no Cargo.toml, no Makefile and no package.json: make one with \"vouch probe new\""
+        ),
         "{wrong}"
     );
 }
@@ -263,38 +289,76 @@ fn a_bench_tells_rate_times_and_cost_of_what_was_found() {
 
 #[test]
 fn a_new_project_in_c_builds_with_make_and_its_probe_runs() {
-    if zig().is_none() {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI=true, but there is no zig");
-        println!("left out: there is no zig; `cargo xtask test` fetches it");
+    if left_out("zig", zig().is_some()) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     let (code, told, wrong) = vouch(&dir, "probe new c-banner --lang c");
     assert_eq!((code, told.contains("\n  c-banner/bindings/probe.h\n")), (0, true), "{told}{wrong}");
-    let (code, component, wrong) = vouch(&dir, "probe build c-banner");
-    assert_eq!((code, component.trim()), (0, "c-banner/build/c-banner.wasm"), "{wrong}");
+    probe_of_a_new_project_runs(&dir, "c-banner");
+}
+
+#[test]
+fn a_new_project_in_javascript_builds_with_npm_and_its_probe_runs() {
+    let modules = tools().join("js/node_modules");
+    if left_out("componentize-qjs", modules.is_dir()) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (code, told, wrong) = vouch(&dir, "probe new js-banner --lang js");
+    assert_eq!((code, told.contains("\n  js-banner/wit/deps/vouch-probe/check.wit\n")), (0, true), "{told}{wrong}");
+    let (code, _, wrong) = vouch(&dir, "probe build js-banner");
+    assert_eq!((code, wrong.contains("run \"npm install\" there")), (1, true), "{wrong}");
+    // As `npm install` would have left it.
+    symlink(modules, dir.path().join("js-banner/node_modules")).unwrap();
+    probe_of_a_new_project_runs(&dir, "js-banner");
+    let mut npm = Command::new("npm");
+    npm.env("PATH", path_with_node()).current_dir(dir.path().join("js-banner"));
+    let tested = npm.args(["run", "--silent", "test"]).output().unwrap();
+    assert!(tested.status.success(), "{}", String::from_utf8_lossy(&tested.stdout));
+}
+
+/// Builds the project of this name, whose component comes to lie in `build/`, and runs it at fakes and at a service.
+fn probe_of_a_new_project_runs(dir: &TempDir, name: &str) {
+    let (code, component, wrong) = vouch(dir, &format!("probe build {name}"));
+    assert_eq!((code, component.trim()), (0, format!("{name}/build/{name}.wasm").as_str()), "{wrong}");
     let component = component.trim();
-    let (code, told, wrong) = vouch(&dir, &format!("probe check {component} --settings {{\"port\":2222}}"));
-    assert_eq!((code, told.starts_with("probe     c-banner 0.1.0\n")), (0, true), "{told}{wrong}");
+    let (code, told, wrong) = vouch(dir, &format!("probe check {component} --settings {{\"port\":2222}}"));
+    assert_eq!((code, told.starts_with(&format!("probe     {name} 0.1.0\n"))), (0, true), "{told}{wrong}");
     assert!(told.contains("setting   port  integer from 1 to 65535, 22 when absent  "), "{told}");
     for (settings, why) in [("{\"port\":0}", "field `port` is 0: must be"), ("[]", "settings are []: must be")] {
-        let (code, _, wrong) = vouch(&dir, &format!("probe check {component} --settings {settings}"));
+        let (code, _, wrong) = vouch(dir, &format!("probe check {component} --settings {settings}"));
         assert_eq!((code, wrong.contains(why)), (78, true), "{settings}: {wrong}");
     }
     for (fake, words) in [("refuse", "down  closed  "), ("hang", "down  timeout  "), ("accept", "down  wedged  ")] {
         let (code, told, wrong) =
-            vouch(&dir, &format!("probe run {component} --fake tcp:{fake} --timeout 500ms --trace"));
+            vouch(dir, &format!("probe run {component} --fake tcp:{fake} --timeout 500ms --trace"));
         assert_eq!((code, told.starts_with(words)), (12, true), "{fake}: {told}{wrong}");
         assert!(told.contains("debug  connecting to 127.0.0.1 port "), "{told}");
     }
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let greeter = thread::spawn(move || listener.accept().unwrap().0.write_all(b"SSH-2.0-Example\r\n").unwrap());
-    let settings = format!("{{\"port\":{port}}}");
-    let (code, told, wrong) = vouch(&dir, &format!("probe run {component} --target 127.0.0.1 --settings {settings}"));
-    greeter.join().unwrap();
-    assert_eq!((code, told.starts_with("up  greeted  port ")), (0, true), "{told}{wrong}");
-    assert!(told.contains("fact    banner  SSH-2.0-Example\n"), "{told}");
+    for address in ["127.0.0.1", "::1"] {
+        let listener = TcpListener::bind((address, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let greeter = thread::spawn(move || greet(&mut listener.accept().unwrap().0));
+        let settings = format!("{{\"port\":{port}}}");
+        let (code, told, wrong) =
+            vouch(dir, &format!("probe run {component} --target {address} --settings {settings}"));
+        greeter.join().unwrap();
+        assert_eq!((code, told.starts_with("up  greeted  port ")), (0, true), "{told}{wrong}");
+        assert!(
+            told.contains("fact    banner  SSH-2.0-Example of a greeting that comes byte by byte, more often"),
+            "{told}"
+        );
+    }
+}
+
+/// Greets in more pieces than a run may hold handles.
+fn greet(stream: &mut TcpStream) {
+    let greeting = b"SSH-2.0-Example of a greeting that comes byte by byte, more often than a run may hold handles\r\n";
+    for byte in greeting {
+        stream.write_all(&[*byte]).unwrap();
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::HostLimits;
-use crate::limits::{CORE_INSTANCES_MAX, STACK_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use crate::limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, STACK_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
 
 /// Stack of the host's calls above that of the guest.
 const HOST_STACK: usize = 512 * 1024;
@@ -89,11 +89,11 @@ fn pool(limits: &HostLimits) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(runs)
         .total_core_instances(runs.saturating_mul(CORE_INSTANCES_MAX))
-        .total_memories(runs)
+        .total_memories(runs.saturating_mul(MEMORIES_MAX))
         .total_tables(runs.saturating_mul(TABLES_MAX))
         .total_stacks(runs)
         .max_core_instances_per_component(CORE_INSTANCES_MAX)
-        .max_memories_per_component(1)
+        .max_memories_per_component(MEMORIES_MAX)
         .max_tables_per_component(TABLES_MAX)
         .table_elements(TABLE_ELEMENTS_MAX)
         .max_memory_size(limits.memory)

@@ -23,6 +23,9 @@ pub const RESOURCES_MAX: usize = 64;
 pub const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// The most core instances inside one component.
 pub const CORE_INSTANCES_MAX: u32 = 10;
+/// The most memories inside one component, which share the limit of one: what makes a component of an interpreter may leave
+/// an empty one in it.
+pub const MEMORIES_MAX: u32 = 2;
 /// The most tables inside one component.
 pub const TABLES_MAX: u32 = 4;
 /// Stack of a guest.

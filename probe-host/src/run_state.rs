@@ -81,7 +81,7 @@ impl RunState {
             probe,
             reach,
             deadline,
-            memory: MemoryLimit { limit: memory, refused: false },
+            memory: MemoryLimit { limit: memory, granted: 0, refused: false },
             echoes_left: ECHOES_MAX,
             questions_left: AGENT_QUESTIONS_MAX,
             lines_left: LOG_LINES_MAX,
@@ -145,14 +145,21 @@ impl WasiView for RunState {
 }
 
 /// Refuses memory above the limit and remembers that it did, so that the crash that follows can be explained.
+///
+/// All memories of a component count together.
 struct MemoryLimit {
     limit: usize,
+    granted: usize,
     refused: bool,
 }
 
 impl ResourceLimiter for MemoryLimit {
-    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let fits = desired <= self.limit;
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let granted = self.granted.saturating_add(desired.saturating_sub(current));
+        let fits = granted <= self.limit;
+        if fits {
+            self.granted = granted;
+        }
         self.refused |= !fits;
         Ok(fits)
     }

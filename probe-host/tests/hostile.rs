@@ -82,6 +82,32 @@ async fn a_guest_that_eats_memory_is_stopped_at_its_limit() {
     assert_eq!(order("eat", &Capabilities::default()).await, Err(RunFault::Memory { limit }));
 }
 
+/// Returns the hostile guest with components beside it that hold a memory of so many pages of 64 KiB each.
+fn with_memories(pages: &[u8]) -> Vec<u8> {
+    let section = |id: u8, content: &[u8]| [&[id, u8::try_from(content.len()).unwrap()], content].concat();
+    let mut component = vouch_probe_bundle::hostile().bytes.to_vec();
+    // The guest has one component in it already, which holds its export.
+    for (index, pages) in (1..).zip(pages) {
+        let memory = section(5, &[1, 0, pages | 0x80, pages >> 7]);
+        let module = section(1, &[&b"\0asm\x01\0\0\0"[..], &memory].concat());
+        let beside = [&b"\0asm\x0d\0\x01\0"[..], &module, &section(2, &[1, 0, 0, 0])].concat();
+        component.extend([section(4, &beside), section(5, &[1, 0, index, 0])].concat());
+    }
+    component
+}
+
+#[tokio::test]
+async fn the_memories_of_a_guest_count_together() {
+    let run = async |pages| {
+        let probe = host().compile(&with_memories(&[pages])).unwrap();
+        probe.run(&target(), "\"environment\"", DEADLINE, &Capabilities::default()).await
+    };
+    assert_eq!(run(1).await.unwrap().reason, "counted");
+    assert_eq!(run(255).await, Err(RunFault::Memory { limit: HostLimits::default().memory }));
+    let refused = host().compile(&with_memories(&[1, 1])).err().unwrap().to_string();
+    assert!(refused.contains("3 Wasm linear memories"), "{refused}");
+}
+
 #[tokio::test]
 async fn a_guest_that_recurses_without_end_is_stopped_at_the_end_of_its_stack() {
     let ran = order("recurse", &Capabilities::default()).await;

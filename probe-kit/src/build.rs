@@ -10,12 +10,14 @@ use crate::project::Language;
 
 /// The target of components.
 const WASM_TARGET: &str = "wasm32-wasip2";
+/// What is likely to be missing for a project in Rust or C.
+const TARGET_MISSING: &str = "the target is missing, run \"rustup target add wasm32-wasip2\"";
 
 /// Why there is no component.
 #[derive(thiserror::Error, Debug)]
 pub enum BuildError {
     /// The folder holds no project.
-    #[error("project {folder}: has no Cargo.toml and no Makefile: make one with \"vouch probe new\"")]
+    #[error("project {folder}: has no Cargo.toml, no Makefile and no package.json: make one with \"vouch probe new\"")]
     NoProject {
         /// The folder.
         folder: PathBuf,
@@ -29,12 +31,14 @@ pub enum BuildError {
         source: io::Error,
     },
     /// The tool failed; what it said went to standard error.
-    #[error("{command}, in {folder}: failed; if the target is missing, run \"rustup target add {WASM_TARGET}\"")]
+    #[error("{command}, in {folder}: failed; if {missing}")]
     Failed {
         /// What was run.
         command: String,
         /// Where.
         folder: PathBuf,
+        /// What is likely to be missing, and what brings it.
+        missing: &'static str,
     },
     /// The project makes no component.
     #[error("{command}, in {folder}: made no component")]
@@ -54,6 +58,7 @@ pub fn build(folder: &Path) -> Result<PathBuf, BuildError> {
     match Language::of_project(folder) {
         Some(Language::Rust) => build_rust(folder),
         Some(Language::C) => build_c(folder),
+        Some(Language::Js) => build_js(folder),
         None => Err(BuildError::NoProject { folder: folder.to_owned() }),
     }
 }
@@ -75,28 +80,40 @@ fn build_rust(folder: &Path) -> Result<PathBuf, BuildError> {
     for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
         cargo.env_remove(variable);
     }
-    let said = said_by(&mut cargo, folder)?;
+    let said = said_by(&mut cargo, folder, TARGET_MISSING)?;
     component_in(&said).ok_or_else(|| BuildError::NoComponent { command: words(&cargo), folder: folder.to_owned() })
 }
 
 fn build_c(folder: &Path) -> Result<PathBuf, BuildError> {
     let mut make = Command::new("make");
-    said_by(make.arg("--silent"), folder)?;
-    // The same command once more with a goal of the template that prints where the component lies, and nothing else.
-    let said = said_by(make.arg("where"), folder)?;
+    said_by(make.arg("--silent"), folder, TARGET_MISSING)?;
+    // The same command once more with a goal of the template.
+    said_where(make.arg("where"), folder, TARGET_MISSING)
+}
+
+fn build_js(folder: &Path) -> Result<PathBuf, BuildError> {
+    const MISSING: &str = "componentize-qjs is missing, run \"npm install\" there";
+    let mut npm = Command::new("npm");
+    said_by(npm.args(["run", "--silent", "build"]), folder, MISSING)?;
+    said_where(Command::new("npm").args(["run", "--silent", "where"]), folder, MISSING)
+}
+
+/// Returns the component whose place this tool prints, and nothing else.
+fn said_where(tool: &mut Command, folder: &Path, missing: &'static str) -> Result<PathBuf, BuildError> {
+    let said = said_by(tool, folder, missing)?;
     let component = folder.join(said.trim());
     if component.is_file() {
         return Ok(component);
     }
-    Err(BuildError::NoComponent { command: words(&make), folder: folder.to_owned() })
+    Err(BuildError::NoComponent { command: words(tool), folder: folder.to_owned() })
 }
 
 /// Runs a tool in the project's folder and returns what it said on standard output.
-fn said_by(tool: &mut Command, folder: &Path) -> Result<String, BuildError> {
+fn said_by(tool: &mut Command, folder: &Path, missing: &'static str) -> Result<String, BuildError> {
     let done = tool.current_dir(folder).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let done = done.map_err(|source| BuildError::Tool { tool: words(tool), source })?;
     if !done.status.success() {
-        return Err(BuildError::Failed { command: words(tool), folder: folder.to_owned() });
+        return Err(BuildError::Failed { command: words(tool), folder: folder.to_owned(), missing });
     }
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
@@ -131,6 +148,9 @@ mod tests {
     fn a_folder_without_a_project_is_told_with_what_makes_one() {
         let dir = tempfile::tempdir().unwrap();
         let refused = build(dir.path()).unwrap_err().to_string();
-        assert!(refused.ends_with("has no Cargo.toml and no Makefile: make one with \"vouch probe new\""), "{refused}");
+        assert!(
+            refused.ends_with("has no Cargo.toml, no Makefile and no package.json: make one with \"vouch probe new\""),
+            "{refused}"
+        );
     }
 }

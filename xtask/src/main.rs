@@ -15,6 +15,7 @@ mod demo;
 mod deps;
 mod gate;
 mod image;
+mod languages;
 mod licences;
 mod metadata;
 mod phases;

@@ -60,11 +60,6 @@ pub(crate) const PEERS: &[Tool] = &[tool("etcd", "etcd-server")];
 pub(crate) const PROBE_PEERS: &[Tool] =
     &[tool("prometheus-blackbox-exporter", "prometheus-blackbox-exporter"), tool("fping", "fping")];
 
-/// The compiler for probes in C, as PyPI names it.
-const ZIG: &str = "ziglang==0.17.1";
-/// The file that says that its folder is complete.
-const ZIG_DONE: &str = "complete";
-
 const RUST_TARGETS: &[&str] = &["wasm32-wasip2", "x86_64-unknown-linux-musl"];
 
 /// What everything that is built takes in the target folder, and what it takes beside that while it is built.
@@ -144,7 +139,7 @@ pub(crate) fn in_ci() -> bool {
 }
 
 /// Installs Debian packages as root, else says what to run.
-fn install(packages: &[&str]) -> Result<()> {
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
     let by_hand = format!("apt-get install --no-install-recommends {}", packages.join(" "));
     if !shell::is_root() {
         bail!("missing: {}. Run: sudo {by_hand}", packages.join(", "));
@@ -186,26 +181,6 @@ pub(crate) fn ensure_rust_targets() -> Result<()> {
             .with_context(|| format!("the Rust target is missing. Run: rustup target add {target}"))?;
     }
     Ok(())
-}
-
-/// Makes sure that there is a compiler for probes in C: the one on the PATH, else that of PyPI, below the target
-/// folder.
-pub(crate) fn ensure_zig() -> Result<()> {
-    let folder = shell::target().join("tools/zig");
-    if shell::find_program("zig").is_some() || folder.join(ZIG_DONE).is_file() {
-        return Ok(());
-    }
-    println!("fetching {ZIG} into {}", folder.display());
-    let venv = || shell::output(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder));
-    if venv().is_err() {
-        // Debian's python3 comes without it.
-        install(&["python3-venv"])?;
-        venv().context("no folder for zig. Install python3-venv, or zig itself")?;
-    }
-    let python = folder.join("bin/python");
-    shell::output(Command::new(python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", ZIG]))
-        .context("no zig from PyPI. Install zig itself")?;
-    fs::write(folder.join(ZIG_DONE), ZIG).with_context(|| format!("can't write into {}", folder.display()))
 }
 
 /// Fetches apt's package lists if there are none, which only root can do.

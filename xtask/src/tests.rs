@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     image::{self, Which},
+    languages,
     metadata::Metadata,
     phases::{Phases, Went},
     prerequisites, shell, sim,
@@ -39,7 +40,7 @@ pub(crate) fn phases(phases: &mut Phases) {
         prerequisites::ensure_rust_targets()?;
         prerequisites::ensure(prerequisites::BUILD)?;
         prerequisites::ensure(prerequisites::IMAGE)?;
-        zig()?;
+        languages()?;
         servers()?;
         system_tools()
     });
@@ -95,16 +96,16 @@ fn fleet(networks: &[&str]) -> Vec<String> {
     size.iter().chain(networks).map(|&text| text.to_owned()).collect()
 }
 
-/// The compiler for probes in C: as with the tools of the whole-system tests, only CI cannot do without.
-fn zig() -> Result<()> {
-    match prerequisites::ensure_zig() {
-        Err(error) if prerequisites::in_ci() => Err(error),
-        Err(error) => {
-            println!("note: {error:#}. The test of probes in C will be left out");
-            Ok(())
+/// What probes in other languages are built with: as with the tools of the whole-system tests, only CI cannot do without.
+fn languages() -> Result<()> {
+    for (language, ensured) in [("C", languages::ensure_c()), ("JavaScript", languages::ensure_js())] {
+        match ensured {
+            Err(error) if prerequisites::in_ci() => return Err(error),
+            Err(error) => println!("note: {error:#}. The test of probes in {language} will be left out"),
+            Ok(()) => {}
         }
-        Ok(()) => Ok(()),
     }
+    Ok(())
 }
 
 /// The servers that the shipped probes are tested against.

@@ -340,4 +340,6 @@ pub enum ProbeLanguage {
     Rust,
     /// C, with make, zig, and the C library of Rust's target wasm32-wasip2.
     C,
+    /// JavaScript, with npm and componentize-qjs.
+    Js,
 }

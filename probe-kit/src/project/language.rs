@@ -11,17 +11,20 @@ pub enum Language {
     Rust,
     /// C, compiled by zig and linked with the C library of Rust's target `wasm32-wasip2`.
     C,
+    /// JavaScript, put beside QuickJS by componentize-qjs.
+    Js,
 }
 
 impl Language {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Rust, Self::C];
+    pub const ALL: [Self; 3] = [Self::Rust, Self::C, Self::Js];
 
     /// Returns its name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Rust => "rust",
             Self::C => "c",
+            Self::Js => "js",
         }
     }
 
@@ -35,6 +38,7 @@ impl Language {
         match self {
             Self::Rust => "Cargo.toml",
             Self::C => "Makefile",
+            Self::Js => "package.json",
         }
     }
 }

@@ -8,13 +8,13 @@ use super::{KitSource, Language};
 
 /// The contract that new projects are written for: the one whose words the templates use.
 const CONTRACT: [(&str, &str); 7] = [
-    ("wit/check.wit", include_str!("../../../wit/vouch-probe-1/check.wit")),
-    ("wit/guest-agent.wit", include_str!("../../../wit/vouch-probe-1/guest-agent.wit")),
-    ("wit/icmp.wit", include_str!("../../../wit/vouch-probe-1/icmp.wit")),
-    ("wit/log.wit", include_str!("../../../wit/vouch-probe-1/log.wit")),
-    ("wit/probe.wit", include_str!("../../../wit/vouch-probe-1/probe.wit")),
-    ("wit/tls.wit", include_str!("../../../wit/vouch-probe-1/tls.wit")),
-    ("wit/types.wit", include_str!("../../../wit/vouch-probe-1/types.wit")),
+    ("check.wit", include_str!("../../../wit/vouch-probe-1/check.wit")),
+    ("guest-agent.wit", include_str!("../../../wit/vouch-probe-1/guest-agent.wit")),
+    ("icmp.wit", include_str!("../../../wit/vouch-probe-1/icmp.wit")),
+    ("log.wit", include_str!("../../../wit/vouch-probe-1/log.wit")),
+    ("probe.wit", include_str!("../../../wit/vouch-probe-1/probe.wit")),
+    ("tls.wit", include_str!("../../../wit/vouch-probe-1/tls.wit")),
+    ("types.wit", include_str!("../../../wit/vouch-probe-1/types.wit")),
 ];
 
 const RUST: [(&str, &str); 10] = [
@@ -41,11 +41,27 @@ const C: [(&str, &str); 8] = [
     ("src/settings.h", include_str!("../../templates/c/src/settings.h.in")),
 ];
 
+const JS: [(&str, &str); 12] = [
+    ("package.json", include_str!("../../templates/js/package.json.in")),
+    (".gitignore", include_str!("../../templates/js/gitignore.in")),
+    ("README.md", include_str!("../../templates/js/README.md.in")),
+    ("src/banner.js", include_str!("../../templates/js/src/banner.js.in")),
+    ("src/component.js", include_str!("../../templates/js/src/component.js.in")),
+    ("src/settings.js", include_str!("../../templates/js/src/settings.js.in")),
+    ("src/tcp.js", include_str!("../../templates/js/src/tcp.js.in")),
+    ("tests/settings.test.js", include_str!("../../templates/js/tests/settings.test.js.in")),
+    ("wit/world.wit", include_str!("../../templates/js/wit/world.wit.in")),
+    ("wit/deps/wasi-clocks/clocks.wit", include_str!("../../templates/js/wit/deps/wasi-clocks/clocks.wit.in")),
+    ("wit/deps/wasi-io/io.wit", include_str!("../../templates/js/wit/deps/wasi-io/io.wit.in")),
+    ("wit/deps/wasi-sockets/sockets.wit", include_str!("../../templates/js/wit/deps/wasi-sockets/sockets.wit.in")),
+];
+
 /// Returns the files of a project, by their path in it.
 pub(super) fn files(name: &ProbeName, language: Language, kit: &KitSource) -> Vec<(String, Vec<u8>)> {
     let templates: &[(&str, &str)] = match language {
         Language::Rust => &RUST,
         Language::C => &C,
+        Language::Js => &JS,
     };
     let kit = match kit {
         KitSource::Release => format!("vouch-probe-kit = {:?}", env!("CARGO_PKG_VERSION")),
@@ -61,12 +77,18 @@ pub(super) fn files(name: &ProbeName, language: Language, kit: &KitSource) -> Ve
     let fill = |(path, text): &(&'static str, &str)| {
         let text = text.replace("name = \"{name}\"\nversion", &format!("name = \"{package}\"\nversion"));
         let text = text.replace("{name}", name.as_str()).replace("{file}", &file).replace("{kit}", &kit);
+        let text = text.replace("{package}", &package);
         ((*path).to_owned(), text.into_bytes())
     };
-    let contract = CONTRACT.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec()));
+    let contract_in = match language {
+        Language::Rust | Language::C => "wit",
+        // The world of the project is a package of its own, because a component of an interpreter imports all of its world.
+        Language::Js => "wit/deps/vouch-probe",
+    };
+    let contract = CONTRACT.iter().map(|(path, text)| (format!("{contract_in}/{path}"), text.as_bytes().to_vec()));
     let bindings = match language {
-        // Its compiler makes them while it builds.
-        Language::Rust => Vec::new(),
+        // Their tools make them while they build.
+        Language::Rust | Language::Js => Vec::new(),
         Language::C => c_bindings(),
     };
     templates.iter().map(fill).chain(contract).chain(bindings).collect()
@@ -102,7 +124,7 @@ mod tests {
         let of = |language| files(&ProbeName::new("a").unwrap(), language, &KitSource::Release);
         for (path, text) in Language::ALL.into_iter().flat_map(of) {
             let text = String::from_utf8_lossy(&text);
-            for word in ["{name}", "{file}", "{kit}"] {
+            for word in ["{name}", "{file}", "{kit}", "{package}"] {
                 assert!(!text.contains(word), "{path} holds {word}");
             }
         }

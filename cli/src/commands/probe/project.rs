@@ -30,6 +30,7 @@ pub fn new(global: &Global, name: &ProbeName, language: ProbeLanguage, kit: Opti
     let language = match language {
         ProbeLanguage::Rust => Language::Rust,
         ProbeLanguage::C => Language::C,
+        ProbeLanguage::Js => Language::Js,
     };
     let kit = kit.map_or(KitSource::Release, |path| KitSource::Path(path.to_owned()));
     let (folder, files) = project::create(Path::new(""), name, language, &kit)?;
