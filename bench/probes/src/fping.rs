@@ -14,6 +14,10 @@ use crate::targets::{TARGETS, address};
 /// How often each target is asked.
 const PERIOD: Duration = Duration::from_millis(50);
 
+/// How often one process asks each target at most: it takes a number for each request, of which it has 65,535 for the ten
+/// seconds for which it remembers them.
+const PERIODS_MAX: u128 = 60;
+
 /// The pause that fping keeps between any two requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Pace {
@@ -39,25 +43,35 @@ pub(crate) fn measure(program: &Path, folder: &Path, pace: Pace, lasts: Duration
         Pace::Bursts => PERIOD,
         Pace::Even => Duration::from_millis(1) * u32::try_from(TARGETS)?,
     };
-    let count = (lasts.as_millis() / round.as_millis()).max(1);
     let pause = match pace {
         Pace::Bursts => "0",
         Pace::Even => "1",
     };
-    let before = cpu_of_children()?;
-    let mut command = Command::new(program);
-    command.args(["-q", "-c", &count.to_string(), "-i", pause, "-p", &round.as_millis().to_string(), "-f"]).arg(list);
-    let output = command.stdin(Stdio::null()).output().context("fping cannot be started")?;
-    let cpu = cpu_of_children()?.saturating_sub(before);
-    // It ends with 1 when some target stayed silent, which is counted below.
-    ensure!(output.status.code().is_some_and(|code| code < 2), "fping: {}", String::from_utf8_lossy(&output.stderr));
-    let (mut sent, mut received) = (0, 0);
-    for line in String::from_utf8_lossy(&output.stderr).lines() {
-        let (of_line, back) = counts(line).with_context(|| format!("fping tells {line:?}"))?;
-        sent += of_line;
-        received += back;
+    let mut measured = Measured { runs: 0, failed: 0, cpu: Duration::ZERO, peak_kib: None };
+    let mut left = (lasts.as_millis() / round.as_millis()).max(1);
+    while left > 0 {
+        let count = left.min(PERIODS_MAX);
+        left -= count;
+        let before = cpu_of_children()?;
+        let mut command = Command::new(program);
+        command
+            .args(["-q", "-c", &count.to_string(), "-i", pause, "-p", &round.as_millis().to_string(), "-f"])
+            .arg(&list);
+        let output = command.stdin(Stdio::null()).output().context("fping cannot be started")?;
+        measured.cpu += cpu_of_children()?.saturating_sub(before);
+        // It ends with 1 when some target stayed silent, which is counted below.
+        ensure!(
+            output.status.code().is_some_and(|code| code < 2),
+            "fping: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        for line in String::from_utf8_lossy(&output.stderr).lines() {
+            let (sent, received) = counts(line).with_context(|| format!("fping tells {line:?}"))?;
+            measured.runs += received;
+            measured.failed += sent - received;
+        }
     }
-    Ok(Measured { runs: received, failed: sent - received, cpu, peak_kib: None })
+    Ok(measured)
 }
 
 /// Returns how many requests were sent and answered: `127.1.0.1 : xmt/rcv/%loss = 20/20/0%, min/avg/max = ...`.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
@@ -31,6 +31,8 @@ use vouch_types::{
 /// Nodes, so long as each has at least [`VMS_PER_NODE_MIN`] VMs.
 const NODES_MAX: usize = 1_000;
 const VMS_PER_NODE_MIN: usize = 50;
+/// How often memory is looked at while the projection is written.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Phase {
@@ -219,7 +221,17 @@ fn from_snapshot(folder: &Path, vms: usize) -> Result<()> {
     drop(stored);
     ensure!(state.vms().len() == vms, "{} VMs came back", state.vms().len());
     replace_all(&store, &state, &position)?;
-    print!("| {:.2} | {:.0} ", begun.elapsed().as_secs_f64(), resident_mib());
+    let took = begun.elapsed();
+    // The manager runs by now; the projection is written behind it.
+    let closing = std::thread::spawn(move || store.close());
+    let mut most = resident_mib();
+    while !closing.is_finished() {
+        most = most.max(resident_mib());
+        std::thread::sleep(LOOK_EVERY);
+    }
+    closing.join().map_err(|_| anyhow::anyhow!("the projection panicked"))??;
+    ensure!(state.vms().len() == vms, "the state is in use meanwhile");
+    print!("| {:.2} | {most:.0} ", took.as_secs_f64());
     Ok(())
 }
 

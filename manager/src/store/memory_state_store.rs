@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::projection::Projection;
-use super::state_store::{Batch, Fresh, StateStore, StateStoreError};
+use super::projection::{self, Projection};
+use super::state_store::{Batch, StateStore, StateStoreError};
 
 /// A projection in memory. Clones share it, so that a simulated manager can be started again on what it left.
 #[derive(Clone, Debug, Default)]
@@ -32,8 +32,9 @@ impl StateStore for MemoryStateStore {
 
     fn commit(&self, batch: Batch) -> Result<(), StateStoreError> {
         self.map(|map| {
-            if batch.fresh == Fresh::StartOver {
+            if let Some(whole) = batch.whole {
                 map.clear();
+                map.extend(projection::records(&whole).collect::<Result<Vec<_>, _>>()?);
             }
             for (key, value) in batch.writes {
                 match value {
@@ -41,8 +42,8 @@ impl StateStore for MemoryStateStore {
                     None => map.remove(&key),
                 };
             }
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     fn wipe(&self) -> Result<(), StateStoreError> {

@@ -177,7 +177,7 @@ pub(super) fn changed(state: &State, changes: &Changes) -> Result<Vec<Write>, Co
 }
 
 /// Returns the changes that make `state` of nothing, in pieces: written out all at once it would be in memory twice.
-pub(super) fn pieces(state: &State) -> impl Iterator<Item = Changes> {
+fn pieces(state: &State) -> impl Iterator<Item = Changes> {
     let small = Changes {
         head: true,
         nodes: state.nodes.keys().cloned().collect(),
@@ -191,6 +191,15 @@ pub(super) fn pieces(state: &State) -> impl Iterator<Item = Changes> {
     let vms = in_pieces(state.vms().keys().copied()).map(|vms| Changes { vms, ..Changes::default() });
     let events = in_pieces(state.events.iter().cloned()).map(|events| Changes { events, ..Changes::default() });
     iter::once(small).chain(vms).chain(events)
+}
+
+/// Returns all records of a state, but for the position, encoded piece by piece.
+pub(super) fn records(state: &State) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), CodecError>> {
+    let piece = |changes| match changed(state, &changes) {
+        Ok(writes) => writes.into_iter().filter_map(|(key, value)| Some(Ok((key, value?)))).collect(),
+        Err(error) => vec![Err(error)],
+    };
+    pieces(state).flat_map(piece)
 }
 
 fn in_pieces<T, C: FromIterator<T>>(mut items: impl Iterator<Item = T>) -> impl Iterator<Item = C> {

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use super::State;
 use super::projection::Write;
-use super::state_store::{Batch, Fresh};
+use super::state_store::Batch;
 
 /// How many bytes of keys and values may gather; then they are written at once.
 pub(super) const PENDING_MAX: usize = 8 * 1024 * 1024;
@@ -13,8 +14,8 @@ pub(super) const PENDING_MAX: usize = 8 * 1024 * 1024;
 /// What is kept and not yet written.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
+    whole: Option<Box<State>>,
     writes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    starts_over: bool,
     bytes: usize,
 }
 
@@ -25,8 +26,8 @@ fn size(key: &[u8], value: Option<&Vec<u8>>) -> usize {
 impl Pending {
     /// Adds a batch to those before it.
     pub(super) fn add(&mut self, batch: Batch) {
-        if batch.fresh == Fresh::StartOver {
-            *self = Self { starts_over: true, ..Self::default() };
+        if batch.whole.is_some() {
+            *self = Self { whole: batch.whole, ..Self::default() };
         }
         for (key, value) in batch.writes {
             self.bytes += size(&key, value.as_ref());
@@ -39,12 +40,7 @@ impl Pending {
 
     /// Returns whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
-        self.writes.is_empty() && !self.starts_over
-    }
-
-    /// Returns whether all that was written before has to go first.
-    pub(super) fn starts_over(&self) -> bool {
-        self.starts_over
+        self.writes.is_empty() && self.whole.is_none()
     }
 
     /// Returns how many bytes of keys and values there are.
@@ -52,9 +48,10 @@ impl Pending {
         self.bytes
     }
 
-    /// Returns what to write, in the order of keys.
-    pub(super) fn into_writes(self) -> impl Iterator<Item = Write> {
-        self.writes.into_iter()
+    /// Returns the state by which all that was written before is replaced, if it is, and what to write after that, in the order
+    /// of keys.
+    pub(super) fn into_parts(self) -> (Option<Box<State>>, impl Iterator<Item = Write>) {
+        (self.whole, self.writes.into_iter())
     }
 }
 
@@ -62,32 +59,33 @@ impl Pending {
 mod tests {
     use super::*;
 
-    fn batch(fresh: Fresh, writes: &[(&str, Option<&str>)]) -> Batch {
+    fn batch(writes: &[(&str, Option<&str>)]) -> Batch {
         let bytes = |text: &str| text.as_bytes().to_vec();
-        Batch { writes: writes.iter().map(|(key, value)| (bytes(key), value.map(bytes))).collect(), fresh }
+        Batch { whole: None, writes: writes.iter().map(|(key, value)| (bytes(key), value.map(bytes))).collect() }
     }
 
     #[test]
     fn the_newest_value_of_a_record_stands_and_its_older_selves_take_no_room() {
         let mut pending = Pending::default();
-        pending.add(batch(Fresh::Add, &[("b", Some("one")), ("a", Some("x"))]));
-        pending.add(batch(Fresh::Add, &[("b", Some("three")), ("c", Some("y"))]));
-        pending.add(batch(Fresh::Add, &[("a", None)]));
+        pending.add(batch(&[("b", Some("one")), ("a", Some("x"))]));
+        pending.add(batch(&[("b", Some("three")), ("c", Some("y"))]));
+        pending.add(batch(&[("a", None)]));
         assert_eq!(pending.bytes(), 1 + 6 + 2);
-        assert!(!pending.starts_over());
-        let writes: Vec<Write> = pending.into_writes().collect();
-        let wanted = batch(Fresh::Add, &[("a", None), ("b", Some("three")), ("c", Some("y"))]);
-        assert_eq!(writes, wanted.writes);
+        let (whole, writes) = pending.into_parts();
+        assert_eq!(whole, None);
+        let wanted = batch(&[("a", None), ("b", Some("three")), ("c", Some("y"))]);
+        assert_eq!(writes.collect::<Vec<Write>>(), wanted.writes);
     }
 
     #[test]
-    fn a_fresh_start_drops_what_gathered_before_it_and_is_remembered_after_it() {
+    fn a_whole_state_drops_what_gathered_before_it_and_comes_before_what_gathers_after_it() {
         let mut pending = Pending::default();
-        pending.add(batch(Fresh::Add, &[("old", Some("x"))]));
-        pending.add(batch(Fresh::StartOver, &[]));
+        pending.add(batch(&[("old", Some("x"))]));
+        pending.add(Batch { whole: Some(Box::default()), writes: Vec::new() });
         assert!(!pending.is_empty(), "an empty state has to be written too");
-        pending.add(batch(Fresh::Add, &[("new", Some("y"))]));
-        assert!(pending.starts_over());
+        pending.add(batch(&[("new", Some("y"))]));
         assert_eq!(pending.bytes(), 4);
+        let (whole, writes) = pending.into_parts();
+        assert_eq!((whole, writes.count()), (Some(Box::default()), 1));
     }
 }

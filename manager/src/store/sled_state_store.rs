@@ -18,12 +18,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::folders::{make_folder, sync_folder};
-use super::projection::Projection;
+use super::projection::{self, Projection};
 use super::sled_pending::{PENDING_MAX, Pending};
 use super::state_store::{Batch, StateStore, StateStoreError};
 
 /// Memory that sled may use to cache pages.
-const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+const CACHE_BYTES: u64 = 40 * 1024 * 1024;
 /// How many orders may wait for the writer.
 const ORDERS_MAX: usize = 16;
 /// How long what is kept gathers before it is written.
@@ -202,10 +202,15 @@ fn put(db: &sled::Db, folder: &Path, pending: Pending) -> Result<(), StateStoreE
     if pending.is_empty() {
         return Ok(());
     }
-    if pending.starts_over() {
+    let (whole, writes) = pending.into_parts();
+    if let Some(whole) = whole {
         db.clear().map_err(sled_at(folder, "clear"))?;
+        for record in projection::records(&whole) {
+            let (key, value) = record?;
+            db.insert(key, value).map_err(sled_at(folder, "write a record"))?;
+        }
     }
-    for (key, value) in pending.into_writes() {
+    for (key, value) in writes {
         match value {
             Some(value) => db.insert(key, value).map(drop),
             None => db.remove(key).map(drop),

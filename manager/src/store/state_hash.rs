@@ -67,8 +67,9 @@ impl StateHash {
     /// [`CodecError`] when a record cannot be written.
     pub fn of(state: &State) -> Result<Self, CodecError> {
         let mut hash = Self::default();
-        for changes in projection::pieces(state) {
-            hash.put_all(&projection::changed(state, &changes)?);
+        for record in projection::records(state) {
+            let (key, value) = record?;
+            hash.put(&key, Some(&value));
         }
         Ok(hash)
     }

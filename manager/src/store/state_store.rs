@@ -51,18 +51,12 @@ pub enum StateStoreError {
     },
 }
 
-/// What one call of apply changed, or a piece of a whole state.
+/// What one call of apply changed, or a whole state.
 #[derive(Debug)]
 pub struct Batch {
+    /// What all that a store holds is replaced by, before the writes.
+    pub(super) whole: Option<Box<State>>,
     pub(super) writes: Vec<Write>,
-    pub(super) fresh: Fresh,
-}
-
-/// Whether a batch adds to what is there, or starts from nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Fresh {
-    Add,
-    StartOver,
 }
 
 impl Batch {
@@ -79,24 +73,19 @@ impl Batch {
         let mut writes = projection::changed(state, changes)?;
         hash.put_all(&writes);
         writes.push(projection::position_write(position, &hash.digest())?);
-        Ok(Self { writes, fresh: Fresh::Add })
+        Ok(Self { whole: None, writes })
     }
 }
 
-/// Replaces all that a store holds by `state`, and returns the hash of that. Batch by batch, so that it is not in memory
-/// twice; the position comes last, and without it a store holds nothing that counts.
+/// Replaces all that a store holds by `state`, and returns the hash of that. The store takes a view of the state, whose
+/// records it writes out when it comes to it: they are not in memory twice, and nobody waits for its disk.
 ///
 /// # Errors
-/// [`StateStoreError`] when a record cannot be written, or a batch cannot be kept.
+/// [`StateStoreError`] when a record cannot be written, or the store takes no more.
 pub fn replace_all(store: &dyn StateStore, state: &State, position: &Position) -> Result<StateHash, StateStoreError> {
-    let (mut hash, mut fresh) = (StateHash::default(), Fresh::StartOver);
-    for changes in projection::pieces(state) {
-        let writes = projection::changed(state, &changes)?;
-        hash.put_all(&writes);
-        store.commit(Batch { writes, fresh })?;
-        fresh = Fresh::Add;
-    }
-    store.commit(Batch { writes: vec![projection::position_write(position, &hash.digest())?], fresh })?;
+    let hash = StateHash::of(state)?;
+    let writes = vec![projection::position_write(position, &hash.digest())?];
+    store.commit(Batch { whole: Some(Box::new(state.clone())), writes })?;
     Ok(hash)
 }
 
