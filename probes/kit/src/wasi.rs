@@ -15,8 +15,8 @@ use wasip2::sockets::tcp_create_socket::create_tcp_socket;
 
 use crate::ConnectError;
 
-/// Connects, and leaves the connection to the end of the run: the host hangs up when the instance is gone. To give back each
-/// handle before that takes as many calls as all the rest.
+/// Connects, and leaves the connection to the end of the run: the host hangs up when the instance is gone. To give back the
+/// four handles before that takes four calls more, of some ten.
 ///
 /// # Errors
 /// [`ConnectError`], by what the failure says of the target.
