@@ -15,6 +15,7 @@ pub mod proto {
     tonic::include_proto!("vouch.v1");
 }
 
+pub mod causes;
 pub mod convert;
 pub mod files;
 pub mod grpc;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 
 use super::io::TlsFault;
+use crate::causes::with_causes;
 use crate::links::LinkError;
 
 /// Whom a call went to, for the error's text.
@@ -30,7 +31,7 @@ pub(super) fn from_status(status: &Status, callee: &Callee) -> LinkError {
         if let Some(fault) = callee.fault.get() {
             return LinkError::Refused(format!("{} at {}: {fault}", callee.to, callee.address));
         }
-        return LinkError::Reset(chain(status));
+        return LinkError::Reset(with_causes(status.message(), status));
     }
     match status.code() {
         Code::Unauthenticated | Code::PermissionDenied | Code::NotFound | Code::AlreadyExists | Code::Unimplemented => {
@@ -62,18 +63,4 @@ pub(super) fn to_status(error: &LinkError) -> Status {
         LinkError::Timeout(_) => Status::deadline_exceeded(text),
         LinkError::Reset(_) => Status::aborted(text),
     }
-}
-
-fn chain(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut source = status.source();
-    while let Some(e) = source {
-        let next = e.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        source = e.source();
-    }
-    text
 }
