@@ -74,8 +74,8 @@ fn check_tells_what_a_component_is_and_names_what_is_wrong() {
         "networks  management, service\n",
         "proposes  a run every 1000 ms, of at most 1000 ms\n",
         "setting   port  integer from 1 to 65535, needed  The port to connect to.\n",
-        "contract  vouch:probe@1.0.0\n",
-        "wasi:sockets/tcp@0.2",
+        "contract  vouch:probe@1\n",
+        "vouch:probe/tcp@1.1.0",
         r#"{"port":22}  taken"#,
     ] {
         assert!(told.contains(words), "{words} is not in\n{told}");

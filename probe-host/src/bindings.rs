@@ -13,13 +13,14 @@ pub(crate) mod v0_1 {
     });
 }
 
-/// `vouch:probe@1.0.0`.
+/// `vouch:probe@1`.
 pub(crate) mod v1 {
     wasmtime::component::bindgen!({
         path: "../wit/vouch-probe-1",
         world: "probe",
         imports: {
             "vouch:probe/icmp.echo": async,
+            "vouch:probe/tcp.handshake": async,
             "vouch:probe/guest-agent.ping": async,
             "vouch:probe/guest-agent.query": async,
             "vouch:probe/tls.[static]connection.connect": async | trappable,

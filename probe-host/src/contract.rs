@@ -27,16 +27,16 @@ const BARE: [&str; 3] = ["describe", "run", "validate"];
 pub enum ContractVersion {
     /// `vouch:probe@0.1.0`.
     V0_1,
-    /// `vouch:probe@1`: 1.0.0, and whatever fits it.
+    /// `vouch:probe@1`, in any of its versions.
     V1,
 }
 
 impl ContractVersion {
-    /// Returns the package with its version.
+    /// Returns the package with its version: of the contract, its first number.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::V0_1 => "vouch:probe@0.1.0",
-            Self::V1 => "vouch:probe@1.0.0",
+            Self::V1 => "vouch:probe@1",
         }
     }
 

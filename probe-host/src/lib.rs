@@ -14,6 +14,7 @@
 
 mod bindings;
 mod capabilities;
+mod connect;
 mod contract;
 mod descriptor;
 mod engine;
@@ -29,6 +30,7 @@ mod outcome;
 mod probe;
 mod run_state;
 mod socket_filter;
+mod tcp;
 mod ticker;
 mod tls;
 

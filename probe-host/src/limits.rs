@@ -70,6 +70,8 @@ pub const INTERVAL_MAX: Duration = Duration::from_secs(86_400);
 pub const TIMEOUT_MIN: Duration = Duration::from_millis(50);
 /// The longest schema of settings, in bytes.
 pub const SCHEMA_MAX: usize = 16 * 1024;
+/// The most handshakes over TCP of one run.
+pub const TCP_HANDSHAKES_MAX: u32 = 32;
 /// The most TLS connections of one run.
 pub const TLS_CONNECTIONS_MAX: u32 = 4;
 /// The most exchanges on all TLS connections of one run.

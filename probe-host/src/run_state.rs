@@ -1,6 +1,7 @@
-//! What the host holds for one run, and what is left of its limits. What the imports do with it is in `calls` and `tls`.
+//! What the host holds for one run, and what is left of its limits. What the imports do with it is in `calls`, `tcp`
+//! and `tls`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,8 @@ use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::limits::{
-    AGENT_QUESTIONS_MAX, ECHOES_MAX, LOG_LINES_MAX, RESOURCES_MAX, STDERR_MAX, TABLE_ELEMENTS_MAX, TLS_CONNECTIONS_MAX,
-    TLS_EXCHANGES_MAX,
+    AGENT_QUESTIONS_MAX, ECHOES_MAX, LOG_LINES_MAX, RESOURCES_MAX, STDERR_MAX, TABLE_ELEMENTS_MAX, TCP_HANDSHAKES_MAX,
+    TLS_CONNECTIONS_MAX, TLS_EXCHANGES_MAX,
 };
 use crate::outcome::cut;
 use crate::socket_filter::SocketFilter;
@@ -50,6 +51,7 @@ pub(crate) struct RunState {
     echoes_left: u32,
     questions_left: u32,
     lines_left: u32,
+    pub(crate) handshakes_left: u32,
     pub(crate) tls_left: TlsLeft,
 }
 
@@ -85,6 +87,7 @@ impl RunState {
             echoes_left: ECHOES_MAX,
             questions_left: AGENT_QUESTIONS_MAX,
             lines_left: LOG_LINES_MAX,
+            handshakes_left: TCP_HANDSHAKES_MAX,
             tls_left: TlsLeft { connections: TLS_CONNECTIONS_MAX, exchanges: TLS_EXCHANGES_MAX },
         }
     }
@@ -102,6 +105,12 @@ impl RunState {
     /// Returns the limiter of the guest's memory.
     pub(crate) fn limiter(&mut self) -> &mut dyn ResourceLimiter {
         &mut self.memory
+    }
+
+    /// Returns where a connection of the run goes, if it may: to the target, and to a granted port.
+    pub(crate) fn reachable(&self, address: &str, port: u16) -> Option<SocketAddr> {
+        let address = SocketAddr::new(address.parse::<IpAddr>().ok()?.to_canonical(), port);
+        Some(address).filter(|address| self.reach.filter.permits(*address, SocketAddrUse::TcpConnect))
     }
 
     /// Returns the time that a call may take: what it wants, and no longer than to the deadline of the run.

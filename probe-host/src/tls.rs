@@ -8,11 +8,9 @@ mod connection;
 mod reply_end;
 mod witness;
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use wasmtime::component::Resource;
-use wasmtime_wasi::sockets::SocketAddrUse;
 
 pub use connection::Connection;
 
@@ -30,11 +28,7 @@ impl tls::Host for RunState {}
 
 impl tls::HostConnection for RunState {
     async fn connect(&mut self, address: String, port: u16, timeout_ms: u32) -> Answer<Resource<Connection>> {
-        let address: Option<IpAddr> = address.parse().ok();
-        let address = address.map(|address| SocketAddr::new(address.to_canonical(), port));
-        let Some(address) = address.filter(|a| self.reach.filter.permits(*a, SocketAddrUse::TcpConnect)) else {
-            return Ok(Err(tls::Error::NotGranted));
-        };
+        let Some(address) = self.reachable(&address, port) else { return Ok(Err(tls::Error::NotGranted)) };
         let Some(left) = self.tls_left.connections.checked_sub(1) else {
             let text = format!("more than {TLS_CONNECTIONS_MAX} connections in one run");
             return Ok(Err(tls::Error::OutOfBounds(text)));

@@ -306,7 +306,8 @@ async fn a_question_reaches_nothing() {
     let Err(RunFault::BadSettings(ways)) = answered else { panic!("{answered:?}") };
     assert_eq!(
         ways,
-        "tls Error::NotGranted, tcp PermissionDenied, udp PermissionDenied, icmp Error::NotGranted, agent Error::NotGranted"
+        "tls Error::NotGranted, handshake Error::NotGranted, tcp PermissionDenied, udp PermissionDenied, icmp \
+         Error::NotGranted, agent Error::NotGranted"
     );
     listening.set_nonblocking(true).unwrap();
     assert!(listening.accept().is_err(), "nothing arrived");

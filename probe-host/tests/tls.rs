@@ -8,19 +8,15 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{order, probe, refusing_port, server, target};
+use common::{granted, order, probe, refusing_port, server, target};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::{ServerConfig, SupportedProtocolVersion, crypto, version};
+use vouch_probe_host::digest_of;
 use vouch_probe_host::limits::{TLS_CONNECTIONS_MAX, TLS_EXCHANGES_MAX};
-use vouch_probe_host::{Capabilities, PortGrant, digest_of};
-
-fn granted(port: u16) -> Capabilities {
-    Capabilities { ports: PortGrant::Only([port].into()), ..Capabilities::default() }
-}
 
 async fn said(word: &str, port: u16) -> (String, String) {
     let found = order(&format!("{word} 127.0.0.1:{port}"), &granted(port)).await.unwrap();

@@ -43,7 +43,7 @@ pub struct CheckReport {
     pub size_max: usize,
     /// Its SHA-256.
     pub sha256: String,
-    /// The contract that it was written for, as `vouch:probe@1.0.0`.
+    /// The contract that it was written for, as `vouch:probe@1`.
     pub contract: String,
     /// How it describes itself, if it does.
     pub described: Option<Described>,

@@ -15,7 +15,7 @@ async fn a_shipped_probe_breaks_no_rule_and_says_what_it_takes() {
     let report = check(&tcp, Some(r#"{"port": 22}"#)).await;
     assert_eq!(report.broken, []);
     assert_eq!(report.described.as_ref().unwrap().name, "tcp");
-    assert!(report.imports.iter().any(|name| name.starts_with("wasi:sockets/tcp@")));
+    assert!(report.imports.iter().any(|name| name.starts_with("vouch:probe/tcp@")));
     assert!(report.settings[0].refused.is_some(), "it needs a port");
     assert_eq!((report.settings[1].refused.as_ref(), report.refused()), (None, None));
     assert!(report.size < report.size_max);

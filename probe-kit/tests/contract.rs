@@ -13,7 +13,10 @@ use sha2::{Digest, Sha256};
 use wit_bindgen_core::wit_parser::{PackageId, Resolve, SourceMap, WorldId};
 
 /// Published versions of `vouch:probe@1`, with the SHA-256 over their files, each as its name and its text.
-const PUBLISHED: [(&str, &str); 1] = [("1.0.0", "996574de9ecea345c726b26a289d5c35deddc95c68f13bcf62b461a920c32e63")];
+const PUBLISHED: [(&str, &str); 2] = [
+    ("1.0.0", "996574de9ecea345c726b26a289d5c35deddc95c68f13bcf62b461a920c32e63"),
+    ("1.1.0", "806a4bebf987f7418589219fd67a3da6b5e75cedf6e67ee36d1540f80c8c58c0"),
+];
 /// The same of the first contract, which is not developed any more.
 const FIRST: &str = "17af51e4b0b1e368763796413f72d5d22ce400e035ae9efe208c71a3b8316b32";
 

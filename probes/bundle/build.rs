@@ -11,9 +11,11 @@ use std::process::Command;
 const TARGET: &str = "wasm32-wasip2";
 /// The shipped probes: the crate is `probe-NAME`.
 const SHIPPED: [&str; 9] = ["dns", "guest-agent", "http", "ping", "rdp", "spice", "ssh", "tcp", "vnc"];
-/// For the tests of the probe host: one that breaks the rules, and one of the first contract. Built with the others because
-/// a feature would build them all twice; no program refers to their bytes, so the linker leaves them out.
-const FOR_TESTS: [(&str, &str); 2] = [("hostile", "probes/hostile"), ("v0-1", "probe-host/tests/guests/v0-1")];
+/// For tests and the benchmark: one that breaks the rules, one of the first contract, one with sockets. Built with the others
+/// because a feature would build them all twice; no program that is shipped refers to their bytes, so the linker leaves them
+/// out.
+const FOR_TESTS: [(&str, &str); 3] =
+    [("hostile", "probes/hostile"), ("v0-1", "probe-host/tests/guests/v0-1"), ("sockets", "bench/probes/guest")];
 /// What the guests are made from, besides their own folders.
 const SOURCES: [&str; 4] = ["probes/glue", "probes/kit", "wit", "Cargo.lock"];
 /// The profile: small, and without what a guest can't use.

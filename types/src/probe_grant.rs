@@ -23,7 +23,7 @@ pub const PORTS_OF_SETTINGS: &str = "settings";
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProbeInterface {
-    /// TCP and UDP to the target (`wasi:sockets`).
+    /// TCP and UDP to the target (`wasi:sockets`), and the handshake alone by the host (`vouch:probe/tcp`).
     Sockets,
     /// Echo requests to the target (`vouch:probe/icmp`).
     Icmp,
@@ -53,6 +53,8 @@ impl ProbeInterface {
             "vouch:probe/icmp" => Some(Self::Icmp),
             "vouch:probe/guest-agent" => Some(Self::GuestAgent),
             "vouch:probe/tls" => Some(Self::Tls),
+            // What a probe can do with it, it can do with sockets; a word of its own would be one more for no less.
+            "vouch:probe/tcp" => Some(Self::Sockets),
             other => other.starts_with("wasi:sockets/").then_some(Self::Sockets),
         }
     }
@@ -255,6 +257,8 @@ mod tests {
             "wasi:sockets/udp@0.2.6",
         ];
         assert_eq!(imports(&loud).needs(), ProbeInterface::ALL.into());
+        let handshake = imports(&["vouch:probe/tcp@1.1.0"]).needs();
+        assert_eq!(handshake, [ProbeInterface::Sockets].into(), "it reaches what sockets reach");
     }
 
     #[test]

@@ -23,6 +23,7 @@ const MEMBERS: &[(&str, &[&str])] = &[
     ("probe-rdp", &["probe-kit"]),
     ("probe-guest-agent", &["probe-kit"]),
     ("probe-tcp", &["probe-kit", "probe-glue"]),
+    ("probe-sockets", &["probe-kit", "probe-glue"]),
     ("probe-dns", &["probe-kit", "probe-glue"]),
     ("probe-http", &["probe-kit", "probe-glue"]),
     ("probe-spice", &["probe-kit", "probe-glue"]),
@@ -89,7 +90,6 @@ const OWNED: &[(&str, &[&str])] = &[
     ("virt", &["vouch-node"]),
     ("wasmtime", &["vouch-probe-host"]),
     ("wasmtime-wasi", &["vouch-probe-host"]),
-    ("wasip2", &["probe-kit"]),
     ("wit-bindgen-c", &["vouch-probe-kit"]),
     (
         "wit-bindgen",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use tokio::task::JoinSet;
 use vouch_probe_host::{Capabilities, IcmpSockets, Probe, ProbeHost, Target};
@@ -44,6 +44,8 @@ pub(crate) enum Check {
 pub(crate) enum Way {
     /// By the shipped probe, in an instance of its own.
     Probe,
+    /// By the same probe with the sockets of the standard library: of TCP alone.
+    Sockets,
     /// By the same code without WASM.
     Native,
     /// Not at all: an instance is made and looks at its settings.
@@ -63,6 +65,7 @@ impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Probe => "probe",
+            Self::Sockets => "sockets",
             Self::Native => "native",
             Self::Instance => "instance",
         })
@@ -139,6 +142,12 @@ impl Load {
                 let lent = Capabilities { icmp, ..Capabilities::default() };
                 Subject::Probe { probe: self.probe(name).await?, settings, lent }
             }
+            (Way::Sockets, Check::Tcp) => {
+                let probe =
+                    ProbeHost::new(host_limits(RunLimit::LEAST))?.compile(vouch_probe_bundle::with_sockets().bytes)?;
+                Subject::Probe { probe, settings, lent: Capabilities::default() }
+            }
+            (Way::Sockets, Check::Icmp) => bail!("sockets send no echo requests"),
             (Way::Instance, _) => Subject::Instance { probe: self.probe(name).await?, settings },
         })
     }

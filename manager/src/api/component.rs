@@ -12,6 +12,7 @@ use wasmparser::{ComponentTypeRef, Encoding, Parser, Payload, Validator};
 pub const ALLOWED_IMPORTS: &[&str] = &[
     "vouch:probe/types@1.",
     "vouch:probe/icmp@1.",
+    "vouch:probe/tcp@1.",
     "vouch:probe/guest-agent@1.",
     "vouch:probe/tls@1.",
     "vouch:probe/log@1.",

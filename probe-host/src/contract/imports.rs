@@ -11,8 +11,14 @@ const FIRST: [&str; 4] =
 
 /// Our own interfaces, in any version 1.x. One that is newer than this host links as long as the component uses nothing of
 /// it that is new.
-const OWN: [&str; 5] =
-    ["vouch:probe/types", "vouch:probe/icmp", "vouch:probe/guest-agent", "vouch:probe/tls", "vouch:probe/log"];
+const OWN: [&str; 6] = [
+    "vouch:probe/types",
+    "vouch:probe/icmp",
+    "vouch:probe/tcp",
+    "vouch:probe/guest-agent",
+    "vouch:probe/tls",
+    "vouch:probe/log",
+];
 
 /// Interfaces of WASI 0.2, in any of its versions.
 const WASI: [&str; 27] = [

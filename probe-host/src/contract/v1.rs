@@ -1,4 +1,4 @@
-//! `vouch:probe@1.0.0`: its words in ours, and its imports but `tls`, which has a module of its own.
+//! `vouch:probe@1`: its words in ours, and its imports but `tcp` and `tls`, which have modules of their own.
 
 use std::time::Duration;
 

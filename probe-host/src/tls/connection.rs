@@ -18,6 +18,7 @@ use tokio_rustls::rustls::{ClientConnection, ProtocolVersion};
 use super::reply_end::ReplyEnd;
 use super::witness::Witness;
 use crate::bindings::v1::vouch::probe::tls::{Error, Session};
+use crate::connect::{NotConnected, connect};
 use crate::limits::TLS_REPLY_MAX;
 
 /// How much is read at a time, in bytes.
@@ -49,20 +50,11 @@ impl Connection {
     /// # Errors
     /// What the failure says of the target.
     pub(super) async fn open(address: SocketAddr, within: Duration) -> Result<Self, Error> {
-        match timeout(within, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                // Small requests go out at once; where that can't be set, they go out a little later.
-                let _ = stream.set_nodelay(true);
-                Ok(Self {
-                    stream: Stream::Plain(stream),
-                    peer: address.ip(),
-                    unread: Vec::new(),
-                    certificates: Vec::new(),
-                })
-            }
-            Ok(Err(error)) => Err(not_connected(&error)),
-            Err(_) => Err(Error::Timeout),
-        }
+        let stream = connect(address, within).await?;
+        // Small requests go out at once; where that can't be set, they go out a little later.
+        let _ = stream.set_nodelay(true);
+        let (peer, unread, certificates) = (address.ip(), Vec::new(), Vec::new());
+        Ok(Self { stream: Stream::Plain(stream), peer, unread, certificates })
     }
 
     /// Sends bytes and reads a reply.
@@ -227,15 +219,15 @@ fn failed_before() -> Error {
     Error::Other("the connection has failed before".to_owned())
 }
 
-fn not_connected(error: &io::Error) -> Error {
-    match error.kind() {
-        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => Error::Refused,
-        ErrorKind::TimedOut => Error::Timeout,
-        ErrorKind::HostUnreachable => Error::Unreachable(error.to_string()),
-        ErrorKind::NetworkUnreachable | ErrorKind::AddrNotAvailable | ErrorKind::NetworkDown => {
-            Error::NoRoute(error.to_string())
+impl From<NotConnected> for Error {
+    fn from(error: NotConnected) -> Self {
+        match error {
+            NotConnected::NoRoute(why) => Self::NoRoute(why),
+            NotConnected::Unreachable(why) => Self::Unreachable(why),
+            NotConnected::Refused => Self::Refused,
+            NotConnected::Timeout => Self::Timeout,
+            NotConnected::Other(why) => Self::Other(why),
         }
-        _ => Error::Other(error.to_string()),
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use vouch_probe_host::{Capabilities, HostLimits, Probe, ProbeHost, RunFault, RunOutcome, Target};
+use vouch_probe_host::{Capabilities, HostLimits, PortGrant, Probe, ProbeHost, RunFault, RunOutcome, Target};
 use vouch_types::{Network, VmId};
 
 pub const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -80,6 +80,31 @@ pub async fn confirm(mut stream: TcpStream, negotiation: [u8; 8]) {
     stream.write_all(&answer).await.unwrap();
     // The probe hangs up when it has read the answer.
     let _ = stream.read(&mut [0; 1]).await;
+}
+
+/// A port whose listener takes no more connections: the kernel drops further requests, as a filter would.
+pub struct SilentPort {
+    _listener: socket2::Socket,
+    _queued: Vec<std::net::TcpStream>,
+    pub port: u16,
+}
+
+/// Returns a port that answers nobody, for as long as it is held.
+pub fn silent_port() -> SilentPort {
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&std::net::SocketAddr::new(LOCALHOST, 0).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+        queued.push(stream);
+    }
+    SilentPort { _listener: listener, _queued: queued, port: address.port() }
+}
+
+/// Returns what a run is lent that may reach this port of its target.
+pub fn granted(port: u16) -> Capabilities {
+    Capabilities { ports: PortGrant::Only([port].into()), ..Capabilities::default() }
 }
 
 /// Returns a port that refuses connections for as long as the socket is held: bound, but not listening.

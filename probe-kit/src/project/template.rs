@@ -7,12 +7,13 @@ use wit_bindgen_core::wit_parser::{Resolve, SourceMap};
 use super::{KitSource, Language};
 
 /// The contract that new projects are written for: the one whose words the templates use.
-const CONTRACT: [(&str, &str); 7] = [
+const CONTRACT: [(&str, &str); 8] = [
     ("check.wit", include_str!("../../../wit/vouch-probe-1/check.wit")),
     ("guest-agent.wit", include_str!("../../../wit/vouch-probe-1/guest-agent.wit")),
     ("icmp.wit", include_str!("../../../wit/vouch-probe-1/icmp.wit")),
     ("log.wit", include_str!("../../../wit/vouch-probe-1/log.wit")),
     ("probe.wit", include_str!("../../../wit/vouch-probe-1/probe.wit")),
+    ("tcp.wit", include_str!("../../../wit/vouch-probe-1/tcp.wit")),
     ("tls.wit", include_str!("../../../wit/vouch-probe-1/tls.wit")),
     ("types.wit", include_str!("../../../wit/vouch-probe-1/types.wit")),
 ];

@@ -74,6 +74,12 @@ pub fn of_the_first_contract() -> BundledProbe {
     bundled!("v0-1", "{}")
 }
 
+/// Returns a probe that connects by the sockets of the standard library, for the benchmark. It is not one of [`all`].
+#[doc(hidden)]
+pub fn with_sockets() -> BundledProbe {
+    bundled!("sockets", "{}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,11 +8,11 @@ use std::time::Duration;
 wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-1" });
 
 use exports::vouch::probe::check::{Descriptor, Fault, Guest, Outcome, Target};
-use vouch::probe::guest_agent;
 use vouch::probe::icmp::{self, EchoRequest};
 use vouch::probe::log::{self, Level};
 use vouch::probe::tls::{Connection, Error, ReplyEnd};
 use vouch::probe::types::{Fact, Network, Phase, Sample, State};
+use vouch::probe::{guest_agent, tcp};
 
 struct Hostile;
 
@@ -112,6 +112,19 @@ impl Guest for Hostile {
                 Ok(_) => said("read", String::new()),
                 Err(e) => said("refused", format!("{:?}", e.kind())),
             },
+            "handshake" => match tcp::handshake(&host(value), port(value), u32::MAX) {
+                Ok(_) => said("connected", String::new()),
+                Err(e) => said("refused", format!("{e:?}")),
+            },
+            "handshake-on" => {
+                let mut made = 0;
+                loop {
+                    match tcp::handshake(&host(value), port(value), 1000) {
+                        Ok(_) => made += 1,
+                        Err(e) => break said("made", format!("{made}: {e:?}")),
+                    }
+                }
+            }
             "tls-connect" => match Connection::connect(&host(value), port(value), 1000) {
                 Ok(_) => said("connected", String::new()),
                 Err(e) => said("refused", format!("{e:?}")),
@@ -246,6 +259,7 @@ fn reached(value: &str) -> String {
     let request = EchoRequest { address: host(value), count: 1, interval_ms: 0, timeout_ms: 100 };
     let ways = [
         Connection::connect(&host(value), port(value), 1000).err().map(|e| format!("tls {e:?}")),
+        tcp::handshake(&host(value), port(value), 1000).err().map(|e| format!("handshake {e:?}")),
         TcpStream::connect(address(value)).err().map(|e| format!("tcp {:?}", e.kind())),
         UdpSocket::bind("0.0.0.0:0")
             .and_then(|s| s.send_to(b"x", address(value)))

@@ -29,12 +29,7 @@ impl Budget {
 
     /// Returns what is left of it, or `None` when it is spent.
     pub fn left(&self) -> Option<Duration> {
-        self.left_at(Instant::now())
-    }
-
-    /// Returns what is left of it at a moment that is known already: to ask for the time is a call into the host.
-    pub(crate) fn left_at(&self, now: Instant) -> Option<Duration> {
-        self.whole.checked_sub(now.duration_since(self.begun)).filter(|left| !left.is_zero())
+        self.whole.checked_sub(self.begun.elapsed()).filter(|left| !left.is_zero())
     }
 }
 

@@ -66,28 +66,6 @@ pub fn connect(address: IpAddr, port: u16, budget: &Budget) -> Result<(TcpStream
     connected.map(|stream| (stream, took)).map_err(|error| ConnectError::from_io(&error).after(took))
 }
 
-/// Connects to a port of the target within what is left of the budget; returns how long it took. The connection ends with
-/// the run at the latest.
-///
-/// In a guest it asks the host for a third of what [`connect`] does, whose connection has to be made ready for use.
-///
-/// # Errors
-/// [`ConnectError`], by what the failure says of the target.
-pub fn handshake(address: IpAddr, port: u16, budget: &Budget) -> Result<Duration, ConnectError> {
-    #[cfg(not(target_family = "wasm"))]
-    {
-        connect(address, port, budget).map(|(_, took)| took)
-    }
-    #[cfg(target_family = "wasm")]
-    {
-        let begun = Instant::now();
-        let left = budget.left_at(begun).ok_or(ConnectError::Timeout)?;
-        let connected = crate::wasi::handshake(SocketAddr::new(address, port), left);
-        let took = begun.elapsed();
-        connected.map(|()| took).map_err(|error| error.after(took))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
@@ -99,12 +77,9 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         assert!(connect(address.ip(), address.port(), &Budget::starting_now(1000)).is_ok());
-        assert!(handshake(address.ip(), address.port(), &Budget::starting_now(1000)).is_ok());
         drop(listener);
         let refused = connect(address.ip(), address.port(), &Budget::starting_now(1000));
         assert_eq!(refused.unwrap_err(), ConnectError::Closed);
-        let refused = handshake(address.ip(), address.port(), &Budget::starting_now(1000));
-        assert_eq!(refused, Err(ConnectError::Closed));
     }
 
     #[test]

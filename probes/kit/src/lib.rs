@@ -10,11 +10,9 @@ mod conversation;
 mod outcome;
 mod probe;
 mod settings;
-#[cfg(target_family = "wasm")]
-mod wasi;
 
 pub use budget::Budget;
-pub use connect::{ConnectError, connect, handshake};
+pub use connect::{ConnectError, connect};
 pub use conversation::{Conversation, Interruption, is_wedged, not_connected};
 pub use outcome::{Fault, Outcome, Sample, State};
 pub use probe::{Address, Description, Probe};

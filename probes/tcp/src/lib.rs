@@ -3,12 +3,14 @@
 //! It connects and closes, and sends nothing: an open port shows that the target's network stack accepts, not that a
 //! service behind it works.
 
+mod handshake;
 mod settings;
 
 use std::time::Duration;
 
-use probe_kit::{Address, Budget, Description, Fault, Outcome, Probe, State, handshake, not_connected};
+use probe_kit::{Address, Budget, Description, Fault, Outcome, Probe, State, not_connected};
 
+use handshake::handshake;
 pub use settings::{SCHEMA, TcpSettings};
 
 /// The `tcp` probe.
@@ -33,7 +35,7 @@ impl Probe for Tcp {
 
     fn run(address: &Address, settings: &TcpSettings, budget: &Budget) -> Result<Outcome, Fault> {
         let port = settings.port;
-        match handshake(address.ip, port, budget) {
+        match handshake(address, port, budget) {
             Ok(took) => {
                 let mut outcome = Outcome::new(State::Up, "connected", format!("port {port} accepts connections"));
                 outcome.phases.push(("connect", took));

@@ -30,7 +30,7 @@ async fn a_component_is_kept_by_every_manager_before_it_is_recorded() {
     let (status, probe) =
         push(&follower, "?name=my-tcp&version=1.2.3&interfaces=sockets&networks=service&ports=22", tcp.bytes).await;
     assert_eq!((status.as_u16(), &probe["name"], &probe["shipped"]), (201, &json!("my-tcp"), &json!(false)), "{probe}");
-    assert!(probe["imports"].as_array().unwrap().iter().any(|i| i.as_str().unwrap().starts_with("wasi:sockets/tcp@")));
+    assert!(probe["imports"].as_array().unwrap().iter().any(|i| i.as_str().unwrap().starts_with("vouch:probe/tcp@")));
     for manager in [&leader, &follower, &third] {
         assert_eq!(manager.blobs.get(tcp.digest()).unwrap().as_deref(), Some(tcp.bytes));
     }
@@ -95,9 +95,7 @@ async fn an_upload_that_says_nothing_of_a_grant_is_refused_with_what_it_imports(
     let (status, problem) = push(&manager, "?name=my-tcp", tcp().bytes).await;
     assert_eq!((status.as_u16(), &problem["type"]), (422, &json!("/problems/grant-required")), "{problem}");
     assert_eq!(problem["missing"], json!(["sockets"]));
-    assert!(
-        problem["imports"].as_array().unwrap().iter().any(|i| i.as_str().unwrap().starts_with("wasi:sockets/tcp@"))
-    );
+    assert!(problem["imports"].as_array().unwrap().iter().any(|i| i.as_str().unwrap().starts_with("vouch:probe/tcp@")));
     assert_eq!(before.probes(), manager.published_state().probes(), "the probes are as they were");
     assert_eq!(manager.blobs.get(tcp().digest()).unwrap(), None, "nor are its bytes kept");
 }
@@ -110,9 +108,7 @@ async fn what_is_imported_and_not_granted_is_refused_with_both_lists_before_anyt
         push(&manager, "?name=my-tcp&interfaces=icmp,tls&networks=service&ports=22", tcp().bytes).await;
     assert_eq!((status.as_u16(), &problem["type"]), (422, &json!("/problems/not-granted")), "{problem}");
     assert_eq!((&problem["granted"], &problem["missing"]), (&json!(["icmp", "tls"]), &json!(["sockets"])));
-    assert!(
-        problem["imports"].as_array().unwrap().iter().any(|i| i.as_str().unwrap().starts_with("wasi:sockets/tcp@"))
-    );
+    assert!(problem["imports"].as_array().unwrap().iter().any(|i| i.as_str().unwrap().starts_with("vouch:probe/tcp@")));
     assert_eq!(before.probes(), manager.published_state().probes(), "the probes are as they were");
     assert_eq!(manager.blobs.get(tcp().digest()).unwrap(), None, "nor are its bytes kept");
 }
