@@ -17,6 +17,11 @@ use clap::{CommandFactory, Parser};
 use args::{Cli, Command};
 use exit::{CliError, Exit};
 
+/// A manager makes many small allocations per write, across threads: with the allocator of the C library it takes a third
+/// fewer of them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
     match run(cli) {

@@ -33,15 +33,16 @@ pub(crate) fn run(what: What) -> Result<()> {
         }
         What::Writes => {
             prerequisites::ensure(prerequisites::PEERS)?;
-            let build = ["build", "--locked", "-p", "vouch-bench", "--profile", "sim", "--bins"];
+            // As a manager is deployed: what is measured is what is run.
+            let build = ["build", "--locked", "-p", "vouch-bench", "--release", "--bins"];
             shell::run(shell::cargo().args(build))?;
             let target = shell::workspace().join("target");
-            let mut writes = std::process::Command::new(target.join("sim/vouch-bench-writes"));
+            let mut writes = std::process::Command::new(target.join("release/vouch-bench-writes"));
             let etcd = shell::find_program("etcd").context("etcd was there a moment ago")?;
             shell::run(writes.arg("--etcd").arg(etcd).arg("--folder").arg(target))
         }
         What::Growth => {
-            let growth = ["run", "--locked", "-p", "vouch-bench", "--profile", "sim", "--bin", "vouch-bench-growth"];
+            let growth = ["run", "--locked", "-p", "vouch-bench", "--release", "--bin", "vouch-bench-growth"];
             shell::run(shell::cargo().args(growth).arg("--").arg("--folder").arg(shell::workspace().join("target")))
         }
         What::Failover => {

@@ -28,6 +28,10 @@ use vouch_types::{
     NodePath, NodeRecord, SortedMap, Term, VmId, VmSpec, WallTime,
 };
 
+/// The one of `vouch`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Nodes, so long as each has at least [`VMS_PER_NODE_MIN`] VMs.
 const NODES_MAX: usize = 1_000;
 const VMS_PER_NODE_MIN: usize = 50;

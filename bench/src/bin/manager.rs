@@ -7,6 +7,10 @@ use clap::Parser;
 use tokio_util::sync::CancellationToken;
 use vouch_manager::Config;
 
+/// The one of `vouch`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Debug, Parser)]
 struct Args {
     /// Configuration of the manager

@@ -23,7 +23,7 @@ use super::sled_pending::{PENDING_MAX, Pending};
 use super::state_store::{Batch, StateStore, StateStoreError};
 
 /// Memory that sled may use to cache pages.
-const CACHE_BYTES: u64 = 40 * 1024 * 1024;
+const CACHE_BYTES: u64 = 24 * 1024 * 1024;
 /// How many orders may wait for the writer.
 const ORDERS_MAX: usize = 16;
 /// How long what is kept gathers before it is written.
