@@ -1,8 +1,8 @@
 //! Writes down what a run logs and asks of the host, with the time of each.
 //!
 //! Lines of the probe come as events of the host's own log, caught by a subscriber that holds for the one run alone, and
-//! so do the handshakes and the TLS that it has the host do. Questions to the network and the agent are taken down by doubles that pass them on.
-//! What a probe does with sockets is not seen: the host hands these through.
+//! so do the handshakes and the TLS that it has the host do. Questions to the network and the agent are taken down by
+//! doubles that pass them on. What a probe does with sockets is not seen: the host hands these through.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
