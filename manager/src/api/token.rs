@@ -106,8 +106,14 @@ impl ApiToken {
         let mut bytes = [0; 32];
         rand::rng().fill_bytes(&mut bytes);
         let token = hex::encode(bytes);
-        make(path, &token).map_err(|source| TokenError::Make { path: path.to_owned(), source })?;
-        Ok(Self::new(&token))
+        match make(path, &token, rand::rng().next_u32()) {
+            Ok(()) => Ok(Self::new(&token)),
+            // Somebody else made it meanwhile.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                Self::load(path)?.ok_or_else(|| TokenError::Make { path: path.to_owned(), source: e })
+            }
+            Err(source) => Err(TokenError::Make { path: path.to_owned(), source }),
+        }
     }
 
     /// Returns whether `guess` is the token.
@@ -118,13 +124,18 @@ impl ApiToken {
     }
 }
 
-fn make(path: &Path, token: &str) -> io::Result<()> {
+/// Makes the file whole or not at all, beside its place first: who reads it, also after a crash, never finds an empty one.
+fn make(path: &Path, token: &str, beside: u32) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{token}")?;
-    file.sync_all()
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{beside:08x}.new"));
+    let beside = Path::new(&name);
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside)?;
+    let made = writeln!(file, "{token}").and_then(|()| file.sync_all()).and_then(|()| fs::hard_link(beside, path));
+    fs::remove_file(beside)?;
+    made
 }
 
 #[cfg(test)]
@@ -140,6 +151,26 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         assert!(made.matches(text.trim()) && !made.matches("wrong"));
         assert!(ApiToken::load_or_make(&path).unwrap().matches(text.trim()));
+    }
+
+    #[test]
+    fn those_who_make_one_file_at_once_have_one_token() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..50 {
+            let path = dir.path().join(format!("{round}/api.token"));
+            let start = std::sync::Barrier::new(4);
+            let make = || {
+                start.wait();
+                ApiToken::load_or_make(&path).unwrap()
+            };
+            let made: Vec<ApiToken> = std::thread::scope(|scope| {
+                let makers: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
+                makers.into_iter().map(|maker| maker.join().unwrap()).collect()
+            });
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(made.iter().all(|token| token.matches(text.trim())), "round {round}");
+            assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+        }
     }
 
     #[test]
