@@ -10,12 +10,14 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use vouch_types::Network;
 
+use super::forward_stream::Forwards;
 use super::io::{GuardedIo, TlsFault, tls_error, tune};
 use super::status::Callee;
 use super::{CONNECTION_WINDOW, HTTP2_PING_INTERVAL, HTTP2_PING_TIMEOUT, STREAM_WINDOW};
@@ -67,6 +69,7 @@ pub(super) struct Connection {
     pub(super) cut: CancellationToken,
     pub(super) closed: CancellationToken,
     pub(super) callee: Callee,
+    pub(super) forwards: Mutex<Forwards>,
 }
 
 impl Connection {
@@ -157,7 +160,7 @@ impl Dialler {
             .map_err(|_| LinkError::Timeout(limit))?
             .map_err(|e| LinkError::Reset(format!("{name} at {address}: {e}")))?;
         let callee = Callee { to: name, address: address.to_string(), fault };
-        Ok(Connection { channel, cut, closed, callee })
+        Ok(Connection { channel, cut, closed, callee, forwards: Mutex::default() })
     }
 
     async fn tcp(&self, address: SocketAddr, network: Network) -> io::Result<TcpStream> {

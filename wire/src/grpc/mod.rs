@@ -6,6 +6,7 @@
 
 mod certificate;
 mod dial;
+mod forward_stream;
 mod io;
 mod join;
 mod log_names;

@@ -7,6 +7,7 @@ use futures::stream::{BoxStream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::SNAPSHOT_MAX;
+use super::forward_stream;
 use super::log_names::names_of;
 use super::serve::PeerInfo;
 use super::session::accepted;
@@ -37,6 +38,7 @@ impl Peers {
 #[async_trait]
 impl PeerService for Peers {
     type AppendStreamStream = BoxStream<'static, Result<proto::RaftBody, Status>>;
+    type ForwardStreamStream = BoxStream<'static, Result<proto::ForwardResponses, Status>>;
     type EvidenceStream = BoxStream<'static, Result<proto::EvidenceFrame, Status>>;
 
     async fn append_stream(
@@ -107,5 +109,13 @@ impl PeerService for Peers {
     ) -> Result<Response<proto::ForwardResponse>, Status> {
         let manager = PeerInfo::of(&request).manager()?;
         Ok(Response::new(self.service.forward(manager, request.into_inner()).await))
+    }
+
+    async fn forward_stream(
+        &self,
+        request: Request<Streaming<proto::ForwardRequests>>,
+    ) -> Result<Response<Self::ForwardStreamStream>, Status> {
+        let manager = PeerInfo::of(&request).manager()?;
+        Ok(Response::new(forward_stream::serve(Arc::clone(&self.service), manager, request.into_inner())))
     }
 }

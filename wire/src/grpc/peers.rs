@@ -13,12 +13,14 @@ use async_trait::async_trait;
 use futures::future::{BoxFuture, FutureExt, Shared};
 use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
 use tokio::time::Instant;
+use tonic::{Code, Response};
 use vouch_types::{ManagerId, Network};
 
 use super::dial::{Connection, Dialler};
+use super::forward_stream::{self, ForwardStream, Forwards};
 use super::log_names::named;
 use super::session::{Outgoing, dialled};
-use super::status::from_status;
+use super::status::{from_status, is_answer};
 use super::{PEER_MESSAGE_MAX, SNAPSHOT_CHUNK};
 use crate::links::{LinkError, LogNames, PeerLink, RaftCall, RaftCallKind, RaftLink, Session};
 use crate::pki::PeerIdentity;
@@ -294,10 +296,42 @@ impl PeerLink for GrpcPeerLinks {
         request: proto::ForwardRequest,
     ) -> Result<proto::ForwardResponse, LinkError> {
         let connection = self.connection(to, Lane::Bulk).await?;
-        tokio::time::timeout(FORWARD_TIMEOUT, client(&connection).forward(request))
+        tokio::time::timeout(FORWARD_TIMEOUT, forward(&connection, request))
             .await
             .map_err(|_| LinkError::Timeout(FORWARD_TIMEOUT))?
-            .map(tonic::Response::into_inner)
-            .map_err(|s| from_status(&s, &connection.callee))
+    }
+}
+
+/// Commands are many and short, and go over a stream; all else is a call of its own.
+async fn forward(connection: &Connection, request: proto::ForwardRequest) -> Result<proto::ForwardResponse, LinkError> {
+    let is_short = |command: &Vec<u8>| command.len() <= forward_stream::REQUEST_MAX;
+    if matches!(&request.request, Some(proto::forward_request::Request::Command(command)) if is_short(command))
+        && let Some(stream) = stream_of(connection).await?
+    {
+        return stream.forward(request).await;
+    }
+    let answer = client(connection).forward(request).await;
+    answer.map(Response::into_inner).map_err(|s| from_status(&s, &connection.callee))
+}
+
+/// Returns a connection's stream, opened if need be; `None` where the other side knows none.
+async fn stream_of(connection: &Connection) -> Result<Option<ForwardStream>, LinkError> {
+    // Those who come meanwhile wait for the stream that the first one opens.
+    let mut forwards = connection.forwards.lock().await;
+    if let Some(usable) = forwards.usable() {
+        return Ok(usable);
+    }
+    let mut client = client(connection);
+    let opened = ForwardStream::open(async |requests| client.forward_stream(requests).await.map(Response::into_inner));
+    match opened.await {
+        Ok(stream) => {
+            *forwards = Forwards::Open(stream.clone());
+            Ok(Some(stream))
+        }
+        Err(status) if is_answer(&status) && status.code() == Code::Unimplemented => {
+            *forwards = Forwards::Unknown;
+            Ok(None)
+        }
+        Err(status) => Err(from_status(&status, &connection.callee)),
     }
 }

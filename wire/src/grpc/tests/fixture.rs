@@ -24,6 +24,8 @@ use crate::pki::{
 use crate::proto;
 
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
+/// The command that is never answered.
+pub(super) const HANGS: &[u8] = b"hangs";
 /// The node that every manager here has removed.
 pub(super) const REMOVED: &str = "n9";
 
@@ -146,8 +148,16 @@ impl ManagerService for Echo {
         tokio::spawn(Self::run(manager.id.to_string(), session, frame, self.ended.clone()));
     }
 
-    async fn forward(&self, manager: ManagerId, _request: proto::ForwardRequest) -> proto::ForwardResponse {
-        proto::ForwardResponse { response: Some(proto::forward_response::Response::NotLeader(manager.get())) }
+    /// A command is answered with itself, but for [`HANGS`], which is never answered.
+    async fn forward(&self, manager: ManagerId, request: proto::ForwardRequest) -> proto::ForwardResponse {
+        use proto::forward_request::Request;
+        use proto::forward_response::Response;
+        let response = match request.request {
+            Some(Request::Command(command)) if command == HANGS => std::future::pending().await,
+            Some(Request::Command(command)) => Response::Applied(command),
+            _ => Response::NotLeader(manager.get()),
+        };
+        proto::ForwardResponse { response: Some(response) }
     }
 
     async fn enroll(&self, request: proto::EnrollRequest) -> Result<proto::EnrollResponse, LinkError> {
