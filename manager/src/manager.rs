@@ -16,7 +16,7 @@ use vouch_types::{
 use vouch_wire::links::{DatagramLink, LinkError, ManagerService, PeerLink, RaftLink, RaftService};
 use vouch_wire::proto;
 
-use crate::api::{Api, InitError, LiveView};
+use crate::api::{Api, InitError, LiveView, MembersApi};
 use crate::background::{Background, BackgroundParts, Disk, DiskReport, ReconcilerReport};
 use crate::certificates::Certificates;
 use crate::counters::Counters;
@@ -149,7 +149,7 @@ pub(crate) struct Inner {
     pub(crate) certificates: Certificates,
     pub(crate) enrolling: Semaphore,
     pub(crate) refused_joins: Mutex<RefusedSources>,
-    pub(crate) api: OnceLock<Api>,
+    pub(crate) api: OnceLock<MembersApi>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -322,7 +322,7 @@ impl ManagerHandle {
 
     /// Lets other managers hand requests to this API. Done once.
     pub fn set_api(&self, api: Api) {
-        if self.0.api.set(api).is_err() {
+        if self.0.api.set(api.into()).is_err() {
             tracing::warn!("the API was set before");
         }
     }

@@ -45,9 +45,8 @@ fn standing(
     seen: &BTreeSet<ManagerId>,
     manager: ManagerId,
 ) -> Standing {
-    let has_log = !status.voters.is_empty();
-    let is_member = status.voters.contains_key(&manager) || status.learners.contains_key(&manager);
-    match (has_log, is_member, configured.contains_key(&manager), seen.contains(&manager)) {
+    match (status.has_members(), status.is_member(manager), configured.contains_key(&manager), seen.contains(&manager))
+    {
         (true, true, _, _) | (false, _, true, _) => Standing::Member,
         (true, false, true, _) | (true, false, _, true) => Standing::Removed,
         (_, _, false, _) => Standing::Unheard,
@@ -73,7 +72,11 @@ impl Members {
 
     /// Returns whether a manager is a member now.
     pub(crate) fn contains(&self, manager: ManagerId) -> bool {
-        self.now().contains_key(&manager)
+        let (has_log, is_member) = self.consensus.look(|status| (status.has_members(), status.is_member(manager)));
+        if is_member {
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(manager);
+        }
+        is_member || (!has_log && self.configured.contains_key(&manager))
     }
 
     pub(crate) fn standing(&self, manager: ManagerId) -> Standing {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use vouch_types::{Command, Digest, ManagerId, NodeId, WatcherId};
+use vouch_types::{Digest, ManagerId, NodeId, WatcherId};
 use vouch_wire::convert;
 use vouch_wire::links::{Caller, LinkError, LogNames, ManagerService, RaftCall, RaftCallKind, RaftService, Session};
 use vouch_wire::pki::ShownCertificate;
@@ -17,7 +17,8 @@ use crate::enroll::EnrollError;
 use crate::manager::ManagerHandle;
 use crate::members::{Members, Standing};
 use crate::raft::ProposeError;
-use crate::store::codec::{decode, encode};
+use crate::store::Logged;
+use crate::store::codec::encode;
 
 /// What nodes, watchers and other managers call.
 pub(crate) struct Service(pub(crate) ManagerHandle);
@@ -41,11 +42,11 @@ fn not_enrolled(error: EnrollError) -> Response {
 
 impl Service {
     async fn command(&self, bytes: &[u8]) -> Response {
-        let command: Command = match decode("command", bytes) {
+        let command = match Logged::read(bytes) {
             Ok(command) => command,
             Err(error) => return failed(error),
         };
-        match self.0.consensus().propose(command).await {
+        match self.0.consensus().propose_logged(command).await {
             Ok(applied) => encode("applied command", &applied).map_or_else(failed, Response::Applied),
             Err(ProposeError::NotLeader { leader }) => not_leader(leader),
             Err(error) => failed(error),

@@ -34,6 +34,9 @@ struct Args {
     /// Bytes of a command
     #[arg(long, default_value_t = 256)]
     bytes: usize,
+    /// Whether each write makes an event as well
+    #[arg(long)]
+    events: bool,
     /// Where the data folders are made: on a disk, or fsync costs nothing
     #[arg(long, default_value = ".")]
     folder: PathBuf,
@@ -77,7 +80,7 @@ async fn main() -> Result<()> {
     for clients in &args.clients {
         let (mut ours, mut theirs) = (Runs::default(), Runs::default());
         for _ in 0..args.rounds {
-            ours.0.push(load::run(vouch.writes(bytes)?, *clients, lasts).await?);
+            ours.0.push(load::run(vouch.writes(bytes, args.events)?, *clients, lasts).await?);
             if let Some(etcd) = &etcd {
                 theirs.0.push(load::run(etcd.writes(bytes), *clients, lasts).await?);
             }

@@ -82,18 +82,19 @@ impl Vouch {
         Ok(Self { links, leader, members, folders })
     }
 
-    /// Returns commands of at least so many bytes, as the log holds them.
+    /// Returns commands of at least so many bytes, as the log holds them; with events, each makes one beside its record.
     ///
     /// # Errors
     /// When no command of that size can be made.
-    pub fn writes(&self, bytes: usize) -> Result<Write> {
+    pub fn writes(&self, bytes: usize, events: bool) -> Result<Write> {
         let (links, leader) = (self.links.clone(), self.leader);
-        let short = encode("command", &record(0, 0, 0)?)?.len();
+        let short = encode("command", &record(0, 0, 0, 0)?)?.len();
         let padding = bytes.saturating_sub(short);
         Ok(Arc::new(move |client, number| {
             let link = links[client % links.len()].clone();
             Box::pin(async move {
-                let command = encode("command", &record(client, number, padding)?)?;
+                let boot = if events { number } else { 0 };
+                let command = encode("command", &record(client, number, boot, padding)?)?;
                 let request = ForwardRequest { request: Some(forward_request::Request::Command(command)) };
                 let answer = link.forward(leader, request).await.context("vouch refused a command")?;
                 match answer.response {
@@ -113,7 +114,7 @@ impl Vouch {
     /// # Errors
     /// When the command cannot be made.
     pub fn command_bytes(bytes: usize) -> Result<usize> {
-        let short = encode("command", &record(0, 0, 0)?)?.len();
+        let short = encode("command", &record(0, 0, 0, 0)?)?.len();
         Ok(bytes.max(short))
     }
 
@@ -130,15 +131,17 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
     Ok(file.write_all(text.as_bytes())?)
 }
 
-/// A node that boots again and again: the state keeps its last record.
-fn record(client: usize, number: u64, padding: usize) -> Result<Intent> {
+/// A node that moves from rack to rack: the state keeps its last record. Only of another boot an event tells.
+fn record(client: usize, number: u64, boot: u64, padding: usize) -> Result<Intent> {
+    // As long for any number.
+    let padding = padding + "0123456789".len();
     let node = NodeRecord {
         id: NodeId::new(&format!("bench-{client:04}"))?,
-        rack: Some("r".repeat(padding)),
+        rack: Some(format!("{number:0>padding$}")),
         relay: SocketAddr::from(([127, 0, 0, 1], 7002)),
         statement_key: vec![0; 32],
-        boot: BootId::new(uuid::Uuid::from_u128(u128::from(number))),
-        incarnation: Incarnation::new(number),
+        boot: BootId::new(uuid::Uuid::from_u128(u128::from(boot))),
+        incarnation: Incarnation::new(1),
         driver: "local".to_owned(),
         hosts_watchers: false,
         path: NodePath::direct(vouch_types::WallTime::default()),

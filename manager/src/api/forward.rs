@@ -259,11 +259,21 @@ pub async fn keep(api: &Api, digest: Digest, component: Bytes) -> Result<(), Pro
         .map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))
 }
 
-impl Api {
+/// The API as other managers reach it. A cheap clone.
+#[derive(Clone, Debug)]
+pub struct MembersApi(Router);
+
+impl From<Api> for MembersApi {
+    fn from(api: Api) -> Self {
+        Self(api.internal_router())
+    }
+}
+
+impl MembersApi {
     /// Serves what another manager has handed over; its certificate and role have been checked.
     pub async fn forwarded(&self, request: proto::ForwardApi) -> proto::ForwardedApi {
         let response = match build(request) {
-            Ok(request) => match self.internal_router().oneshot(request).await {
+            Ok(request) => match self.0.clone().oneshot(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
             },

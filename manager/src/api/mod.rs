@@ -51,6 +51,7 @@ use tokio::time::Instant;
 use vouch_types::{ManagerId, Timing};
 use vouch_wire::links::PeerLink;
 
+pub use forward::MembersApi;
 pub use guard::OwnHosts;
 pub use listen::{ListenError, Listener};
 pub use live::{CheckError, InitError, LiveView, Metric, MetricKind, Readiness};
@@ -133,7 +134,7 @@ impl Api {
             .with_state(self.clone())
     }
 
-    /// Returns what other managers are served: every route, without the guard.
+    /// Returns what other managers are served: every route, without the guard. Making it takes milliseconds.
     fn internal_router(&self) -> Router {
         let public: Router<Self> = routes::public_routes().into();
         Self::with_fallbacks(public.merge(forward::internal_routes())).with_state(self.clone())

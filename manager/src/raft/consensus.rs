@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError};
+use openraft::errors::{Fatal, ForwardToLeader, LinearizableReadError, RaftError};
 use openraft::storage::{LogState, RaftLogReader};
 use openraft::{AsyncRuntime, ReadPolicy};
 use thiserror::Error;
@@ -22,15 +22,17 @@ use super::log_guard::LogGuard;
 use super::matched::Matched;
 use super::network::Network;
 use super::presence;
+use super::proposals::Proposals;
 use super::room::{Room, RoomNow};
 use super::runtime::SeededRuntime;
 use super::service::Server;
 use super::state_machine::StateMachine;
-use super::status::ConsensusStatus;
+use super::status::{ConsensusStatus, Standing};
 use super::succession::Succession;
 use super::types::{LogId, Types, manager_id};
 use crate::store::{
-    LogStore, Missing, SnapshotError, SnapshotStore, State, StateDigest, StateStore, StateStoreError, Stored, Stores,
+    LogStore, Logged, Missing, SnapshotError, SnapshotStore, State, StateDigest, StateStore, StateStoreError, Stored,
+    Stores,
 };
 
 pub(super) type Raft = openraft::Raft<Types, StateMachine>;
@@ -160,8 +162,10 @@ pub enum Consistency {
 struct Inner {
     manager: ManagerId,
     raft: Raft,
+    proposals: Proposals,
     applied: Arc<AppliedState>,
     status: watch::Receiver<ConsensusStatus>,
+    fatal: watch::Receiver<Option<String>>,
     room: RoomNow,
     succession: Succession,
     matched: Matched,
@@ -211,14 +215,16 @@ impl Consensus {
         let raft = Raft::new(manager.get(), settings, network, stores.log, machine)
             .await
             .map_err(|source| StartError::Storage { manager, source: Box::new(source) })?;
-        let status = follow(&raft);
+        let (status, fatal) = follow(&raft);
         let succession = Succession::start(raft.clone(), status.clone(), config);
         presence::hold(link, guard.clone(), status.clone(), config);
         Ok(Self(Arc::new(Inner {
             manager,
+            proposals: Proposals::new(raft.clone()),
             raft,
             applied,
             status,
+            fatal,
             room: RoomNow::default(),
             succession,
             matched,
@@ -293,21 +299,18 @@ impl Consensus {
     /// # Errors
     /// [`ProposeError`]; after [`ProposeError::Unknown`] the command may still be applied later.
     pub async fn propose(&self, command: Command) -> Result<Applied, ProposeError> {
-        if self.room() == Room::Low && self.status().leads() {
-            return Err(ProposeError::NoRoom);
-        }
-        match self.0.raft.client_write(command).await {
-            Ok(written) => Ok(written.data),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
-                Err(ProposeError::NotLeader { leader: leader_of(&forward) })
-            }
-            Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(forward))) => {
-                Err(ProposeError::Unknown { leader: leader_of(&forward) })
-            }
-            Err(RaftError::APIError(
-                ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_),
-            )) => Err(ProposeError::Unknown { leader: self.status().leader }),
-            Err(RaftError::Fatal(fatal)) => Err(ProposeError::Stopped(fatal.to_string())),
+        self.propose_logged(command.into()).await
+    }
+
+    /// As [`Consensus::propose`], of a command as another manager handed it over.
+    ///
+    /// # Errors
+    /// As for [`Consensus::propose`].
+    pub async fn propose_logged(&self, command: Logged) -> Result<Applied, ProposeError> {
+        match (self.look(ConsensusStatus::leads), self.room()) {
+            (true, Room::Low) => Err(ProposeError::NoRoom),
+            (true, Room::Enough) => self.0.proposals.propose(command).await,
+            (false, _) => self.0.proposals.propose_alone(command).await,
         }
     }
 
@@ -334,10 +337,16 @@ impl Consensus {
 
     /// Returns what this manager now knows of its place in the cluster.
     pub fn status(&self) -> ConsensusStatus {
-        self.0.status.borrow().clone()
+        ConsensusStatus::of(&self.0.raft.metrics().borrow_watched())
     }
 
-    /// Returns a receiver that follows [`Consensus::status`].
+    /// Looks at what [`Consensus::watch`] shows now. Keep `look` short: what follows it waits.
+    pub fn look<T>(&self, look: impl FnOnce(&ConsensusStatus) -> T) -> T {
+        look(&self.0.status.borrow())
+    }
+
+    /// Returns a receiver that follows [`Consensus::status`]: it changes when the role, the term, the leader, whether a quorum
+    /// has answered, or the members do. How far the log has come is as it was then.
     pub fn watch(&self) -> watch::Receiver<ConsensusStatus> {
         self.0.status.clone()
     }
@@ -379,21 +388,11 @@ impl Consensus {
     /// Waits until consensus stops by itself, and returns why. The process has to end then: after a storage error
     /// nothing that it holds in memory can be trusted. Never returns after [`Consensus::shutdown`].
     pub fn fatal(&self) -> impl Future<Output = String> + Send + 'static {
-        let mut metrics = self.0.raft.metrics();
+        let mut fatal = self.0.fatal.clone();
         async move {
-            loop {
-                let running = metrics.borrow_watched().running_state.clone();
-                match running {
-                    Err(Fatal::Stopped) => return std::future::pending().await,
-                    Err(fatal) => {
-                        tracing::error!(error = &fatal as &dyn std::error::Error, "consensus stopped");
-                        return told(&fatal);
-                    }
-                    Ok(()) => {}
-                }
-                if metrics.changed().await.is_err() {
-                    return std::future::pending().await;
-                }
+            match fatal.wait_for(Option::is_some).await.map(|why| why.clone()) {
+                Ok(Some(why)) => why,
+                Ok(None) | Err(_) => std::future::pending().await,
             }
         }
     }
@@ -460,31 +459,54 @@ async fn stored<L: LogStore>(
     Ok(Stored { vote, last, purged, snapshot, applied })
 }
 
-/// Follows openraft's metrics, in words of our own, until consensus is gone.
-fn follow(raft: &Raft) -> watch::Receiver<ConsensusStatus> {
+/// Follows openraft's metrics, in words of our own, until consensus is gone: the status whenever its standing is another
+/// one, and why consensus has stopped by itself once it has.
+fn follow(raft: &Raft) -> (watch::Receiver<ConsensusStatus>, watch::Receiver<Option<String>>) {
     let mut metrics = raft.metrics();
-    let first = ConsensusStatus::of(&metrics.borrow_watched());
+    let (mut standing, first) = {
+        let metrics = metrics.borrow_watched();
+        (Standing::of(&metrics), ConsensusStatus::of(&metrics))
+    };
     let (sender, receiver) = watch::channel(first);
+    let (ended, fatal) = watch::channel(None);
     let _task = SeededRuntime::spawn(async move {
-        while metrics.changed().await.is_ok() {
-            let now = ConsensusStatus::of(&metrics.borrow_watched());
-            let before = sender.borrow().clone();
-            if (before.role, before.leader) != (now.role, now.leader) {
-                tracing::info!(
-                    manager_id = %now.manager,
-                    term = %now.term,
-                    from = before.role.as_str(),
-                    to = now.role.as_str(),
-                    leader = now.leader.map(tracing::field::display),
-                    "consensus role"
-                );
+        loop {
+            {
+                // Seen with every entry, so that no more is done here than need be.
+                let metrics = metrics.borrow_and_update();
+                match &metrics.running_state {
+                    Ok(()) | Err(Fatal::Stopped) => {}
+                    Err(fatal) if ended.borrow().is_none() => {
+                        tracing::error!(error = fatal as &dyn std::error::Error, "consensus stopped");
+                        ended.send_replace(Some(told(fatal)));
+                    }
+                    Err(_) => {}
+                }
+                let now = Standing::of(&metrics);
+                if now != standing {
+                    standing = now;
+                    let status = ConsensusStatus::of(&metrics);
+                    tell_role(&sender.borrow(), &status);
+                    sender.send_replace(status);
+                }
             }
-            sender.send_if_modified(|status| {
-                let changed = *status != now;
-                *status = now;
-                changed
-            });
+            if metrics.changed().await.is_err() {
+                return;
+            }
         }
     });
-    receiver
+    (receiver, fatal)
+}
+
+fn tell_role(before: &ConsensusStatus, now: &ConsensusStatus) {
+    if (before.role, before.leader) != (now.role, now.leader) {
+        tracing::info!(
+            manager_id = %now.manager,
+            term = %now.term,
+            from = before.role.as_str(),
+            to = now.role.as_str(),
+            leader = now.leader.map(tracing::field::display),
+            "consensus role"
+        );
+    }
 }

@@ -14,6 +14,7 @@ mod matched;
 mod membership;
 mod network;
 mod presence;
+mod proposals;
 mod room;
 mod runtime;
 mod service;

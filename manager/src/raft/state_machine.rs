@@ -121,11 +121,12 @@ impl RaftStateMachine<Types> for StateMachine {
                     self.position.membership = StoredMembership::new(Some(entry.log_id), membership);
                     Applied::Nothing
                 }
-                EntryPayload::Normal(command) if let Some(stranger) = self.stranger(&command) => {
+                EntryPayload::Normal(logged) if let Some(stranger) = self.stranger(logged.command()) => {
                     Applied::Denied(DenyReason::NotMember(stranger))
                 }
-                EntryPayload::Normal(command) => {
+                EntryPayload::Normal(logged) => {
                     let index = LogIndex::new(entry.log_id.index);
+                    let command = logged.command().clone();
                     let (applied, changes) = self.applied.write(|state| state.apply(index, command));
                     all.merge(changes);
                     applied

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use openraft::{RaftMetrics, ServerState};
 use vouch_types::{LogIndex, ManagerId, ManagerNode, Term};
 
-use super::types::{Types, manager_id};
+use super::types::{LogId, Types, manager_id};
 
 /// What this manager is in the cluster.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,9 +65,31 @@ pub struct ConsensusStatus {
     pub replicated: BTreeMap<ManagerId, LogIndex>,
 }
 
+/// What of the metrics others wait for a change of; how far the log has come is no part of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Standing {
+    state: ServerState,
+    term: u64,
+    leader: Option<u64>,
+    quorum_acked: bool,
+    members: Option<LogId>,
+}
+
+impl Standing {
+    pub(super) fn of(metrics: &RaftMetrics<Types>) -> Self {
+        Self {
+            state: metrics.state,
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            quorum_acked: metrics.last_quorum_acked.is_some(),
+            members: *metrics.membership_config.log_id(),
+        }
+    }
+}
+
 impl ConsensusStatus {
     pub(super) fn of(metrics: &RaftMetrics<Types>) -> Self {
-        let index = |id: &Option<super::types::LogId>| LogIndex::new(id.as_ref().map_or(0, |id| id.index));
+        let index = |id: &Option<LogId>| LogIndex::new(id.as_ref().map_or(0, |id| id.index));
         let membership = metrics.membership_config.membership();
         let votes: Vec<u64> = membership.voter_ids().collect();
         let (voters, learners) = membership
@@ -99,6 +121,16 @@ impl ConsensusStatus {
     /// Returns all managers, with a vote or without.
     pub fn members(&self) -> BTreeMap<ManagerId, ManagerNode> {
         self.voters.iter().chain(&self.learners).map(|(id, node)| (*id, node.clone())).collect()
+    }
+
+    /// Returns whether there are managers yet.
+    pub fn has_members(&self) -> bool {
+        !self.voters.is_empty()
+    }
+
+    /// Returns whether a manager is one of them, with a vote or without.
+    pub fn is_member(&self, manager: ManagerId) -> bool {
+        self.voters.contains_key(&manager) || self.learners.contains_key(&manager)
     }
 
     /// Returns whether this manager leads.

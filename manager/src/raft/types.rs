@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use openraft::vote::leader_id_std::CommittedLeaderId;
-use vouch_types::{Applied, Command, LogIndex, ManagerId, ManagerNode, Term};
+use vouch_types::{Applied, LogIndex, ManagerId, ManagerNode, Term};
 
 use super::runtime::SeededRuntime;
+use crate::store::Logged;
 
 openraft::declare_raft_types!(
     /// Raft as vouch uses it: one leader per term at most, commands in, what came of them out.
     pub Types:
-        D = Command,
+        D = Logged,
         R = Applied,
         NodeId = u64,
         Node = ManagerNode,

@@ -85,7 +85,7 @@ pub enum WalOpenError {
 /// Limits of the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WalConfig {
-    /// How long the flusher waits for more to flush together.
+    /// How long the flusher waits for more to flush together. Proposals come in groups already, so waiting gains nothing.
     pub flush_batch_wait: Duration,
     /// Size at which a chunk is closed and the next one begun.
     pub chunk_bytes: usize,
@@ -100,7 +100,7 @@ pub struct WalConfig {
 impl Default for WalConfig {
     fn default() -> Self {
         Self {
-            flush_batch_wait: Duration::from_micros(100),
+            flush_batch_wait: Duration::ZERO,
             chunk_bytes: 64 * 1024 * 1024,
             cache_bytes: 32 * 1024 * 1024,
             cache_entries: 100_000,

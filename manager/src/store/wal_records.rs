@@ -177,7 +177,7 @@ impl raft_log::Types for WalTypes {
     }
 
     fn payload_size(payload: &WalPayload) -> u64 {
-        // The value is about as large as its bytes.
-        2 * payload.bytes.len() as u64
+        // The value is about as large as its bytes, and has the text of its command with it.
+        3 * payload.bytes.len() as u64
     }
 }

@@ -258,7 +258,7 @@ async fn write_log(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
                 let first = last + 1;
                 let entries = (first..first + count).map(|index| Entry {
                     log_id: id(term, index),
-                    payload: openraft::EntryPayload::Normal(record("n1", index)),
+                    payload: openraft::EntryPayload::Normal(record("n1", index).into()),
                 });
                 log.blocking_append(entries.collect::<Vec<_>>()).await?;
                 (last_term, last) = (term, last + count);

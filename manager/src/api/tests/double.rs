@@ -25,7 +25,7 @@ use vouch_wire::proto;
 
 use self::live::{Heard, SimLive};
 use crate::api::view::HeardView;
-use crate::api::{Api, ApiParts, ApiToken, OwnHosts, Published};
+use crate::api::{Api, ApiParts, ApiToken, MembersApi, OwnHosts, Published};
 use crate::raft::{ConsensusStatus, Consistency, ProposeError, ReadError, Role};
 use crate::seams::{MemoryBlobs, SeededRng, WallClock};
 use crate::store::State;
@@ -167,7 +167,7 @@ impl PeerLink for SimPeers {
         })?;
         match request.request {
             Some(proto::forward_request::Request::Api(request)) => {
-                let answer = api.forwarded(request).await;
+                let answer = MembersApi::from(api.clone()).forwarded(request).await;
                 Ok(proto::ForwardResponse { response: Some(proto::forward_response::Response::Api(answer)) })
             }
             other => panic!("the api forwards nothing but api requests: {other:?}"),

@@ -7,6 +7,9 @@ use crate::raft::Payload;
 use crate::store::codec::{decode, encode};
 use crate::store::{Image, State};
 
+/// What earlier versions wrote into the log, and read from it.
+type Plain = openraft::EntryPayload<vouch_types::Command, u64, vouch_types::ManagerNode>;
+
 fn survives<T>(value: &T)
 where
     T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
@@ -20,7 +23,9 @@ fn every_command_and_what_comes_of_it_survives_being_written() {
     let mut state = State::default();
     for (index, command) in (1..).zip(samples::every_command()) {
         survives(&command);
-        survives::<Payload>(&openraft::EntryPayload::Normal(command.clone()));
+        let logged = Payload::Normal(command.clone().into());
+        survives(&logged);
+        assert_eq!(encode("entry", &logged).unwrap(), encode("entry", &Plain::Normal(command.clone())).unwrap());
         let (applied, changes) = state.apply(LogIndex::new(index), command);
         assert!(!matches!(applied, Applied::Denied(_)), "the samples fit together: {applied:?}");
         survives(&applied);

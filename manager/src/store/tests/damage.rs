@@ -36,7 +36,7 @@ async fn written(folder: &Path) -> Vec<Entry> {
     let entries: Vec<Entry> = (0..ENTRIES)
         .map(|index| Entry {
             log_id: id(index),
-            payload: openraft::EntryPayload::Normal(samples::record_vms("n1", &[index.into()])),
+            payload: openraft::EntryPayload::Normal(samples::record_vms("n1", &[index.into()]).into()),
         })
         .collect();
     let mut log = open(folder).unwrap();

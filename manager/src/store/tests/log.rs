@@ -17,7 +17,7 @@ fn id(term: u64, index: u64) -> LogId {
 fn entry(term: u64, index: u64) -> Entry {
     Entry {
         log_id: id(term, index),
-        payload: openraft::EntryPayload::Normal(samples::record_vms("n1", &[index.into()])),
+        payload: openraft::EntryPayload::Normal(samples::record_vms("n1", &[index.into()]).into()),
     }
 }
 

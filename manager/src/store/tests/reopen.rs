@@ -36,7 +36,7 @@ fn id(term: u64, index: u64) -> LogId {
 }
 
 fn entry(term: u64, index: u64) -> Entry {
-    let payload = openraft::EntryPayload::Normal(samples::record_vms("n1", &[index.into()]));
+    let payload = openraft::EntryPayload::Normal(samples::record_vms("n1", &[index.into()]).into());
     Entry { log_id: id(term, index), payload }
 }
 
