@@ -1,9 +1,9 @@
-//! Proposals in groups: while some are under way, what is proposed waits, and goes together with all else that waits.
+//! Proposals in groups: while one is under way, what is proposed waits, and then goes together with all else that waits.
 //!
 //! A group costs about as much as a command alone: one write and one flush of each log, one message to each follower and
 //! one answer, one batch to each projection. A command that finds nothing under way goes at once, and nothing waits for a
-//! time to pass: the next group goes when one before it is applied, or as many wait as are under way. So with one client
-//! nothing changes, and with many the groups are as large as they are many.
+//! time to pass: the next group goes when the one before it is applied. So with one client nothing changes, and with many
+//! the groups are as large as they are many.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,8 +18,6 @@ use super::runtime::SeededRuntime;
 use super::types::Types;
 use crate::store::Logged;
 
-/// How many groups may be under way: while the answers of one are given, the logs are flushed for the other.
-const GROUPS_MAX: usize = 2;
 /// How many commands go together at most.
 pub const GROUP_MAX: usize = 512;
 
@@ -28,9 +26,8 @@ type Waiting = (Logged, oneshot::Sender<Outcome>);
 
 #[derive(Default)]
 struct Queue {
-    /// How many groups are under way, and how many commands in them.
-    groups: usize,
-    under_way: usize,
+    /// Whether a group is under way.
+    under_way: bool,
     waiting: Vec<Waiting>,
 }
 
@@ -43,77 +40,40 @@ struct Inner {
 #[derive(Clone)]
 pub(super) struct Proposals(Arc<Inner>);
 
-/// A group under way. Once it is dropped, those that wait may go.
-struct Turn {
-    proposals: Proposals,
-    commands: usize,
-}
+/// The group under way. Once it is dropped, those that wait go.
+struct Turn(Proposals);
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut queue = self.proposals.queue();
-        queue.end(self.commands);
-        let group = queue.next_group();
-        drop(queue);
-        self.proposals.send(group);
+        let group = self.0.queue().next_group();
+        // A caller may be dropped after its runtime: those who waited are of that one too.
+        if !group.is_empty() && tokio::runtime::Handle::try_current().is_ok() {
+            drop(SeededRuntime::spawn(Self(self.0.clone()).carry(group)));
+        }
     }
-}
-
-/// What becomes of a command that is proposed.
-enum Entered {
-    /// It goes at once, alone.
-    Alone(Logged),
-    /// It waits for its outcome; the group, if there is one, goes now.
-    Waits(oneshot::Receiver<Outcome>, Vec<Waiting>),
 }
 
 impl Queue {
-    fn enter(&mut self, command: Logged) -> Entered {
-        if self.groups == 0 && self.waiting.is_empty() {
-            self.begin(1);
-            return Entered::Alone(command);
+    /// Returns leave to go at once, or what to wait for.
+    fn enter(&mut self, command: Logged) -> Result<Logged, oneshot::Receiver<Outcome>> {
+        if !self.under_way {
+            self.under_way = true;
+            return Ok(command);
+        }
+        if self.waiting.len() >= GROUP_MAX {
+            // Where no quorum answers, a group is under way for long: those who gave up leave no trace.
+            self.waiting.retain(|(_, answer)| !answer.is_closed());
         }
         let (answer, answered) = oneshot::channel();
         self.waiting.push((command, answer));
-        Entered::Waits(answered, self.next_group())
+        Err(answered)
     }
 
-    fn begin(&mut self, commands: usize) {
-        self.groups += 1;
-        self.under_way += commands;
-    }
-
-    fn end(&mut self, commands: usize) {
-        self.groups -= 1;
-        self.under_way -= commands;
-    }
-
-    /// Returns the size of one of equal groups of all that wait or are under way.
-    fn share(&self) -> usize {
-        (self.waiting.len() + self.under_way).div_ceil(GROUPS_MAX)
-    }
-
-    /// Returns those that go now, as begun: their share of all that wait or are under way, once as many wait. So groups of
-    /// one size take turns.
+    /// Returns those that go after the group that has ended, but for those who gave up; none where nobody waits.
     fn next_group(&mut self) -> Vec<Waiting> {
-        if self.groups >= GROUPS_MAX {
-            // Where no quorum answers, a group is under way for long: those who gave up leave no trace.
-            if self.waiting.len() >= GROUP_MAX {
-                self.waiting.retain(|(_, answer)| !answer.is_closed());
-            }
-            return Vec::new();
-        }
-        if self.waiting.len() < self.share() {
-            return Vec::new();
-        }
         self.waiting.retain(|(_, answer)| !answer.is_closed());
-        if self.waiting.len() < self.share() {
-            return Vec::new();
-        }
-        let count = self.share().min(GROUP_MAX);
-        if count > 0 {
-            self.begin(count);
-        }
+        let count = self.waiting.len().min(GROUP_MAX);
+        self.under_way = count > 0;
         self.waiting.drain(..count).collect()
     }
 }
@@ -122,7 +82,7 @@ impl Turn {
     /// Has a group applied, and ends once the last of it is.
     async fn carry(self, group: Vec<Waiting>) {
         let (commands, answers): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-        let mut written = match self.proposals.0.raft.client_write_many(commands).await {
+        let mut written = match self.0.0.raft.client_write_many(commands).await {
             Ok(written) => written,
             Err(fatal) => return tell_all(answers, &fatal),
         };
@@ -163,17 +123,6 @@ impl Proposals {
         Self(Arc::new(Inner { raft, queue: Mutex::default() }))
     }
 
-    fn turn(&self, commands: usize) -> Turn {
-        Turn { proposals: self.clone(), commands }
-    }
-
-    /// Sends a group on its way, which has begun.
-    fn send(&self, group: Vec<Waiting>) {
-        if !group.is_empty() {
-            drop(SeededRuntime::spawn(self.turn(group.len()).carry(group)));
-        }
-    }
-
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -191,16 +140,13 @@ impl Proposals {
     pub(super) async fn propose(&self, command: Logged) -> Outcome {
         let entered = self.queue().enter(command);
         match entered {
-            Entered::Alone(command) => {
+            Ok(command) => {
                 // Ends also when the caller gives up: what it proposed is no reason to wait then.
-                let _turn = self.turn(1);
+                let _turn = Turn(self.clone());
                 self.propose_alone(command).await
             }
-            Entered::Waits(answered, group) => {
-                self.send(group);
-                // A group that was dropped untold is of a runtime that ends.
-                answered.await.unwrap_or(Err(ProposeError::Unknown { leader: None }))
-            }
+            // A group that was dropped untold is of a runtime that ends.
+            Err(answered) => answered.await.unwrap_or(Err(ProposeError::Unknown { leader: None })),
         }
     }
 }
@@ -216,97 +162,50 @@ mod tests {
         Command::RecordLeader { manager, term: Term::new(1), at: WallTime::default() }.into()
     }
 
-    /// A queue with those that wait in it, and those that were told to go.
-    #[derive(Default)]
-    struct Played {
-        queue: Queue,
-        receivers: Vec<oneshot::Receiver<Outcome>>,
-        groups: Vec<Vec<Logged>>,
-    }
-
-    impl Played {
-        fn enter(&mut self, numbers: std::ops::Range<usize>) {
-            for number in numbers {
-                match self.queue.enter(command(number)) {
-                    Entered::Alone(command) => self.groups.push(vec![command]),
-                    Entered::Waits(receiver, group) => {
-                        self.receivers.push(receiver);
-                        self.went(group);
-                    }
-                }
-            }
-        }
-
-        fn end(&mut self, commands: usize) {
-            self.queue.end(commands);
-            let group = self.queue.next_group();
-            self.went(group);
-        }
-
-        fn went(&mut self, group: Vec<Waiting>) {
-            if !group.is_empty() {
-                self.groups.push(group.into_iter().map(|(command, _)| command).collect());
-            }
-        }
-
-        fn sizes(&self) -> Vec<usize> {
-            self.groups.iter().map(Vec::len).collect()
-        }
+    fn commands(group: Vec<Waiting>) -> Vec<Logged> {
+        group.into_iter().map(|(command, _)| command).collect()
     }
 
     #[test]
     fn one_at_a_time_each_goes_at_once() {
-        let mut played = Played::default();
+        let mut queue = Queue::default();
         for number in 0..3 {
-            played.enter(number..number + 1);
-            played.end(1);
+            assert_eq!(queue.enter(command(number)).ok(), Some(command(number)));
+            assert!(queue.next_group().is_empty());
         }
-        assert_eq!(played.groups, [[command(0)], [command(1)], [command(2)]]);
     }
 
     #[test]
-    fn what_comes_meanwhile_goes_together_in_its_order_and_nothing_is_left() {
-        let mut played = Played::default();
-        played.enter(0..64);
-        assert_eq!(played.sizes(), [1, 1], "two may be under way");
-        played.end(1);
-        assert_eq!(played.sizes(), [1, 1, 32], "half of 63");
-        played.end(1);
-        assert_eq!(played.sizes(), [1, 1, 32], "30 wait, which is less than half of 62");
-        played.enter(64..66);
-        assert_eq!(played.sizes(), [1, 1, 32, 32]);
-        played.end(32);
-        played.enter(66..70);
-        assert_eq!(played.sizes(), [1, 1, 32, 32], "too few for a group while one is under way");
-        played.end(32);
-        assert_eq!(played.sizes(), [1, 1, 32, 32, 2], "nothing was under way: half of 4, and then the rest");
-        played.end(2);
-        assert_eq!(played.sizes(), [1, 1, 32, 32, 2, 1]);
-        played.end(1);
-        let went: Vec<Logged> = played.groups.concat();
-        assert_eq!(went, (0..70).map(command).collect::<Vec<_>>());
+    fn what_comes_while_a_group_is_under_way_goes_together_in_its_order() {
+        let mut queue = Queue::default();
+        assert!(queue.enter(command(0)).is_ok());
+        let mut waiting: Vec<_> = (1..4).map(|number| queue.enter(command(number)).expect_err("it waits")).collect();
+        assert_eq!(commands(queue.next_group()), [command(1), command(2), command(3)]);
+        waiting.push(queue.enter(command(4)).expect_err("the group is under way"));
+        assert_eq!(commands(queue.next_group()), [command(4)]);
+        assert!(queue.next_group().is_empty());
+        assert!(queue.enter(command(5)).is_ok(), "nothing is under way");
     }
 
     #[test]
     fn a_group_has_its_most_and_the_rest_goes_after_it() {
-        let mut played = Played::default();
-        played.enter(0..3 * GROUP_MAX);
-        played.end(1);
-        assert_eq!(played.sizes(), [1, 1, GROUP_MAX]);
-        assert_eq!(played.queue.waiting.len(), 2 * GROUP_MAX - 2);
+        let mut queue = Queue::default();
+        let waiting: Vec<_> = (0..GROUP_MAX + 4).map(|number| queue.enter(command(number))).collect();
+        assert_eq!(queue.next_group().len(), GROUP_MAX);
+        assert_eq!(commands(queue.next_group()), (GROUP_MAX + 1..GROUP_MAX + 4).map(command).collect::<Vec<_>>());
+        drop(waiting);
     }
 
     #[test]
     fn those_who_gave_up_are_not_proposed_and_leave_no_trace() {
-        let mut played = Played::default();
-        played.enter(0..2);
-        for number in 2..10 * GROUP_MAX {
-            played.enter(number..number + 1);
-            played.receivers.pop();
+        let mut queue = Queue::default();
+        assert!(queue.enter(command(0)).is_ok());
+        for number in 1..10 * GROUP_MAX {
+            drop(queue.enter(command(number)));
         }
-        assert!(played.queue.waiting.len() <= GROUP_MAX, "{}", played.queue.waiting.len());
-        played.enter(7..8);
-        played.end(1);
-        assert_eq!(played.groups.last(), Some(&vec![command(7)]));
+        assert!(queue.waiting.len() <= GROUP_MAX, "{}", queue.waiting.len());
+        let waits = queue.enter(command(7)).expect_err("it waits");
+        assert_eq!(commands(queue.next_group()), [command(7)]);
+        drop(waits);
     }
 }
