@@ -1,18 +1,21 @@
 //! Commands to the leader over one stream: what comes together travels together, in one message of each direction.
 //!
-//! A call of its own costs each side some fifteen microseconds of the processor for its HTTP/2 frames, and a write to the
-//! socket. A stream keeps no order: requests are served at the same time, and each is answered when it is done.
+//! As a call of its own a command costs both sides more for the frames of HTTP/2 than for itself. A stream keeps no order:
+//! requests are served at the same time, and each is answered when it is done.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tonic::{Status, Streaming};
 use vouch_types::ManagerId;
 
+use super::peers::FORWARD_TIMEOUT;
 use super::session::Outgoing;
 use crate::links::{LinkError, ManagerService};
 use crate::proto;
@@ -25,6 +28,8 @@ const TOGETHER_MAX: usize = 128;
 pub(super) const REQUEST_MAX: usize = 64 * 1024;
 /// How many requests of one stream are served at a time; then no more are read.
 pub(super) const SERVED_MAX: usize = 1_024;
+/// How long a request is served. Who asked has given up by then, and others may wait for its place.
+const SERVED_WITHIN: Duration = FORWARD_TIMEOUT;
 
 type Answer = oneshot::Sender<proto::ForwardResponse>;
 type Request = (proto::ForwardRequest, Answer);
@@ -154,7 +159,7 @@ struct Serving {
     ended: bool,
 }
 
-/// Serves a stream of requests of `from`, at most [`SERVED_MAX`] at a time.
+/// Serves a stream of requests of `from`, at most [`SERVED_MAX`] at a time, each for at most [`SERVED_WITHIN`].
 pub(super) fn serve(
     service: Arc<dyn ManagerService>,
     from: ManagerId,
@@ -163,8 +168,11 @@ pub(super) fn serve(
     let begin = move |numbered: proto::NumberedRequest| -> Served {
         let service = Arc::clone(&service);
         Box::pin(async move {
-            let request = numbered.request.unwrap_or_default();
-            proto::NumberedResponse { number: numbered.number, response: Some(service.forward(from, request).await) }
+            let served = service.forward(from, numbered.request.unwrap_or_default());
+            let response = timeout(SERVED_WITHIN, served).await.unwrap_or_else(|_| proto::ForwardResponse {
+                response: Some(proto::forward_response::Response::Failed(format!("not done within {SERVED_WITHIN:?}"))),
+            });
+            proto::NumberedResponse { number: numbered.number, response: Some(response) }
         })
     };
     let mut serving = Serving { requests, served: FuturesUnordered::new(), ended: false };
@@ -173,7 +181,7 @@ pub(super) fn serve(
         while !serving.ended && serving.served.len() < SERVED_MAX {
             match serving.requests.poll_next_unpin(cx) {
                 Poll::Ready(Some(Ok(message))) => serving.served.extend(message.requests.into_iter().map(&begin)),
-                // Cut off, or ended: what was begun is done all the same.
+                // Ended, or cut off: what was begun is still answered, if anybody is there.
                 Poll::Ready(Some(Err(_)) | None) => serving.ended = true,
                 Poll::Pending => break,
             }

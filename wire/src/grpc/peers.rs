@@ -32,7 +32,7 @@ const OTHER_NETWORK_AFTER: Duration = Duration::from_millis(100);
 /// How long calls on a connection may go unanswered before it is given up and dialled anew.
 const UNANSWERED_MAX: Duration = Duration::from_secs(1);
 /// How long another manager may take to do what is forwarded to it.
-const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Dialled = Shared<BoxFuture<'static, Result<Arc<Connection>, LinkError>>>;
 

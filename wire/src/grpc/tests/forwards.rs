@@ -95,6 +95,23 @@ async fn commands_to_a_manager_that_is_killed_are_told_as_reset_and_the_next_go_
     assert_eq!(applied(links.forward(M1, command("second")).await), b"second");
 }
 
+#[tokio::test]
+async fn the_places_of_those_that_are_never_done_come_free() {
+    let ca = authority();
+    let m1 = start_manager(&ca, &manager(1)).await;
+    let links = GrpcPeerLinks::new(dialler(&ca, &manager(2)));
+    links.set_addresses(M1, vec![(Network::Management, m1.address)]);
+    let hung = join_all((0..SERVED_MAX).map(|_| links.forward(M1, command(HANGS)))).await;
+    let gave_up = |answer: &Result<proto::ForwardResponse, LinkError>| match answer {
+        Err(LinkError::Timeout(_)) => true,
+        Ok(answer) => matches!(answer.response, Some(Answer::Failed(_))),
+        Err(_) => false,
+    };
+    assert!(hung.iter().all(gave_up), "{hung:?}");
+    let next = async { while !links.forward(M1, command("next")).await.is_ok_and(|answer| !gave_up(&Ok(answer))) {} };
+    timeout(2 * LIMIT, next).await.expect("all places were taken, and are free again");
+}
+
 /// A manager of before there were streams of commands, which serves nothing but forwarded requests.
 struct Earlier;
 
