@@ -30,8 +30,8 @@ use crate::raft::{Consensus, ConsensusConfig, InitializeError, ProposeError, Sta
 use crate::seams::{BlobError, BlobStore, Clock, Follower, Rng, WallClock};
 use crate::secrets::new_grant_key;
 use crate::service::{MembersRaft, Service};
-use crate::store::codec::{decode, encode};
-use crate::store::{LogStore, Stores};
+use crate::store::codec::decode;
+use crate::store::{LogStore, Logged, Stores};
 
 /// How long making a cluster may take, in greatest election timeouts.
 const INIT_ELECTIONS: u32 = 40;
@@ -339,8 +339,9 @@ impl ManagerHandle {
     }
 
     async fn submit_until_done(&self, command: Command) -> Result<Applied, SubmitError> {
+        let command = Logged::from(command);
         loop {
-            let leader = match self.0.consensus.propose(command.clone()).await {
+            let leader = match self.0.consensus.propose_logged(command.clone()).await {
                 Ok(applied) => return Ok(applied),
                 Err(ProposeError::NotLeader { leader }) => leader.filter(|l| *l != self.0.manager),
                 Err(error) => return Err(error.into()),
@@ -355,8 +356,8 @@ impl ManagerHandle {
     }
 
     /// Hands a command to the leader; `None` when that one does not lead either.
-    async fn forward_command(&self, leader: ManagerId, command: &Command) -> Result<Option<Applied>, SubmitError> {
-        let bytes = encode("command", command).map_err(|e| SubmitError::Answer(e.to_string()))?;
+    async fn forward_command(&self, leader: ManagerId, command: &Logged) -> Result<Option<Applied>, SubmitError> {
+        let bytes = command.text().into();
         let request = proto::ForwardRequest { request: Some(proto::forward_request::Request::Command(bytes)) };
         let link = Arc::clone(&self.0.peer_link);
         let answer = tokio::time::timeout(FORWARD_WITHIN, link.forward(leader, request))

@@ -72,17 +72,17 @@ impl Members {
 
     /// Returns whether a manager is a member now.
     pub(crate) fn contains(&self, manager: ManagerId) -> bool {
-        let (has_log, is_member) = self.consensus.look(|status| (status.has_members(), status.is_member(manager)));
-        if is_member {
-            self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(manager);
-        }
-        is_member || (!has_log && self.configured.contains_key(&manager))
+        self.judge(manager) == Standing::Member
     }
 
     pub(crate) fn standing(&self, manager: ManagerId) -> Standing {
         self.now();
+        self.judge(manager)
+    }
+
+    fn judge(&self, manager: ManagerId) -> Standing {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        standing(&self.consensus.status(), &self.configured, &seen, manager)
+        self.consensus.look(|status| standing(status, &self.configured, &seen, manager))
     }
 
     /// Waits until the members may have changed.

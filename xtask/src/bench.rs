@@ -37,9 +37,14 @@ pub(crate) fn run(what: What) -> Result<()> {
             let build = ["build", "--locked", "-p", "vouch-bench", "--release", "--bins"];
             shell::run(shell::cargo().args(build))?;
             let target = shell::workspace().join("target");
-            let mut writes = std::process::Command::new(target.join("release/vouch-bench-writes"));
             let etcd = shell::find_program("etcd").context("etcd was there a moment ago")?;
-            shell::run(writes.arg("--etcd").arg(etcd).arg("--folder").arg(target))
+            let writes = || {
+                let mut writes = std::process::Command::new(target.join("release/vouch-bench-writes"));
+                writes.arg("--etcd").arg(&etcd).arg("--folder").arg(&target);
+                writes
+            };
+            shell::run(&mut writes())?;
+            shell::run(writes().args(["--events", "--clients", "64"]))
         }
         What::Growth => {
             let growth = ["run", "--locked", "-p", "vouch-bench", "--release", "--bin", "vouch-bench-growth"];

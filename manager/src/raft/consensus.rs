@@ -5,10 +5,10 @@ use std::future::Future;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{Fatal, ForwardToLeader, LinearizableReadError, RaftError};
 use openraft::storage::{LogState, RaftLogReader};
-use openraft::{AsyncRuntime, ReadPolicy};
 use thiserror::Error;
 use tokio::sync::watch;
 use vouch_types::{Applied, Command, LogIndex, ManagerId, ManagerNode};
@@ -17,17 +17,15 @@ use vouch_wire::links::{RaftLink, RaftService};
 use super::applied::{AppliedState, NoticeStream};
 use super::checkpoints::Checkpoint;
 use super::config::ConsensusConfig;
-use super::ended::told;
 use super::log_guard::LogGuard;
 use super::matched::Matched;
 use super::network::Network;
 use super::presence;
 use super::proposals::Proposals;
 use super::room::{Room, RoomNow};
-use super::runtime::SeededRuntime;
 use super::service::Server;
 use super::state_machine::StateMachine;
-use super::status::{ConsensusStatus, Standing};
+use super::status::{ConsensusStatus, follow};
 use super::succession::Succession;
 use super::types::{LogId, Types, manager_id};
 use crate::store::{
@@ -457,56 +455,4 @@ async fn stored<L: LogStore>(
     let vote = log.get_log_reader().await.read_vote().await.map_err(failed)?;
     let snapshot = snapshots.covers().await?.and_then(|meta| meta.last_log_id);
     Ok(Stored { vote, last, purged, snapshot, applied })
-}
-
-/// Follows openraft's metrics, in words of our own, until consensus is gone: the status whenever its standing is another
-/// one, and why consensus has stopped by itself once it has.
-fn follow(raft: &Raft) -> (watch::Receiver<ConsensusStatus>, watch::Receiver<Option<String>>) {
-    let mut metrics = raft.metrics();
-    let (mut standing, first) = {
-        let metrics = metrics.borrow_watched();
-        (Standing::of(&metrics), ConsensusStatus::of(&metrics))
-    };
-    let (sender, receiver) = watch::channel(first);
-    let (ended, fatal) = watch::channel(None);
-    let _task = SeededRuntime::spawn(async move {
-        loop {
-            {
-                // Seen with every entry, so that no more is done here than need be.
-                let metrics = metrics.borrow_and_update();
-                match &metrics.running_state {
-                    Ok(()) | Err(Fatal::Stopped) => {}
-                    Err(fatal) if ended.borrow().is_none() => {
-                        tracing::error!(error = fatal as &dyn std::error::Error, "consensus stopped");
-                        ended.send_replace(Some(told(fatal)));
-                    }
-                    Err(_) => {}
-                }
-                let now = Standing::of(&metrics);
-                if now != standing {
-                    standing = now;
-                    let status = ConsensusStatus::of(&metrics);
-                    tell_role(&sender.borrow(), &status);
-                    sender.send_replace(status);
-                }
-            }
-            if metrics.changed().await.is_err() {
-                return;
-            }
-        }
-    });
-    (receiver, fatal)
-}
-
-fn tell_role(before: &ConsensusStatus, now: &ConsensusStatus) {
-    if (before.role, before.leader) != (now.role, now.leader) {
-        tracing::info!(
-            manager_id = %now.manager,
-            term = %now.term,
-            from = before.role.as_str(),
-            to = now.role.as_str(),
-            leader = now.leader.map(tracing::field::display),
-            "consensus role"
-        );
-    }
 }

@@ -2,9 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use openraft::{RaftMetrics, ServerState};
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::Fatal;
+use openraft::{AsyncRuntime, RaftMetrics, ServerState};
+use tokio::sync::watch;
 use vouch_types::{LogIndex, ManagerId, ManagerNode, Term};
 
+use super::consensus::Raft;
+use super::ended::told;
+use super::runtime::SeededRuntime;
 use super::types::{LogId, Types, manager_id};
 
 /// What this manager is in the cluster.
@@ -67,7 +73,7 @@ pub struct ConsensusStatus {
 
 /// What of the metrics others wait for a change of; how far the log has come is no part of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Standing {
+struct Standing {
     state: ServerState,
     term: u64,
     leader: Option<u64>,
@@ -76,7 +82,7 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    pub(super) fn of(metrics: &RaftMetrics<Types>) -> Self {
+    fn of(metrics: &RaftMetrics<Types>) -> Self {
         Self {
             state: metrics.state,
             term: metrics.current_term,
@@ -136,5 +142,57 @@ impl ConsensusStatus {
     /// Returns whether this manager leads.
     pub fn leads(&self) -> bool {
         self.role == Role::Leader
+    }
+}
+
+/// Follows openraft's metrics, in words of our own, until consensus is gone: the status whenever its standing is another
+/// one, and why consensus has stopped by itself once it has.
+pub(super) fn follow(raft: &Raft) -> (watch::Receiver<ConsensusStatus>, watch::Receiver<Option<String>>) {
+    let mut metrics = raft.metrics();
+    let (mut standing, first) = {
+        let metrics = metrics.borrow_watched();
+        (Standing::of(&metrics), ConsensusStatus::of(&metrics))
+    };
+    let (sender, receiver) = watch::channel(first);
+    let (ended, fatal) = watch::channel(None);
+    let _task = SeededRuntime::spawn(async move {
+        loop {
+            {
+                // Seen with every entry, so that no more is done here than need be.
+                let metrics = metrics.borrow_and_update();
+                match &metrics.running_state {
+                    Ok(()) | Err(Fatal::Stopped) => {}
+                    Err(fatal) if ended.borrow().is_none() => {
+                        tracing::error!(error = fatal as &dyn std::error::Error, "consensus stopped");
+                        ended.send_replace(Some(told(fatal)));
+                    }
+                    Err(_) => {}
+                }
+                let now = Standing::of(&metrics);
+                if now != standing {
+                    standing = now;
+                    let status = ConsensusStatus::of(&metrics);
+                    tell_role(&sender.borrow(), &status);
+                    sender.send_replace(status);
+                }
+            }
+            if metrics.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    (receiver, fatal)
+}
+
+fn tell_role(before: &ConsensusStatus, now: &ConsensusStatus) {
+    if (before.role, before.leader) != (now.role, now.leader) {
+        tracing::info!(
+            manager_id = %now.manager,
+            term = %now.term,
+            from = before.role.as_str(),
+            to = now.role.as_str(),
+            leader = now.leader.map(tracing::field::display),
+            "consensus role"
+        );
     }
 }

@@ -31,6 +31,11 @@ impl Logged {
         decode("command", text)
     }
 
+    /// Returns the text.
+    pub fn text(&self) -> &str {
+        self.0.text.get()
+    }
+
     /// Returns the command.
     pub fn command(&self) -> &Command {
         &self.0.command

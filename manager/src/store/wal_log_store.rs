@@ -85,8 +85,6 @@ pub enum WalOpenError {
 /// Limits of the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WalConfig {
-    /// How long the flusher waits for more to flush together. Proposals come in groups already, so waiting gains nothing.
-    pub flush_batch_wait: Duration,
     /// Size at which a chunk is closed and the next one begun.
     pub chunk_bytes: usize,
     /// Memory for entries that were written lately.
@@ -100,7 +98,6 @@ pub struct WalConfig {
 impl Default for WalConfig {
     fn default() -> Self {
         Self {
-            flush_batch_wait: Duration::ZERO,
             chunk_bytes: 64 * 1024 * 1024,
             cache_bytes: 32 * 1024 * 1024,
             cache_entries: 100_000,
@@ -321,7 +318,8 @@ fn open_log(folder: &Path, config: &WalConfig) -> Result<RaftLog<WalTypes>, WalO
             read_buffer_size: Some(config.read_buffer_bytes),
             chunk_max_size: Some(config.chunk_bytes),
             truncate_incomplete_record: Some(true),
-            flush_batch_wait: Some(config.flush_batch_wait),
+            // Proposals come in groups already: the flusher gains nothing by waiting for more.
+            flush_batch_wait: Some(Duration::ZERO),
             ..raft_log::chunked_wal::Config::new(dir)
         },
         log_cache_max_items: Some(config.cache_entries),

@@ -66,17 +66,6 @@ fn ended() -> LinkError {
     LinkError::Reset("the stream of commands ended before it was answered".to_owned())
 }
 
-impl Forwards {
-    /// Returns the stream that may be used, or that the other side knows none; `None` when one has to be opened.
-    pub(super) fn usable(&self) -> Option<Option<ForwardStream>> {
-        match self {
-            Self::Open(stream) if !stream.0.is_closed() => Some(Some(stream.clone())),
-            Self::Unknown => Some(None),
-            Self::Open(_) | Self::Unopened => None,
-        }
-    }
-}
-
 impl ForwardStream {
     /// Opens a stream: `call` is handed what to send, and returns the answers.
     pub(super) async fn open<Call>(call: Call) -> Result<Self, Status>
@@ -88,6 +77,10 @@ impl ForwardStream {
         let answers = call(Outgoing(requests(waiting, Arc::clone(&under_way)))).await?;
         tokio::spawn(take_answers(answers, under_way));
         Ok(Self(queue))
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.is_closed()
     }
 
     /// Has a request done.

@@ -318,8 +318,10 @@ async fn forward(connection: &Connection, request: proto::ForwardRequest) -> Res
 async fn stream_of(connection: &Connection) -> Result<Option<ForwardStream>, LinkError> {
     // Those who come meanwhile wait for the stream that the first one opens.
     let mut forwards = connection.forwards.lock().await;
-    if let Some(usable) = forwards.usable() {
-        return Ok(usable);
+    match &*forwards {
+        Forwards::Open(stream) if !stream.is_closed() => return Ok(Some(stream.clone())),
+        Forwards::Unknown => return Ok(None),
+        Forwards::Open(_) | Forwards::Unopened => {}
     }
     let mut client = client(connection);
     let opened = ForwardStream::open(async |requests| client.forward_stream(requests).await.map(Response::into_inner));
