@@ -4,6 +4,7 @@
 //! here but in [`State::apply`](crate::store::State::apply); how messages travel is the links' matter
 //! ([`vouch_wire::links::RaftLink`]).
 
+mod append_stream;
 mod applied;
 mod checkpoints;
 mod config;

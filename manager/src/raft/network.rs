@@ -2,7 +2,6 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,8 +12,7 @@ use openraft::base::BoxFuture;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult, VoteRequest,
-    VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, VoteRequest, VoteResponse,
 };
 use openraft::raft::{TransferLeaderRequest, TransferLeaderResponse};
 use serde::de::DeserializeOwned;
@@ -22,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use vouch_types::{ManagerId, ManagerNode};
 use vouch_wire::links::{LinkError, RaftCall, RaftCallKind, RaftLink};
 
+use super::append_stream::{Answers, InFlight};
 use super::log_guard::LogGuard;
 use super::matched::Matched;
 use super::types::{SnapshotMeta, Types, Vote, manager_id};
@@ -162,14 +161,11 @@ impl RaftNetworkV2<Types> for Peer {
             let Some(first) = input.next().await else {
                 return Ok(Box::pin(stream::empty()) as BoxStream<'s, _>);
             };
-            // One stream carries the requests of one leader, of one term.
             let vote = first.vote;
-            let (matched, to) = (self.matched.clone(), self.to);
-            let sent = Arc::new(AtomicU64::new(0));
-            let counter = Arc::clone(&sent);
+            let in_flight = InFlight::default();
             // An entry that cannot be written ends the stream; the answers then end too, and replication starts over.
-            let requests = stream::once(std::future::ready(first))
-                .chain(input)
+            let requests = in_flight
+                .sending(stream::once(std::future::ready(first)).chain(input))
                 .map(|request| encode("append request", &request))
                 .take_while(|encoded| {
                     if let Err(error) = encoded {
@@ -177,30 +173,16 @@ impl RaftNetworkV2<Types> for Peer {
                     }
                     std::future::ready(encoded.is_ok())
                 })
-                .filter_map(|encoded| std::future::ready(encoded.ok()))
-                .inspect(move |_| {
-                    counter.fetch_add(1, Ordering::Relaxed);
-                });
+                .filter_map(|encoded| std::future::ready(encoded.ok()));
             let opened = self.link.append_stream(self.to, self.guard.names(self.to), Box::pin(requests));
             let answers = match tokio::time::timeout(option.hard_ttl(), opened).await {
                 Ok(Ok(answers)) => answers,
                 Ok(Err(e)) => return Err(link_error(&e)),
                 Err(_) => return Err(self.timeout(RPCTypes::AppendEntries, &option).into()),
             };
-            let stalled = RPCOption::new(self.stalled_after);
-            let stalled = self.timeout(RPCTypes::AppendEntries, &stalled);
-            let answers = answered(answers, sent, stalled).map(move |answer| {
-                let answer: StreamAppendResult<Types> = answer?;
-                match &answer {
-                    Ok(last) => matched.accepted(to, &vote, last.as_ref()),
-                    Err(StreamAppendError::Conflict(entry)) => {
-                        matched.lacks(to, &vote, entry).map_err(|lost| Unreachable::new(&lost))?;
-                    }
-                    Err(StreamAppendError::HigherVote(_)) => {}
-                }
-                Ok(answer)
-            });
-            Ok(Box::pin(answers) as BoxStream<'s, _>)
+            let stalled = self.timeout(RPCTypes::AppendEntries, &RPCOption::new(self.stalled_after));
+            let matched = self.matched.clone();
+            Ok(Answers { answers, in_flight, matched, from: self.to, vote, stalled }.handed_on() as BoxStream<'s, _>)
         })
     }
 
@@ -254,43 +236,6 @@ impl RaftNetworkV2<Types> for Peer {
             .await
             .map_err(|e| self.rpc_error(e, RPCTypes::TransferLeader, &option))
     }
-}
-
-/// What is known of an open append stream.
-struct Answers {
-    answers: BoxStream<'static, Result<Vec<u8>, LinkError>>,
-    sent: Arc<AtomicU64>,
-    answered: u64,
-}
-
-/// Returns the answers of an append stream, until one is overdue: a link that swallows messages never ends by itself.
-fn answered(
-    answers: BoxStream<'static, Result<Vec<u8>, LinkError>>,
-    sent: Arc<AtomicU64>,
-    stalled: Timeout<Types>,
-) -> impl Stream<Item = Result<StreamAppendResult<Types>, RPCError<Types>>> + Send {
-    let open = Answers { answers, sent, answered: 0 };
-    stream::unfold(Some(open), move |open| {
-        let stalled = stalled.clone();
-        async move {
-            let mut open = open?;
-            loop {
-                match tokio::time::timeout(stalled.timeout, open.answers.next()).await {
-                    Ok(Some(Ok(answer))) => {
-                        open.answered += 1;
-                        return Some((decode("append answer", &answer).map_err(codec_error), Some(open)));
-                    }
-                    Ok(Some(Err(e))) => return Some((Err(link_error(&e)), None)),
-                    Ok(None) => return None,
-                    Err(_) if open.sent.load(Ordering::Relaxed) > open.answered => {
-                        return Some((Err(stalled.into()), None));
-                    }
-                    // Nothing was asked, so nothing is overdue.
-                    Err(_) => {}
-                }
-            }
-        }
-    })
 }
 
 /// Returns head and image of a snapshot as one message.

@@ -29,6 +29,7 @@ pub(crate) fn m(number: u64) -> ManagerId {
 pub(crate) struct SimLinks {
     services: Mutex<BTreeMap<ManagerId, Arc<dyn RaftService>>>,
     cut: Mutex<BTreeSet<(ManagerId, ManagerId)>>,
+    slow: Mutex<BTreeMap<(ManagerId, ManagerId), Duration>>,
     resets: watch::Sender<u64>,
 }
 
@@ -47,6 +48,16 @@ impl SimLinks {
 
     pub(super) fn isolate_from(&self, one: ManagerId, other: ManagerId) {
         self.cut.lock().unwrap().extend([(one, other), (other, one)]);
+    }
+
+    /// Cuts one direction alone.
+    pub(super) fn cut_way(&self, from: ManagerId, to: ManagerId) {
+        self.cut.lock().unwrap().insert((from, to));
+    }
+
+    /// Holds up each answer that goes this way on a stream.
+    pub(super) fn slow_answers(&self, from: ManagerId, to: ManagerId, by: Duration) {
+        self.slow.lock().unwrap().insert((from, to), by);
     }
 
     pub(crate) fn heal(&self) {
@@ -124,7 +135,14 @@ impl RaftLink for SimLink {
             }
         });
         let answers = service.append_stream(this, names, Box::pin(requests)).await;
-        Ok(Box::pin(answers.map(move |answer| if links.is_cut(to, this) { Err(unreachable(to)) } else { answer })))
+        Ok(Box::pin(answers.then(move |answer| {
+            let links = Arc::clone(&links);
+            async move {
+                let slow = links.slow.lock().unwrap().get(&(to, this)).copied();
+                tokio::time::sleep(slow.unwrap_or_default()).await;
+                if links.is_cut(to, this) { Err(unreachable(to)) } else { answer }
+            }
+        })))
     }
 }
 

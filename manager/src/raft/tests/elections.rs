@@ -111,6 +111,42 @@ fn when_the_leaders_streams_are_reset_its_lease_alone_is_waited_out() {
     }
 }
 
+/// Two answers to one append come late, the second so late that the first has committed it: what tells the second follower
+/// of that is sent, and lost, before it has answered the append itself.
+#[test]
+fn a_lease_counts_from_the_last_append_that_arrived_and_not_from_a_later_one_that_was_lost() {
+    for seed in 40..50 {
+        simulate(seed, async {
+            let cluster = SimCluster::start().await;
+            cluster.propose(samples::init()).await;
+            let leader = cluster.leader(|_| true).await;
+            cluster.settled_events().await;
+            let before = cluster.consensus(leader).status().last_log;
+            let followers: Vec<_> = (1..=3).map(m).filter(|id| *id != leader).collect();
+            let [first, second] = followers[..] else { panic!("two followers") };
+            let config = &cluster.config;
+            let late = config.election_max / 2;
+            cluster.links.slow_answers(first, leader, late);
+            cluster.links.slow_answers(second, leader, late + config.heartbeat);
+
+            let consensus = cluster.consensus(leader).clone();
+            let proposed = tokio::spawn(async move { consensus.propose(samples::record_node("n1")).await });
+            let arrived = || followers.iter().all(|id| cluster.consensus(*id).status().last_log > before);
+            until("the append to arrive", || arrived().then_some(())).await;
+            let last_heard = tokio::time::Instant::now();
+            for follower in &followers {
+                cluster.links.cut_way(leader, *follower);
+            }
+            proposed.await.unwrap().unwrap();
+            tokio::time::sleep_until(last_heard + late + 2 * config.heartbeat).await;
+            cluster.consensus(leader).ensure_current(Consistency::Lease).await.expect("its lease lasts");
+            tokio::time::sleep_until(last_heard + config.election_max).await;
+            let refused = cluster.consensus(leader).ensure_current(Consistency::Lease).await;
+            assert_eq!(refused, Err(ReadError::NoQuorum), "seed {seed}: a lease may not outlast what followers wait");
+        });
+    }
+}
+
 #[test]
 fn a_stream_that_is_reset_while_the_leader_lives_changes_nothing() {
     for (seed, cut_for) in [(30, 2), (31, 100)] {
