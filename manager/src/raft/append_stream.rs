@@ -1,14 +1,23 @@
-//! Which answers to a stream of appends openraft is handed, so that a leader's lease never begins later than the last
-//! append that was answered.
+//! A stream of appends to another manager: what of it is sent, and which answers openraft is handed.
 //!
+//! # The lease
+//!
+//! A leader's lease never begins later than the last append that was answered.
 //! openraft takes the answer to an append for the answer to all that it has sent by then and that end at the same entry
 //! (`InflightAppendQueue::drain_acked` of 0.10). An append without entries, which only tells how far the log is committed,
 //! ends where the one before it does: sent while that one's answer is under way, and lost, it would count as answered, and
 //! the lease as begun when it was sent. Followers wait from what arrived, and could elect another leader while the lease
 //! still lasts. So an answer is kept back while a later append that it would count for has none: that one's answer says
 //! as much, and is true of both.
+//!
+//! # Appends that can wait
+//!
+//! An append without entries is worth a message only where none with entries follows soon: that tells the same. While
+//! commands wait for the group under way to end, it is held for [`HELD`] at most, and left out once another follows.
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -16,74 +25,80 @@ use std::time::Duration;
 use futures::stream::{self, BoxStream, Stream, StreamExt};
 use openraft::errors::{NetworkError, RPCError, Timeout, Unreachable};
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 use vouch_types::ManagerId;
 use vouch_wire::links::LinkError;
 
 use super::matched::Matched;
+use super::proposals::Backlog;
 use super::types::{LogId, Types, Vote};
 use crate::store::codec::decode;
 
+/// How long an append without entries is held at most, for one with entries to take its place.
+const HELD: Duration = Duration::from_millis(2);
+
+/// An append that openraft counts as sent.
+struct Noted {
+    /// Where it ends.
+    end: Option<LogId>,
+    /// Whether it was sent. The answer to a later one answers for one that was not.
+    sent: bool,
+}
+
 #[derive(Default)]
 struct State {
-    /// Where each append ends that has no answer yet, in the order of sending.
-    ends: VecDeque<Option<LogId>>,
+    /// The appends that have no answer yet, in their order.
+    noted: VecDeque<Noted>,
     /// Since when an answer has been due: the first of them was sent then, or the answer before its came.
     due_since: Option<Instant>,
-    /// Whether openraft was handed an answer that it may not have counted yet: nothing is sent meanwhile.
+    /// Whether openraft was handed an answer that it may not have counted yet: nothing is taken from it meanwhile.
     counting: bool,
-    /// Who wants to send meanwhile.
+    /// Who wants to take something meanwhile.
     paused: Option<Waker>,
 }
 
-/// The appends of a stream that have no answer yet. Cheap to clone.
-#[derive(Clone, Default)]
-pub(super) struct InFlight(Arc<Mutex<State>>);
-
 impl State {
-    fn send(
-        &mut self,
-        requests: &mut (impl Stream<Item = AppendEntriesRequest<Types>> + Unpin),
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<AppendEntriesRequest<Types>>> {
+    fn note(&mut self, request: &AppendEntriesRequest<Types>) {
+        let end = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+        self.noted.push_back(Noted { end, sent: false });
+    }
+
+    fn take(&mut self, requests: &mut Input, cx: &mut Context<'_>) -> Poll<Option<AppendEntriesRequest<Types>>> {
         if self.counting {
             self.paused = Some(cx.waker().clone());
             return Poll::Pending;
         }
         let next = ready!(requests.poll_next_unpin(cx));
         if let Some(request) = &next {
-            self.ends.push_back(end_of(request));
-            self.due_since.get_or_insert_with(Instant::now);
+            self.note(request);
         }
         Poll::Ready(next)
     }
 
+    /// Notes that the last of them is sent.
+    fn sends(&mut self) {
+        if let Some(last) = self.noted.back_mut() {
+            last.sent = true;
+            self.due_since.get_or_insert_with(Instant::now);
+        }
+    }
+
     /// Takes the answer that a log agrees up to an entry, and returns whether openraft may be handed it.
     fn answered(&mut self, agreed: &Option<LogId>) -> bool {
-        self.ends.pop_front();
-        self.due_since = (!self.ends.is_empty()).then(Instant::now);
-        self.counting = self.ends.front().is_none_or(|end| end > agreed);
+        while self.noted.pop_front().is_some_and(|noted| !noted.sent) {}
+        self.due_since = self.noted.iter().any(|noted| noted.sent).then(Instant::now);
+        self.counting = self.noted.front().is_none_or(|noted| noted.end > *agreed);
         self.counting
     }
 }
 
-fn end_of(request: &AppendEntriesRequest<Types>) -> Option<LogId> {
-    request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id)
-}
+/// The appends of a stream that have no answer yet. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct InFlight(Arc<Mutex<State>>);
 
 impl InFlight {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the requests, each of which has no answer from the moment that it is taken.
-    pub(super) fn sending<S>(&self, mut requests: S) -> impl Stream<Item = AppendEntriesRequest<Types>> + Send + use<S>
-    where
-        S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin,
-    {
-        let in_flight = self.clone();
-        // openraft notes the time of a request while it is taken: under the lock, so that it is noted here too or not at all.
-        stream::poll_fn(move |cx| in_flight.lock().send(&mut requests, cx))
     }
 
     /// Returns for how long an answer has been due.
@@ -100,6 +115,71 @@ impl InFlight {
         };
         if let Some(paused) = paused {
             paused.wake();
+        }
+    }
+}
+
+type Input = stream::Fuse<BoxStream<'static, AppendEntriesRequest<Types>>>;
+
+/// What is sent of the appends that openraft wants to send.
+pub(super) struct Requests {
+    first: Option<AppendEntriesRequest<Types>>,
+    rest: Input,
+    in_flight: InFlight,
+    backlog: Backlog,
+    held: Option<AppendEntriesRequest<Types>>,
+    held_until: Pin<Box<Sleep>>,
+}
+
+impl Requests {
+    /// Returns the requests of a stream that openraft has begun.
+    pub(super) fn new(
+        first: AppendEntriesRequest<Types>,
+        rest: impl Stream<Item = AppendEntriesRequest<Types>> + Send + 'static,
+        in_flight: InFlight,
+        backlog: Backlog,
+    ) -> Self {
+        in_flight.lock().note(&first);
+        let held_until = Box::pin(tokio::time::sleep(HELD));
+        Self { first: Some(first), rest: rest.boxed().fuse(), in_flight, backlog, held: None, held_until }
+    }
+
+    fn sends(&mut self, request: AppendEntriesRequest<Types>) -> Poll<Option<AppendEntriesRequest<Types>>> {
+        self.in_flight.lock().sends();
+        self.held = None;
+        Poll::Ready(Some(request))
+    }
+}
+
+impl Stream for Requests {
+    type Item = AppendEntriesRequest<Types>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if let Some(first) = this.first.take() {
+            return this.sends(first);
+        }
+        loop {
+            // openraft notes the time of a request while it is taken: under the lock, so that it is noted here too or not
+            // at all.
+            let next = this.in_flight.lock().take(&mut this.rest, cx);
+            match next {
+                Poll::Ready(Some(request)) if request.entries.is_empty() && this.backlog.exists() => {
+                    if this.held.replace(request).is_none() {
+                        this.held_until.as_mut().reset(Instant::now() + HELD);
+                    }
+                }
+                Poll::Ready(Some(request)) => return this.sends(request),
+                Poll::Ready(None) | Poll::Pending => {
+                    if next.is_pending() && this.held.is_some() {
+                        ready!(this.held_until.as_mut().poll(cx));
+                    }
+                    return match this.held.take() {
+                        Some(held) => this.sends(held),
+                        None => next,
+                    };
+                }
+            }
         }
     }
 }
@@ -184,7 +264,8 @@ mod tests {
     /// An open stream: what openraft would send, what goes out, what comes back, and what openraft is handed.
     struct Open {
         requests: mpsc::UnboundedSender<AppendEntriesRequest<Types>>,
-        sent: BoxStream<'static, AppendEntriesRequest<Types>>,
+        sent: Requests,
+        backlog: Backlog,
         answers: mpsc::UnboundedSender<Result<Vec<u8>, LinkError>>,
         handed_on: BoxStream<'static, Answer>,
     }
@@ -193,11 +274,21 @@ mod tests {
         LogId::new(CommittedLeaderId::new(1), index)
     }
 
+    /// Returns an append of the entry of this index, or one without entries that ends there.
+    fn append(index: u64, entry: bool) -> AppendEntriesRequest<Types> {
+        let (before, entries) = match entry {
+            true => (index - 1, vec![Entry { log_id: at(index), payload: Payload::Blank }]),
+            false => (index, Vec::new()),
+        };
+        AppendEntriesRequest { vote: Vote::new(1, 1), prev_log_id: Some(at(before)), entries, leader_commit: None }
+    }
+
     impl Open {
+        /// One that has begun with the entry of index 2, which is answered.
         fn new() -> Self {
-            let in_flight = InFlight::default();
+            let (in_flight, backlog) = (InFlight::default(), Backlog::default());
             let (requests, waiting) = mpsc::unbounded();
-            let sent = in_flight.sending(waiting).boxed();
+            let sent = Requests::new(append(2, true), waiting, in_flight.clone(), backlog.clone());
             let (answers, coming) = mpsc::unbounded();
             let stalled = Timeout { action: RPCTypes::AppendEntries, id: 1, target: 2, timeout: STALLED };
             let handed_on = Answers {
@@ -208,22 +299,15 @@ mod tests {
                 vote: Vote::new(1, 1),
                 stalled,
             };
-            Self { requests, sent, answers, handed_on: handed_on.handed_on() }
+            let mut open = Self { requests, sent, backlog, answers, handed_on: handed_on.handed_on() };
+            assert!(open.is_sent());
+            open.answer(2);
+            assert_eq!((open.handed(), open.handed()), (Some(2), None));
+            open
         }
 
-        /// Sends an append of the entry of this index, or one without entries that ends there.
         fn wants_to_send(&self, index: u64, entry: bool) {
-            let (before, entries) = match entry {
-                true => (index - 1, vec![Entry { log_id: at(index), payload: Payload::Blank }]),
-                false => (index, Vec::new()),
-            };
-            let request = AppendEntriesRequest {
-                vote: Vote::new(1, 1),
-                prev_log_id: Some(at(before)),
-                entries,
-                leader_commit: None,
-            };
-            self.requests.unbounded_send(request).unwrap();
+            self.requests.unbounded_send(append(index, entry)).unwrap();
         }
 
         fn send(&mut self, index: u64, entry: bool) {
@@ -233,6 +317,13 @@ mod tests {
 
         fn is_sent(&mut self) -> bool {
             self.sent.next().now_or_never().is_some()
+        }
+
+        /// Returns where the next append ends that is sent, and whether it has entries; `None` where there is none.
+        async fn next_sent(&mut self) -> Option<(u64, bool)> {
+            let request = self.sent.next().await?;
+            let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+            Some((last?.index, !request.entries.is_empty()))
         }
 
         fn answer(&self, index: u64) {
@@ -296,5 +387,47 @@ mod tests {
         assert!(matches!(overdue, Err(RPCError::Timeout(_))), "{overdue:?}");
         assert_eq!(sent_at.elapsed(), STALLED);
         assert!(open.handed_on.next().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_append_without_entries_is_left_out_where_another_follows_and_its_answer_counts_for_both() {
+        let mut open = Open::new();
+        open.send(3, true);
+        open.backlog.set(true);
+        open.wants_to_send(3, false);
+        open.wants_to_send(3, false);
+        assert!(!open.is_sent(), "entries follow soon");
+        open.answer(3);
+        assert_eq!(open.handed(), None, "it would count for those that are held");
+        open.backlog.set(false);
+        open.wants_to_send(4, true);
+        assert_eq!(open.next_sent().await, Some((4, true)), "and nothing before it");
+        assert!(!open.is_sent());
+        assert_eq!(open.handed(), None);
+        open.answer(4);
+        assert_eq!((open.handed(), open.handed()), (Some(4), None));
+        open.send(5, true);
+        open.answer(5);
+        assert_eq!(open.handed(), Some(5), "nothing is left of those that were never sent");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_append_without_entries_is_held_for_a_moment_and_no_longer() {
+        let mut open = Open::new();
+        open.backlog.set(true);
+        open.wants_to_send(2, false);
+        assert!(!open.is_sent());
+        let held_at = Instant::now();
+        assert_eq!(open.next_sent().await, Some((2, false)));
+        assert!(held_at.elapsed() <= HELD + Duration::from_millis(1), "{:?}", held_at.elapsed());
+        open.answer(2);
+        assert_eq!(open.handed(), Some(2));
+
+        assert_eq!(open.handed(), None);
+        open.wants_to_send(2, false);
+        assert!(!open.is_sent());
+        open.requests.close_channel();
+        assert_eq!(open.next_sent().await, Some((2, false)), "nothing follows");
+        assert_eq!(open.next_sent().await, None);
     }
 }

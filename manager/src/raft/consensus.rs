@@ -21,7 +21,7 @@ use super::log_guard::LogGuard;
 use super::matched::Matched;
 use super::network::Network;
 use super::presence;
-use super::proposals::Proposals;
+use super::proposals::{Backlog, Proposals};
 use super::room::{Room, RoomNow};
 use super::service::Server;
 use super::state_machine::StateMachine;
@@ -201,12 +201,14 @@ impl Consensus {
         stored.check().map_err(|missing| StartError::Missing { manager, missing })?;
         let matched = Matched::default();
         let guard = LogGuard::new(manager, stores.log.name(), Arc::clone(&applied));
+        let backlog = Backlog::default();
         let network = Network {
             this: manager,
             link: Arc::clone(&link),
             stalled_after: config.stalled_after(),
             matched: matched.clone(),
             guard: guard.clone(),
+            backlog: backlog.clone(),
         };
         let log = stores.log.clone();
         let settings = Arc::new(config.to_openraft()?);
@@ -218,7 +220,7 @@ impl Consensus {
         presence::hold(link, guard.clone(), status.clone(), config);
         Ok(Self(Arc::new(Inner {
             manager,
-            proposals: Proposals::new(raft.clone()),
+            proposals: Proposals::new(raft.clone(), backlog),
             raft,
             applied,
             status,

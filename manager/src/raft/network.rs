@@ -20,9 +20,10 @@ use serde::{Deserialize, Serialize};
 use vouch_types::{ManagerId, ManagerNode};
 use vouch_wire::links::{LinkError, RaftCall, RaftCallKind, RaftLink};
 
-use super::append_stream::{Answers, InFlight};
+use super::append_stream::{Answers, InFlight, Requests};
 use super::log_guard::LogGuard;
 use super::matched::Matched;
+use super::proposals::Backlog;
 use super::types::{SnapshotMeta, Types, Vote, manager_id};
 use crate::store::codec::{CodecError, decode, encode};
 
@@ -42,6 +43,7 @@ pub(super) struct Network {
     pub(super) stalled_after: Duration,
     pub(super) matched: Matched,
     pub(super) guard: LogGuard,
+    pub(super) backlog: Backlog,
 }
 
 /// The way to one other manager.
@@ -52,6 +54,7 @@ pub(super) struct Peer {
     stalled_after: Duration,
     matched: Matched,
     guard: LogGuard,
+    backlog: Backlog,
 }
 
 /// Why a call did not bring an answer.
@@ -78,6 +81,7 @@ impl RaftNetworkFactory<Types> for Network {
             stalled_after: self.stalled_after,
             matched: self.matched.clone(),
             guard: self.guard.clone(),
+            backlog: self.backlog.clone(),
         }
     }
 }
@@ -164,8 +168,7 @@ impl RaftNetworkV2<Types> for Peer {
             let vote = first.vote;
             let in_flight = InFlight::default();
             // An entry that cannot be written ends the stream; the answers then end too, and replication starts over.
-            let requests = in_flight
-                .sending(stream::once(std::future::ready(first)).chain(input))
+            let requests = Requests::new(first, input, in_flight.clone(), self.backlog.clone())
                 .map(|request| encode("append request", &request))
                 .take_while(|encoded| {
                     if let Err(error) = encoded {

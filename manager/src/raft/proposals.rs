@@ -5,6 +5,7 @@
 //! time to pass: the next group goes when the one before it is applied. So with one client nothing changes, and with many
 //! the groups are as large as they are many.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::StreamExt;
@@ -24,11 +25,26 @@ pub const GROUP_MAX: usize = 512;
 type Outcome = Result<Applied, ProposeError>;
 type Waiting = (Logged, oneshot::Sender<Outcome>);
 
+/// Whether commands wait for the group under way to end: entries follow it soon. Cheap to clone.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Backlog(Arc<AtomicBool>);
+
+impl Backlog {
+    pub(super) fn exists(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self, exists: bool) {
+        self.0.store(exists, Ordering::Relaxed);
+    }
+}
+
 #[derive(Default)]
 struct Queue {
     /// Whether a group is under way.
     under_way: bool,
     waiting: Vec<Waiting>,
+    backlog: Backlog,
 }
 
 struct Inner {
@@ -66,6 +82,7 @@ impl Queue {
         }
         let (answer, answered) = oneshot::channel();
         self.waiting.push((command, answer));
+        self.backlog.set(true);
         Err(answered)
     }
 
@@ -74,7 +91,9 @@ impl Queue {
         self.waiting.retain(|(_, answer)| !answer.is_closed());
         let count = self.waiting.len().min(GROUP_MAX);
         self.under_way = count > 0;
-        self.waiting.drain(..count).collect()
+        let group = self.waiting.drain(..count).collect();
+        self.backlog.set(!self.waiting.is_empty());
+        group
     }
 }
 
@@ -119,8 +138,9 @@ fn refused(error: ClientWriteError<Types>) -> ProposeError {
 }
 
 impl Proposals {
-    pub(super) fn new(raft: Raft) -> Self {
-        Self(Arc::new(Inner { raft, queue: Mutex::default() }))
+    /// Returns a queue that says there whether commands wait.
+    pub(super) fn new(raft: Raft, backlog: Backlog) -> Self {
+        Self(Arc::new(Inner { raft, queue: Mutex::new(Queue { backlog, ..Queue::default() }) }))
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -180,7 +200,9 @@ mod tests {
         let mut queue = Queue::default();
         assert!(queue.enter(command(0)).is_ok());
         let mut waiting: Vec<_> = (1..4).map(|number| queue.enter(command(number)).expect_err("it waits")).collect();
+        assert!(queue.backlog.exists());
         assert_eq!(commands(queue.next_group()), [command(1), command(2), command(3)]);
+        assert!(!queue.backlog.exists());
         waiting.push(queue.enter(command(4)).expect_err("the group is under way"));
         assert_eq!(commands(queue.next_group()), [command(4)]);
         assert!(queue.next_group().is_empty());
@@ -192,6 +214,7 @@ mod tests {
         let mut queue = Queue::default();
         let waiting: Vec<_> = (0..GROUP_MAX + 4).map(|number| queue.enter(command(number))).collect();
         assert_eq!(queue.next_group().len(), GROUP_MAX);
+        assert!(queue.backlog.exists(), "the rest");
         assert_eq!(commands(queue.next_group()), (GROUP_MAX + 1..GROUP_MAX + 4).map(command).collect::<Vec<_>>());
         drop(waiting);
     }
