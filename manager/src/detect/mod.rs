@@ -2,6 +2,7 @@
 
 mod checks;
 mod commands;
+mod gathered;
 mod inventory;
 mod task;
 mod views;

@@ -2,8 +2,8 @@
 //!
 //! It hands events in, in the order in which they came, and carries effects out only while this manager leads with a
 //! quorum behind it. At most one proposal is under way; what became of it is the detector's to know before it proposes
-//! again. When the records change it gets the whole of them anew, and what was said of things that were not recorded
-//! yet is told again.
+//! again. When the records change it is told what of them did, and what was said of things that were not recorded yet is
+//! told again. Changes that come one after the other are told together, and always before time passes for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use vouch_detector::{Ask, Detector, Effect, Event, Proposal, Settlement};
 use vouch_types::{
     Applied, AssignmentGeneration, Command, LogIndex, ManagerId, Moment, NodeId, Term, Timing, VmId, WatcherId,
@@ -20,12 +20,13 @@ use vouch_types::{
 
 use super::checks::{CHECKS_MAX, Check, Checks};
 use super::commands::commands_of;
+use super::gathered::{Gathered, Gathering};
 use super::inventory::{WideRules, inventory_of, is_relevant, records_of};
 use crate::api::CheckError;
 use crate::api::view::{CheckView, EvidenceView};
 use crate::counters::{Count, Counters};
 use crate::fleet::Fleet;
-use crate::raft::{Consensus, Notice, NoticeStream};
+use crate::raft::{Consensus, NoticeStream};
 use crate::seams::{Clock, Follower, WallClock};
 use crate::store::{Changes, State};
 
@@ -83,6 +84,7 @@ struct Running {
     known_vms: BTreeSet<VmId>,
     known_watchers: BTreeMap<WatcherId, AssignmentGeneration>,
     wide: WideRules,
+    gathering: Gathering,
 }
 
 impl DetectorTask {
@@ -103,6 +105,7 @@ impl DetectorTask {
             known_vms: BTreeSet::new(),
             known_watchers: BTreeMap::new(),
             wide: WideRules::default(),
+            gathering: Gathering::default(),
         };
         running.run(notices, settlements).await;
     }
@@ -114,13 +117,8 @@ impl Running {
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.load_inventory();
         loop {
-            let deadline = self.deadline.map(|at| self.task.clock.instant(at));
-            let due = async move {
-                match deadline {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let due = at(self.deadline.map(|at| self.task.clock.instant(at)));
+            let gathered = at(self.gathering.due().map(|at| self.task.clock.instant(at)));
             tokio::select! {
                 biased;
                 () = self.task.leading.changed() => {
@@ -129,21 +127,23 @@ impl Running {
                 }
                 notice = notices.next() => {
                     let Some(notice) = notice else { return };
-                    self.follow(notice, &mut notices);
+                    self.gathering.add(&notice);
                 }
                 Some((proposal, settlement)) = settlements.recv() => {
                     // What was applied is told before what came of the proposal.
-                    if let Some(Some(notice)) = notices.next().now_or_never() {
-                        self.follow(notice, &mut notices);
+                    while let Some(Some(notice)) = notices.next().now_or_never() {
+                        self.gathering.add(&notice);
                     }
+                    self.tell_gathered();
                     if proposal == self.proposal {
                         self.settle(settlement);
                     }
                 }
-                _ = interval.tick() => self.feed(Event::Ticked),
+                () = gathered => self.tell_gathered(),
+                _ = interval.tick() => self.tick(),
                 () = due => {
                     self.deadline = None;
-                    self.feed(Event::Ticked);
+                    self.tick();
                 }
                 input = self.task.inputs.recv() => match input {
                     Some(input) => self.take(input),
@@ -154,7 +154,15 @@ impl Running {
         }
     }
 
+    fn tick(&mut self) {
+        self.tell_gathered();
+        self.feed(Event::Ticked);
+    }
+
     fn take(&mut self, input: DetectorInput) {
+        if !matches!(input, DetectorInput::Event(_)) {
+            self.tell_gathered();
+        }
         match input {
             DetectorInput::Event(event) => {
                 let answered = match &event {
@@ -235,6 +243,7 @@ impl Running {
         self.leads = leads;
         // A proposal of an earlier term is nothing to wait for.
         self.proposal += 1;
+        drop(self.gathering.take());
         self.load_inventory();
         self.feed(Event::LeadershipChanged { leads });
     }
@@ -354,23 +363,16 @@ impl Running {
         self.tell_again(new_nodes, new_watchers);
     }
 
-    /// Takes one notice and all that wait behind it as one change of the records.
-    fn follow(&mut self, first: Notice, notices: &mut NoticeStream) {
-        let mut all = Some(Changes::default());
-        let mut next = Some(first);
-        while let Some(notice) = next {
-            match (notice, &mut all) {
-                (Notice::Changed { changes, .. }, Some(all)) => all.merge((*changes).clone()),
-                (Notice::Changed { .. }, None) => {}
-                (Notice::Replaced, all) => *all = None,
-            }
-            next = notices.next().now_or_never().flatten();
+    /// Tells the detector what has changed of the records.
+    fn tell_gathered(&mut self) {
+        let begun = self.task.clock.now();
+        match self.gathering.take() {
+            Gathered::Whole => self.load_inventory(),
+            Gathered::Changes(changes) if is_relevant(&changes) => self.load_changes(&changes),
+            Gathered::Changes(_) | Gathered::Nothing => return,
         }
-        match all {
-            None => self.load_inventory(),
-            Some(changes) if is_relevant(&changes) => self.load_changes(&changes),
-            Some(_) => {}
-        }
+        let now = self.task.clock.now();
+        self.gathering.told(now, now.since(begun));
     }
 
     fn tell_again(&mut self, nodes: BTreeSet<NodeId>, watchers: BTreeSet<WatcherId>) {
@@ -425,6 +427,14 @@ impl Running {
             };
             let _ = settled.send((number, settlement)).await;
         });
+    }
+}
+
+/// Ends at this moment, or never.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
