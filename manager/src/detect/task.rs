@@ -3,7 +3,7 @@
 //! It hands events in, in the order in which they came, and carries effects out only while this manager leads with a
 //! quorum behind it. At most one proposal is under way; what became of it is the detector's to know before it proposes
 //! again. When the records change it is told what of them did, and what was said of things that were not recorded yet is
-//! told again. Changes that come one after the other are told together, and always before time passes for it.
+//! told again. Changes that come one after the other are told together, and always before a tick.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 use vouch_detector::{Ask, Detector, Effect, Event, Proposal, Settlement};
 use vouch_types::{
-    Applied, AssignmentGeneration, Command, LogIndex, ManagerId, Moment, NodeId, Term, Timing, VmId, WatcherId,
-    WatcherLife,
+    Applied, AssignmentGeneration, Command, Generation, LogIndex, ManagerId, Moment, NodeId, Term, Timing, VmId,
+    WatcherId, WatcherLife,
 };
 
 use super::checks::{CHECKS_MAX, Check, Checks};
@@ -81,7 +81,7 @@ struct Running {
     settled_index: LogIndex,
     settled: mpsc::Sender<Settled>,
     known_nodes: BTreeSet<NodeId>,
-    known_vms: BTreeSet<VmId>,
+    known_vms: BTreeMap<VmId, Generation>,
     known_watchers: BTreeMap<WatcherId, AssignmentGeneration>,
     wide: WideRules,
     gathering: Gathering,
@@ -102,7 +102,7 @@ impl DetectorTask {
             settled_index: LogIndex::default(),
             settled,
             known_nodes: BTreeSet::new(),
-            known_vms: BTreeSet::new(),
+            known_vms: BTreeMap::new(),
             known_watchers: BTreeMap::new(),
             wide: WideRules::default(),
             gathering: Gathering::default(),
@@ -201,7 +201,7 @@ impl Running {
 
     fn check(&mut self, vm: VmId, reply: oneshot::Sender<Result<CheckView, CheckError>>) {
         let now = self.task.clock.now();
-        let refusal = if !self.known_vms.contains(&vm) {
+        let refusal = if !self.known_vms.contains_key(&vm) {
             Some(CheckError::UnknownVm(vm))
         } else if self.leads.is_none() {
             Some(CheckError::NotLeader)
@@ -272,21 +272,19 @@ impl Running {
         self.wide = wide;
         let nodes: BTreeSet<NodeId> = inventory.nodes.iter().map(|n| n.node.clone()).collect();
         let watchers: BTreeMap<_, _> = inventory.watchers.iter().map(|w| (w.watcher, w.assignment)).collect();
-        let vms: BTreeSet<VmId> = inventory.vms.iter().map(|vm| vm.vm).collect();
-        let new_vms = inventory.vms.iter().filter(|vm| !self.known_vms.contains(&vm.vm)).map(|vm| vm.node.clone());
-        let mut new_nodes: BTreeSet<NodeId> = new_vms.collect();
+        let vms: BTreeMap<VmId, Generation> = inventory.vms.iter().map(|vm| (vm.vm, vm.generation)).collect();
+        let new_vms = inventory.vms.iter().filter(|vm| self.known_vms.get(&vm.vm) != Some(&vm.generation));
+        let mut new_nodes: BTreeSet<NodeId> = new_vms.map(|vm| vm.node.clone()).collect();
         new_nodes.extend(nodes.difference(&self.known_nodes).cloned());
         // What a watcher said of a VM before its assignment was recorded here was left out.
         let changed = watchers.iter().filter(|(id, assignment)| self.known_watchers.get(id) != Some(assignment));
         let mut new_watchers: BTreeSet<WatcherId> = changed.map(|(id, _)| *id).collect();
-        if vms.difference(&self.known_vms).next().is_some() {
+        if vms.keys().any(|vm| !self.known_vms.contains_key(vm)) {
             new_watchers.extend(watchers.keys().copied());
         }
-        if watchers != self.known_watchers {
-            let kept: BTreeSet<WatcherId> =
-                inventory.watchers.iter().filter(|w| w.life != WatcherLife::Retired).map(|w| w.watcher).collect();
-            self.task.fleet.forget_watchers(|watcher| kept.contains(&watcher));
-        }
+        let kept: BTreeSet<WatcherId> =
+            inventory.watchers.iter().filter(|w| w.life != WatcherLife::Retired).map(|w| w.watcher).collect();
+        self.task.fleet.forget_watchers(|watcher| kept.contains(&watcher));
         (self.known_nodes, self.known_watchers, self.known_vms) = (nodes, watchers, vms);
         self.forget_removed_nodes();
         self.feed(Event::InventoryChanged(inventory));
@@ -331,8 +329,12 @@ impl Running {
             }
         }
         for vm in &records.vms {
-            if self.known_vms.insert(vm.vm) {
+            let known = self.known_vms.insert(vm.vm, vm.generation);
+            if known != Some(vm.generation) {
+                // What its node said of this generation before it was recorded here was left out.
                 new_nodes.insert(vm.node.clone());
+            }
+            if known.is_none() {
                 let watching = |state: &State| {
                     let all = state.watchers().values().filter(|w| w.vms.contains(&vm.vm));
                     all.map(|w| w.id).collect::<Vec<_>>()

@@ -8,12 +8,14 @@
 //! ends where the one before it does: sent while that one's answer is under way, and lost, it would count as answered, and
 //! the lease as begun when it was sent. Followers wait from what arrived, and could elect another leader while the lease
 //! still lasts. So an answer is kept back while a later append that it would count for has none: that one's answer says
-//! as much, and is true of both.
+//! as much, and is true of both. What was kept back before it and ends earlier is handed on in its place: it counts for
+//! nothing that was sent after the append that is answered.
 //!
 //! # Appends that can wait
 //!
-//! An append without entries is worth a message only where none with entries follows soon: that tells the same. While
-//! commands wait for the group under way to end, it is held for [`HELD`] at most, and left out once another follows.
+//! An append without entries is worth a message only where none with entries follows soon: that tells the same. Where all
+//! that was sent is committed, and commands wait for their turn, it is held for [`HELD`] at most, and left out once another
+//! follows.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -49,6 +51,8 @@ struct Noted {
 struct State {
     /// The appends that have no answer yet, in their order.
     noted: VecDeque<Noted>,
+    /// The last answer that was kept back.
+    kept_back: Option<Option<LogId>>,
     /// Since when an answer has been due: the first of them was sent then, or the answer before its came.
     due_since: Option<Instant>,
     /// Whether openraft was handed an answer that it may not have counted yet: nothing is taken from it meanwhile.
@@ -57,10 +61,18 @@ struct State {
     paused: Option<Waker>,
 }
 
+fn end_of(request: &AppendEntriesRequest<Types>) -> Option<LogId> {
+    request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id)
+}
+
+/// Returns whether it tells only that all is committed: nobody waits for an answer to what it ends at.
+fn can_wait(request: &AppendEntriesRequest<Types>) -> bool {
+    request.entries.is_empty() && request.leader_commit >= end_of(request)
+}
+
 impl State {
     fn note(&mut self, request: &AppendEntriesRequest<Types>) {
-        let end = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
-        self.noted.push_back(Noted { end, sent: false });
+        self.noted.push_back(Noted { end: end_of(request), sent: false });
     }
 
     fn take(&mut self, requests: &mut Input, cx: &mut Context<'_>) -> Poll<Option<AppendEntriesRequest<Types>>> {
@@ -83,12 +95,18 @@ impl State {
         }
     }
 
-    /// Takes the answer that a log agrees up to an entry, and returns whether openraft may be handed it.
-    fn answered(&mut self, agreed: &Option<LogId>) -> bool {
+    /// Takes the answer that a log agrees up to an entry, and returns the one that openraft may be handed by now.
+    fn answered(&mut self, agreed: Option<LogId>) -> Option<Option<LogId>> {
         while self.noted.pop_front().is_some_and(|noted| !noted.sent) {}
         self.due_since = self.noted.iter().any(|noted| noted.sent).then(Instant::now);
-        self.counting = self.noted.front().is_none_or(|noted| noted.end > *agreed);
-        self.counting
+        let handed = if self.noted.front().is_none_or(|noted| noted.end > agreed) {
+            self.kept_back = None;
+            Some(agreed)
+        } else {
+            self.kept_back.replace(agreed).filter(|before| *before < agreed)
+        };
+        self.counting = handed.is_some();
+        handed
     }
 }
 
@@ -164,7 +182,7 @@ impl Stream for Requests {
             // at all.
             let next = this.in_flight.lock().take(&mut this.rest, cx);
             match next {
-                Poll::Ready(Some(request)) if request.entries.is_empty() && this.backlog.exists() => {
+                Poll::Ready(Some(request)) if can_wait(&request) && this.backlog.exists() => {
                     if this.held.replace(request).is_none() {
                         this.held_until.as_mut().reset(Instant::now() + HELD);
                     }
@@ -232,8 +250,9 @@ impl Answers {
             match &answer {
                 Ok(agreed) => {
                     self.matched.accepted(self.from, &self.vote, agreed.as_ref());
-                    if !self.in_flight.lock().answered(agreed) {
-                        continue;
+                    match self.in_flight.lock().answered(*agreed) {
+                        Some(handed) => return Some(Ok(Ok(handed))),
+                        None => continue,
                     }
                 }
                 Err(StreamAppendError::Conflict(entry)) => {
@@ -280,7 +299,12 @@ mod tests {
             true => (index - 1, vec![Entry { log_id: at(index), payload: Payload::Blank }]),
             false => (index, Vec::new()),
         };
-        AppendEntriesRequest { vote: Vote::new(1, 1), prev_log_id: Some(at(before)), entries, leader_commit: None }
+        AppendEntriesRequest {
+            vote: Vote::new(1, 1),
+            prev_log_id: Some(at(before)),
+            entries,
+            leader_commit: Some(at(before)),
+        }
     }
 
     impl Open {
@@ -322,8 +346,7 @@ mod tests {
         /// Returns where the next append ends that is sent, and whether it has entries; `None` where there is none.
         async fn next_sent(&mut self) -> Option<(u64, bool)> {
             let request = self.sent.next().await?;
-            let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
-            Some((last?.index, !request.entries.is_empty()))
+            Some((end_of(&request)?.index, !request.entries.is_empty()))
         }
 
         fn answer(&self, index: u64) {
@@ -429,5 +452,61 @@ mod tests {
         open.requests.close_channel();
         assert_eq!(open.next_sent().await, Some((2, false)), "nothing follows");
         assert_eq!(open.next_sent().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_each_answer_comes_after_the_next_append_the_one_before_it_is_handed_on() {
+        let mut open = Open::new();
+        open.backlog.set(true);
+        open.send(3, true);
+        for index in 3..20 {
+            open.wants_to_send(index, false);
+            open.wants_to_send(index + 1, true);
+            assert_eq!(open.next_sent().await, Some((index + 1, true)));
+            open.answer(index);
+            assert_eq!(open.handed(), (index > 3).then(|| index - 1), "append {index}");
+            // openraft asks for the next one.
+            assert!(index == 3 || open.handed().is_none());
+        }
+        open.answer(20);
+        assert_eq!(open.handed(), Some(20), "and the last, once nothing follows");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_append_without_entries_does_not_wait_where_what_it_ends_at_is_not_committed() {
+        let mut open = Open::new();
+        open.backlog.set(true);
+        open.send(3, true);
+        let told = AppendEntriesRequest { leader_commit: Some(at(2)), ..append(3, false) };
+        open.requests.unbounded_send(told).unwrap();
+        assert_eq!(open.sent.next().now_or_never().flatten().and_then(|sent| end_of(&sent)), Some(at(3)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_to_send_is_woken_once_openraft_has_counted() {
+        let mut open = Open::new();
+        open.send(3, true);
+        open.answer(3);
+        assert_eq!(open.handed(), Some(3));
+        open.wants_to_send(3, false);
+        let Open { mut sent, mut handed_on, .. } = open;
+        let sending = tokio::spawn(async move { sent.next().await.is_some() });
+        tokio::task::yield_now().await;
+        assert!(!sending.is_finished());
+        assert!(handed_on.next().now_or_never().is_none());
+        assert!(sending.await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_conflict_is_handed_on_whatever_is_kept_back() {
+        let mut open = Open::new();
+        open.send(3, true);
+        open.send(3, false);
+        open.answer(3);
+        assert_eq!(open.handed(), None);
+        let conflict: StreamAppendResult<Types> = Err(StreamAppendError::Conflict(at(9)));
+        open.answers.unbounded_send(Ok(encode("append answer", &conflict).unwrap())).unwrap();
+        let handed = open.handed_on.next().await.unwrap().unwrap();
+        assert!(matches!(handed, Err(StreamAppendError::Conflict(entry)) if entry == at(9)), "{handed:?}");
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use openraft::SnapshotPolicy;
 use vouch_types::Timing;
 
+use super::proposals::GROUP_MAX;
+
 /// How many entries are applied between two snapshots.
 pub const SNAPSHOT_AFTER: u64 = 50_000;
 /// How many entries stay in the log behind a snapshot, so that a manager which was away briefly needs no snapshot.
@@ -60,6 +62,8 @@ impl ConsensusConfig {
             install_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_after),
             max_in_snapshot_log_to_keep: self.log_kept,
+            // A group of proposals is one append, unless its commands are large.
+            max_payload_entries: GROUP_MAX as u64,
             backoff: format!("{}ms", millis(self.heartbeat * BACKOFF_HEARTBEATS)),
             // A manager that comes back must not raise the term of a cluster that works.
             enable_pre_vote: Some(true),

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use vouch_types::LogName;
 
 use super::LogStore;
+use super::log_store::for_one_append;
 use crate::raft::{Entry, LogId, Types, Vote};
 
 /// How many logs were made in this process.
@@ -71,6 +72,10 @@ impl RaftLogReader<Types> for MemoryLogStore {
         range: RB,
     ) -> Result<Vec<Entry>, io::Error> {
         Ok(self.log(|log| log.entries.range(range).map(|(_, entry)| entry.clone()).collect()))
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        self.log(|log| for_one_append(log.entries.range(start..end).map(|(_, entry)| Ok(entry.clone()))))
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {

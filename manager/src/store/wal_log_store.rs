@@ -24,6 +24,7 @@ use super::LogStore;
 use super::acknowledged::{self, Acknowledged, AcknowledgedFile};
 use super::folders::make_folder;
 use super::log_name;
+use super::log_store::for_one_append;
 use super::wal_records::{Note, WalCallback, WalLogId, WalPayload, WalTypes, WalVote, failed};
 use crate::raft::{Entry, LogId, Types, Vote};
 use crate::seams::Rng;
@@ -226,11 +227,11 @@ impl RaftLogReader<Types> for WalLogStore {
             Bound::Excluded(to) => *to,
             Bound::Unbounded => u64::MAX,
         };
-        self.log(|log| {
-            log.read(from, to)
-                .map(|read| read.map(|(id, logged)| Entry { log_id: id.0, payload: (*logged.payload).clone() }))
-                .collect()
-        })
+        self.log(|log| log.read(from, to).map(|read| read.map(entry_of)).collect())
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        self.log(|log| for_one_append(log.read(start, end).map(|read| read.map(entry_of))))
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -308,6 +309,10 @@ impl RaftLogStorage<Types> for WalLogStore {
         // The flush lets raft-log delete the chunks that are no longer needed.
         self.write_through(|log| log.purge(WalLogId(log_id)).map(drop)).await
     }
+}
+
+fn entry_of((id, logged): (WalLogId, WalPayload)) -> Entry {
+    Entry { log_id: id.0, payload: (*logged.payload).clone() }
 }
 
 fn open_log(folder: &Path, config: &WalConfig) -> Result<RaftLog<WalTypes>, WalOpenError> {

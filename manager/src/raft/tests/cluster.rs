@@ -10,6 +10,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::sync::watch;
 use vouch_types::{Applied, Command, EventRecord, ManagerId, ManagerNode, Timing};
+use vouch_wire::grpc::PEER_MESSAGE_MAX;
 use vouch_wire::links::{LinkError, LogNames, RaftCall, RaftLink, RaftService};
 
 use crate::raft::{Consensus, ConsensusConfig, ConsensusStatus, ProposeError, SeededRuntime};
@@ -124,7 +125,9 @@ impl RaftLink for SimLink {
             tokio::time::sleep(LATENCY).await;
             request
         });
-        let cut = move |_: &Vec<u8>| std::future::ready(!forward.is_cut(this, to));
+        // As the real ones do, they take no message that is too long.
+        let cut =
+            move |message: &Vec<u8>| std::future::ready(!forward.is_cut(this, to) && message.len() <= PEER_MESSAGE_MAX);
         let open = (requests.take_while(cut).boxed(), Some(self.links.resets.subscribe()));
         let requests = futures::stream::unfold(open, |(mut requests, resets)| async move {
             let mut resets = resets?;

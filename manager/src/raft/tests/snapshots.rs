@@ -1,6 +1,7 @@
-//! Snapshots between managers.
+//! Managers that were away: what they lack comes from the log, or in a snapshot.
 
 use vouch_types::Timing;
+use vouch_wire::grpc::PEER_MESSAGE_MAX;
 
 use super::cluster::{SimCluster, m, simulate, until};
 use crate::raft::{ConsensusConfig, Notice};
@@ -44,5 +45,27 @@ fn a_manager_that_was_away_too_long_gets_a_snapshot() {
         }
         let kept = stores.state.load().unwrap().expect("a projection");
         assert_eq!(kept.state.events().count(), events.len(), "the projection was replaced as well");
+    });
+}
+
+#[test]
+fn a_manager_that_was_away_while_large_commands_came_gets_them_in_several_messages() {
+    simulate(17, async {
+        let mut cluster = SimCluster::start().await;
+        cluster.propose(samples::init()).await;
+        cluster.propose(samples::record_node("n1")).await;
+        let leader = cluster.leader(|_| true).await;
+        let away = (1..=3).map(m).find(|id| *id != leader).unwrap();
+        let stores = cluster.stop(away).await;
+        let (mut bytes, mut first) = (0, 1);
+        while bytes <= PEER_MESSAGE_MAX {
+            let vms: Vec<u128> = (first..first + 5_000).collect();
+            let command = samples::record_vms("n1", &vms);
+            bytes += serde_json::to_vec(&command).unwrap().len();
+            cluster.propose(command).await;
+            first += 5_000;
+        }
+        cluster.run(away, stores).await;
+        cluster.settled_events().await;
     });
 }

@@ -5,10 +5,13 @@ use std::path::Path;
 use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt};
 use openraft::vote::leader_id_std::CommittedLeaderId;
 
+use vouch_types::{Verdict, VmState};
+
 use super::samples;
 use crate::raft::{Entry, LogId, Vote};
 use crate::seams::SystemRng;
-use crate::store::{LogStore, WalConfig, WalLogStore};
+use crate::store::log_store::APPEND_BYTES;
+use crate::store::{LogStore, MemoryLogStore, WalConfig, WalLogStore};
 
 fn id(term: u64, index: u64) -> LogId {
     LogId::new(CommittedLeaderId::new(term), index)
@@ -123,4 +126,30 @@ fn chunks(folder: &Path) -> Vec<std::path::PathBuf> {
         .collect();
     paths.sort();
     paths
+}
+
+#[tokio::test]
+async fn one_append_carries_so_many_bytes_of_commands_or_one_command() {
+    let large = |index: u64, bytes: usize| {
+        let reason = "x".repeat(bytes);
+        let verdict = Verdict { reason, ..samples::verdict(VmState::Up) };
+        Entry {
+            payload: openraft::EntryPayload::Normal(samples::record_verdict(1, 0, verdict, 1).into()),
+            ..entry(1, index)
+        }
+    };
+    let third = APPEND_BYTES / 3;
+    let written =
+        [entry(1, 0), large(1, third), large(2, third), large(3, third), large(4, 2 * APPEND_BYTES), entry(1, 5)];
+    let folder = tempfile::tempdir().unwrap();
+    let mut wal = open(folder.path());
+    wal.blocking_append(written.clone()).await.unwrap();
+    let mut memory = MemoryLogStore::default();
+    memory.blocking_append(written.clone()).await.unwrap();
+    for (start, carried) in [(0, 3), (1, 2), (3, 1), (4, 1), (5, 1)] {
+        let wanted = &written[start..start + carried];
+        assert_eq!(wal.limited_get_log_entries(start as u64, 6).await.unwrap(), wanted, "from {start}");
+        assert_eq!(memory.limited_get_log_entries(start as u64, 6).await.unwrap(), wanted, "from {start}");
+    }
+    assert_eq!(wal.limited_get_log_entries(0, 2).await.unwrap(), written[..2], "and no more than was asked for");
 }
