@@ -17,7 +17,7 @@ pub(super) enum Gathered {
     #[default]
     Nothing,
     /// What these touched.
-    Changes(Changes),
+    Changes(Box<Changes>),
     /// All records.
     Whole,
 }
@@ -34,7 +34,9 @@ impl Gathering {
     pub(super) fn add(&mut self, notice: &Notice) {
         match (notice, &mut self.gathered) {
             (Notice::Changed { changes, .. }, Gathered::Changes(all)) => all.merge((**changes).clone()),
-            (Notice::Changed { changes, .. }, all @ Gathered::Nothing) => *all = Gathered::Changes((**changes).clone()),
+            (Notice::Changed { changes, .. }, all @ Gathered::Nothing) => {
+                *all = Gathered::Changes(Box::new((**changes).clone()))
+            }
             // It is told as it is by then.
             (Notice::Changed { .. }, Gathered::Whole) => {}
             (Notice::Replaced, all) => *all = Gathered::Whole,
