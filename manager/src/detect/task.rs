@@ -243,7 +243,6 @@ impl Running {
         self.leads = leads;
         // A proposal of an earlier term is nothing to wait for.
         self.proposal += 1;
-        drop(self.gathering.take());
         self.load_inventory();
         self.feed(Event::LeadershipChanged { leads });
     }
@@ -263,6 +262,8 @@ impl Running {
 
     /// Hands the records to the detector as they are now, and tells again what was said of those that are new.
     fn load_inventory(&mut self) {
+        // It is among them.
+        drop(self.gathering.take());
         let consensus = &self.task.consensus;
         // Read first: the state is then of this index or a later one. What is settled was applied.
         let index = (*consensus.applied_index().borrow()).max(self.settled_index);

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use vouch_types::{ManagerId, ManagerNode};
 use vouch_wire::links::{LinkError, RaftCall, RaftCallKind, RaftLink};
 
-use super::append_stream::{Answers, InFlight, Requests};
+use super::append_stream::{Answers, InFlight, Requests, end_of};
 use super::log_guard::LogGuard;
 use super::matched::Matched;
 use super::proposals::Backlog;
@@ -136,9 +136,8 @@ impl RaftNetworkV2<Types> for Peer {
             .call(RaftCallKind::Append, body, &option)
             .await
             .map_err(|e| self.rpc_error(e, RPCTypes::AppendEntries, &option))?;
-        let last = || rpc.entries.last().map(|entry| &entry.log_id).or(rpc.prev_log_id.as_ref());
         match (&answer, &rpc.prev_log_id) {
-            (AppendEntriesResponse::Success, _) => self.matched.accepted(self.to, &rpc.vote, last()),
+            (AppendEntriesResponse::Success, _) => self.matched.accepted(self.to, &rpc.vote, end_of(&rpc).as_ref()),
             (AppendEntriesResponse::PartialSuccess(last), _) => {
                 self.matched.accepted(self.to, &rpc.vote, last.as_ref());
             }

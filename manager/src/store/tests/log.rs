@@ -4,7 +4,6 @@ use std::path::Path;
 
 use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt};
 use openraft::vote::leader_id_std::CommittedLeaderId;
-
 use vouch_types::{Verdict, VmState};
 
 use super::samples;
