@@ -222,7 +222,7 @@ impl Default for WatchersConfig {
             image_dir: None,
             binary: PathBuf::from("vouch-watcher"),
             probes_dir: None,
-            memory_mib: 160,
+            memory_mib: 256,
             management: None,
             service: None,
             dial: BTreeMap::new(),

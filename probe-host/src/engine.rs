@@ -11,14 +11,10 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use crate::HostLimits;
 use crate::limits::{CORE_INSTANCES_MAX, MEMORIES_MAX, STACK_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+use crate::memory::SLOT_MEMORY;
 
 /// Stack of the host's calls above that of the guest.
 const HOST_STACK: usize = 512 * 1024;
-/// Memory of a slot that is cleared for the next run instead of given back to the system: all that a shipped probe has when
-/// it grows none (`STACK` in `probes/bundle/build.rs`). To give it back and fault it in again takes twice as long as the
-/// whole rest of making an instance.
-const KEEP_RESIDENT: usize = 128 * 1024;
-
 static COMPILATIONS: AtomicU64 = AtomicU64::new(0);
 
 /// Why there is no engine.
@@ -97,7 +93,7 @@ fn pool(limits: &HostLimits) -> PoolingAllocationConfig {
         .max_tables_per_component(TABLES_MAX)
         .table_elements(TABLE_ELEMENTS_MAX)
         .max_memory_size(limits.memory)
-        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .linear_memory_keep_resident(SLOT_MEMORY)
         // Where the kernel tells which pages a run wrote to (Linux 6.7), only those are cleared, and the others take no memory.
         .pagemap_scan(Enabled::Auto)
         .table_keep_resident(4096);

@@ -11,6 +11,7 @@ use crate::contract::{self, Linked};
 use crate::engine::{self, EngineError};
 use crate::limits::COMPONENT_MAX;
 use crate::manifest::{Manifest, digest_of};
+use crate::memory::Pool;
 use crate::run_state::RunState;
 use crate::ticker::Ticker;
 use crate::{ContractVersion, HostLimits, Probe};
@@ -92,6 +93,7 @@ pub(crate) struct Shared {
     pub(crate) ticker: Ticker,
     pub(crate) slots: Semaphore,
     pub(crate) limits: HostLimits,
+    pub(crate) memory: Arc<Pool>,
     linker: Linker<RunState>,
 }
 
@@ -113,7 +115,8 @@ impl ProbeHost {
         contract::add_to_linker(&mut linker).map_err(|e| EngineError::Link(e.into()))?;
         let ticker = Ticker::start(&engine).map_err(EngineError::Clock)?;
         let slots = Semaphore::new(usize::try_from(limits.concurrency).unwrap_or(usize::MAX));
-        Ok(Self { shared: Arc::new(Shared { engine, ticker, slots, limits, linker }) })
+        let memory = Arc::new(Pool::new(limits.memory_of_all));
+        Ok(Self { shared: Arc::new(Shared { engine, ticker, slots, limits, memory, linker }) })
     }
 
     /// Compiles a component to native code for [`ProbeHost::load_native`]; costs the compiler's time and memory.

@@ -26,6 +26,7 @@ mod icmp_packet;
 mod icmp_sockets;
 pub mod limits;
 mod manifest;
+mod memory;
 mod outcome;
 mod probe;
 mod run_state;

@@ -102,10 +102,13 @@ pub struct HostLimits {
     pub concurrency: u32,
     /// The most memory of one run, in bytes (a multiple of 64 KiB).
     pub memory: usize,
+    /// The most memory of all runs together, in bytes, beyond 64 KiB that each has. The runs of one probe have half of it
+    /// at most.
+    pub memory_of_all: usize,
 }
 
 impl Default for HostLimits {
     fn default() -> Self {
-        Self { concurrency: 512, memory: 16 * 1024 * 1024 }
+        Self { concurrency: 512, memory: 16 * 1024 * 1024, memory_of_all: 256 * 1024 * 1024 }
     }
 }

@@ -72,6 +72,18 @@ pub enum RunFault {
         /// How much it may have.
         limit: usize,
     },
+    /// All runs of the probe together wanted more memory than those of one probe may have.
+    #[error("stopped: the runs of this probe together wanted more than {limit} bytes of memory")]
+    MemoryOfProbe {
+        /// How much they may have, beyond what every run has.
+        limit: usize,
+    },
+    /// The runs of all probes together wanted more memory than this host lends.
+    #[error("stopped: no memory was left of the {limit} bytes that the runs of all probes may have")]
+    MemoryOfHost {
+        /// How much they may have, beyond what every run has.
+        limit: usize,
+    },
     /// The probe crashed, or broke another limit.
     #[error("the probe crashed: {0}")]
     Crashed(String),
@@ -94,10 +106,26 @@ impl RunFault {
             Self::NotApplicable(_) => "not_applicable",
             Self::Probe(_) => "probe_error",
             Self::Deadline { .. } => "overstayed",
-            Self::Memory { .. } => "memory",
+            Self::Memory { .. } | Self::MemoryOfProbe { .. } => "memory",
+            Self::MemoryOfHost { .. } => "no_memory_left",
             Self::Crashed(_) => "crashed",
             Self::BadAnswer(_) => "bad_answer",
             Self::Busy { .. } => "busy",
+        }
+    }
+
+    /// Returns whether the run was stopped because it took more of the host than it may.
+    pub const fn is_stopped(&self) -> bool {
+        match self {
+            Self::Deadline { .. } | Self::Memory { .. } | Self::MemoryOfProbe { .. } | Self::MemoryOfHost { .. } => {
+                true
+            }
+            Self::BadSettings(_)
+            | Self::NotApplicable(_)
+            | Self::Probe(_)
+            | Self::Crashed(_)
+            | Self::BadAnswer(_)
+            | Self::Busy { .. } => false,
         }
     }
 }

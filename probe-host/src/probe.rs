@@ -14,6 +14,7 @@ use crate::host::Shared;
 use crate::limits::{
     DEADLINE_GRACE, DEADLINE_MAX, EPOCH_PAUSE, HOSTCALL_FUEL, QUESTION_DEADLINE, SETTINGS_MAX, UNDISTURBED_TICKS,
 };
+use crate::memory::{ComponentPool, RunMemory};
 use crate::outcome::cut;
 use crate::run_state::{Reach, RunState};
 use crate::socket_filter::SocketFilter;
@@ -37,6 +38,7 @@ struct Inner {
     contract: Linked,
     imports: ProbeImports,
     descriptor: OnceCell<Descriptor>,
+    memory: Arc<ComponentPool>,
 }
 
 /// One probe, ready to run; cheap to clone.
@@ -48,12 +50,18 @@ pub struct Probe {
 impl Probe {
     pub(crate) fn new(shared: Arc<Shared>, contract: Linked, imports: Vec<String>) -> Self {
         let imports = ProbeImports { interfaces: imports };
-        Self { inner: Arc::new(Inner { shared, contract, imports, descriptor: OnceCell::new() }) }
+        let memory = Arc::new(ComponentPool::of(Arc::clone(&shared.memory)));
+        Self { inner: Arc::new(Inner { shared, contract, imports, descriptor: OnceCell::new(), memory }) }
     }
 
     /// Returns what the component imports, sorted.
     pub fn imports(&self) -> &ProbeImports {
         &self.inner.imports
+    }
+
+    /// Returns how many runs of this probe at a time the host has memory for, by the most that a run took so far.
+    pub fn runs_in_memory(&self) -> usize {
+        self.inner.memory.runs()
     }
 
     /// Returns the version of the contract that the component was written for.
@@ -146,7 +154,7 @@ impl Probe {
         };
         match tokio::time::timeout_at(ends.into(), call).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(self.fault(&store, &error, begun)),
+            Ok(Err(error)) => Err(Self::fault(&store, &error, begun)),
             Err(_) => Err(RunFault::Deadline { after: begun.elapsed() }),
         }
     }
@@ -154,7 +162,8 @@ impl Probe {
     fn store(&self, reach: Reach, deadline: Instant, ends: Instant) -> Store<RunState> {
         let shared = &self.inner.shared;
         let name = self.inner.descriptor.get().map_or("", |described| described.name.as_str());
-        let state = RunState::new(Arc::from(name), reach, deadline, shared.limits.memory);
+        let memory = RunMemory::new(shared.limits.memory, Arc::clone(&self.inner.memory));
+        let state = RunState::new(Arc::from(name), reach, deadline, memory);
         let mut store = Store::new(&shared.engine, state);
         store.limiter(RunState::limiter);
         store.set_hostcall_fuel(HOSTCALL_FUEL);
@@ -169,9 +178,9 @@ impl Probe {
         store
     }
 
-    fn fault(&self, store: &Store<RunState>, error: &wasmtime::Error, begun: Instant) -> RunFault {
-        if store.data().memory_refused() {
-            return RunFault::Memory { limit: self.inner.shared.limits.memory };
+    fn fault(store: &Store<RunState>, error: &wasmtime::Error, begun: Instant) -> RunFault {
+        if let Some(refused) = store.data().memory_refused() {
+            return refused.clone();
         }
         if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
             return RunFault::Deadline { after: begun.elapsed() };

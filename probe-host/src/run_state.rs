@@ -13,12 +13,13 @@ use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::limits::{
-    AGENT_QUESTIONS_MAX, ECHOES_MAX, LOG_LINES_MAX, RESOURCES_MAX, STDERR_MAX, TABLE_ELEMENTS_MAX, TCP_HANDSHAKES_MAX,
-    TLS_CONNECTIONS_MAX, TLS_EXCHANGES_MAX,
+    AGENT_QUESTIONS_MAX, ECHOES_MAX, LOG_LINES_MAX, RESOURCES_MAX, STDERR_MAX, TCP_HANDSHAKES_MAX, TLS_CONNECTIONS_MAX,
+    TLS_EXCHANGES_MAX,
 };
+use crate::memory::RunMemory;
 use crate::outcome::cut;
 use crate::socket_filter::SocketFilter;
-use crate::{GuestAgent, Icmp};
+use crate::{GuestAgent, Icmp, RunFault};
 
 mod calls;
 
@@ -47,7 +48,7 @@ pub(crate) struct RunState {
     probe: Arc<str>,
     pub(crate) reach: Arc<Reach>,
     deadline: Instant,
-    memory: MemoryLimit,
+    memory: RunMemory,
     echoes_left: u32,
     questions_left: u32,
     lines_left: u32,
@@ -63,7 +64,7 @@ pub(crate) struct TlsLeft {
 
 impl RunState {
     /// Returns the state of a run of this probe with this deadline.
-    pub(crate) fn new(probe: Arc<str>, reach: Reach, deadline: Instant, memory: usize) -> Self {
+    pub(crate) fn new(probe: Arc<str>, reach: Reach, deadline: Instant, memory: RunMemory) -> Self {
         let reach = Arc::new(reach);
         let stderr = MemoryOutputPipe::new(STDERR_MAX);
         let mut table = ResourceTable::new();
@@ -83,7 +84,7 @@ impl RunState {
             probe,
             reach,
             deadline,
-            memory: MemoryLimit { limit: memory, granted: 0, refused: false },
+            memory,
             echoes_left: ECHOES_MAX,
             questions_left: AGENT_QUESTIONS_MAX,
             lines_left: LOG_LINES_MAX,
@@ -92,9 +93,9 @@ impl RunState {
         }
     }
 
-    /// Returns whether the guest asked for more memory than it may have.
-    pub(crate) fn memory_refused(&self) -> bool {
-        self.memory.refused
+    /// Returns why the guest was refused memory that it asked for, if it was.
+    pub(crate) const fn memory_refused(&self) -> Option<&RunFault> {
+        self.memory.refused()
     }
 
     /// Returns what the guest wrote to its standard error.
@@ -150,30 +151,5 @@ fn note_socket(probe: &str, vm: Option<VmId>, address: SocketAddr, usage: Socket
 impl WasiView for RunState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
-    }
-}
-
-/// Refuses memory above the limit and remembers that it did, so that the crash that follows can be explained.
-///
-/// All memories of a component count together.
-struct MemoryLimit {
-    limit: usize,
-    granted: usize,
-    refused: bool,
-}
-
-impl ResourceLimiter for MemoryLimit {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let granted = self.granted.saturating_add(desired.saturating_sub(current));
-        let fits = granted <= self.limit;
-        if fits {
-            self.granted = granted;
-        }
-        self.refused |= !fits;
-        Ok(fits)
-    }
-
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS_MAX)
     }
 }

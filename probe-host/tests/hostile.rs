@@ -82,6 +82,38 @@ async fn a_guest_that_eats_memory_is_stopped_at_its_limit() {
     assert_eq!(order("eat", &Capabilities::default()).await, Err(RunFault::Memory { limit }));
 }
 
+#[tokio::test]
+async fn guests_that_hoard_memory_together_leave_some_for_others_and_give_it_back() {
+    const MIB: usize = 1024 * 1024;
+    let host = ProbeHost::new(HostLimits { memory_of_all: 16 * MIB, ..HostLimits::default() }).unwrap();
+    let hostile = host.compile(vouch_probe_bundle::hostile().bytes).unwrap();
+    let tcp = host.compile(vouch_probe_bundle::by_name("tcp").unwrap().bytes).unwrap();
+    hostile.describe().await.unwrap();
+    let open = server(async |stream| drop(stream)).await;
+    let hoard = |mib: usize| {
+        let hostile = hostile.clone();
+        let run = async move {
+            let order = format!("\"hoard {mib}\"");
+            hostile.run(&target(), &order, Duration::from_millis(700), &Capabilities::default()).await
+        };
+        tokio::spawn(run)
+    };
+    for _ in 0..2 {
+        let hoards: Vec<_> = (0..20).map(|_| hoard(3)).collect();
+        let found = tcp.run(&target(), &port(open), DEADLINE, &Capabilities::default()).await.unwrap();
+        assert_eq!(found.reason, "connected");
+        let mut ended = Vec::new();
+        for run in hoards {
+            ended.push(run.await.unwrap().unwrap_err());
+        }
+        let (held, refused): (Vec<_>, Vec<_>) =
+            ended.into_iter().partition(|fault| matches!(fault, RunFault::Deadline { .. }));
+        // Half of the memory is one probe's, and a guest has a little more than its hoard.
+        assert_eq!(held.len(), 2);
+        assert!(refused.iter().all(|fault| *fault == RunFault::MemoryOfProbe { limit: 8 * MIB }), "{refused:?}");
+    }
+}
+
 /// Returns the hostile guest with components beside it that hold a memory of so many pages of 64 KiB each.
 fn with_memories(pages: &[u8]) -> Vec<u8> {
     let section = |id: u8, content: &[u8]| [&[id, u8::try_from(content.len()).unwrap()], content].concat();

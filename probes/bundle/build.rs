@@ -26,9 +26,9 @@ const PROFILE: [&str; 5] = [
     "profile.release.panic=\"abort\"",
     "profile.release.strip=true",
 ];
-/// Stack of a guest, in bytes, a sixteenth of the linker's default: with it all memory of a guest that grows none is 128 KiB,
-/// which the host keeps from run to run and only clears (`KEEP_RESIDENT` in `probe-host/src/engine.rs`).
-const STACK: u32 = 64 * 1024;
+/// Stack of a guest, in bytes: twice what any of them needs. With it all memory of a guest that grows none is 64 KiB, which
+/// the host keeps from run to run and only clears (`SLOT_MEMORY` in `probe-host/src/memory.rs`).
+const STACK: u32 = 24 * 1024;
 /// Variables of the outer build that stay: where cargo and rustup live, and whether there is a network.
 const KEPT: [&str; 4] = ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTRIES_"];
 /// Variables of the outer build that go.

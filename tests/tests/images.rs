@@ -84,7 +84,7 @@ fn the_watcher_loads_its_probes_without_compiling_and_sets_up_its_legs() -> Resu
     let plan = Plan {
         name: "watch",
         image: "watcher",
-        memory_mib: 160,
+        memory_mib: 256,
         command_line: "",
         files: &[(WATCHER_BOOT_FW_CFG, serde_json::to_string(&boot)?)],
     };

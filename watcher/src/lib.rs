@@ -17,6 +17,8 @@ pub mod boot;
 pub mod driver;
 pub mod logic;
 #[cfg(feature = "run")]
+pub mod memory;
+#[cfg(feature = "run")]
 pub mod precompile;
 #[cfg(feature = "run")]
 pub mod shipped;

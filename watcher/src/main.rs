@@ -9,6 +9,7 @@ use tracing::error;
 use tracing_subscriber::EnvFilter;
 use vouch_watcher::boot::{self, pid1, read_boot};
 use vouch_watcher::logic::RunLimit;
+use vouch_watcher::memory;
 use vouch_watcher::precompile::precompile;
 
 /// A run allocates and frees some hundred times, and the allocator of musl takes a tenth of its time.
@@ -43,6 +44,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Where it is refused, memory is all that is lost.
+    let _ = memory::use_small_pages();
     if std::process::id() == 1 {
         pid1::open_console();
         log_to_stderr();

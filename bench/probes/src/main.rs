@@ -89,6 +89,8 @@ struct Compare {
 }
 
 fn main() -> Result<()> {
+    // As the watcher does.
+    vouch_watcher::memory::use_small_pages()?;
     match Arguments::parse().command {
         Command::Compare(compare) => compare.run(),
         Command::Load(load) => load.run()?.tell(),

@@ -20,7 +20,7 @@ use vouch_probe_host::{Icmp, IcmpSockets, ProbeHost};
 use vouch_types::{Digest, Incarnation, ManagerId, Network, NodeId, Outcome, ProbeGrant, ProbeName, Timing, WatcherId};
 use vouch_watcher::driver::{HostRunner, ProbeRunner, WatcherConfig, WatcherParts, host_limits, run};
 use vouch_watcher::logic::RunLimit;
-use vouch_watcher::logic::{Ended, ProbeSpec};
+use vouch_watcher::logic::{Ended, Origin, ProbeSpec};
 use vouch_watcher::shipped::Shipped;
 use vouch_wire::links::{LinkError, ManagerEndpoint, RelayLink, SESSION_QUEUE, Session, WatcherLink};
 use vouch_wire::proto;
@@ -96,6 +96,9 @@ pub(crate) struct Watch {
     probes: PathBuf,
     #[arg(long)]
     seconds: u64,
+    /// As many runs as a watcher VM has that begins with so much free memory; by default as a watcher that is a process
+    #[arg(long)]
+    free_mib: Option<u64>,
 }
 
 /// What a watcher took.
@@ -150,8 +153,12 @@ struct Counted {
 
 #[async_trait]
 impl ProbeRunner for Counted {
-    async fn prepare(&self, probe: &ProbeName, digest: &Digest) -> Result<(), String> {
+    async fn prepare(&self, probe: &ProbeName, digest: &Digest) -> Result<Origin, String> {
         self.runner.prepare(probe, digest).await
+    }
+
+    fn forget(&self, digest: &Digest) {
+        self.runner.forget(digest);
     }
 
     async fn run(&self, spec: &ProbeSpec, timeout: Duration) -> Ended {
@@ -232,14 +239,15 @@ impl Watch {
         let relays: Arc<dyn RelayLink> = Arc::new(NoRelay);
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
         let managers = vec![ManagerEndpoint { manager: ManagerId::new(1), network: Network::Management, address }];
-        let host = ProbeHost::new(host_limits(RunLimit::LEAST))?;
+        let runs = self.free_mib.map_or(RunLimit::LEAST, |mib| RunLimit::of_memory(mib << 20));
+        let host = ProbeHost::new(host_limits(runs))?;
         let shipped = Shipped::open(&host, &self.probes).await?;
         let icmp: Arc<dyn Icmp> = Arc::new(IcmpSockets::open());
         let (lent, to_managers) = (Arc::clone(&icmp), Arc::clone(&link));
         let runner = HostRunner::new(host, shipped, lent, to_managers, Arc::clone(&relays), managers.clone());
         let counted = Arc::new(Counted { runner, up: AtomicU64::new(0), other: AtomicU64::new(0) });
         let (watcher, incarnation) = (WatcherId::new(1), Incarnation::new(1));
-        let config = WatcherConfig { watcher, incarnation, managers, timing: Timing::default(), runs: RunLimit::LEAST };
+        let config = WatcherConfig { watcher, incarnation, managers, timing: Timing::default(), runs };
         let probes = Arc::clone(&counted);
         let watching = tokio::spawn(run(config, WatcherParts { link, relays, probes, icmp }));
         let played = tokio::spawn(play(dialled, self.assignment()?));

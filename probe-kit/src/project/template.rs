@@ -18,8 +18,9 @@ const CONTRACT: [(&str, &str); 8] = [
     ("types.wit", include_str!("../../../wit/vouch-probe-1/types.wit")),
 ];
 
-const RUST: [(&str, &str); 10] = [
+const RUST: [(&str, &str); 11] = [
     ("Cargo.toml", include_str!("../../templates/rust/Cargo.toml.in")),
+    ("build.rs", include_str!("../../templates/rust/build.rs.in")),
     (".gitignore", include_str!("../../templates/rust/gitignore.in")),
     ("README.md", include_str!("../../templates/rust/README.md.in")),
     ("src/lib.rs", include_str!("../../templates/rust/src/lib.rs.in")),

@@ -43,7 +43,9 @@ impl Guest for Hostile {
     }
 
     fn run(_target: Target, settings: String, _deadline_ms: u32) -> Result<Outcome, Fault> {
-        let order = settings.trim_matches('"');
+        // As an object where a manager hands them out, which takes no other settings.
+        let object = settings.strip_prefix(r#"{"order": ""#).and_then(|rest| rest.strip_suffix(r#""}"#));
+        let order = object.unwrap_or(settings.trim_matches('"'));
         let (order, value) = order.split_once(' ').unwrap_or((order, ""));
         match order {
             "loop" => loop {
@@ -58,6 +60,12 @@ impl Guest for Hostile {
                 loop {
                     eaten.push(black_box(vec![1; 64 * 1024]));
                 }
+            }
+            // So many MiB, for as long as it may.
+            "hoard" => {
+                let hoard = vec![1u8; value.parse::<usize>().map_or(0, |mib| mib * 1024 * 1024)];
+                std::thread::sleep(Duration::from_secs(3600));
+                said("hoarded", black_box(hoard).len().to_string())
             }
             "eat-handles" => {
                 let mut sockets = Vec::new();

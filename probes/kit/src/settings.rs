@@ -10,6 +10,9 @@ use serde_json::{Map, Value};
 /// The most characters of a wrong value that a message repeats.
 const VALUE_SHOWN_MAX: usize = 80;
 
+/// How deep settings nest at most. Each level takes some of a guest's small stack while they are read.
+const DEPTH_MAX: usize = 16;
+
 /// The settings of one probe.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -22,6 +25,9 @@ impl Settings {
     /// # Errors
     /// A sentence, when the text is not a JSON object or has a field that is not known.
     pub fn parse(text: &str, known: &[&str]) -> Result<Self, String> {
+        if depth(text) > DEPTH_MAX {
+            return Err(format!("settings {} nest deeper than {DEPTH_MAX}: must be a flat JSON object", shown(text)));
+        }
         let value: Value = serde_json::from_str(text)
             .map_err(|e| format!("settings {} are not JSON ({e}): must be a JSON object", shown(text)))?;
         let Value::Object(fields) = value else {
@@ -131,6 +137,25 @@ fn shown(value: &str) -> String {
     value.chars().take(VALUE_SHOWN_MAX).collect()
 }
 
+/// Returns how deep the arrays and objects of a JSON text nest, whatever else is wrong with it.
+fn depth(text: &str) -> usize {
+    let (mut deepest, mut open, mut in_string, mut escaped) = (0usize, 0usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                open += 1;
+                deepest = deepest.max(open);
+            }
+            b']' | b'}' if !in_string => open = open.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,5 +212,16 @@ mod tests {
         let text = format!(r#"{{"port": "{}"}}"#, "x".repeat(10_000));
         let message = Settings::parse(&text, &["port"]).and_then(|s| s.port()).unwrap_err();
         assert!(message.len() < 300, "{}", message.len());
+    }
+
+    #[test]
+    fn what_nests_deeper_than_the_limit_is_refused_before_it_is_read() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(Settings::parse(&nested(DEPTH_MAX), &[]).unwrap_err().contains("must be a JSON object"));
+        assert!(Settings::parse(&nested(DEPTH_MAX + 1), &[]).unwrap_err().contains("nest deeper than 16"));
+        let flat = format!(r#"{{"a": "\"{}", "b": [1], "c": {{}}}}"#, "[".repeat(99));
+        assert_eq!(depth(&flat), 2);
+        assert!(Settings::parse(&flat, &["a", "b", "c"]).is_ok());
+        assert_eq!(depth("]}]{"), 1);
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{Resource, Rlimit, WaitOptions, setrlimit, wait};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
-use rustix::system::{RebootCommand, finit_module, reboot, sysinfo};
+use rustix::system::{RebootCommand, finit_module, reboot};
 use rustix::time::{ClockId, Timespec, clock_settime};
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,6 +24,7 @@ use vouch_types::{WallTime, WatcherBoot, WatcherLeg};
 use super::netlink::Netlink;
 use super::{BootError, read_boot};
 use crate::logic::RunLimit;
+use crate::memory;
 
 /// Where the image keeps the precompiled probes.
 pub const PROBES_DIR: &str = "/probes";
@@ -122,15 +123,13 @@ pub fn open_console() {
 
 /// Returns how many runs the memory of this machine holds, and lets the process open a file for each.
 pub fn run_limit() -> RunLimit {
-    let memory = sysinfo();
-    // A machine word each, of 64 bits at the most; a product that is no number is of no machine.
-    #[expect(clippy::useless_conversion, reason = "they are of 32 bits on other machines")]
-    let bytes = u64::from(memory.totalram).saturating_mul(u64::from(memory.mem_unit));
-    let runs = RunLimit::of_memory(bytes);
+    let free = memory::available().unwrap_or_default();
+    let runs = RunLimit::of_memory(free);
+    info!(free_kib = free / 1024, runs = runs.all(), guests_kib = runs.memory() / 1024, "memory of this machine");
     let files = Some(runs.all() as u64 + FILES_BESIDE);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files }) {
         warn!(%error, runs = runs.all(), "open files stay limited");
-        return RunLimit::LEAST;
+        return RunLimit::of_memory(0);
     }
     runs
 }

@@ -4,7 +4,7 @@
 //! a manager says of it: a run that needs more is `unknown` ([`NOT_GRANTED`]), and none of its code begins.
 //!
 //! Native code is never taken from a manager: what comes over the wire is a component, checked against the digest of the
-//! assignment before the compiler sees it. What was compiled stays in memory and is never written down.
+//! assignment before the compiler sees it. What was compiled stays in memory while it is needed, and is never written down.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -22,16 +22,28 @@ use vouch_wire::links::{ManagerEndpoint, RelayLink, WatcherLink};
 
 use super::guest_agent::RelayedGuestAgent;
 use super::runner::ProbeRunner;
-use crate::logic::{Ended, ProbeSpec, RunLimit};
+use crate::logic::{Ended, Origin, ProbeSpec, RunLimit};
+use crate::memory;
 use crate::shipped::Shipped;
 
 /// The most memory of one run, in bytes; native code is made for it.
 const RUN_MEMORY: usize = 16 * 1024 * 1024;
 
+/// What compiling a component takes at its peak, in bytes: measured with components of 180 KB to 1.1 MB.
+const fn compiling(component: usize) -> u64 {
+    (24 << 20) + 60 * component as u64
+}
+/// What is left alone when a component is compiled.
+const KEPT_BACK: u64 = 8 << 20;
+
 /// Returns the limits of the probe host of a watcher with so many runs in flight. What is compiled under one of them runs
 /// under each.
 pub fn host_limits(runs: RunLimit) -> HostLimits {
-    HostLimits { concurrency: u32::try_from(runs.all()).unwrap_or(u32::MAX), memory: RUN_MEMORY }
+    HostLimits {
+        concurrency: u32::try_from(runs.all()).unwrap_or(u32::MAX),
+        memory: RUN_MEMORY,
+        memory_of_all: runs.memory(),
+    }
 }
 
 /// Name of the fact by which a probe says who answered: the digest of a certificate, say. Another one on the same
@@ -47,11 +59,12 @@ struct ReadyProbe {
     probe: Probe,
     /// What has to be granted, by what it imports.
     needs: Arc<BTreeSet<ProbeInterface>>,
+    origin: Origin,
 }
 
-impl From<Probe> for ReadyProbe {
-    fn from(probe: Probe) -> Self {
-        Self { needs: Arc::new(probe.imports().needs()), probe }
+impl ReadyProbe {
+    fn new(probe: Probe, origin: Origin) -> Self {
+        Self { needs: Arc::new(probe.imports().needs()), probe, origin }
     }
 }
 
@@ -60,6 +73,8 @@ pub struct HostRunner {
     host: ProbeHost,
     shipped: Arc<Shipped>,
     ready: RwLock<HashMap<Digest, ReadyProbe>>,
+    /// Held while a component is compiled: one at a time.
+    compiler: tokio::sync::Mutex<()>,
     icmp: Arc<dyn Icmp>,
     link: Arc<dyn WatcherLink>,
     relays: Arc<dyn RelayLink>,
@@ -76,11 +91,17 @@ impl HostRunner {
         relays: Arc<dyn RelayLink>,
         managers: Vec<ManagerEndpoint>,
     ) -> Self {
-        Self { host, shipped: Arc::new(shipped), ready: RwLock::default(), icmp, link, relays, managers }
+        let (shipped, ready, compiler) = (Arc::new(shipped), RwLock::default(), tokio::sync::Mutex::default());
+        Self { host, shipped, ready, compiler, icmp, link, relays, managers }
     }
 
     fn get(&self, digest: &Digest) -> Option<ReadyProbe> {
         self.ready.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+    }
+
+    fn add(&self, digest: Digest, probe: Probe, origin: Origin) -> Origin {
+        self.ready.write().unwrap_or_else(PoisonError::into_inner).insert(digest, ReadyProbe::new(probe, origin));
+        origin
     }
 
     /// Returns what a run is lent, or how it ends when it needs more than is granted.
@@ -122,25 +143,40 @@ impl HostRunner {
     }
 }
 
+/// Refuses to compile what would take the memory that the watcher runs on: its machine would end with all its looks.
+fn may_compile(component: usize, available: Option<u64>) -> Result<(), String> {
+    let needed = compiling(component);
+    match available {
+        Some(available) if available < needed + KEPT_BACK => Err(format!(
+            "to compile a component of {component} bytes takes some {} MiB of memory, and this watcher has {} MiB left: \
+             give the watchers of this node more (watchers.memory_mib)",
+            needed >> 20,
+            available.saturating_sub(KEPT_BACK) >> 20
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
 fn could_not(fault: &RunFault) -> Ended {
-    Ended::probe(Outcome::Unknown, fault.as_str(), &fault.to_string())
+    Ended::probe(Outcome::Unknown, fault.as_str(), &fault.to_string()).stopped(fault.is_stopped())
 }
 
 #[async_trait]
 impl ProbeRunner for HostRunner {
-    async fn prepare(&self, name: &ProbeName, digest: &Digest) -> Result<(), String> {
-        if self.get(digest).is_some() {
-            return Ok(());
+    async fn prepare(&self, name: &ProbeName, digest: &Digest) -> Result<Origin, String> {
+        if let Some(ready) = self.get(digest) {
+            return Ok(ready.origin);
         }
         let (host, shipped, wanted) = (self.host.clone(), Arc::clone(&self.shipped), *digest);
         let loaded = tokio::task::spawn_blocking(move || shipped.load(&host, &wanted)).await;
         if let Some(loaded) = loaded.map_err(|e| format!("shipped probe {name}: {e}"))? {
             let probe = loaded.map_err(|e| format!("{:#}", anyhow::Error::from(e)))?;
             debug!(probe = %name, digest = %digest.short(), "shipped probe loaded");
-            self.ready.write().unwrap_or_else(PoisonError::into_inner).insert(*digest, probe.into());
-            return Ok(());
+            return Ok(self.add(*digest, probe, Origin::Shipped));
         }
         let component = self.fetch(digest).await?;
+        let _compiling = self.compiler.lock().await;
+        may_compile(component.len(), memory::available())?;
         let host = self.host.clone();
         let compiled = tokio::task::spawn_blocking(move || host.compile(&component)).await;
         let probe = compiled.map_err(|e| format!("compiler: {e}"))?.map_err(|e| e.to_string())?;
@@ -149,8 +185,13 @@ impl ProbeRunner for HostRunner {
             return Err(format!("component {} says that it is probe {described:?}", digest.short()));
         }
         info!(probe = %name, digest = %digest.short(), compilations = compilations(), "probe compiled");
-        self.ready.write().unwrap_or_else(PoisonError::into_inner).insert(*digest, probe.into());
-        Ok(())
+        // It has described itself by now: what that took, every run takes.
+        let runs = probe.runs_in_memory();
+        Ok(self.add(*digest, probe, Origin::Compiled { runs }))
+    }
+
+    fn forget(&self, digest: &Digest) {
+        self.ready.write().unwrap_or_else(PoisonError::into_inner).remove(digest);
     }
 
     async fn run(&self, spec: &ProbeSpec, timeout: Duration) -> Ended {
@@ -209,8 +250,21 @@ mod tests {
         ];
         let words: Vec<&str> = faults.iter().map(RunFault::as_str).chain([NOT_GRANTED]).collect();
         assert_eq!(words, FAULT_REASONS);
-        // That all slots stay busy is the watcher's matter.
-        assert!(!FAULT_REASONS.contains(&RunFault::Busy { deadline: after }.as_str()));
+        assert!(FAULT_REASONS.contains(&RunFault::MemoryOfProbe { limit }.as_str()));
+        // That all slots stay busy, and that other probes took the memory, is the watcher's matter.
+        for others in [RunFault::Busy { deadline: after }, RunFault::MemoryOfHost { limit }] {
+            assert!(!FAULT_REASONS.contains(&others.as_str()));
+        }
+    }
+
+    #[test]
+    fn nothing_is_compiled_that_would_take_the_memory_of_the_watcher() {
+        let mib = |mib: u64| Some(mib << 20);
+        assert_eq!(may_compile(200_000, mib(44)), Ok(()));
+        assert_eq!(may_compile(3 << 20, None), Ok(()), "where nothing is known, as before");
+        let refused = may_compile(1_124_659, mib(60)).unwrap_err();
+        assert!(refused.contains("takes some 88 MiB") && refused.contains("has 52 MiB left"), "{refused}");
+        assert!(may_compile(200_000, mib(0)).unwrap_err().contains("has 0 MiB left"));
     }
 
     #[test]

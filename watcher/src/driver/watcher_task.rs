@@ -17,7 +17,7 @@ use vouch_wire::proto;
 
 use super::{ProbeRunner, dial, echo, health, relay};
 use crate::logic::{
-    Came, CheckSpec, CloseReason, Effect, Ended, Event, Logic, RoundId, Run, RunId, RunLimit, SessionId,
+    Came, CheckSpec, CloseReason, Effect, Ended, Event, Logic, Origin, RoundId, Run, RunId, RunLimit, SessionId,
 };
 
 /// Inputs that may wait for the task; senders wait beyond that.
@@ -82,7 +82,7 @@ struct Stream {
     close: oneshot::Sender<String>,
 }
 
-type Prepared = (Digest, Result<(), String>);
+type Prepared = (Digest, Result<Origin, String>);
 
 struct WatcherTask {
     logic: Logic,
@@ -141,7 +141,7 @@ impl WatcherTask {
                 }
             },
             Some(prepared) = self.prepares.join_next() => match prepared {
-                Ok((digest, Ok(()))) => Event::ProbeReady { digest },
+                Ok((digest, Ok(origin))) => Event::ProbeReady { digest, origin },
                 Ok((digest, Err(why))) => {
                     warn!(digest = %digest.short(), reason = why, "probe unavailable");
                     Event::ProbeUnavailable { digest, why }
@@ -207,6 +207,7 @@ impl WatcherTask {
                 let probes = Arc::clone(&self.parts.probes);
                 self.prepares.spawn(async move { (digest, probes.prepare(&probe, &digest).await) });
             }
+            Effect::Forget { digest } => self.parts.probes.forget(&digest),
         }
     }
 
@@ -226,7 +227,7 @@ impl WatcherTask {
             match &spec {
                 CheckSpec::Probe(probe) => match timeout(limit + RUN_GRACE, parts.probes.run(probe, limit)).await {
                     Ok(ended) => ended,
-                    Err(_) => given_up(&spec, "overstayed", "the run overstayed its deadline"),
+                    Err(_) => given_up(&spec, "overstayed", "the run overstayed its deadline").stopped(true),
                 },
                 CheckSpec::Relay(target) => relay::ask(parts.relays.as_ref(), target, nonce).await,
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use vouch_types::{AssignmentGeneration, LogIndex, Network, Term};
+use vouch_types::{AssignmentGeneration, Digest, LogIndex, Network, Term};
 use vouch_wire::convert::{Assignment, ConvertError, Peer, Target, TimedProbe};
 use vouch_wire::proto;
 
@@ -145,6 +145,14 @@ impl CheckSpec {
     pub fn interval(&self) -> Option<Duration> {
         match self {
             Self::Probe(spec) => spec.interval,
+            Self::Relay(_) => None,
+        }
+    }
+
+    /// Returns the SHA-256 of the component that runs, if one does.
+    pub fn component(&self) -> Option<Digest> {
+        match self {
+            Self::Probe(spec) => spec.digest,
             Self::Relay(_) => None,
         }
     }

@@ -11,7 +11,7 @@ use vouch_types::{
 use vouch_wire::links::ManagerEndpoint;
 use vouch_wire::proto;
 
-use super::{Came, EchoRound, RoundId};
+use super::{Came, EchoRound, Origin, RoundId};
 
 /// One stream to one manager, numbered by the driver and never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -137,6 +137,8 @@ pub enum Ended {
         message: String,
         /// Who answered, where the probe can tell.
         identity: Option<Identity>,
+        /// It did not end by itself: it took more of this machine than a run may have.
+        stopped: bool,
     },
     /// Of a question to a relay.
     Relay {
@@ -153,7 +155,22 @@ impl Ended {
     /// Returns the end of a probe's run, its texts cut to what a message may hold.
     pub fn probe(outcome: Outcome, reason: &str, message: &str) -> Self {
         let cut = |text: &str, max| text[..text.floor_char_boundary(max)].to_owned();
-        Self::Probe { outcome, reason: cut(reason, REASON_MAX), message: cut(message, MESSAGE_MAX), identity: None }
+        let (reason, message) = (cut(reason, REASON_MAX), cut(message, MESSAGE_MAX));
+        Self::Probe { outcome, reason, message, identity: None, stopped: false }
+    }
+
+    /// Returns it as one of a run that was stopped, or not; a relay's end is as it was.
+    #[must_use]
+    pub fn stopped(mut self, is: bool) -> Self {
+        if let Self::Probe { stopped, .. } = &mut self {
+            *stopped = is;
+        }
+        self
+    }
+
+    /// Returns whether it was stopped.
+    pub const fn is_stopped(&self) -> bool {
+        matches!(self, Self::Probe { stopped: true, .. })
     }
 
     /// Returns it with who answered; a relay's end is as it was.
@@ -192,6 +209,8 @@ pub enum Event {
     ProbeReady {
         /// SHA-256 of its component.
         digest: Digest,
+        /// Where that came from.
+        origin: Origin,
     },
     /// A probe could not be made ready.
     ProbeUnavailable {
@@ -259,6 +278,11 @@ pub enum Effect {
     Prepare {
         /// Its name.
         probe: ProbeName,
+        /// SHA-256 of its component.
+        digest: Digest,
+    },
+    /// Give back what a probe takes that is not needed any more.
+    Forget {
         /// SHA-256 of its component.
         digest: Digest,
     },

@@ -1,8 +1,8 @@
 //! The pure heart of a watcher: events in, effects out. No async, no clock, no random number, no socket.
 //!
 //! [`Logic`] ties the parts together: [`Schedule`] says when checks are due, [`Ledger`] holds the latest observation of
-//! each, [`Asks`] the questions that are open, [`Bursts`] the runs in flight for them, [`Ticks`] which tick of which
-//! manager came last. [`Peers`] watches other watchers.
+//! each, [`Asks`] the questions that are open, [`Bursts`] the runs in flight for them, [`Places`] which runs may begin,
+//! [`Ticks`] which tick of which manager came last. [`Peers`] watches other watchers.
 
 mod asks;
 mod assignment;
@@ -16,6 +16,7 @@ mod ledger;
 mod loss;
 mod message;
 mod peers;
+mod places;
 mod probes;
 mod run_limit;
 mod schedule;
@@ -37,7 +38,8 @@ pub use health::HealthState;
 pub use ledger::{Entry, Ledger};
 pub use loss::LossMeter;
 pub use peers::{Came, EchoRound, Peers, RoundId};
+pub use places::{Cause, Lane, Origin, Pace, Places, WINDOW_FIRST};
 pub use run_limit::RunLimit;
-pub use schedule::Schedule;
+pub use schedule::{Planned, Schedule};
 pub use ticks::{TickStamp, Ticks};
 pub use watcher::Logic;

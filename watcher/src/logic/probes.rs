@@ -1,12 +1,15 @@
 //! Which probes can run now, by the digest of their component.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use vouch_types::{Digest, Moment, ProbeName};
 
 /// How long after a failure a probe is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// How many probes stay ready that are not needed: the last version, say, while the next one is tried.
+const SPARE_MAX: usize = 2;
 
 /// Whether a probe can run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,20 +26,35 @@ pub(super) enum Readiness {
 #[derive(Debug, Default)]
 pub(super) struct Probes {
     known: BTreeMap<Digest, (ProbeName, Readiness)>,
+    /// Those that are not needed any more, the last one at the end.
+    spare: VecDeque<Digest>,
+}
+
+/// What follows from which probes are needed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Changed {
+    /// Those that are to be made ready.
+    pub(super) prepare: Vec<(ProbeName, Digest)>,
+    /// Those that are to be forgotten.
+    pub(super) forget: Vec<Digest>,
 }
 
 impl Probes {
-    /// Sets which probes are needed; others are forgotten. Returns those that are to be made ready.
-    pub(super) fn need(&mut self, needed: BTreeMap<Digest, ProbeName>) -> Vec<(ProbeName, Digest)> {
+    /// Sets which probes are needed.
+    pub(super) fn need(&mut self, needed: BTreeMap<Digest, ProbeName>) -> Changed {
+        let gone: Vec<Digest> = self.known.keys().filter(|digest| !needed.contains_key(*digest)).copied().collect();
         self.known.retain(|digest, _| needed.contains_key(digest));
-        let mut prepare = Vec::new();
+        self.spare.retain(|digest| !needed.contains_key(digest));
+        self.spare.extend(gone);
+        let mut changed = Changed::default();
+        changed.forget.extend(self.spare.drain(..self.spare.len().saturating_sub(SPARE_MAX)));
         for (digest, name) in needed {
             self.known.entry(digest).or_insert_with(|| {
-                prepare.push((name.clone(), digest));
+                changed.prepare.push((name.clone(), digest));
                 (name, Readiness::Preparing)
             });
         }
-        prepare
+        changed
     }
 
     /// Sets that a probe can run.
@@ -79,5 +97,28 @@ impl Probes {
                 Readiness::Preparing | Readiness::Ready => None,
             })
             .min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_needed_stays_for_a_while_and_is_then_forgotten() {
+        let digest = |n: u8| Digest::new([n; 32]);
+        let name = ProbeName::new("own").unwrap();
+        let mut probes = Probes::default();
+        let mut forgotten = Vec::new();
+        for version in 1..=5 {
+            let changed = probes.need(BTreeMap::from([(digest(version), name.clone())]));
+            assert_eq!(changed.prepare, [(name.clone(), digest(version))]);
+            forgotten.extend(changed.forget);
+        }
+        assert_eq!(forgotten, [digest(1), digest(2)]);
+        // Back at once: it is made ready anew, which costs nothing while it is spare.
+        let back = probes.need(BTreeMap::from([(digest(4), name.clone())]));
+        assert_eq!(back, Changed { prepare: vec![(name, digest(4))], forget: Vec::new() });
+        assert_eq!(probes.need(BTreeMap::new()).forget, [digest(3)]);
     }
 }

@@ -1,40 +1,52 @@
-//! How many runs a watcher has in flight at most: what its memory holds.
+//! How many runs a watcher has in flight at most, and how much their guests may have: what its memory holds.
 
-const MIB: u64 = 1 << 20;
-/// A watcher VM of this much memory has no room for more runs than [`RunLimit::LEAST`].
-const MEMORY_FLOOR: u64 = 160 * MIB;
-/// What a run takes that waits for its target: 128 KiB of its guest's memory that stay, its stack, its socket.
-const MEMORY_PER_RUN: u64 = 160 << 10;
+const MIB: usize = 1 << 20;
+/// What a watcher takes besides its runs, once it has its probes and its managers.
+const WATCHER: usize = 32 * MIB;
+/// What a run takes that waits for its target: 64 KiB of its guest's memory that stay, its stack, its socket, and the page
+/// tables of both.
+const RUN: usize = 96 << 10;
 
-/// The most runs at a time: a slow target holds one of these, and never delays another's run before they are all held.
+/// The most runs at a time, and the most memory of their guests. A slow target holds one of these runs, and delays no look
+/// at others before all of those are held that such targets may hold (`Places`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RunLimit(usize);
+pub struct RunLimit {
+    all: usize,
+    memory: usize,
+}
 
 impl RunLimit {
-    /// What every watcher has.
-    pub const LEAST: Self = Self(256);
-    /// What none has more of, whatever its memory.
-    pub const MOST: Self = Self(4_096);
+    /// What a watcher has that is a process of its host.
+    pub const LEAST: Self = Self { all: 256, memory: 32 * MIB };
+    /// What a watcher has that is too small.
+    const TOO_SMALL: Self = Self { all: 64, memory: 4 * MIB };
+    /// The most runs, whatever the memory.
+    const MOST: usize = 4_096;
 
-    /// Returns the limit of a machine that has so many bytes of memory for its watcher alone.
-    pub const fn of_memory(bytes: u64) -> Self {
-        let further = bytes.saturating_sub(MEMORY_FLOOR) / MEMORY_PER_RUN;
-        // Compared first, so that nothing is cut off.
-        if further >= (Self::MOST.0 - Self::LEAST.0) as u64 {
-            Self::MOST
-        } else {
-            Self(Self::LEAST.0 + further as usize)
+    /// Returns the limit of a machine that has so many bytes of memory left for its watcher: a quarter of what it does not
+    /// need itself is for guests that take more than every run has, the rest for runs.
+    pub fn of_memory(free: u64) -> Self {
+        let rest = usize::try_from(free).unwrap_or(usize::MAX).saturating_sub(WATCHER);
+        let memory = rest / 4;
+        Self {
+            all: ((rest - memory) / RUN).clamp(Self::TOO_SMALL.all, Self::MOST),
+            memory: memory.max(Self::TOO_SMALL.memory),
         }
     }
 
     /// Returns how many runs may be in flight.
     pub const fn all(self) -> usize {
-        self.0
+        self.all
     }
 
     /// Returns how many of them may be asked ones; the rest is kept for scheduled ones.
     pub const fn asked(self) -> usize {
-        self.0 / 2
+        self.all / 2
+    }
+
+    /// Returns how much memory their guests may have together, in bytes, beyond what each run has.
+    pub const fn memory(self) -> usize {
+        self.memory
     }
 }
 
@@ -43,14 +55,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_watcher_has_the_least_and_more_memory_holds_more_up_to_the_most() {
-        for small in [0, 48 * MIB, MEMORY_FLOOR] {
-            assert_eq!(RunLimit::of_memory(small), RunLimit::LEAST);
+    fn what_is_promised_fits_into_the_memory_that_is_left() {
+        for free_mib in [48, 57, 100, 153, 400] {
+            let limit = RunLimit::of_memory(free_mib * MIB as u64);
+            let promised = WATCHER + limit.all() * RUN + limit.memory();
+            assert!(promised as u64 <= free_mib * MIB as u64, "{limit:?} of {free_mib} MiB");
         }
-        assert_eq!(RunLimit::of_memory(MEMORY_FLOOR + 10 * MEMORY_PER_RUN).all(), RunLimit::LEAST.all() + 10);
-        assert!(RunLimit::of_memory(512 * MIB).all() > 2_000);
+    }
+
+    #[test]
+    fn more_memory_holds_more_runs_up_to_the_most_and_the_smallest_machine_has_some() {
+        for small in [0, WATCHER as u64] {
+            assert_eq!(RunLimit::of_memory(small), RunLimit::TOO_SMALL);
+        }
+        let runs = |free_mib: u64| RunLimit::of_memory(free_mib * MIB as u64).all();
+        assert!(runs(57) >= 192 && runs(153) > 900 && runs(400) > 2_900);
         for large in [1 << 30, u64::MAX] {
-            assert_eq!(RunLimit::of_memory(large), RunLimit::MOST);
+            assert_eq!(RunLimit::of_memory(large).all(), RunLimit::MOST);
         }
         assert_eq!(RunLimit::LEAST.asked(), 128);
     }

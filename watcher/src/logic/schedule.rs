@@ -2,23 +2,36 @@
 //!
 //! Every check has an interval, the cluster's or one of its own, and a phase of its own in the interval: a hash of the
 //! check and the watcher's id, the same after every start. So the checks of one watcher are spread evenly, and the watchers of one target look at different times. A check
-//! has one scheduled run in flight; one that is due while its last run has not ended begins when that ends.
+//! has one scheduled run in flight; one that is due while its last run has not ended begins when that ends. Where there is
+//! no room for all that are due, the longest due begin first, within each [`Lane`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use vouch_types::{Moment, WatcherId};
+use vouch_types::{Digest, Moment, WatcherId};
 
-use super::{Check, CheckNumber};
+use super::{Check, CheckNumber, Lane, Pace};
+
+/// A check that is to be made again and again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Planned {
+    /// What is looked at.
+    pub check: Check,
+    /// SHA-256 of the component that does it, if one does.
+    pub component: Option<Digest>,
+    /// How often, where that is not as often as all others.
+    pub interval: Option<Duration>,
+}
 
 #[derive(Debug)]
 struct Plan {
     check: Check,
+    lane: Lane,
     phase: u64,
     /// How often it runs, where that is not as often as all others.
     own: Option<Duration>,
-    /// When it is due next. An entry of `queue` unless a run is in flight.
+    /// When it is due next. An entry of the queue of its lane unless a run is in flight.
     due: Moment,
     in_flight: bool,
 }
@@ -30,13 +43,13 @@ pub struct Schedule {
     interval: Duration,
     /// By number.
     plans: Vec<Plan>,
-    queue: BTreeSet<(Moment, CheckNumber)>,
+    queues: BTreeMap<Lane, BTreeSet<(Moment, CheckNumber)>>,
 }
 
 impl Schedule {
     /// Returns an empty schedule.
     pub fn new(watcher: WatcherId, interval: Duration) -> Self {
-        Self { watcher, interval: at_least_one(interval), plans: Vec::new(), queue: BTreeSet::new() }
+        Self { watcher, interval: at_least_one(interval), plans: Vec::new(), queues: BTreeMap::new() }
     }
 
     /// Sets how often each check runs that has no interval of its own; those that wait are planned anew.
@@ -49,62 +62,74 @@ impl Schedule {
         for plan in self.plans.iter_mut().filter(|plan| plan.own.is_none()) {
             plan.due = next_at(now, plan.phase, interval);
         }
-        self.fill_queue();
+        self.fill_queues();
     }
 
-    /// Sets which checks there are, in the order of their numbers, and how often those run that have an interval of
-    /// their own. Those that stay with their interval keep their times, the others are due within one interval.
-    pub fn set_checks(&mut self, now: Moment, checks: impl IntoIterator<Item = (Check, Option<Duration>)>) {
+    /// Sets which checks there are, in the order of their numbers. Those that stay with their interval keep their times,
+    /// the others are due within one interval.
+    pub fn set_checks(&mut self, now: Moment, checks: impl IntoIterator<Item = Planned>) {
         let known = std::mem::take(&mut self.plans).into_iter().map(|plan| (plan.check.clone(), plan));
         let mut known: BTreeMap<Check, Plan> = known.collect();
-        for (check, own) in checks {
-            let own = own.map(at_least_one);
+        for Planned { check, component, interval } in checks {
+            let own = interval.map(at_least_one);
             let interval = own.unwrap_or(self.interval);
             let plan = match known.remove(&check) {
-                Some(plan) if plan.own == own => plan,
+                Some(plan) if plan.own == own => Plan { lane: Lane { component, ..plan.lane }, ..plan },
                 known => {
                     let phase = phase_of(self.watcher, &check);
-                    let in_flight = known.is_some_and(|plan| plan.in_flight);
-                    Plan { check, phase, own, due: next_at(now, phase, interval), in_flight }
+                    let (in_flight, pace) =
+                        known.map_or((false, Pace::Prompt), |plan| (plan.in_flight, plan.lane.pace));
+                    let lane = Lane { component, pace };
+                    Plan { check, lane, phase, own, due: next_at(now, phase, interval), in_flight }
                 }
             };
             self.plans.push(plan);
         }
-        self.fill_queue();
+        self.fill_queues();
     }
 
-    fn fill_queue(&mut self) {
-        let waiting = self.plans.iter().enumerate().filter(|(_, plan)| !plan.in_flight);
-        self.queue = waiting.map(|(at, plan)| (plan.due, CheckNumber::at(at))).collect();
-    }
-
-    /// Takes the checks that are due, at most `room` of them, the longest due first. They are in flight from now on.
-    pub fn take_due(&mut self, now: Moment, room: usize) -> Vec<CheckNumber> {
-        let mut due = Vec::new();
-        while due.len() < room && self.queue.first().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, check)) = self.queue.pop_first() else { break };
-            if let Some(plan) = self.plans.get_mut(check.get()) {
-                plan.in_flight = true;
-                plan.due = next_at(now, plan.phase, plan.own.unwrap_or(self.interval));
-                due.push(check);
-            }
+    fn fill_queues(&mut self) {
+        self.queues.clear();
+        for (at, plan) in self.plans.iter().enumerate().filter(|(_, plan)| !plan.in_flight) {
+            self.queues.entry(plan.lane).or_default().insert((plan.due, CheckNumber::at(at)));
         }
-        due
     }
 
-    /// The scheduled run of a check has ended.
-    pub fn ended(&mut self, check: CheckNumber) {
+    /// Returns the first of those whose lane has room.
+    fn first(&self, has_room: impl Fn(Lane) -> bool) -> Option<(Moment, CheckNumber)> {
+        let first = |(lane, queue): (&Lane, &BTreeSet<_>)| queue.first().copied().filter(|_| has_room(*lane));
+        self.queues.iter().filter_map(first).min()
+    }
+
+    /// Takes the check that has been due longest of those whose lane has room. It is in flight from now on.
+    pub fn take_due(&mut self, now: Moment, has_room: impl Fn(Lane) -> bool) -> Option<CheckNumber> {
+        let first = self.first(has_room).filter(|(at, _)| *at <= now)?;
+        let plan = self.plans.get_mut(first.1.get())?;
+        plan.in_flight = true;
+        plan.due = next_at(now, plan.phase, plan.own.unwrap_or(self.interval));
+        self.queues.entry(plan.lane).or_default().remove(&first);
+        Some(first.1)
+    }
+
+    /// The scheduled run of a check has ended, so soon.
+    pub fn ended(&mut self, check: CheckNumber, pace: Pace) {
         if let Some(plan) = self.plans.get_mut(check.get())
             && plan.in_flight
         {
             plan.in_flight = false;
-            self.queue.insert((plan.due, check));
+            plan.lane.pace = pace;
+            self.queues.entry(plan.lane).or_default().insert((plan.due, check));
         }
     }
 
-    /// Returns when the next check is due; may lie in the past when there was no room.
-    pub fn next_due(&self) -> Option<Moment> {
-        self.queue.first().map(|(at, _)| *at)
+    /// Returns the lane that a check is in; none that is not there has company.
+    pub fn lane(&self, check: CheckNumber) -> Lane {
+        self.plans.get(check.get()).map_or(Lane { component: None, pace: Pace::Prompt }, |plan| plan.lane)
+    }
+
+    /// Returns when the next check is due whose lane has room; may lie in the past.
+    pub fn next_due(&self, has_room: impl Fn(Lane) -> bool) -> Option<Moment> {
+        self.first(has_room).map(|(at, _)| at)
     }
 }
 
@@ -150,9 +175,17 @@ mod tests {
         (0..count).map(|n| Check::Relay { node: NodeId::new(&format!("n{n}")).unwrap() }).collect()
     }
 
+    fn planned(check: &Check, interval: Option<Duration>) -> Planned {
+        Planned { check: check.clone(), component: None, interval }
+    }
+
     /// These checks, none with an interval of its own.
-    fn all(checks: &[Check]) -> Vec<(Check, Option<Duration>)> {
-        checks.iter().map(|check| (check.clone(), None)).collect()
+    fn all(checks: &[Check]) -> Vec<Planned> {
+        checks.iter().map(|check| planned(check, None)).collect()
+    }
+
+    fn room(_: Lane) -> bool {
+        true
     }
 
     fn schedule(watcher: u64, checks: &[Check]) -> Schedule {
@@ -162,15 +195,16 @@ mod tests {
     }
 
     fn queued(schedule: &Schedule) -> BTreeSet<(Moment, Check)> {
-        schedule.queue.iter().map(|(at, check)| (*at, schedule.plans[check.get()].check.clone())).collect()
+        let queued = schedule.queues.values().flatten();
+        queued.map(|(at, check)| (*at, schedule.plans[check.get()].check.clone())).collect()
     }
 
     /// Runs the schedule with runs that end at once, and returns when each check began.
     fn begun(schedule: &mut Schedule, until: Moment) -> BTreeMap<Check, Vec<Moment>> {
         let mut begun: BTreeMap<Check, Vec<Moment>> = BTreeMap::new();
-        while let Some(now) = schedule.next_due().filter(|at| *at < until) {
-            for check in schedule.take_due(now, usize::MAX) {
-                schedule.ended(check);
+        while let Some(now) = schedule.next_due(room).filter(|at| *at < until) {
+            while let Some(check) = schedule.take_due(now, room) {
+                schedule.ended(check, Pace::Prompt);
                 begun.entry(schedule.plans[check.get()].check.clone()).or_default().push(now);
             }
         }
@@ -203,17 +237,17 @@ mod tests {
         let checks = relays(1);
         let mut schedule = schedule(1, &checks);
         let late = Moment::ZERO + 10 * SECOND;
-        assert_eq!(schedule.take_due(late, 8).len(), 1);
-        assert_eq!(schedule.take_due(late + 5 * SECOND, 8), []);
-        schedule.ended(CheckNumber(0));
-        assert_eq!(schedule.take_due(late + 5 * SECOND, 8).len(), 1, "it was due while it ran");
+        assert_eq!(schedule.take_due(late, room), Some(CheckNumber(0)));
+        assert_eq!(schedule.take_due(late + 5 * SECOND, room), None);
+        schedule.ended(CheckNumber(0), Pace::Slow);
+        assert_eq!(schedule.take_due(late + 5 * SECOND, room), Some(CheckNumber(0)), "it was due while it ran");
     }
 
     #[test]
     fn each_check_runs_at_its_own_interval_and_always_at_the_same_phase_of_it() {
         let checks = relays(3);
         let own = [None, Some(3 * SECOND), Some(SECOND / 4)];
-        let planned = || checks.iter().cloned().zip(own);
+        let planned = || checks.iter().zip(own).map(|(check, interval)| planned(check, interval));
         let until = Moment::ZERO + 12 * SECOND;
         let mut schedule = schedule(1, &[]);
         schedule.set_checks(Moment::ZERO, planned());
@@ -235,7 +269,7 @@ mod tests {
         let mut schedule = schedule(1, &checks);
         let before: BTreeMap<_, _> = queued(&schedule).into_iter().map(|(at, check)| (check, at)).collect();
         let now = Moment::ZERO + SECOND / 2;
-        schedule.set_checks(now, [(checks[0].clone(), Some(SECOND / 10)), (checks[1].clone(), None)]);
+        schedule.set_checks(now, [planned(&checks[0], Some(SECOND / 10)), planned(&checks[1], None)]);
         let after: BTreeMap<_, _> = queued(&schedule).into_iter().map(|(at, check)| (check, at)).collect();
         assert!(after[&checks[0]] <= now + SECOND / 10, "{after:?}");
         assert_eq!(after[&checks[1]], before[&checks[1]]);
@@ -249,11 +283,29 @@ mod tests {
         let checks = relays(1);
         let mut schedule = schedule(1, &checks);
         let now = Moment::ZERO + 2 * SECOND;
-        assert_eq!(schedule.take_due(now, 8).len(), 1);
-        schedule.set_checks(now, [(checks[0].clone(), Some(SECOND / 10))]);
-        assert_eq!(schedule.take_due(now + SECOND, 8), [], "one run of a check at a time");
-        schedule.ended(CheckNumber(0));
-        assert_eq!(schedule.take_due(now + SECOND, 8).len(), 1);
+        assert_eq!(schedule.take_due(now, room), Some(CheckNumber(0)));
+        schedule.set_checks(now, [planned(&checks[0], Some(SECOND / 10))]);
+        assert_eq!(schedule.take_due(now + SECOND, room), None, "one run of a check at a time");
+        schedule.ended(CheckNumber(0), Pace::Prompt);
+        assert_eq!(schedule.take_due(now + SECOND, room), Some(CheckNumber(0)));
+    }
+
+    #[test]
+    fn a_check_without_room_waits_for_it_and_those_of_another_lane_do_not_wait_for_that() {
+        let mut schedule = schedule(1, &relays(10));
+        let late = Moment::ZERO + 10 * SECOND;
+        let slow: Vec<CheckNumber> = (0..5).filter_map(|_| schedule.take_due(late, room)).collect();
+        slow.iter().for_each(|check| schedule.ended(*check, Pace::Slow));
+        let no_room_for_slow = |lane: Lane| lane.pace == Pace::Prompt;
+        let later = late + 10 * SECOND;
+        let begun: BTreeSet<_> = std::iter::from_fn(|| schedule.take_due(later, no_room_for_slow)).collect();
+        assert!(begun.len() == 5 && slow.iter().all(|check| !begun.contains(check)), "{begun:?} but {slow:?}");
+        assert_eq!(schedule.next_due(no_room_for_slow), None);
+        // They keep their pace when the checks are told anew.
+        schedule.set_checks(later, all(&relays(10)));
+        assert_eq!(schedule.take_due(later, no_room_for_slow), None);
+        let then: Vec<_> = std::iter::from_fn(|| schedule.take_due(later, room)).collect();
+        assert_eq!(then.len(), 5, "the others are in flight");
     }
 
     proptest! {

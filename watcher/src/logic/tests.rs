@@ -80,7 +80,7 @@ impl Bench {
             bench.tick(session, 1);
         }
         bench.hear(M1, Heard::Assignment(assignment(1, vms)));
-        bench.event(Event::ProbeReady { digest: Digest::new(DIGEST) });
+        bench.event(Event::ProbeReady { digest: Digest::new(DIGEST), origin: Origin::Shipped });
         bench
     }
 
@@ -91,7 +91,7 @@ impl Bench {
                 Effect::Send { session, message } => self.said.push((session, message.message.unwrap())),
                 Effect::Close { session, why: _ } => self.closed.push(session),
                 Effect::Echo(round) => self.rounds.push(round),
-                Effect::Prepare { .. } => {}
+                Effect::Prepare { .. } | Effect::Forget { .. } => {}
             }
         }
     }
@@ -468,7 +468,7 @@ fn series_of_nodes_that_are_watched_no_more_are_forgotten_and_there_are_no_more_
         })
         .collect();
     bench.hear(M1, Heard::Assignment(all));
-    bench.event(Event::ProbeReady { digest: Digest::new(DIGEST) });
+    bench.event(Event::ProbeReady { digest: Digest::new(DIGEST), origin: Origin::Shipped });
     look(&mut bench, Duration::from_secs(24), Outcome::Up);
     assert_eq!(durations(&mut bench, M1).len(), DURATION_HISTOGRAMS_MAX);
     bench.hear(M1, Heard::Assignment(assignment(3, 1)));

@@ -21,8 +21,9 @@ use super::message::{Observed, tick};
 use super::probes::{Probes, Readiness};
 use super::sessions::{SessionState, one_per_manager, other_stream};
 use super::{
-    Asks, Assigned, AssignedCheck, Check, CheckNumber, CheckSpec, CloseReason, Durations, Effect, Ended, Entry, Event,
-    HealthState, Ledger, Peers, Run, RunId, RunLimit, Schedule, SessionId, TickStamp, Ticks,
+    Asks, Assigned, AssignedCheck, Cause, Check, CheckNumber, CheckSpec, CloseReason, Durations, Effect, Ended, Entry,
+    Event, HealthState, Lane, Ledger, Pace, Peers, Places, Planned, Run, RunId, RunLimit, Schedule, SessionId,
+    TickStamp, Ticks,
 };
 
 /// The most time that an ask may give.
@@ -42,6 +43,9 @@ struct Running {
     begun: Moment,
     ticks: TickStamp,
     why: Why,
+    /// The one that it began in.
+    lane: Lane,
+    timeout: Duration,
 }
 
 /// Why a run was begun.
@@ -51,6 +55,15 @@ enum Why {
     Scheduled(Option<AskId>),
     /// For an ask.
     Asked(AskId),
+}
+
+impl Why {
+    const fn cause(self) -> Cause {
+        match self {
+            Self::Scheduled(_) => Cause::Due,
+            Self::Asked(_) => Cause::Asked,
+        }
+    }
 }
 
 /// One watcher's whole behaviour, without any I/O.
@@ -70,7 +83,7 @@ pub struct Logic {
     health: HealthState,
     next_run: u64,
     runs: BTreeMap<RunId, Running>,
-    runs_max: usize,
+    places: Places,
     /// Asked checks that wait for room.
     wanted: VecDeque<(Check, AskId)>,
     bursts: Bursts,
@@ -102,7 +115,7 @@ impl Logic {
             health: HealthState::default(),
             next_run: 0,
             runs: BTreeMap::new(),
-            runs_max: runs.all(),
+            places: Places::new(runs),
             wanted: VecDeque::new(),
             bursts: Bursts::new(runs),
             peers: Peers::new(watcher),
@@ -120,7 +133,10 @@ impl Logic {
             Event::SessionOpened { session, endpoint } => self.session_opened(now, session, endpoint),
             Event::SessionClosed { session } => self.session_closed(session),
             Event::Heard { session, message } => self.heard(now, session, message),
-            Event::ProbeReady { digest } => self.probes.ready(digest),
+            Event::ProbeReady { digest, origin } => {
+                self.probes.ready(digest);
+                self.places.ready(digest, origin);
+            }
             Event::ProbeUnavailable { digest, why } => self.probes.unavailable(now, digest, why),
             Event::RunEnded { run, ended } => self.run_ended(now, run, ended),
             Event::EchoesEnded { round, came } => {
@@ -142,7 +158,7 @@ impl Logic {
             .sessions
             .values()
             .flat_map(|s| s.report_at(version, &self.timing).into_iter().chain([s.silent_at(&self.timing)]));
-        let due = if self.runs.len() < self.runs_max { self.schedule.next_due() } else { None };
+        let due = self.schedule.next_due(|lane| self.places.has_room(lane));
         let others = [self.asks.next_due(), self.probes.next_due(), self.peers.next_due()];
         streams.chain(due).chain(others.into_iter().flatten()).min()
     }
@@ -226,7 +242,12 @@ impl Logic {
         let renumbered: Vec<_> = old.checks.iter().map(|old| checks.number(&old.check)).collect();
         let renumber = |number: CheckNumber| renumbered.get(number.get()).copied().flatten();
         self.health.renumber(renumber);
-        self.schedule.set_checks(now, checks.iter().map(|new| (new.check.clone(), new.spec.interval())));
+        let planned = |new: &AssignedCheck| Planned {
+            check: new.check.clone(),
+            component: new.spec.component(),
+            interval: new.spec.interval(),
+        };
+        self.schedule.set_checks(now, checks.iter().map(planned));
         self.ledger.renumber(|number| {
             let (old, to) = (old.checks.get(number)?, renumber(number)?);
             old.spec.same_target(&checks.get(to)?.spec).then_some(to)
@@ -236,9 +257,11 @@ impl Logic {
             CheckSpec::Probe(spec) => spec.digest.map(|digest| (digest, spec.probe.clone())),
             CheckSpec::Relay(_) => None,
         });
-        for (probe, digest) in self.probes.need(needed.collect()) {
-            self.effects.push(Effect::Prepare { probe, digest });
-        }
+        let needed: BTreeMap<_, _> = needed.collect();
+        self.places.set_components(&needed.keys().copied().collect());
+        let changed = self.probes.need(needed);
+        self.effects.extend(changed.forget.into_iter().map(|digest| Effect::Forget { digest }));
+        self.effects.extend(changed.prepare.into_iter().map(|(probe, digest)| Effect::Prepare { probe, digest }));
         self.sessions.values_mut().for_each(SessionState::resync);
     }
 
@@ -271,18 +294,20 @@ impl Logic {
             (_, Why::Scheduled(None)) | (Check::Relay { .. }, Why::Scheduled(_)) => Serves::None,
             (Check::Probe { .. }, Why::Scheduled(Some(ask))) | (_, Why::Asked(ask)) => Serves::Only(ask),
         };
+        let took = now.since(run.begun);
+        let pace = if took < run.timeout / 2 { Pace::Prompt } else { Pace::Slow };
         match (run.why, run.check) {
-            (Why::Scheduled(_), Some(number)) => self.schedule.ended(number),
+            (Why::Scheduled(_), Some(number)) => self.schedule.ended(number, pace),
             (Why::Scheduled(_), None) => {}
             (Why::Asked(_), _) => self.bursts.ended(check),
         }
+        self.places.ended(run.lane, run.why.cause(), ended.is_stopped());
         if let Some(number) = run.check.filter(|number| self.is_beyond.get(number.get()) == Some(&true)) {
             self.health.run_ended(run.begun, (number, &run.target), &ended);
         }
         if let Some(network) = check.reached(&ended) {
             self.health.reached(now, network);
         }
-        let took = now.since(run.begun);
         if let (Some(number), Ended::Probe { outcome, .. }) = (run.check, &ended)
             && outcome.is_sign_of_life()
         {
@@ -315,7 +340,7 @@ impl Logic {
         }
         self.effects.extend(self.peers.take_due(now).into_iter().map(Effect::Echo));
         self.begin_asked(now);
-        for number in self.schedule.take_due(now, self.runs_max.saturating_sub(self.runs.len())) {
+        while let Some(number) = self.schedule.take_due(now, |lane| self.places.has_room(lane)) {
             let instead = self.take_waiting(number);
             self.begin(now, number, Why::Scheduled(instead));
         }
@@ -326,15 +351,15 @@ impl Logic {
 
     fn begin_asked(&mut self, now: Moment) {
         let mut waiting = VecDeque::new();
-        while self.runs.len() < self.runs_max && !self.bursts.is_full() {
+        while !self.places.is_full() && !self.bursts.is_full() {
             let Some((check, ask)) = self.wanted.pop_front() else { break };
             if self.asks.nonce(ask).is_none() {
                 continue;
             }
-            if self.bursts.may_begin(&check) {
-                // What is assigned no more is asked about no more; the ask waits for it until its deadline.
-                let number = self.assigned.checks.number(&check);
-                number.into_iter().for_each(|number| self.begin(now, number, Why::Asked(ask)));
+            // What is assigned no more is asked about no more; the ask waits for it until its deadline.
+            let Some(number) = self.assigned.checks.number(&check) else { continue };
+            if self.bursts.may_begin(&check) && self.places.has_room_for_asked(self.schedule.lane(number)) {
+                self.begin(now, number, Why::Asked(ask));
             } else {
                 waiting.push_back((check, ask));
             }
@@ -370,11 +395,12 @@ impl Logic {
             self.bursts.begun(&target.check);
         }
         let unavailable = self.unavailable(&spec);
-        let run = Running { target, check: Some(number), begun: now, ticks: self.ticks.stamp(), why };
+        let (lane, timeout) = (self.schedule.lane(number), spec.timeout().unwrap_or(self.timing.probe_timeout));
+        self.places.begun(lane, why.cause());
+        let run = Running { target, check: Some(number), begun: now, ticks: self.ticks.stamp(), why, lane, timeout };
         self.runs.insert(id, run);
         match unavailable {
             None => {
-                let timeout = spec.timeout().unwrap_or(self.timing.probe_timeout);
                 self.effects.push(Effect::Begin(Run { id, spec, nonce, timeout }));
             }
             Some(message) => {

@@ -65,7 +65,7 @@ pub(crate) fn build() -> Result<()> {
         "watcher": { "size": watcher_size, "sha256": watcher_digest },
         "modules": order,
         "probes": names,
-        "memory_mib": 160,
+        "memory_mib": 256,
     });
     fs::write(folder.join("manifest.json"), serde_json::to_string_pretty(&manifest)?)
         .context("can't write the manifest")?;

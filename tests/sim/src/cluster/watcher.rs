@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use vouch_types::{Incarnation, ManagerId, Moment, Network, WatcherId};
-use vouch_watcher::logic::{Came, Effect, Ended, Event, Logic, RoundId, RunId, RunLimit, SessionId};
+use vouch_watcher::logic::{Came, Effect, Ended, Event, Logic, Origin, RoundId, RunId, RunLimit, SessionId};
 use vouch_wire::links::{Caller, ManagerEndpoint, Session};
 use vouch_wire::pki::CertificateRequest;
 use vouch_wire::proto;
@@ -233,7 +233,8 @@ impl SimWatcher {
                 let (world, id, number) = (Arc::clone(&self.world), self.id, round.id);
                 self.rounds.spawn(async move { (number, echoes::round(world, id, round).await) });
             }
-            Effect::Prepare { digest, .. } => self.ready.push(Event::ProbeReady { digest }),
+            Effect::Forget { .. } => {}
+            Effect::Prepare { digest, .. } => self.ready.push(Event::ProbeReady { digest, origin: Origin::Shipped }),
         }
     }
 

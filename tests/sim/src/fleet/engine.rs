@@ -8,7 +8,7 @@ use vouch_types::{
     BootId, Generation, Incarnation, LogIndex, Moment, Network, NodeId, Nonce, ProbeAssignment, ProbeName,
     RelayOutcome, SortedMap, Term, TickSequence, VmId, VmSpec, WatcherId,
 };
-use vouch_watcher::logic::{Came as EchoesCame, Effect, Event, RoundId, RunId, SessionId};
+use vouch_watcher::logic::{Came as EchoesCame, Effect, Event, Origin, RoundId, RunId, SessionId};
 use vouch_wire::proto;
 use vouch_wire::proto::to_watcher::Message as Told;
 
@@ -441,7 +441,10 @@ impl SimFleet {
                         let ended = Happening::EchoesEnded { slot: number, life, round: round.id, came };
                         self.queue.put(at, ended);
                     }
-                    Effect::Prepare { digest, .. } => events.push(Event::ProbeReady { digest }),
+                    Effect::Forget { .. } => {}
+                    Effect::Prepare { digest, .. } => {
+                        events.push(Event::ProbeReady { digest, origin: Origin::Shipped })
+                    }
                 }
             }
             next = events.pop();

@@ -80,12 +80,12 @@ fn a_light_ask_runs_no_heavy_probe() {
     }
 }
 
-/// Lets a minute's part pass in which the first VMs are silent, and returns when the runs of all others began.
-fn begun_of_others(silent: u8, burst: bool) -> Vec<(VmId, Moment)> {
-    let mut bench = Bench::new(silent + 40);
+/// Lets 20 ms pass so often in which the first VMs are silent, and returns when the runs of all others began, and how many
+/// runs were in flight at most.
+fn begun_of_others(bench: &mut Bench, steps: u64, silent: u8, burst: bool) -> (Vec<(VmId, Moment)>, usize) {
     let (mut in_flight, mut others): (Vec<(Moment, Run)>, Vec<_>) = (Vec::new(), Vec::new());
     let mut most = 0;
-    for step in 0..200u64 {
+    for step in 0..steps {
         if burst && step % 5 == 0 {
             let vms: Vec<u8> = (1..=silent).collect();
             bench.ask(step + 1, &["n1"], &vms);
@@ -116,15 +116,40 @@ fn begun_of_others(silent: u8, burst: bool) -> Vec<(VmId, Moment)> {
             bench.pass(Duration::from_millis(1));
         }
     }
-    assert!(most <= RunLimit::LEAST.all() && (most > RunLimit::LEAST.asked()) == burst, "{most} runs at once");
-    others
+    (others, most)
 }
 
 #[test]
 fn a_burst_on_silent_vms_does_not_delay_the_scheduled_runs_of_others() {
-    let calm = begun_of_others(64, false);
+    let begun = |burst| begun_of_others(&mut Bench::new(64 + 40), 200, 64, burst);
+    let ((calm, few), (others, most)) = (begun(false), begun(true));
     assert!(calm.len() >= 40 * 3);
-    assert_eq!(begun_of_others(64, true), calm);
+    assert_eq!(others, calm);
+    assert!(few <= RunLimit::LEAST.asked() && most > few && most <= RunLimit::LEAST.all(), "{few} and {most} runs");
+}
+
+#[test]
+fn more_silent_checks_than_there_are_places_delay_those_of_others_once_and_not_again() {
+    const VMS: u8 = 240;
+    const SILENT: u8 = 200;
+    let begun = |silent: u8| {
+        let mut bench = Bench::new(VMS);
+        let mut assigned = assignment(2, VMS);
+        for name in ["ssh", "rdp"] {
+            let probe = proto::ProbeAssignment { probe: name.to_owned(), ..assigned.targets[0].probes[0].clone() };
+            assigned.targets.iter_mut().for_each(|target| target.probes.push(probe.clone()));
+            assigned.probes.push(proto::ProbeComponent { name: name.to_owned(), ..assigned.probes[0].clone() });
+        }
+        bench.hear(M1, Heard::Assignment(assigned));
+        let (begun, most) = begun_of_others(&mut bench, 400, silent, false);
+        assert_eq!(most == RunLimit::LEAST.all(), silent > 0, "{most} runs at once");
+        // The first run of a silent check is like any other. From the second on it is known that they last.
+        let known = Moment::ZERO + timing().probe_interval + 2 * timing().probe_timeout;
+        begun.into_iter().filter(|(who, at)| *who > vm(SILENT) && *at > known).collect::<Vec<_>>()
+    };
+    let calm = begun(0);
+    assert!(calm.len() >= 40 * 3 * 4, "{}", calm.len());
+    assert_eq!(begun(SILENT), calm);
 }
 
 #[test]

@@ -1,0 +1,192 @@
+//! The memory of guests: how much one run may have, all runs of one component, and all runs of a host.
+//!
+//! What every slot has anyway ([`SLOT_MEMORY`]) is the run's own. What goes beyond is counted, so that guests that take much
+//! end one by one, and not the machine that they run on with all that it watches.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use wasmtime::ResourceLimiter;
+
+use crate::RunFault;
+use crate::limits::TABLE_ELEMENTS_MAX;
+
+/// Memory of a slot that is cleared for the next run instead of given back to the system: all that a shipped probe has when
+/// it grows none (`STACK` in `probes/bundle/build.rs`). To give it back and fault it in again takes twice as long as the
+/// whole rest of making an instance.
+pub(crate) const SLOT_MEMORY: usize = 64 * 1024;
+
+/// So many bytes, and how many of them are taken.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    limit: usize,
+    taken: AtomicUsize,
+}
+
+impl Pool {
+    /// Returns a pool of which nothing is taken.
+    pub(crate) const fn new(limit: usize) -> Self {
+        Self { limit, taken: AtomicUsize::new(0) }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let more = |taken: usize| taken.checked_add(bytes).filter(|taken| *taken <= self.limit);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.taken.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// What the runs of one component take from: half of the host's pool at most, so that there is some left for others.
+#[derive(Debug)]
+pub(crate) struct ComponentPool {
+    host: Arc<Pool>,
+    own: Pool,
+    /// The most that one run had so far.
+    most: AtomicUsize,
+}
+
+impl ComponentPool {
+    /// Returns the part of one component.
+    pub(crate) fn of(host: Arc<Pool>) -> Self {
+        let own = Pool::new(host.limit / 2);
+        Self { host, own, most: AtomicUsize::new(0) }
+    }
+
+    /// Returns how many runs at a time there is memory for, each with the most that one had so far.
+    pub(crate) fn runs(&self) -> usize {
+        match beyond_slot(self.most.load(Ordering::Relaxed)) {
+            0 => usize::MAX,
+            each => (self.own.limit / each).max(1),
+        }
+    }
+
+    fn take(&self, bytes: usize) -> Result<(), RunFault> {
+        if !self.own.take(bytes) {
+            return Err(RunFault::MemoryOfProbe { limit: self.own.limit });
+        }
+        if !self.host.take(bytes) {
+            self.own.give_back(bytes);
+            return Err(RunFault::MemoryOfHost { limit: self.host.limit });
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.own.give_back(bytes);
+        self.host.give_back(bytes);
+    }
+}
+
+/// Refuses memory beyond the limits and remembers why, so that the crash that follows can be explained.
+///
+/// All memories of a component count together.
+#[derive(Debug)]
+pub(crate) struct RunMemory {
+    limit: usize,
+    granted: usize,
+    pool: Arc<ComponentPool>,
+    refused: Option<RunFault>,
+}
+
+impl RunMemory {
+    /// Returns that of a run that has none yet and may have so many bytes.
+    pub(crate) const fn new(limit: usize, pool: Arc<ComponentPool>) -> Self {
+        Self { limit, granted: 0, pool, refused: None }
+    }
+
+    /// Returns why the guest was refused memory that it asked for, if it was.
+    pub(crate) const fn refused(&self) -> Option<&RunFault> {
+        self.refused.as_ref()
+    }
+
+    fn grant(&mut self, granted: usize) -> Result<(), RunFault> {
+        if granted > self.limit {
+            return Err(RunFault::Memory { limit: self.limit });
+        }
+        let more = beyond_slot(granted) - beyond_slot(self.granted);
+        if more > 0 {
+            self.pool.take(more)?;
+        }
+        self.granted = granted;
+        Ok(())
+    }
+}
+
+/// Returns how much of it is counted.
+const fn beyond_slot(granted: usize) -> usize {
+    granted.saturating_sub(SLOT_MEMORY)
+}
+
+impl Drop for RunMemory {
+    fn drop(&mut self) {
+        self.pool.most.fetch_max(self.granted, Ordering::Relaxed);
+        self.pool.give_back(beyond_slot(self.granted));
+    }
+}
+
+impl ResourceLimiter for RunMemory {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let granted = self.granted.saturating_add(desired.saturating_sub(current));
+        let refused = self.grant(granted).err();
+        let is_granted = refused.is_none();
+        self.refused = refused.or(self.refused.take());
+        Ok(is_granted)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn grow(run: &mut RunMemory, by: usize) -> bool {
+        run.memory_growing(0, by, None).unwrap()
+    }
+
+    #[test]
+    fn what_a_slot_has_is_not_counted_and_what_goes_beyond_is_given_back_when_the_run_is_over() {
+        let host = Arc::new(Pool::new(4 * MIB));
+        let component = Arc::new(ComponentPool::of(Arc::clone(&host)));
+        let mut run = RunMemory::new(16 * MIB, Arc::clone(&component));
+        assert!(grow(&mut run, SLOT_MEMORY));
+        assert_eq!(host.taken.load(Ordering::Relaxed), 0);
+        assert!(grow(&mut run, MIB) && grow(&mut run, MIB));
+        assert_eq!(host.taken.load(Ordering::Relaxed), 2 * MIB);
+        assert!(!grow(&mut run, 1), "half of the pool is one component's");
+        assert_eq!(run.refused(), Some(&RunFault::MemoryOfProbe { limit: 2 * MIB }));
+        assert_eq!(component.runs(), usize::MAX, "none has ended");
+        drop(run);
+        assert_eq!(component.runs(), 1);
+        assert_eq!((host.taken.load(Ordering::Relaxed), component.own.taken.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn two_components_have_the_whole_pool_and_a_third_finds_none_left() {
+        let host = Arc::new(Pool::new(4 * MIB));
+        let mut runs: Vec<RunMemory> =
+            (0..3).map(|_| RunMemory::new(16 * MIB, Arc::new(ComponentPool::of(Arc::clone(&host))))).collect();
+        let [first, second, third] = &mut runs[..] else { panic!() };
+        assert!(grow(first, 2 * MIB + SLOT_MEMORY) && grow(second, 2 * MIB + SLOT_MEMORY));
+        assert!(grow(third, SLOT_MEMORY) && !grow(third, 1));
+        assert_eq!(third.refused(), Some(&RunFault::MemoryOfHost { limit: 4 * MIB }));
+        drop(runs);
+        assert_eq!(host.taken.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn one_run_has_no_more_than_a_run_may_have_whatever_the_pool_holds() {
+        let pool = Arc::new(ComponentPool::of(Arc::new(Pool::new(64 * MIB))));
+        let mut run = RunMemory::new(MIB, pool);
+        assert!(grow(&mut run, MIB) && !grow(&mut run, 1));
+        assert_eq!(run.refused(), Some(&RunFault::Memory { limit: MIB }));
+        assert!(!run.memory_growing(0, usize::MAX, None).unwrap());
+    }
+}
