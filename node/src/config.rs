@@ -17,7 +17,7 @@ pub const RUN_DIR_MAX: usize = 60;
 /// The most managers that a node dials.
 pub const MANAGERS_MAX: usize = 9;
 /// The least memory that a watcher VM may be given, in MiB.
-pub const WATCHER_MEMORY_MIN_MIB: u32 = 48;
+pub const WATCHER_MEMORY_MIN_MIB: u32 = 128;
 
 /// Why a configuration is refused.
 #[derive(Debug, Error)]

@@ -82,7 +82,7 @@ impl ComponentPool {
 
 /// Refuses memory beyond the limits and remembers why, so that the crash that follows can be explained.
 ///
-/// All memories of a component count together.
+/// All memories and tables of a component count together. Stacks do not, nor what the host holds for a run.
 #[derive(Debug)]
 pub(crate) struct RunMemory {
     limit: usize,
@@ -102,6 +102,13 @@ impl RunMemory {
         self.refused.as_ref()
     }
 
+    fn grow(&mut self, bytes: usize) -> bool {
+        let refused = self.grant(self.granted.saturating_add(bytes)).err();
+        let is_granted = refused.is_none();
+        self.refused = refused.or(self.refused.take());
+        is_granted
+    }
+
     fn grant(&mut self, granted: usize) -> Result<(), RunFault> {
         if granted > self.limit {
             return Err(RunFault::Memory { limit: self.limit });
@@ -113,6 +120,11 @@ impl RunMemory {
         self.granted = granted;
         Ok(())
     }
+}
+
+/// Returns whether it is more than what is declared: the engine asks before it looks, and what it refuses is not taken.
+fn is_beyond(desired: usize, maximum: Option<usize>) -> bool {
+    maximum.is_some_and(|maximum| desired > maximum)
 }
 
 /// Returns how much of it is counted.
@@ -128,16 +140,13 @@ impl Drop for RunMemory {
 }
 
 impl ResourceLimiter for RunMemory {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let granted = self.granted.saturating_add(desired.saturating_sub(current));
-        let refused = self.grant(granted).err();
-        let is_granted = refused.is_none();
-        self.refused = refused.or(self.refused.take());
-        Ok(is_granted)
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(!is_beyond(desired, maximum) && self.grow(desired.saturating_sub(current)))
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS_MAX)
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let more = desired.saturating_sub(current).saturating_mul(size_of::<usize>());
+        Ok(desired <= TABLE_ELEMENTS_MAX && !is_beyond(desired, maximum) && self.grow(more))
     }
 }
 
@@ -188,5 +197,13 @@ mod tests {
         assert!(grow(&mut run, MIB) && !grow(&mut run, 1));
         assert_eq!(run.refused(), Some(&RunFault::Memory { limit: MIB }));
         assert!(!run.memory_growing(0, usize::MAX, None).unwrap());
+        assert!(!run.table_growing(0, 8, None).unwrap(), "tables count as well");
+    }
+
+    #[test]
+    fn what_the_engine_will_refuse_anyway_is_not_taken() {
+        let mut run = RunMemory::new(MIB, Arc::new(ComponentPool::of(Arc::new(Pool::new(64 * MIB)))));
+        assert!(!run.memory_growing(0, MIB, Some(SLOT_MEMORY)).unwrap() && !run.table_growing(0, 9, Some(8)).unwrap());
+        assert_eq!((run.granted, run.refused()), (0, None));
     }
 }

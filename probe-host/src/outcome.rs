@@ -46,6 +46,8 @@ pub struct RunOutcome {
     pub left_out: usize,
     /// How long the whole run took.
     pub elapsed: Duration,
+    /// How much of that the guest and the host's calls for it computed; the rest they waited.
+    pub computed: Duration,
 }
 
 /// Why a run says nothing about its target.
@@ -114,7 +116,7 @@ impl RunFault {
         }
     }
 
-    /// Returns whether the run was stopped because it took more of the host than it may.
+    /// Returns whether the run was stopped because it took more of the host than it may, or than others left of it.
     pub const fn is_stopped(&self) -> bool {
         match self {
             Self::Deadline { .. } | Self::Memory { .. } | Self::MemoryOfProbe { .. } | Self::MemoryOfHost { .. } => {
@@ -174,7 +176,7 @@ impl Found {
     ///
     /// # Errors
     /// [`RunFault::BadAnswer`] when the reason is no word: nothing could be told by it.
-    pub(crate) fn bounded(self, elapsed: Duration) -> Result<RunOutcome, RunFault> {
+    pub(crate) fn bounded(self, elapsed: Duration, computed: Duration) -> Result<RunOutcome, RunFault> {
         if !is_word(&self.reason) {
             let shown = cut(self.reason, REASON_MAX);
             return Err(RunFault::BadAnswer(format!(
@@ -194,7 +196,7 @@ impl Found {
         let facts: Vec<(String, String)> = self.facts.into_iter().filter_map(fact).take(room.facts).collect();
         let left_out = said - phases.len() - samples.len() - facts.len();
         let (outcome, reason, message) = (self.outcome, self.reason, cut(self.message, MESSAGE_MAX));
-        Ok(RunOutcome { outcome, reason, message, phases, samples, facts, left_out, elapsed })
+        Ok(RunOutcome { outcome, reason, message, phases, samples, facts, left_out, elapsed, computed })
     }
 }
 
@@ -241,7 +243,8 @@ mod tests {
 
     #[test]
     fn an_outcome_is_cut_to_its_limits_and_says_how_much_was_left_out() {
-        let outcome = found(WORDS, "closed", &"é\u{1b}[2J".repeat(1000)).bounded(Duration::ZERO).unwrap();
+        let outcome =
+            found(WORDS, "closed", &"é\u{1b}[2J".repeat(1000)).bounded(Duration::ZERO, Duration::ZERO).unwrap();
         assert!(outcome.message.len() <= MESSAGE_MAX && !outcome.message.contains('\u{1b}'));
         assert_eq!((outcome.phases.len(), outcome.samples.len(), outcome.facts.len()), (2, 1, 4));
         assert_eq!(outcome.facts[0].1.len(), OUTCOME_TEXT_MAX);
@@ -253,7 +256,7 @@ mod tests {
         let named = |names, name: &str| {
             let mut found = found(Room { names, ..WORDS }, "closed", "");
             found.phases = vec![Phase { name: name.to_owned(), took: Duration::ZERO }];
-            found.bounded(Duration::ZERO).unwrap().phases
+            found.bounded(Duration::ZERO, Duration::ZERO).unwrap().phases
         };
         for name in ["", "two words", "Closed", &"x".repeat(REASON_MAX + 1)] {
             assert_eq!(named(Names::Words, name), [], "{name:?}");
@@ -265,7 +268,7 @@ mod tests {
     #[test]
     fn a_reason_that_is_not_one_word_is_a_fault() {
         for reason in ["", "two words", "Closed", &"x".repeat(REASON_MAX + 1)] {
-            let refused = found(WORDS, reason, "").bounded(Duration::ZERO).unwrap_err();
+            let refused = found(WORDS, reason, "").bounded(Duration::ZERO, Duration::ZERO).unwrap_err();
             assert!(matches!(refused, RunFault::BadAnswer(_)), "{reason:?}");
         }
     }

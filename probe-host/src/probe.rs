@@ -115,7 +115,7 @@ impl Probe {
             guest_agent: capabilities.guest_agent.clone(),
         };
         let arrived = Instant::now();
-        let (answer, elapsed) = self
+        let ((answer, elapsed), computed) = self
             .call(reach, deadline, async |probe, store| {
                 let left = deadline.saturating_sub(arrived.elapsed()).as_millis();
                 let begun = Instant::now();
@@ -123,23 +123,23 @@ impl Probe {
                 Ok((answer, begun.elapsed()))
             })
             .await?;
-        answer?.bounded(elapsed)
+        answer?.bounded(elapsed, computed)
     }
 
     async fn question<T>(
         &self,
         ask: impl AsyncFnOnce(&Instance, &mut Store<RunState>) -> wasmtime::Result<T>,
     ) -> Result<T, RunFault> {
-        self.call(Reach::nothing(), QUESTION_DEADLINE, ask).await
+        self.call(Reach::nothing(), QUESTION_DEADLINE, ask).await.map(|(answer, _computed)| answer)
     }
 
-    /// Makes an instance and calls into it: the one place where guest code runs.
+    /// Makes an instance and calls into it: the one place where guest code runs. Returns how long that computed, too.
     async fn call<T>(
         &self,
         reach: Reach,
         deadline: Duration,
         ask: impl AsyncFnOnce(&Instance, &mut Store<RunState>) -> wasmtime::Result<T>,
-    ) -> Result<T, RunFault> {
+    ) -> Result<(T, Duration), RunFault> {
         let shared = &self.inner.shared;
         let begun = Instant::now();
         let ends = begun + deadline + DEADLINE_GRACE;
@@ -152,8 +152,19 @@ impl Probe {
             let instance = self.inner.contract.instantiate(&mut store).await?;
             ask(&instance, &mut store).await
         };
-        match tokio::time::timeout_at(ends.into(), call).await {
-            Ok(Ok(answer)) => Ok(answer),
+        let mut computed = Duration::ZERO;
+        let ended = {
+            let mut call = std::pin::pin!(call);
+            let metered = std::future::poll_fn(|context| {
+                let begun = Instant::now();
+                let polled = call.as_mut().poll(context);
+                computed += begun.elapsed();
+                polled
+            });
+            tokio::time::timeout_at(ends.into(), metered).await
+        };
+        match ended {
+            Ok(Ok(answer)) => Ok((answer, computed)),
             Ok(Err(error)) => Err(Self::fault(&store, &error, begun)),
             Err(_) => Err(RunFault::Deadline { after: begun.elapsed() }),
         }
@@ -179,11 +190,11 @@ impl Probe {
     }
 
     fn fault(store: &Store<RunState>, error: &wasmtime::Error, begun: Instant) -> RunFault {
-        if let Some(refused) = store.data().memory_refused() {
-            return refused.clone();
-        }
         if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
             return RunFault::Deadline { after: begun.elapsed() };
+        }
+        if let Some(refused) = store.data().memory_refused() {
+            return refused.clone();
         }
         let (why, said) = (format!("{error:#}"), store.data().stderr());
         let text = if said.is_empty() { why } else { format!("{why}; it wrote: {said}") };

@@ -72,7 +72,7 @@ fn a_value_that_breaks_a_rule_is_named_with_its_rule() {
         ("nice = 5", "nice = 20", ["nice", "20", "0 to 19"]),
         ("id = \"m2\"", "id = \"m1\"", ["manager.id", "m1", "twice"]),
         ("service = \"10.2.0.2:7001\"", "", ["manager", "m2", "address"]),
-        ("memory_mib = 160", "memory_mib = 8", ["memory_mib", "8", "at least 48"]),
+        ("memory_mib = 160", "memory_mib = 8", ["memory_mib", "8", "at least 128"]),
         ("10.1.0.201", "10.1.0.200", ["watchers.management.addresses", "10.1.0.200", "twice"]),
         ("[watchers.dial.m1]", "[watchers.dial.m7]", ["watchers.dial", "m7", "none of the managers"]),
         ("image_dir = \"target/images/watcher\"", "", ["watchers.image_dir", "unset", "must be set"]),

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-1" });
 
@@ -51,6 +51,14 @@ impl Guest for Hostile {
             "loop" => loop {
                 black_box(());
             },
+            // For so many milliseconds, and then it answers.
+            "spin" => {
+                let (begun, millis) = (Instant::now(), value.parse().unwrap_or(0));
+                while begun.elapsed() < Duration::from_millis(millis) {
+                    (0..10_000).for_each(|n| drop(black_box(n)));
+                }
+                said("spun", value.to_owned())
+            }
             "sleep" => {
                 std::thread::sleep(Duration::from_secs(3600));
                 said("slept", String::new())

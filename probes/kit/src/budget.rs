@@ -29,7 +29,12 @@ impl Budget {
 
     /// Returns what is left of it, or `None` when it is spent.
     pub fn left(&self) -> Option<Duration> {
-        self.whole.checked_sub(self.begun.elapsed()).filter(|left| !left.is_zero())
+        self.left_at(Instant::now())
+    }
+
+    /// Returns what is left of it at this moment, for who knows it: to look at the clock is a call to the host.
+    pub fn left_at(&self, now: Instant) -> Option<Duration> {
+        self.whole.checked_sub(now.saturating_duration_since(self.begun)).filter(|left| !left.is_zero())
     }
 }
 

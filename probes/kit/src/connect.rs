@@ -54,8 +54,8 @@ impl ConnectError {
 /// # Errors
 /// [`ConnectError`], by what the failure says of the target.
 pub fn connect(address: IpAddr, port: u16, budget: &Budget) -> Result<(TcpStream, Duration), ConnectError> {
-    let left = budget.left().ok_or(ConnectError::Timeout)?;
     let begun = Instant::now();
+    let left = budget.left_at(begun).ok_or(ConnectError::Timeout)?;
     let connected = TcpStream::connect_timeout(&SocketAddr::new(address, port), left).and_then(|stream| {
         // In a guest, a connect that was refused while it was waited for comes back as a stream; the error waits in it.
         stream.take_error()?.map_or(Ok(()), Err)?;

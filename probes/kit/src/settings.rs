@@ -26,7 +26,7 @@ impl Settings {
     /// A sentence, when the text is not a JSON object or has a field that is not known.
     pub fn parse(text: &str, known: &[&str]) -> Result<Self, String> {
         if depth(text) > DEPTH_MAX {
-            return Err(format!("settings {} nest deeper than {DEPTH_MAX}: must be a flat JSON object", shown(text)));
+            return Err(format!("settings {} nest too deep: at most {DEPTH_MAX} arrays and objects in each other", shown(text)));
         }
         let value: Value = serde_json::from_str(text)
             .map_err(|e| format!("settings {} are not JSON ({e}): must be a JSON object", shown(text)))?;
@@ -218,7 +218,7 @@ mod tests {
     fn what_nests_deeper_than_the_limit_is_refused_before_it_is_read() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(Settings::parse(&nested(DEPTH_MAX), &[]).unwrap_err().contains("must be a JSON object"));
-        assert!(Settings::parse(&nested(DEPTH_MAX + 1), &[]).unwrap_err().contains("nest deeper than 16"));
+        assert!(Settings::parse(&nested(DEPTH_MAX + 1), &[]).unwrap_err().contains("at most 16 arrays"));
         let flat = format!(r#"{{"a": "\"{}", "b": [1], "c": {{}}}}"#, "[".repeat(99));
         assert_eq!(depth(&flat), 2);
         assert!(Settings::parse(&flat, &["a", "b", "c"]).is_ok());

@@ -22,7 +22,7 @@ use vouch_wire::links::{ManagerEndpoint, RelayLink, WatcherLink};
 
 use super::guest_agent::RelayedGuestAgent;
 use super::runner::ProbeRunner;
-use crate::logic::{Ended, Origin, ProbeSpec, RunLimit};
+use crate::logic::{Conduct, Ended, Origin, ProbeSpec, RunLimit};
 use crate::memory;
 use crate::shipped::Shipped;
 
@@ -33,6 +33,7 @@ const RUN_MEMORY: usize = 16 * 1024 * 1024;
 const fn compiling(component: usize) -> u64 {
     (24 << 20) + 60 * component as u64
 }
+
 /// What is left alone when a component is compiled.
 const KEPT_BACK: u64 = 8 << 20;
 
@@ -59,12 +60,26 @@ struct ReadyProbe {
     probe: Probe,
     /// What has to be granted, by what it imports.
     needs: Arc<BTreeSet<ProbeInterface>>,
-    origin: Origin,
+    source: Source,
+}
+
+/// Where native code came from.
+#[derive(Clone, Copy)]
+enum Source {
+    Shipped,
+    Compiled,
 }
 
 impl ReadyProbe {
-    fn new(probe: Probe, origin: Origin) -> Self {
-        Self { needs: Arc::new(probe.imports().needs()), probe, origin }
+    fn new(probe: Probe, source: Source) -> Self {
+        Self { needs: Arc::new(probe.imports().needs()), probe, source }
+    }
+
+    fn origin(&self) -> Origin {
+        match self.source {
+            Source::Shipped => Origin::Shipped,
+            Source::Compiled => Origin::Compiled { runs: self.probe.runs_in_memory() },
+        }
     }
 }
 
@@ -73,8 +88,8 @@ pub struct HostRunner {
     host: ProbeHost,
     shipped: Arc<Shipped>,
     ready: RwLock<HashMap<Digest, ReadyProbe>>,
-    /// Held while a component is compiled: one at a time.
-    compiler: tokio::sync::Mutex<()>,
+    /// Held while a component is fetched and compiled, one at a time. The sizes of those that there was no memory for.
+    compiler: tokio::sync::Mutex<HashMap<Digest, usize>>,
     icmp: Arc<dyn Icmp>,
     link: Arc<dyn WatcherLink>,
     relays: Arc<dyn RelayLink>,
@@ -99,8 +114,10 @@ impl HostRunner {
         self.ready.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
-    fn add(&self, digest: Digest, probe: Probe, origin: Origin) -> Origin {
-        self.ready.write().unwrap_or_else(PoisonError::into_inner).insert(digest, ReadyProbe::new(probe, origin));
+    fn add(&self, digest: Digest, probe: Probe, source: Source) -> Origin {
+        let ready = ReadyProbe::new(probe, source);
+        let origin = ready.origin();
+        self.ready.write().unwrap_or_else(PoisonError::into_inner).insert(digest, ready);
         origin
     }
 
@@ -150,7 +167,7 @@ fn may_compile(component: usize, available: Option<u64>) -> Result<(), String> {
         Some(available) if available < needed + KEPT_BACK => Err(format!(
             "to compile a component of {component} bytes takes some {} MiB of memory, and this watcher has {} MiB left: \
              give the watchers of this node more (watchers.memory_mib)",
-            needed >> 20,
+            needed.div_ceil(1 << 20),
             available.saturating_sub(KEPT_BACK) >> 20
         )),
         Some(_) | None => Ok(()),
@@ -158,25 +175,41 @@ fn may_compile(component: usize, available: Option<u64>) -> Result<(), String> {
 }
 
 fn could_not(fault: &RunFault) -> Ended {
-    Ended::probe(Outcome::Unknown, fault.as_str(), &fault.to_string()).stopped(fault.is_stopped())
+    let conduct = match fault {
+        RunFault::Crashed(_) => Conduct::Badly,
+        fault if fault.is_stopped() => Conduct::Badly,
+        _ => Conduct::Untold,
+    };
+    Ended::probe(Outcome::Unknown, fault.as_str(), &fault.to_string()).conducted(conduct)
 }
 
 #[async_trait]
 impl ProbeRunner for HostRunner {
     async fn prepare(&self, name: &ProbeName, digest: &Digest) -> Result<Origin, String> {
         if let Some(ready) = self.get(digest) {
-            return Ok(ready.origin);
+            return Ok(ready.origin());
         }
         let (host, shipped, wanted) = (self.host.clone(), Arc::clone(&self.shipped), *digest);
         let loaded = tokio::task::spawn_blocking(move || shipped.load(&host, &wanted)).await;
         if let Some(loaded) = loaded.map_err(|e| format!("shipped probe {name}: {e}"))? {
             let probe = loaded.map_err(|e| format!("{:#}", anyhow::Error::from(e)))?;
             debug!(probe = %name, digest = %digest.short(), "shipped probe loaded");
-            return Ok(self.add(*digest, probe, Origin::Shipped));
+            return Ok(self.add(*digest, probe, Source::Shipped));
+        }
+        let mut too_large = self.compiler.lock().await;
+        // Another order to prepare it may have come before and be done by now.
+        if let Some(ready) = self.get(digest) {
+            return Ok(ready.origin());
+        }
+        // One that found no memory is not fetched again before there is some.
+        if let Some(&size) = too_large.get(digest) {
+            may_compile(size, memory::available())?;
         }
         let component = self.fetch(digest).await?;
-        let _compiling = self.compiler.lock().await;
-        may_compile(component.len(), memory::available())?;
+        if let Err(why) = may_compile(component.len(), memory::available()) {
+            too_large.insert(*digest, component.len());
+            return Err(why);
+        }
         let host = self.host.clone();
         let compiled = tokio::task::spawn_blocking(move || host.compile(&component)).await;
         let probe = compiled.map_err(|e| format!("compiler: {e}"))?.map_err(|e| e.to_string())?;
@@ -185,9 +218,9 @@ impl ProbeRunner for HostRunner {
             return Err(format!("component {} says that it is probe {described:?}", digest.short()));
         }
         info!(probe = %name, digest = %digest.short(), compilations = compilations(), "probe compiled");
-        // It has described itself by now: what that took, every run takes.
-        let runs = probe.runs_in_memory();
-        Ok(self.add(*digest, probe, Origin::Compiled { runs }))
+        too_large.remove(digest);
+        // It has described itself by now: what that took, every run takes at least.
+        Ok(self.add(*digest, probe, Source::Compiled))
     }
 
     fn forget(&self, digest: &Digest) {
@@ -221,7 +254,9 @@ impl ProbeRunner for HostRunner {
                     let (first, _) = hash.split_at(8);
                     Identity::new(first.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
                 });
-                Ended::probe(found.outcome, &found.reason, &found.message).identified(identity)
+                Ended::probe(found.outcome, &found.reason, &found.message)
+                    .identified(identity)
+                    .conducted(Conduct::Well { computed: found.computed })
             }
             Err(fault) => could_not(&fault),
         }
@@ -263,7 +298,7 @@ mod tests {
         assert_eq!(may_compile(200_000, mib(44)), Ok(()));
         assert_eq!(may_compile(3 << 20, None), Ok(()), "where nothing is known, as before");
         let refused = may_compile(1_124_659, mib(60)).unwrap_err();
-        assert!(refused.contains("takes some 88 MiB") && refused.contains("has 52 MiB left"), "{refused}");
+        assert!(refused.contains("takes some 89 MiB") && refused.contains("has 52 MiB left"), "{refused}");
         assert!(may_compile(200_000, mib(0)).unwrap_err().contains("has 0 MiB left"));
     }
 

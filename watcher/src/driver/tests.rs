@@ -1,5 +1,6 @@
 //! The driver over links in memory, with the real probe host and real probes against loopback listeners.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,7 +20,7 @@ use vouch_wire::proto::to_watcher::Message as Heard;
 
 use super::host_runner::NOT_GRANTED;
 use super::*;
-use crate::logic::{Ended, Origin, ProbeSpec, RunLimit};
+use crate::logic::{Ended, Origin, ProbeSpec, RunLimit, WINDOW_FIRST};
 use crate::shipped::Shipped;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -462,9 +463,9 @@ async fn the_ports_of_the_settings_are_granted_by_that_word_and_so_they_were_bef
     assert_eq!(up.network, i32::from(proto::Network::Management));
 }
 
-#[tokio::test]
-async fn a_component_that_loops_on_every_vm_neither_stops_nor_falsifies_the_looks_of_others() {
-    const LOOPED: u128 = 300;
+/// Runs a component by this order on hundreds of VMs, and looks at a target that lives with another.
+async fn a_component_that_computes_delays_no_look_of_another(order: &str) {
+    const COMPUTED: u128 = 300;
     let (mut connections, port) = counted_service().await;
     let hostile = vouch_probe_bundle::hostile();
     let mut bench = Bench::start(vec![tcp_component(), hostile.bytes.to_vec()]).await;
@@ -473,36 +474,52 @@ async fn a_component_that_loops_on_every_vm_neither_stops_nor_falsifies_the_look
     let mut assigned = tcp_assignment(2, port);
     let digest = hostile.digest().as_bytes().to_vec();
     assigned.probes.push(proto::ProbeComponent { name: "hostile".to_owned(), digest, grant: None });
-    let looped = |vm: u128| proto::Target {
+    let computed = |vm: u128| proto::Target {
         vm: uuid::Uuid::from_u128(vm).as_bytes().to_vec(),
         probes: vec![proto::ProbeAssignment {
             probe: "hostile".to_owned(),
-            settings: r#"{"order": "loop"}"#.to_owned(),
+            settings: format!(r#"{{"order": "{order}"}}"#),
             ..assigned.targets[0].probes[0].clone()
         }],
         probe_timeout_micros: 500_000,
         ..assigned.targets[0].clone()
     };
-    let looped: Vec<_> = (0..LOOPED).map(looped).collect();
-    assigned.targets.extend(looped);
+    let computed: Vec<_> = (0..COMPUTED).map(computed).collect();
+    assigned.targets.extend(computed);
     bench.tell(Heard::Assignment(assigned)).await;
-    let (mut looks, mut stopped) = (0, 0);
+    // By VM: what has not changed may be told again.
+    let (mut looks, mut ended, mut since_look) = (0, BTreeSet::new(), 0);
     let watch = async {
-        while looks < 10 || stopped < 20 {
+        while looks < 10 || ended.len() < 20 {
             tokio::select! {
-                look = connections.recv() => looks += i32::from(look.is_some()),
+                look = connections.recv() => {
+                    look.unwrap();
+                    (looks, since_look) = (looks + 1, 0);
+                }
                 said = bench.manager.inbound.recv() => {
                     let Some(Said::Report(report)) = said.unwrap().unwrap().message else { continue };
-                    stopped += i32::try_from(report.observations.iter().filter(|o| o.reason == "overstayed").count()).unwrap();
+                    let (tcp, hostile): (Vec<_>, Vec<_>) = report.observations.iter().partition(|o| o.probe == "tcp");
                     let down = i32::from(proto::Outcome::Down);
-                    assert!(report.observations.iter().all(|o| o.probe != "tcp" || o.outcome != down), "it lives");
+                    assert!(tcp.iter().all(|o| o.outcome != down), "it lives");
+                    let over = hostile.into_iter().filter(|o| ["overstayed", "spun"].contains(&o.reason.as_str()));
+                    since_look += over.filter(|o| ended.insert(o.vm.clone())).count();
+                    // One takes 400 ms at least, and soon there is one at a time; each interval has its look.
+                    assert!(since_look <= 3 * WINDOW_FIRST, "{since_look} have ended without a look");
                 }
             }
         }
     };
-    timeout(PATIENCE, watch).await.expect("the target that lives is looked at, and loops are stopped");
-    // Each interval has its look, and one loop at a time takes three quarters of a second until it is stopped.
-    assert!(looks < 2 * stopped, "{looks} looks while {stopped} loops were stopped");
+    timeout(PATIENCE, watch).await.expect("the target that lives is looked at, and the component runs");
+}
+
+#[tokio::test]
+async fn a_component_that_loops_on_every_vm_neither_delays_nor_falsifies_the_looks_of_others() {
+    a_component_that_computes_delays_no_look_of_another("loop").await;
+}
+
+#[tokio::test]
+async fn a_component_that_computes_up_to_its_deadline_does_not_either() {
+    a_component_that_computes_delays_no_look_of_another("spin 400").await;
 }
 
 /// Has all runs but one in flight until their deadline, and looks at a target that lives with the one that is left.

@@ -17,7 +17,8 @@ use vouch_wire::proto;
 
 use super::{ProbeRunner, dial, echo, health, relay};
 use crate::logic::{
-    Came, CheckSpec, CloseReason, Effect, Ended, Event, Logic, Origin, RoundId, Run, RunId, RunLimit, SessionId,
+    Came, CheckSpec, CloseReason, Conduct, Effect, Ended, Event, Logic, Origin, RoundId, Run, RunId, RunLimit,
+    SessionId,
 };
 
 /// Inputs that may wait for the task; senders wait beyond that.
@@ -227,7 +228,9 @@ impl WatcherTask {
             match &spec {
                 CheckSpec::Probe(probe) => match timeout(limit + RUN_GRACE, parts.probes.run(probe, limit)).await {
                     Ok(ended) => ended,
-                    Err(_) => given_up(&spec, "overstayed", "the run overstayed its deadline").stopped(true),
+                    Err(_) => {
+                        given_up(&spec, "overstayed", "the run overstayed its deadline").conducted(Conduct::Badly)
+                    }
                 },
                 CheckSpec::Relay(target) => relay::ask(parts.relays.as_ref(), target, nonce).await,
             }

@@ -124,6 +124,20 @@ pub struct Run {
     pub timeout: Duration,
 }
 
+/// How a run treated the machine that it ran on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Conduct {
+    /// It came to an outcome by itself.
+    Well {
+        /// For how long it computed.
+        computed: Duration,
+    },
+    /// It never began, or ended without an outcome: says nothing.
+    Untold,
+    /// It had to be stopped, or crashed.
+    Badly,
+}
+
 /// What came of a run.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Ended {
@@ -137,8 +151,8 @@ pub enum Ended {
         message: String,
         /// Who answered, where the probe can tell.
         identity: Option<Identity>,
-        /// It did not end by itself: it took more of this machine than a run may have.
-        stopped: bool,
+        /// How it treated the machine that it ran on.
+        conduct: Conduct,
     },
     /// Of a question to a relay.
     Relay {
@@ -156,21 +170,28 @@ impl Ended {
     pub fn probe(outcome: Outcome, reason: &str, message: &str) -> Self {
         let cut = |text: &str, max| text[..text.floor_char_boundary(max)].to_owned();
         let (reason, message) = (cut(reason, REASON_MAX), cut(message, MESSAGE_MAX));
-        Self::Probe { outcome, reason, message, identity: None, stopped: false }
+        let conduct = match outcome {
+            Outcome::Unknown => Conduct::Untold,
+            Outcome::Up | Outcome::Degraded | Outcome::Down => Conduct::Well { computed: Duration::ZERO },
+        };
+        Self::Probe { outcome, reason, message, identity: None, conduct }
     }
 
-    /// Returns it as one of a run that was stopped, or not; a relay's end is as it was.
+    /// Returns it as one of a run that treated its machine so; a relay's end is as it was.
     #[must_use]
-    pub fn stopped(mut self, is: bool) -> Self {
-        if let Self::Probe { stopped, .. } = &mut self {
-            *stopped = is;
+    pub fn conducted(mut self, as_it_was: Conduct) -> Self {
+        if let Self::Probe { conduct, .. } = &mut self {
+            *conduct = as_it_was;
         }
         self
     }
 
-    /// Returns whether it was stopped.
-    pub const fn is_stopped(&self) -> bool {
-        matches!(self, Self::Probe { stopped: true, .. })
+    /// Returns how it treated its machine.
+    pub const fn conduct(&self) -> Conduct {
+        match self {
+            Self::Probe { conduct, .. } => *conduct,
+            Self::Relay { .. } => Conduct::Well { computed: Duration::ZERO },
+        }
     }
 
     /// Returns it with who answered; a relay's end is as it was.

@@ -35,7 +35,7 @@ impl Observed {
     fn add(&mut self, check: &Check, entry: &Entry, session: SessionId) {
         let (begun, begun_after) = entry.ticks.on(session, entry.begun);
         match (check, &entry.ended) {
-            (Check::Probe { vm, network, probe }, Ended::Probe { outcome, reason, message, identity, stopped: _ }) => {
+            (Check::Probe { vm, network, probe }, Ended::Probe { outcome, reason, message, identity, conduct: _ }) => {
                 let observation = WireObservation {
                     vm: *vm,
                     network: *network,

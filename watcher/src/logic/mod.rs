@@ -33,12 +33,14 @@ pub use bursts::{BURST_IN_FLIGHT_MAX, BURST_VMS_MAX, Bursts, WANTED_MAX};
 pub use checks::{AssignedCheck, CheckNumber, Checks};
 use durations::Durations;
 pub use echo_meter::{Echo, EchoMeter};
-pub use event::{Check, CheckSpec, CloseReason, Effect, Ended, Event, ProbeSpec, RelaySpec, Run, RunId, SessionId};
+pub use event::{
+    Check, CheckSpec, CloseReason, Conduct, Effect, Ended, Event, ProbeSpec, RelaySpec, Run, RunId, SessionId,
+};
 pub use health::HealthState;
 pub use ledger::{Entry, Ledger};
 pub use loss::LossMeter;
 pub use peers::{Came, EchoRound, Peers, RoundId};
-pub use places::{Cause, Lane, Origin, Pace, Places, WINDOW_FIRST};
+pub use places::{Cause, Lane, Origin, Pace, Place, Places, WINDOW_FIRST};
 pub use run_limit::RunLimit;
 pub use schedule::{Planned, Schedule};
 pub use ticks::{TickStamp, Ticks};

@@ -3,26 +3,33 @@
 //! Runs at targets that answer end soon; those at silent ones keep their place until their timeout, and those of a probe
 //! that misbehaves until they are stopped. So that neither delays the look at another target or by another probe:
 //!
-//! - A quarter of all places is kept for checks whose last run ended soon: for the [`Pace::Prompt`] ones.
-//! - A component that was compiled here, whoever wrote it, has a *window*: that many runs of it are in flight at most. As a
-//!   congestion window of TCP it begins small, grows by one with each run that ends by itself while at least half of it is
-//!   in use, and is halved by each run that had to be stopped (RFC 5681 section 3.1, RFC 7661). Shipped components have none.
-//!   It never grows beyond what there is memory for. A quarter of it is kept for prompt checks, too.
-//! - Such a component has half of the places of slow checks at most, however long its runs may take.
+//! - A quarter of all places is kept for checks whose last run ended soon, the [`Pace::Prompt`] ones. Of the rest, slow
+//!   checks have five sixths and asked runs two thirds at most, so that neither shuts the other out.
+//! - A component that was compiled here, whoever wrote it, has a *window*: that many runs of it are in flight at most. Much
+//!   as a congestion window of TCP it begins small, grows by one with each run that ends by itself while at least half of
+//!   it is in use (RFC 5681, RFC 7661), and is halved by a run that had to be stopped or crashed, or that ended while the
+//!   component computed more than its share. It never grows beyond half of all places, nor beyond the runs that there was
+//!   memory for when the component was made ready. Slow checks have three quarters of it at most, and asked runs half.
+//!   Shipped components have no window.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use vouch_types::Digest;
+use vouch_types::{Digest, Moment};
 
-use super::RunLimit;
+use super::{Conduct, RunLimit};
 
 /// The window of a component of which nothing is known.
 pub const WINDOW_FIRST: usize = 4;
+/// A compiled component has one part in so many of the processor.
+const SHARE: i64 = 4;
+/// The most that it may compute at once, in microseconds.
+const ALLOWANCE_MAX: i64 = 250_000;
 
 /// How soon the last run of a check ended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Pace {
-    /// In less than half of its timeout; or it has had none.
+    /// In less than half of its timeout and of the cluster's; or it has had none.
     Prompt,
     /// Later.
     Slow,
@@ -49,7 +56,7 @@ pub enum Origin {
     },
 }
 
-/// Why a run was begun, and so whose places it takes.
+/// Why a run was begun.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {
     /// It was due.
@@ -58,46 +65,148 @@ pub enum Cause {
     Asked,
 }
 
-/// Runs in flight of one component.
+/// A place that a run has until it ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    lane: Lane,
+    kind: Kind,
+    begun: Moment,
+}
+
+impl Place {
+    /// Returns the lane that it began in.
+    pub const fn lane(&self) -> Lane {
+        self.lane
+    }
+}
+
+/// Who competes for a share of the places.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Prompt,
+    Slow,
+    Asked,
+}
+
+impl Kind {
+    const fn of(lane: Lane, cause: Cause) -> Self {
+        match (cause, lane.pace) {
+            (Cause::Asked, _) => Self::Asked,
+            (Cause::Due, Pace::Slow) => Self::Slow,
+            (Cause::Due, Pace::Prompt) => Self::Prompt,
+        }
+    }
+}
+
+/// Runs in flight, or how many there may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Counts {
+    all: usize,
+    slow: usize,
+    asked: usize,
+}
+
+impl Counts {
+    /// Returns whether one more of this kind fits into so many places.
+    fn fits(self, kind: Kind, places: usize) -> bool {
+        // Of one place, all may have one.
+        let lasting = (places - places / 4).max(1);
+        let lasts = self.slow + self.asked < lasting;
+        let fits = match kind {
+            Kind::Prompt => true,
+            Kind::Slow => lasts && self.slow < (lasting * 5 / 6).max(1),
+            Kind::Asked => lasts && self.asked < (lasting * 2 / 3).max(1),
+        };
+        self.all < places && fits
+    }
+
+    fn of(&mut self, kind: Kind) -> Option<&mut usize> {
+        match kind {
+            Kind::Prompt => None,
+            Kind::Slow => Some(&mut self.slow),
+            Kind::Asked => Some(&mut self.asked),
+        }
+    }
+
+    fn add(&mut self, kind: Kind) {
+        self.all += 1;
+        self.of(kind).into_iter().for_each(|count| *count += 1);
+    }
+
+    fn remove(&mut self, kind: Kind) {
+        self.all -= 1;
+        self.of(kind).into_iter().for_each(|count| *count -= 1);
+    }
+}
+
+/// Runs of one component.
 #[derive(Debug, Default)]
 struct Component {
-    in_flight: usize,
-    lasting: usize,
+    in_flight: Counts,
     /// How many may be in flight; `None` when as many as there are places for.
     window: Option<Window>,
 }
 
-/// How many runs of a component may be in flight, and how far that may grow.
+/// How many runs of a component may be in flight, and what it may compute.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     size: usize,
     most: usize,
+    /// Runs that began before say nothing of the window that there has been since.
+    halved: Moment,
+    /// How much it may compute at once, in microseconds; below zero when it computed more.
+    allowance: i64,
+    /// Up to when that is counted.
+    at: Moment,
+}
+
+impl Window {
+    const fn first(most: usize) -> Self {
+        Self { size: WINDOW_FIRST, most, halved: Moment::ZERO, allowance: ALLOWANCE_MAX, at: Moment::ZERO }
+    }
+
+    /// Returns whether the component stays within its share of the processor with what this run computed.
+    fn affords(&mut self, now: Moment, computed: Duration) -> bool {
+        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        let earned = micros(now.since(self.at)) / SHARE;
+        self.at = now;
+        let left = self.allowance.saturating_add(earned).min(ALLOWANCE_MAX).saturating_sub(micros(computed));
+        self.allowance = left.max(-ALLOWANCE_MAX);
+        left >= 0
+    }
+
+    fn ended(&mut self, place: Place, in_flight: usize, now: Moment, conduct: Conduct) {
+        let is_well = match conduct {
+            Conduct::Untold => return,
+            Conduct::Badly => false,
+            Conduct::Well { computed } => self.affords(now, computed),
+        };
+        if is_well && in_flight * 2 >= self.size {
+            self.size = (self.size + 1).min(self.most);
+        } else if !is_well && place.begun >= self.halved {
+            self.size = (self.size / 2).max(1);
+            self.halved = now;
+        }
+    }
 }
 
 /// Which runs may begin.
 #[derive(Debug)]
 pub struct Places {
     most: usize,
-    in_flight: usize,
-    /// Those of slow checks, and asked ones.
-    lasting: usize,
+    in_flight: Counts,
     components: BTreeMap<Digest, Component>,
 }
 
 impl Places {
     /// Returns that nothing is in flight, of as many runs as may be.
     pub fn new(runs: RunLimit) -> Self {
-        Self { most: runs.all(), in_flight: 0, lasting: 0, components: BTreeMap::new() }
-    }
-
-    /// Returns how many runs of slow checks, and asked ones, may be in flight.
-    const fn lasting_max(&self) -> usize {
-        most_that_last(self.most)
+        Self { most: runs.all(), in_flight: Counts::default(), components: BTreeMap::new() }
     }
 
     /// Sets which components are assigned; what is known of others is forgotten once none of their runs is in flight.
     pub fn set_components(&mut self, assigned: &BTreeSet<Digest>) {
-        self.components.retain(|digest, known| known.in_flight > 0 || assigned.contains(digest));
+        self.components.retain(|digest, known| known.in_flight.all > 0 || assigned.contains(digest));
     }
 
     /// A component can run now.
@@ -106,75 +215,47 @@ impl Places {
         known.window = match origin {
             Origin::Shipped => None,
             Origin::Compiled { runs } => {
-                let most = runs.clamp(1, self.most);
-                Some(Window { size: known.window.map_or(WINDOW_FIRST, |window| window.size).min(most), most })
+                let most = runs.clamp(1, self.most / 2);
+                let window = known.window.unwrap_or_else(|| Window::first(most));
+                Some(Window { size: window.size.min(most), most, ..window })
             }
         };
     }
 
     /// Returns whether no run may begin, of whatever it is.
     pub const fn is_full(&self) -> bool {
-        self.in_flight >= self.most
+        self.in_flight.all >= self.most
     }
 
-    /// Returns whether a run of a check in this lane may begin that is due.
-    pub fn has_room(&self, lane: Lane) -> bool {
-        let is_slow = lane.pace == Pace::Slow;
+    /// Returns whether a run of a check in this lane may begin.
+    pub fn has_room(&self, lane: Lane, cause: Cause) -> bool {
+        let kind = Kind::of(lane, cause);
         let component = lane.component.as_ref().and_then(|digest| self.components.get(digest));
-        let fits_component = component.is_none_or(|known| match known.window {
-            None => true,
-            Some(window) if is_slow => {
-                let lasting_max = most_that_last(window.size).min(self.lasting_max() / 2);
-                known.in_flight < window.size && known.lasting < lasting_max
-            }
-            Some(window) => known.in_flight < window.size,
-        });
-        !self.is_full() && fits_component && !(is_slow && self.lasting >= self.lasting_max())
+        let windowed = component.and_then(|known| Some((known.in_flight, known.window?)));
+        self.in_flight.fits(kind, self.most)
+            && windowed.is_none_or(|(in_flight, window)| in_flight.fits(kind, window.size))
     }
 
-    /// Returns whether a run of a check in this lane may begin that was asked for; how many of them there may be is for
-    /// [`Bursts`](super::Bursts) to say.
-    pub fn has_room_for_asked(&self, lane: Lane) -> bool {
-        self.has_room(Lane { pace: Pace::Prompt, ..lane })
-    }
-
-    /// A run has begun.
-    pub fn begun(&mut self, lane: Lane, cause: Cause) {
-        let lasts = usize::from(lasts(lane, cause));
-        self.in_flight += 1;
-        self.lasting += lasts;
+    /// A run begins.
+    pub fn begin(&mut self, now: Moment, lane: Lane, cause: Cause) -> Place {
+        let kind = Kind::of(lane, cause);
+        self.in_flight.add(kind);
         if let Some(component) = lane.component {
-            let known = self.components.entry(component).or_default();
-            known.in_flight += 1;
-            known.lasting += lasts;
+            self.components.entry(component).or_default().in_flight.add(kind);
         }
+        Place { lane, kind, begun: now }
     }
 
-    /// A run has ended that had begun so, by itself or because it was `stopped`.
-    pub fn ended(&mut self, lane: Lane, cause: Cause, stopped: bool) {
-        let lasts = usize::from(lasts(lane, cause));
-        self.in_flight -= 1;
-        self.lasting -= lasts;
-        let Some(known) = lane.component.and_then(|component| self.components.get_mut(&component)) else { return };
+    /// The run that has this place has ended.
+    pub fn end(&mut self, now: Moment, place: Place, conduct: Conduct) {
+        self.in_flight.remove(place.kind);
+        let component = place.lane.component.and_then(|component| self.components.get_mut(&component));
+        let Some(known) = component else { return };
         if let Some(window) = &mut known.window {
-            if stopped {
-                window.size = (window.size / 2).max(1);
-            } else if known.in_flight * 2 >= window.size {
-                window.size = (window.size + 1).min(window.most);
-            }
+            window.ended(place, known.in_flight.all, now, conduct);
         }
-        known.in_flight -= 1;
-        known.lasting -= lasts;
+        known.in_flight.remove(place.kind);
     }
-}
-
-/// Returns how many of so many places may be taken by runs that last; of one, one.
-const fn most_that_last(places: usize) -> usize {
-    places - places / 4
-}
-
-fn lasts(lane: Lane, cause: Cause) -> bool {
-    lane.pace == Pace::Slow || cause == Cause::Asked
 }
 
 #[cfg(test)]
@@ -183,100 +264,150 @@ mod tests {
 
     const SHIPPED: Digest = Digest::new([1; 32]);
     const COMPILED: Digest = Digest::new([2; 32]);
+    const WELL: Conduct = Conduct::Well { computed: Duration::from_micros(50) };
 
     fn lane(component: Digest, pace: Pace) -> Lane {
         Lane { component: Some(component), pace }
     }
 
-    fn places() -> Places {
-        let mut places = Places::new(RunLimit::LEAST);
-        places.ready(SHIPPED, Origin::Shipped);
-        places.ready(COMPILED, Origin::Compiled { runs: usize::MAX });
-        places
+    /// All places, with a clock.
+    struct Bench {
+        places: Places,
+        now: Moment,
     }
 
-    /// Begins runs until there is no room; returns how many.
-    fn filled(places: &mut Places, lane: Lane) -> usize {
-        (0..).take_while(|_| places.has_room(lane).then(|| places.begun(lane, Cause::Due)).is_some()).count()
+    impl Bench {
+        fn new() -> Self {
+            let mut places = Places::new(RunLimit::LEAST);
+            places.ready(SHIPPED, Origin::Shipped);
+            places.ready(COMPILED, Origin::Compiled { runs: usize::MAX });
+            Self { places, now: Moment::ZERO }
+        }
+
+        /// Begins runs until there is no room.
+        fn fill(&mut self, lane: Lane, cause: Cause) -> Vec<Place> {
+            let mut begun = Vec::new();
+            while self.places.has_room(lane, cause) {
+                begun.push(self.places.begin(self.now, lane, cause));
+            }
+            begun
+        }
+
+        /// Ends runs a second later.
+        fn end(&mut self, runs: Vec<Place>, conduct: Conduct) {
+            self.now = self.now + Duration::from_secs(1);
+            runs.into_iter().for_each(|place| self.places.end(self.now, place, conduct));
+        }
+
+        /// Fills the window again and again with runs that are well; returns how many it has then.
+        fn grown(&mut self, lane: Lane, rounds: usize) -> usize {
+            for _ in 0..rounds {
+                let begun = self.fill(lane, Cause::Due);
+                self.end(begun, WELL);
+            }
+            let begun = self.fill(lane, Cause::Due);
+            let count = begun.len();
+            self.end(begun, Conduct::Untold);
+            count
+        }
     }
 
     #[test]
-    fn a_quarter_of_the_places_is_kept_for_prompt_checks_and_asked_runs_take_none_of_it() {
-        let mut places = places();
+    fn a_quarter_is_kept_for_prompt_checks_and_neither_slow_nor_asked_ones_shut_the_other_out() {
         let (slow, prompt) = (lane(SHIPPED, Pace::Slow), lane(SHIPPED, Pace::Prompt));
-        (0..RunLimit::LEAST.asked()).for_each(|_| places.begun(prompt, Cause::Asked));
-        assert_eq!(filled(&mut places, slow), 64, "of 192 that last, 128 are asked ones");
-        assert!(!places.is_full());
-        assert_eq!(filled(&mut places, prompt), 64);
-        assert!(places.is_full() && !places.has_room(Lane { component: None, pace: Pace::Prompt }));
-        places.ended(slow, Cause::Due, false);
-        assert!(places.has_room(slow) && places.has_room(prompt));
+        for (first, second, counts) in [
+            ((slow, Cause::Due), (prompt, Cause::Asked), (160, 32)),
+            ((prompt, Cause::Asked), (slow, Cause::Due), (128, 64)),
+            ((slow, Cause::Asked), (slow, Cause::Due), (128, 64)),
+        ] {
+            let mut bench = Bench::new();
+            let begun = (bench.fill(first.0, first.1), bench.fill(second.0, second.1));
+            assert_eq!((begun.0.len(), begun.1.len()), counts);
+            assert_eq!(bench.fill(prompt, Cause::Due).len(), 64);
+            assert!(bench.places.is_full());
+            assert!(!bench.places.has_room(Lane { component: None, pace: Pace::Prompt }, Cause::Due));
+            bench.end(begun.0, WELL);
+            assert!(bench.places.has_room(slow, Cause::Due) && bench.places.has_room(prompt, Cause::Asked));
+        }
     }
 
     #[test]
-    fn the_window_of_a_compiled_component_grows_while_it_is_used_and_is_halved_by_each_run_that_is_stopped() {
-        let (mut places, prompt) = (places(), lane(COMPILED, Pace::Prompt));
-        assert_eq!(filled(&mut places, prompt), WINDOW_FIRST);
-        assert!(!places.has_room_for_asked(prompt) && places.has_room(lane(SHIPPED, Pace::Slow)));
-        (0..WINDOW_FIRST).for_each(|_| places.ended(prompt, Cause::Due, false));
-        let grown = filled(&mut places, prompt);
-        // The last two ended while less than half of the window was in use.
-        assert_eq!(grown, WINDOW_FIRST + 2);
-        (0..grown).for_each(|_| places.ended(prompt, Cause::Due, true));
-        assert_eq!(filled(&mut places, prompt), 1);
-        // One at a time is all of a window of one.
-        places.ended(prompt, Cause::Due, false);
-        assert_eq!(filled(&mut places, prompt), 2);
+    fn a_window_grows_while_it_is_used_and_is_halved_once_for_all_runs_that_began_before() {
+        let (mut bench, prompt) = (Bench::new(), lane(COMPILED, Pace::Prompt));
+        assert_eq!(bench.grown(prompt, 0), WINDOW_FIRST);
+        // The last of them ended while less than half of the window was in use.
+        assert!((WINDOW_FIRST + 2..WINDOW_FIRST * 2).contains(&bench.grown(prompt, 1)));
+        let before = bench.grown(prompt, 4);
+        let begun = bench.fill(prompt, Cause::Due);
+        bench.end(begun, Conduct::Badly);
+        let after = bench.fill(prompt, Cause::Due);
+        assert_eq!(after.len(), before / 2);
+        bench.end(after, Conduct::Untold);
+        assert_eq!(bench.grown(prompt, 0), before / 2, "what never began says nothing");
+        for _ in 0..10 {
+            let begun = bench.fill(prompt, Cause::Due);
+            bench.end(begun, Conduct::Badly);
+        }
+        assert_eq!(bench.grown(prompt, 0), 1);
         // One that is made ready again, after its managers took it away for a moment, is known.
-        places.ready(COMPILED, Origin::Compiled { runs: usize::MAX });
-        assert!(!places.has_room(prompt));
+        bench.places.ready(COMPILED, Origin::Compiled { runs: usize::MAX });
+        assert_eq!(bench.grown(prompt, 0), 1);
+        assert!(bench.grown(prompt, 3) > 1, "it recovers");
     }
 
     #[test]
     fn one_that_ends_one_run_at_a_time_never_opens_its_window_far() {
-        let (mut places, prompt) = (places(), lane(COMPILED, Pace::Prompt));
-        for _ in 0..10_000 {
-            places.begun(prompt, Cause::Due);
-            places.ended(prompt, Cause::Due, false);
+        let (mut bench, prompt) = (Bench::new(), lane(COMPILED, Pace::Prompt));
+        for _ in 0..1_000 {
+            let place = bench.places.begin(bench.now, prompt, Cause::Due);
+            bench.end(vec![place], WELL);
         }
-        assert!(filled(&mut places, prompt) <= WINDOW_FIRST, "it behaves as long as it is alone");
+        assert!(bench.grown(prompt, 0) <= WINDOW_FIRST, "it behaves as long as it is alone");
     }
 
     #[test]
-    fn a_compiled_component_has_half_of_the_places_of_slow_checks_at_most() {
-        let (mut places, slow) = (places(), lane(COMPILED, Pace::Slow));
-        for _ in 0..32 {
-            let begun = filled(&mut places, slow);
-            (0..begun).for_each(|_| places.ended(slow, Cause::Due, false));
+    fn one_that_computes_more_than_its_share_and_ends_by_itself_has_one_run_at_a_time() {
+        let (mut bench, prompt) = (Bench::new(), lane(COMPILED, Pace::Prompt));
+        bench.grown(prompt, 8);
+        for _ in 0..20 {
+            let begun = bench.fill(prompt, Cause::Due);
+            bench.end(begun, Conduct::Well { computed: Duration::from_millis(400) });
         }
-        assert_eq!(filled(&mut places, slow), 96);
-        assert_eq!(filled(&mut places, lane(SHIPPED, Pace::Slow)), 96);
+        assert_eq!(bench.grown(prompt, 0), 1);
+        // What it computes when it has calmed down is within it.
+        assert!(bench.grown(prompt, 8) > WINDOW_FIRST);
     }
 
     #[test]
-    fn a_window_never_grows_beyond_the_runs_that_there_is_memory_for() {
-        let (mut places, prompt) = (places(), lane(COMPILED, Pace::Prompt));
+    fn a_compiled_component_has_half_of_all_places_at_most_and_asked_runs_do_not_take_its_window() {
+        let (mut bench, slow, prompt) = (Bench::new(), lane(COMPILED, Pace::Slow), lane(COMPILED, Pace::Prompt));
+        assert_eq!(bench.grown(prompt, 40), 128);
+        assert_eq!(bench.grown(slow, 0), 80);
+        let asked = bench.fill(prompt, Cause::Asked);
+        assert_eq!((asked.len(), bench.fill(prompt, Cause::Due).len()), (64, 64));
+        assert!(bench.places.has_room(lane(SHIPPED, Pace::Slow), Cause::Due));
+        let mut bench = Bench::new();
+        assert_eq!(bench.fill(prompt, Cause::Asked).len(), WINDOW_FIRST / 2);
+        assert!(bench.places.has_room(prompt, Cause::Due));
+    }
+
+    #[test]
+    fn a_window_never_grows_beyond_the_runs_that_there_was_memory_for() {
+        let (mut bench, prompt) = (Bench::new(), lane(COMPILED, Pace::Prompt));
         for (runs, most) in [(6, 6), (2, 2), (0, 1)] {
-            places.ready(COMPILED, Origin::Compiled { runs });
-            for _ in 0..10 {
-                let begun = filled(&mut places, prompt);
-                assert!(begun <= most);
-                (0..begun).for_each(|_| places.ended(prompt, Cause::Due, false));
-            }
-            let begun = filled(&mut places, prompt);
-            assert_eq!(begun, most);
-            (0..begun).for_each(|_| places.ended(prompt, Cause::Due, false));
+            bench.places.ready(COMPILED, Origin::Compiled { runs });
+            assert_eq!(bench.grown(prompt, 10), most);
         }
     }
 
     #[test]
     fn a_component_that_is_assigned_no_more_is_forgotten_once_its_runs_have_ended() {
-        let (mut places, prompt) = (places(), lane(COMPILED, Pace::Prompt));
-        places.begun(prompt, Cause::Due);
-        places.set_components(&BTreeSet::from([SHIPPED]));
-        places.ended(prompt, Cause::Due, true);
-        assert_eq!(places.in_flight, 0);
-        places.set_components(&BTreeSet::from([SHIPPED]));
-        assert_eq!(places.components.keys().collect::<Vec<_>>(), [&SHIPPED]);
+        let (mut bench, prompt) = (Bench::new(), lane(COMPILED, Pace::Prompt));
+        let place = bench.places.begin(bench.now, prompt, Cause::Due);
+        bench.places.set_components(&BTreeSet::from([SHIPPED]));
+        bench.end(vec![place], Conduct::Badly);
+        assert_eq!(bench.places.in_flight, Counts::default());
+        bench.places.set_components(&BTreeSet::from([SHIPPED]));
+        assert_eq!(bench.places.components.keys().collect::<Vec<_>>(), [&SHIPPED]);
     }
 }

@@ -57,16 +57,22 @@ impl Probes {
         changed
     }
 
-    /// Sets that a probe can run.
-    pub(super) fn ready(&mut self, digest: Digest) {
-        if let Some((_, readiness)) = self.known.get_mut(&digest) {
-            *readiness = Readiness::Ready;
+    /// Sets that a probe can run; returns whether it is needed, or spare.
+    pub(super) fn ready(&mut self, digest: Digest) -> bool {
+        match self.known.get_mut(&digest) {
+            Some((_, readiness)) => {
+                *readiness = Readiness::Ready;
+                true
+            }
+            None => self.spare.contains(&digest),
         }
     }
 
-    /// Sets that a probe cannot run.
+    /// Sets that a probe cannot run, unless another attempt to make it ready came first.
     pub(super) fn unavailable(&mut self, now: Moment, digest: Digest, why: String) {
-        if let Some((_, readiness)) = self.known.get_mut(&digest) {
+        if let Some((_, readiness)) = self.known.get_mut(&digest)
+            && *readiness == Readiness::Preparing
+        {
             *readiness = Readiness::Unavailable { why, retry: now + RETRY };
         }
     }
@@ -120,5 +126,10 @@ mod tests {
         let back = probes.need(BTreeMap::from([(digest(4), name.clone())]));
         assert_eq!(back, Changed { prepare: vec![(name, digest(4))], forget: Vec::new() });
         assert_eq!(probes.need(BTreeMap::new()).forget, [digest(3)]);
+        assert!(probes.ready(digest(4)) && !probes.ready(digest(3)), "a late one is forgotten again");
+        probes.need(BTreeMap::from([(digest(6), ProbeName::new("own").unwrap())]));
+        assert!(probes.ready(digest(6)));
+        probes.unavailable(Moment::ZERO, digest(6), "a second attempt failed".to_owned());
+        assert_eq!(probes.get(&digest(6)), Some(&Readiness::Ready));
     }
 }

@@ -111,13 +111,13 @@ impl Schedule {
         Some(first.1)
     }
 
-    /// The scheduled run of a check has ended, so soon.
-    pub fn ended(&mut self, check: CheckNumber, pace: Pace) {
+    /// The scheduled run of a check has ended, so soon where that says anything.
+    pub fn ended(&mut self, check: CheckNumber, pace: Option<Pace>) {
         if let Some(plan) = self.plans.get_mut(check.get())
             && plan.in_flight
         {
             plan.in_flight = false;
-            plan.lane.pace = pace;
+            plan.lane.pace = pace.unwrap_or(plan.lane.pace);
             self.queues.entry(plan.lane).or_default().insert((plan.due, check));
         }
     }
@@ -204,7 +204,7 @@ mod tests {
         let mut begun: BTreeMap<Check, Vec<Moment>> = BTreeMap::new();
         while let Some(now) = schedule.next_due(room).filter(|at| *at < until) {
             while let Some(check) = schedule.take_due(now, room) {
-                schedule.ended(check, Pace::Prompt);
+                schedule.ended(check, None);
                 begun.entry(schedule.plans[check.get()].check.clone()).or_default().push(now);
             }
         }
@@ -239,7 +239,7 @@ mod tests {
         let late = Moment::ZERO + 10 * SECOND;
         assert_eq!(schedule.take_due(late, room), Some(CheckNumber(0)));
         assert_eq!(schedule.take_due(late + 5 * SECOND, room), None);
-        schedule.ended(CheckNumber(0), Pace::Slow);
+        schedule.ended(CheckNumber(0), Some(Pace::Slow));
         assert_eq!(schedule.take_due(late + 5 * SECOND, room), Some(CheckNumber(0)), "it was due while it ran");
     }
 
@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(schedule.take_due(now, room), Some(CheckNumber(0)));
         schedule.set_checks(now, [planned(&checks[0], Some(SECOND / 10))]);
         assert_eq!(schedule.take_due(now + SECOND, room), None, "one run of a check at a time");
-        schedule.ended(CheckNumber(0), Pace::Prompt);
+        schedule.ended(CheckNumber(0), Some(Pace::Prompt));
         assert_eq!(schedule.take_due(now + SECOND, room), Some(CheckNumber(0)));
     }
 
@@ -295,7 +295,7 @@ mod tests {
         let mut schedule = schedule(1, &relays(10));
         let late = Moment::ZERO + 10 * SECOND;
         let slow: Vec<CheckNumber> = (0..5).filter_map(|_| schedule.take_due(late, room)).collect();
-        slow.iter().for_each(|check| schedule.ended(*check, Pace::Slow));
+        slow.iter().for_each(|check| schedule.ended(*check, Some(Pace::Slow)));
         let no_room_for_slow = |lane: Lane| lane.pace == Pace::Prompt;
         let later = late + 10 * SECOND;
         let begun: BTreeSet<_> = std::iter::from_fn(|| schedule.take_due(later, no_room_for_slow)).collect();

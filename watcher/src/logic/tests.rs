@@ -329,7 +329,10 @@ fn a_stream_without_ticks_is_dropped_and_its_answer_leaves_by_another_to_the_sam
 #[test]
 fn a_probe_that_cannot_run_is_unknown_and_never_down() {
     let mut bench = Bench::new(1);
-    let digest = Digest::new(DIGEST);
+    let digest = Digest::new([8; 32]);
+    let mut assigned = assignment(2, 1);
+    assigned.probes[0].digest = digest.as_bytes().to_vec();
+    bench.hear(M1, Heard::Assignment(assigned));
     bench.event(Event::ProbeUnavailable { digest, why: "m1 sent other bytes".to_owned() });
     bench.said.clear();
     bench.pass(Duration::from_millis(1000));

@@ -21,9 +21,9 @@ use super::message::{Observed, tick};
 use super::probes::{Probes, Readiness};
 use super::sessions::{SessionState, one_per_manager, other_stream};
 use super::{
-    Asks, Assigned, AssignedCheck, Cause, Check, CheckNumber, CheckSpec, CloseReason, Durations, Effect, Ended, Entry,
-    Event, HealthState, Lane, Ledger, Pace, Peers, Places, Planned, Run, RunId, RunLimit, Schedule, SessionId,
-    TickStamp, Ticks,
+    Asks, Assigned, AssignedCheck, Cause, Check, CheckNumber, CheckSpec, CloseReason, Conduct, Durations, Effect,
+    Ended, Entry, Event, HealthState, Ledger, Pace, Peers, Place, Places, Planned, Run, RunId, RunLimit, Schedule,
+    SessionId, TickStamp, Ticks,
 };
 
 /// The most time that an ask may give.
@@ -43,8 +43,7 @@ struct Running {
     begun: Moment,
     ticks: TickStamp,
     why: Why,
-    /// The one that it began in.
-    lane: Lane,
+    place: Place,
     timeout: Duration,
 }
 
@@ -133,10 +132,9 @@ impl Logic {
             Event::SessionOpened { session, endpoint } => self.session_opened(now, session, endpoint),
             Event::SessionClosed { session } => self.session_closed(session),
             Event::Heard { session, message } => self.heard(now, session, message),
-            Event::ProbeReady { digest, origin } => {
-                self.probes.ready(digest);
-                self.places.ready(digest, origin);
-            }
+            Event::ProbeReady { digest, origin } if self.probes.ready(digest) => self.places.ready(digest, origin),
+            // It was forgotten while it was made ready.
+            Event::ProbeReady { digest, .. } => self.effects.push(Effect::Forget { digest }),
             Event::ProbeUnavailable { digest, why } => self.probes.unavailable(now, digest, why),
             Event::RunEnded { run, ended } => self.run_ended(now, run, ended),
             Event::EchoesEnded { round, came } => {
@@ -158,7 +156,7 @@ impl Logic {
             .sessions
             .values()
             .flat_map(|s| s.report_at(version, &self.timing).into_iter().chain([s.silent_at(&self.timing)]));
-        let due = self.schedule.next_due(|lane| self.places.has_room(lane));
+        let due = self.schedule.next_due(|lane| self.places.has_room(lane, Cause::Due));
         let others = [self.asks.next_due(), self.probes.next_due(), self.peers.next_due()];
         streams.chain(due).chain(others.into_iter().flatten()).min()
     }
@@ -295,13 +293,13 @@ impl Logic {
             (Check::Probe { .. }, Why::Scheduled(Some(ask))) | (_, Why::Asked(ask)) => Serves::Only(ask),
         };
         let took = now.since(run.begun);
-        let pace = if took < run.timeout / 2 { Pace::Prompt } else { Pace::Slow };
+        let pace = self.pace(&run, took, ended.conduct());
         match (run.why, run.check) {
             (Why::Scheduled(_), Some(number)) => self.schedule.ended(number, pace),
             (Why::Scheduled(_), None) => {}
             (Why::Asked(_), _) => self.bursts.ended(check),
         }
-        self.places.ended(run.lane, run.why.cause(), ended.is_stopped());
+        self.places.end(now, run.place, ended.conduct());
         if let Some(number) = run.check.filter(|number| self.is_beyond.get(number.get()) == Some(&true)) {
             self.health.run_ended(run.begun, (number, &run.target), &ended);
         }
@@ -340,7 +338,7 @@ impl Logic {
         }
         self.effects.extend(self.peers.take_due(now).into_iter().map(Effect::Echo));
         self.begin_asked(now);
-        while let Some(number) = self.schedule.take_due(now, |lane| self.places.has_room(lane)) {
+        while let Some(number) = self.schedule.take_due(now, |lane| self.places.has_room(lane, Cause::Due)) {
             let instead = self.take_waiting(number);
             self.begin(now, number, Why::Scheduled(instead));
         }
@@ -358,7 +356,7 @@ impl Logic {
             }
             // What is assigned no more is asked about no more; the ask waits for it until its deadline.
             let Some(number) = self.assigned.checks.number(&check) else { continue };
-            if self.bursts.may_begin(&check) && self.places.has_room_for_asked(self.schedule.lane(number)) {
+            if self.bursts.may_begin(&check) && self.places.has_room(self.schedule.lane(number), Cause::Asked) {
                 self.begin(now, number, Why::Asked(ask));
             } else {
                 waiting.push_back((check, ask));
@@ -395,9 +393,9 @@ impl Logic {
             self.bursts.begun(&target.check);
         }
         let unavailable = self.unavailable(&spec);
-        let (lane, timeout) = (self.schedule.lane(number), spec.timeout().unwrap_or(self.timing.probe_timeout));
-        self.places.begun(lane, why.cause());
-        let run = Running { target, check: Some(number), begun: now, ticks: self.ticks.stamp(), why, lane, timeout };
+        let timeout = spec.timeout().unwrap_or(self.timing.probe_timeout);
+        let place = self.places.begin(now, self.schedule.lane(number), why.cause());
+        let run = Running { target, check: Some(number), begun: now, ticks: self.ticks.stamp(), why, place, timeout };
         self.runs.insert(id, run);
         match unavailable {
             None => {
@@ -407,6 +405,18 @@ impl Logic {
                 let ended = Ended::probe(Outcome::Unknown, PROBE_UNAVAILABLE, &message);
                 self.run_ended(now, id, ended);
             }
+        }
+    }
+
+    /// Returns what a run says of how soon the next one of its check will end.
+    fn pace(&self, run: &Running, took: Duration, conduct: Conduct) -> Option<Pace> {
+        let same_component = |number| self.schedule.lane(number).component == run.place.lane().component;
+        run.check.filter(|number| same_component(*number))?;
+        match conduct {
+            Conduct::Untold => None,
+            Conduct::Badly => Some(Pace::Slow),
+            Conduct::Well { .. } if took < run.timeout.min(self.timing.probe_timeout) / 2 => Some(Pace::Prompt),
+            Conduct::Well { .. } => Some(Pace::Slow),
         }
     }
 
