@@ -26,7 +26,10 @@ impl Settings {
     /// A sentence, when the text is not a JSON object or has a field that is not known.
     pub fn parse(text: &str, known: &[&str]) -> Result<Self, String> {
         if depth(text) > DEPTH_MAX {
-            return Err(format!("settings {} nest too deep: at most {DEPTH_MAX} arrays and objects in each other", shown(text)));
+            return Err(format!(
+                "settings {} nest too deep: at most {DEPTH_MAX} arrays and objects in each other",
+                shown(text)
+            ));
         }
         let value: Value = serde_json::from_str(text)
             .map_err(|e| format!("settings {} are not JSON ({e}): must be a JSON object", shown(text)))?;

@@ -19,6 +19,7 @@ mod peers;
 mod places;
 mod probes;
 mod run_limit;
+mod running;
 mod schedule;
 mod sessions;
 mod ticks;

@@ -19,11 +19,11 @@ use super::asks::{Answering, AskId, Serves};
 use super::bursts::{Bursts, WANTED_MAX, lightened};
 use super::message::{Observed, tick};
 use super::probes::{Probes, Readiness};
+use super::running::{Running, Why};
 use super::sessions::{SessionState, one_per_manager, other_stream};
 use super::{
-    Asks, Assigned, AssignedCheck, Cause, Check, CheckNumber, CheckSpec, CloseReason, Conduct, Durations, Effect,
-    Ended, Entry, Event, HealthState, Ledger, Pace, Peers, Place, Places, Planned, Run, RunId, RunLimit, Schedule,
-    SessionId, TickStamp, Ticks,
+    Asks, Assigned, AssignedCheck, Cause, Check, CheckNumber, CheckSpec, CloseReason, Durations, Effect, Ended, Entry,
+    Event, HealthState, Ledger, Peers, Places, Planned, Run, RunId, RunLimit, Schedule, SessionId, Ticks,
 };
 
 /// The most time that an ask may give.
@@ -32,38 +32,6 @@ const ASK_DEADLINE_MAX: Duration = Duration::from_secs(60);
 const LAGGARDS_MAX: usize = 256;
 /// Reason of an observation whose probe cannot run.
 const PROBE_UNAVAILABLE: &str = "probe_unavailable";
-
-/// A run in flight.
-#[derive(Debug)]
-struct Running {
-    /// What it looks at, as it was assigned when it began.
-    target: Arc<AssignedCheck>,
-    /// Its number; `None` when it is assigned no more.
-    check: Option<CheckNumber>,
-    begun: Moment,
-    ticks: TickStamp,
-    why: Why,
-    place: Place,
-    timeout: Duration,
-}
-
-/// Why a run was begun.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Why {
-    /// It was due; it may stand in for the run of an ask that waits for room.
-    Scheduled(Option<AskId>),
-    /// For an ask.
-    Asked(AskId),
-}
-
-impl Why {
-    const fn cause(self) -> Cause {
-        match self {
-            Self::Scheduled(_) => Cause::Due,
-            Self::Asked(_) => Cause::Asked,
-        }
-    }
-}
 
 /// One watcher's whole behaviour, without any I/O.
 #[derive(Debug)]
@@ -293,7 +261,8 @@ impl Logic {
             (Check::Probe { .. }, Why::Scheduled(Some(ask))) | (_, Why::Asked(ask)) => Serves::Only(ask),
         };
         let took = now.since(run.begun);
-        let pace = self.pace(&run, took, ended.conduct());
+        let same_component = |number: &CheckNumber| self.schedule.lane(*number).component == run.place.lane().component;
+        let pace = run.check.filter(same_component).and_then(|_| run.pace(took, ended.conduct(), &self.timing));
         match (run.why, run.check) {
             (Why::Scheduled(_), Some(number)) => self.schedule.ended(number, pace),
             (Why::Scheduled(_), None) => {}
@@ -405,18 +374,6 @@ impl Logic {
                 let ended = Ended::probe(Outcome::Unknown, PROBE_UNAVAILABLE, &message);
                 self.run_ended(now, id, ended);
             }
-        }
-    }
-
-    /// Returns what a run says of how soon the next one of its check will end.
-    fn pace(&self, run: &Running, took: Duration, conduct: Conduct) -> Option<Pace> {
-        let same_component = |number| self.schedule.lane(number).component == run.place.lane().component;
-        run.check.filter(|number| same_component(*number))?;
-        match conduct {
-            Conduct::Untold => None,
-            Conduct::Badly => Some(Pace::Slow),
-            Conduct::Well { .. } if took < run.timeout.min(self.timing.probe_timeout) / 2 => Some(Pace::Prompt),
-            Conduct::Well { .. } => Some(Pace::Slow),
         }
     }
 
