@@ -15,6 +15,7 @@ use crate::memory::SLOT_MEMORY;
 
 /// Stack of the host's calls above that of the guest.
 const HOST_STACK: usize = 512 * 1024;
+
 static COMPILATIONS: AtomicU64 = AtomicU64::new(0);
 
 /// Why there is no engine.

@@ -115,21 +115,6 @@ impl RunFault {
             Self::Busy { .. } => "busy",
         }
     }
-
-    /// Returns whether the run was stopped because it took more of the host than it may, or than others left of it.
-    pub const fn is_stopped(&self) -> bool {
-        match self {
-            Self::Deadline { .. } | Self::Memory { .. } | Self::MemoryOfProbe { .. } | Self::MemoryOfHost { .. } => {
-                true
-            }
-            Self::BadSettings(_)
-            | Self::NotApplicable(_)
-            | Self::Probe(_)
-            | Self::Crashed(_)
-            | Self::BadAnswer(_)
-            | Self::Busy { .. } => false,
-        }
-    }
 }
 
 /// What names phases, samples, facts and units have.

@@ -26,7 +26,7 @@ const PROFILE: [&str; 5] = [
     "profile.release.panic=\"abort\"",
     "profile.release.strip=true",
 ];
-/// Stack of a guest, in bytes: twice what any of them needs. With it all memory of a guest that grows none is 64 KiB, which
+/// Stack of a guest, in bytes: twice that with which all their tests passed. With it all memory of a guest that grows none is 64 KiB, which
 /// the host keeps from run to run and only clears (`SLOT_MEMORY` in `probe-host/src/memory.rs`).
 const STACK: u32 = 24 * 1024;
 /// Variables of the outer build that stay: where cargo and rustup live, and whether there is a network.

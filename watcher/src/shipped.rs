@@ -126,6 +126,11 @@ impl Shipped {
         self.names.len()
     }
 
+    /// Returns whether this component is one of theirs.
+    pub fn contains(&self, component: &Digest) -> bool {
+        self.names.contains_key(component)
+    }
+
     /// Returns the probe that was compiled from this component; `None` if it is not a shipped one.
     pub fn load(&self, host: &ProbeHost, component: &Digest) -> Option<Result<Probe, ShippedError>> {
         self.names.get(component).map(|name| self.load_named(host, name))

@@ -130,12 +130,13 @@ impl Watched {
 
     /// Returns the line of the table.
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-    pub(crate) fn row(&self, fleet: Fleet) -> String {
+    pub(crate) fn row(&self, fleet: Fleet, free_mib: Option<u64>) -> String {
+        let places = free_mib.map_or_else(String::new, |mib| format!(", with {mib} MiB"));
         let share = self.cpu.as_secs_f64() / self.lasted.as_secs_f64() * 100.0;
         let rate = (self.up + self.other) as f64 / self.lasted.as_secs_f64();
         let memory = self.peak_kib as f64 / 1024.0;
         format!(
-            "| {} | {rate:.0} | {share:.1} % | {:.2} | {memory:.1} | {:.2} | {} |",
+            "| {}{places} | {rate:.0} | {share:.1} % | {:.2} | {memory:.1} | {:.2} | {} |",
             fleet.as_str(),
             share / SHARE_MAX,
             memory / MEMORY_MAX,

@@ -60,26 +60,11 @@ struct ReadyProbe {
     probe: Probe,
     /// What has to be granted, by what it imports.
     needs: Arc<BTreeSet<ProbeInterface>>,
-    source: Source,
 }
 
-/// Where native code came from.
-#[derive(Clone, Copy)]
-enum Source {
-    Shipped,
-    Compiled,
-}
-
-impl ReadyProbe {
-    fn new(probe: Probe, source: Source) -> Self {
-        Self { needs: Arc::new(probe.imports().needs()), probe, source }
-    }
-
-    fn origin(&self) -> Origin {
-        match self.source {
-            Source::Shipped => Origin::Shipped,
-            Source::Compiled => Origin::Compiled { runs: self.probe.runs_in_memory() },
-        }
+impl From<Probe> for ReadyProbe {
+    fn from(probe: Probe) -> Self {
+        Self { needs: Arc::new(probe.imports().needs()), probe }
     }
 }
 
@@ -114,11 +99,18 @@ impl HostRunner {
         self.ready.read().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
     }
 
-    fn add(&self, digest: Digest, probe: Probe, source: Source) -> Origin {
-        let ready = ReadyProbe::new(probe, source);
-        let origin = ready.origin();
-        self.ready.write().unwrap_or_else(PoisonError::into_inner).insert(digest, ready);
-        origin
+    /// Returns where a probe that is ready came from, and what is known of its runs by now.
+    fn origin(&self, digest: &Digest) -> Option<Origin> {
+        let ready = self.get(digest)?;
+        Some(if self.shipped.contains(digest) {
+            Origin::Shipped
+        } else {
+            Origin::Compiled { runs: ready.probe.runs_in_memory() }
+        })
+    }
+
+    fn add(&self, digest: &Digest, probe: Probe) {
+        self.ready.write().unwrap_or_else(PoisonError::into_inner).insert(*digest, probe.into());
     }
 
     /// Returns what a run is lent, or how it ends when it needs more than is granted.
@@ -176,9 +168,16 @@ fn may_compile(component: usize, available: Option<u64>) -> Result<(), String> {
 
 fn could_not(fault: &RunFault) -> Ended {
     let conduct = match fault {
-        RunFault::Crashed(_) => Conduct::Badly,
-        fault if fault.is_stopped() => Conduct::Badly,
-        _ => Conduct::Untold,
+        RunFault::Deadline { .. }
+        | RunFault::Memory { .. }
+        | RunFault::MemoryOfProbe { .. }
+        | RunFault::MemoryOfHost { .. }
+        | RunFault::Crashed(_) => Conduct::Badly,
+        RunFault::BadSettings(_)
+        | RunFault::NotApplicable(_)
+        | RunFault::Probe(_)
+        | RunFault::BadAnswer(_)
+        | RunFault::Busy { .. } => Conduct::Untold,
     };
     Ended::probe(Outcome::Unknown, fault.as_str(), &fault.to_string()).conducted(conduct)
 }
@@ -186,20 +185,21 @@ fn could_not(fault: &RunFault) -> Ended {
 #[async_trait]
 impl ProbeRunner for HostRunner {
     async fn prepare(&self, name: &ProbeName, digest: &Digest) -> Result<Origin, String> {
-        if let Some(ready) = self.get(digest) {
-            return Ok(ready.origin());
+        if let Some(origin) = self.origin(digest) {
+            return Ok(origin);
         }
         let (host, shipped, wanted) = (self.host.clone(), Arc::clone(&self.shipped), *digest);
         let loaded = tokio::task::spawn_blocking(move || shipped.load(&host, &wanted)).await;
         if let Some(loaded) = loaded.map_err(|e| format!("shipped probe {name}: {e}"))? {
             let probe = loaded.map_err(|e| format!("{:#}", anyhow::Error::from(e)))?;
             debug!(probe = %name, digest = %digest.short(), "shipped probe loaded");
-            return Ok(self.add(*digest, probe, Source::Shipped));
+            self.add(digest, probe);
+            return Ok(Origin::Shipped);
         }
         let mut too_large = self.compiler.lock().await;
         // Another order to prepare it may have come before and be done by now.
-        if let Some(ready) = self.get(digest) {
-            return Ok(ready.origin());
+        if let Some(origin) = self.origin(digest) {
+            return Ok(origin);
         }
         // One that found no memory is not fetched again before there is some.
         if let Some(&size) = too_large.get(digest) {
@@ -220,7 +220,9 @@ impl ProbeRunner for HostRunner {
         info!(probe = %name, digest = %digest.short(), compilations = compilations(), "probe compiled");
         too_large.remove(digest);
         // It has described itself by now: what that took, every run takes at least.
-        Ok(self.add(*digest, probe, Source::Compiled))
+        let runs = probe.runs_in_memory();
+        self.add(digest, probe);
+        Ok(Origin::Compiled { runs })
     }
 
     fn forget(&self, digest: &Digest) {

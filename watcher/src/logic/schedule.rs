@@ -1,9 +1,10 @@
 //! When each check is due.
 //!
 //! Every check has an interval, the cluster's or one of its own, and a phase of its own in the interval: a hash of the
-//! check and the watcher's id, the same after every start. So the checks of one watcher are spread evenly, and the watchers of one target look at different times. A check
-//! has one scheduled run in flight; one that is due while its last run has not ended begins when that ends. Where there is
-//! no room for all that are due, the longest due begin first, within each [`Lane`].
+//! check and the watcher's id, the same after every start. So the checks of one watcher are spread evenly, and the watchers
+//! of one target look at different times. A check has one scheduled run in flight; one that is due while its last run has
+//! not ended begins when that ends. Where there is no room for all that are due, the longest due begin first, of those
+//! whose [`Lane`] has room.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
