@@ -88,7 +88,7 @@ fn a_panic_does_what_the_file_says() {
 fn a_watcher_gets_its_secret_by_a_file_and_never_starts_again_by_itself() {
     let line = line(&watcher());
     assert!(line.contains("-fw_cfg name=opt/vouch/boot,file=/run/n1/w3/boot.json"));
-    assert!(line.contains("-m 160") && line.contains("-no-reboot"));
+    assert!(line.contains("-m 256") && line.contains("-no-reboot"));
     assert!(!line.contains("string="));
 }
 
