@@ -75,6 +75,8 @@ pub struct HostRunner {
     ready: RwLock<HashMap<Digest, ReadyProbe>>,
     /// Held while a component is fetched and compiled, one at a time. The sizes of those that there was no memory for.
     compiler: tokio::sync::Mutex<HashMap<Digest, usize>>,
+    /// Returns how many bytes this machine has left, where that is known.
+    available: fn() -> Option<u64>,
     icmp: Arc<dyn Icmp>,
     link: Arc<dyn WatcherLink>,
     relays: Arc<dyn RelayLink>,
@@ -92,7 +94,13 @@ impl HostRunner {
         managers: Vec<ManagerEndpoint>,
     ) -> Self {
         let (shipped, ready, compiler) = (Arc::new(shipped), RwLock::default(), tokio::sync::Mutex::default());
-        Self { host, shipped, ready, compiler, icmp, link, relays, managers }
+        Self { host, shipped, ready, compiler, available: memory::available, icmp, link, relays, managers }
+    }
+
+    /// Returns it with another word on how many bytes are left for compiling.
+    #[cfg(test)]
+    pub(super) fn with_available(self, available: fn() -> Option<u64>) -> Self {
+        Self { available, ..self }
     }
 
     fn get(&self, digest: &Digest) -> Option<ReadyProbe> {
@@ -203,10 +211,10 @@ impl ProbeRunner for HostRunner {
         }
         // One that found no memory is not fetched again before there is some.
         if let Some(&size) = too_large.get(digest) {
-            may_compile(size, memory::available())?;
+            may_compile(size, (self.available)())?;
         }
         let component = self.fetch(digest).await?;
-        if let Err(why) = may_compile(component.len(), memory::available()) {
+        if let Err(why) = may_compile(component.len(), (self.available)()) {
             too_large.insert(*digest, component.len());
             return Err(why);
         }

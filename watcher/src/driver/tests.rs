@@ -1,6 +1,7 @@
 //! The driver over links in memory, with the real probe host and real probes against loopback listeners.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -343,6 +344,22 @@ async fn bytes_that_are_not_the_probe_are_refused_and_the_vm_is_not_called_down(
         })
         .await;
     // It is tried again, and the right bytes are taken.
+    bench.outcome(proto::Outcome::Up).await;
+}
+
+#[tokio::test]
+async fn a_component_that_there_is_no_memory_to_compile_for_is_unknown_until_there_is_some() {
+    static LEFT: AtomicU64 = AtomicU64::new(10 << 20);
+    let (_service, port) = service().await;
+    let mut bench = Bench::start_with(vec![tcp_component()], RunLimit::LEAST, |runner| {
+        Arc::new(runner.with_available(|| Some(LEFT.load(Ordering::Relaxed))))
+    })
+    .await;
+    bench.tell(Heard::Assignment(tcp_assignment(1, port))).await;
+    let refused = bench.outcome(proto::Outcome::Unknown).await;
+    assert_eq!(refused.reason, "probe_unavailable");
+    assert!(refused.message.contains("this watcher has 2 MiB left"), "{}", refused.message);
+    LEFT.store(1 << 30, Ordering::Relaxed);
     bench.outcome(proto::Outcome::Up).await;
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 use vouch_types::{Incarnation, ManagerId, Moment, Network, WatcherId};
-use vouch_watcher::logic::{Came, Effect, Ended, Event, Logic, Origin, RoundId, RunId, RunLimit, SessionId};
+use vouch_watcher::logic::{Came, Effect, Ended, Event, Logic, RoundId, RunId, RunLimit, SessionId};
 use vouch_wire::links::{Caller, ManagerEndpoint, Session};
 use vouch_wire::pki::CertificateRequest;
 use vouch_wire::proto;
@@ -234,7 +234,9 @@ impl SimWatcher {
                 self.rounds.spawn(async move { (number, echoes::round(world, id, round).await) });
             }
             Effect::Forget { .. } => {}
-            Effect::Prepare { digest, .. } => self.ready.push(Event::ProbeReady { digest, origin: Origin::Shipped }),
+            Effect::Prepare { probe, digest } => {
+                self.ready.push(Event::ProbeReady { digest, origin: probes::origin(&probe) });
+            }
         }
     }
 
