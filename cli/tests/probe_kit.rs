@@ -259,6 +259,10 @@ fn a_new_project_builds_with_cargo_and_its_probe_runs() {
     assert_eq!((traced.0, traced.1.contains("debug  connecting to 127.0.0.1 port ")), (12, true), "{traced:?}");
     let socket = traced.1.lines().find(|line| line.contains("sockets  tcp connect to 127.0.0.1:"));
     assert!(socket.is_some_and(|line| line.ends_with(": permitted")), "{traced:?}");
+    let (code, told, wrong) = vouch(&dir, &format!("probe run {component} --fake ssh:ok --trace"));
+    assert_eq!((code, told.contains("sockets  tcp connected to 127.0.0.1:")), (0, true), "{told}{wrong}");
+    let greeting = told.lines().find(|line| line.contains("sockets  received "));
+    assert!(greeting.is_some_and(|line| line.contains(": \"SSH-2.0-")), "{told}{wrong}");
     let (code, _, wrong) = vouch(&dir, "probe build .");
     assert_eq!(code, 1);
     assert!(
@@ -342,8 +346,9 @@ fn probe_of_a_new_project_runs(dir: &TempDir, name: &str) {
         let greeter = thread::spawn(move || greet(&mut listener.accept().unwrap().0));
         let settings = format!("{{\"port\":{port}}}");
         let (code, told, wrong) =
-            vouch(dir, &format!("probe run {component} --target {address} --settings {settings}"));
+            vouch(dir, &format!("probe run {component} --target {address} --settings {settings} --trace"));
         greeter.join().unwrap();
+        assert!(told.contains("sockets  tcp connected to ") && told.contains("sockets  received "), "{told}{wrong}");
         assert_eq!((code, told.starts_with("up  greeted  port ")), (0, true), "{told}{wrong}");
         assert!(
             told.contains("fact    banner  SSH-2.0-Example of a greeting that comes byte by byte, more often"),

@@ -14,7 +14,7 @@ use crate::manifest::{Manifest, digest_of};
 use crate::memory::Pool;
 use crate::run_state::RunState;
 use crate::ticker::Ticker;
-use crate::{ContractVersion, HostLimits, Probe};
+use crate::{ContractVersion, HostLimits, Probe, socket_trace};
 
 /// Version field of a component and of a core module, bytes 4 to 8.
 const COMPONENT_VERSION: [u8; 4] = [0x0d, 0x00, 0x01, 0x00];
@@ -112,6 +112,7 @@ impl ProbeHost {
         let engine = engine::engine(&limits)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(|e| EngineError::Link(e.into()))?;
+        socket_trace::add_to_linker(&mut linker).map_err(|e| EngineError::Link(e.into()))?;
         contract::add_to_linker(&mut linker).map_err(|e| EngineError::Link(e.into()))?;
         let ticker = Ticker::start(&engine).map_err(EngineError::Clock)?;
         let slots = Semaphore::new(usize::try_from(limits.concurrency).unwrap_or(usize::MAX));

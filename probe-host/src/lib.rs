@@ -31,6 +31,7 @@ mod outcome;
 mod probe;
 mod run_state;
 mod socket_filter;
+mod socket_trace;
 mod tcp;
 mod ticker;
 mod tls;

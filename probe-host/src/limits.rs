@@ -36,6 +36,10 @@ pub const STDERR_MAX: usize = 2 * 1024;
 pub const LOG_LINES_MAX: u32 = 32;
 /// The longest log line, in bytes.
 pub const LOG_LINE_MAX: usize = 512;
+/// The most transfers over sockets and TLS that are told of one run that is traced.
+pub const TRACED_TRANSFERS_MAX: u32 = 256;
+/// The most bytes of a transfer that are shown there.
+pub const TRACED_BYTES_MAX: usize = 48;
 /// The most echo requests of one run.
 pub const ECHOES_MAX: u32 = 32;
 /// The shortest pause between two echo requests of a series.

@@ -19,6 +19,7 @@ use crate::limits::{
 use crate::memory::RunMemory;
 use crate::outcome::cut;
 use crate::socket_filter::SocketFilter;
+use crate::socket_trace::{self, Transfers};
 use crate::{GuestAgent, Icmp, RunFault};
 
 mod calls;
@@ -54,6 +55,8 @@ pub(crate) struct RunState {
     lines_left: u32,
     pub(crate) handshakes_left: u32,
     pub(crate) tls_left: TlsLeft,
+    /// What travels, if somebody listens.
+    transfers: Option<Transfers>,
 }
 
 /// What a run may still do over TLS.
@@ -74,9 +77,10 @@ impl RunState {
         wasi.stderr(stderr.clone()).allow_tcp(true).allow_udp(true).allow_ip_name_lookup(false);
         wasi.socket_addr_check(move |address, usage| {
             let permitted = seen.filter.permits(address, usage);
-            note_socket(&name, seen.vm, address, usage, permitted);
+            socket_trace::note_use(&name, seen.vm, address, usage, permitted);
             Box::pin(std::future::ready(permitted))
         });
+        let transfers = Transfers::listened_to(&probe, reach.vm);
         Self {
             wasi: wasi.build(),
             table,
@@ -90,6 +94,7 @@ impl RunState {
             lines_left: LOG_LINES_MAX,
             handshakes_left: TCP_HANDSHAKES_MAX,
             tls_left: TlsLeft { connections: TLS_CONNECTIONS_MAX, exchanges: TLS_EXCHANGES_MAX },
+            transfers,
         }
     }
 
@@ -101,6 +106,11 @@ impl RunState {
     /// Returns what the guest wrote to its standard error.
     pub(crate) fn stderr(&self) -> String {
         cut(String::from_utf8_lossy(&self.stderr.contents()).trim().to_owned(), STDERR_MAX)
+    }
+
+    /// Returns what tells of transfers, if somebody listens.
+    pub(crate) fn transfers(&self) -> Option<Transfers> {
+        self.transfers.clone()
     }
 
     /// Returns the limiter of the guest's memory.
@@ -125,26 +135,6 @@ impl RunState {
     /// Returns the time up to the deadline of the run.
     pub(crate) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
-    }
-}
-
-/// Writes down what a guest wants of a socket, for who traces runs. What travels over it is the guest's own matter.
-fn note_socket(probe: &str, vm: Option<VmId>, address: SocketAddr, usage: SocketAddrUse, permitted: bool) {
-    let wanted = match usage {
-        SocketAddrUse::TcpConnect => "tcp connect to",
-        SocketAddrUse::UdpSend => "udp send to",
-        SocketAddrUse::UdpReceive => "udp receive from",
-        SocketAddrUse::TcpListen => "tcp listen on",
-        SocketAddrUse::TcpAccept => "tcp accept from",
-        // Every connect binds before: only one that is refused is worth a line.
-        SocketAddrUse::TcpBind | SocketAddrUse::UdpBind if permitted => return,
-        SocketAddrUse::TcpBind => "tcp bind to",
-        SocketAddrUse::UdpBind => "udp bind to",
-    };
-    if tracing::enabled!(tracing::Level::DEBUG) {
-        let vm_id = vm.map(|vm| vm.to_string());
-        let call = format!("{wanted} {address}: {}", if permitted { "permitted" } else { "not granted" });
-        tracing::debug!(probe, vm_id, interface = "sockets", call, "probe calls");
     }
 }
 

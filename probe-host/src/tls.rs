@@ -72,6 +72,12 @@ impl tls::HostConnection for RunState {
             let heard = came_to(&exchanged, |reply| format!("{} bytes came", reply.len()));
             format!("exchange of {} bytes: {heard}", send.len())
         });
+        if let Some(transfers) = self.transfers() {
+            transfers.note("tls", &format!("sent {} bytes", send.len()), &send);
+            if let Ok(reply) = &exchanged {
+                transfers.note("tls", &format!("received {} bytes", reply.len()), reply);
+            }
+        }
         Ok(exchanged)
     }
 

@@ -1,8 +1,8 @@
 //! Writes down what a run logs and asks of the host, with the time of each.
 //!
 //! Lines of the probe come as events of the host's own log, caught by a subscriber that holds for the one run alone, and
-//! so do the handshakes and the TLS that it has the host do. Questions to the network and the agent are taken down by
-//! doubles that pass them on. What a probe does with sockets is not seen: the host hands these through.
+//! so do the handshakes and the TLS that it has the host do, and what travels over its sockets. Questions to the network and
+//! the agent are taken down by doubles that pass them on.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ const WHO: [&str; 2] = ["probe", "vm_id"];
 /// The field that names the interface of a call.
 const INTERFACE: &str = "interface";
 /// The constant messages of such events.
-const SAYS: [&str; 2] = ["probe says", "probe calls"];
+const SAYS: [&str; 3] = ["probe says", "probe calls", "probe transfers"];
 
 /// What is taken down of one run; cheap to clone.
 #[derive(Clone)]

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+use vouch_probe_host::limits::TRACED_TRANSFERS_MAX;
 use vouch_probe_host::{RunFault, RunOutcome};
 use vouch_probe_kit::{Aim, Fake, Load, Plan, Ran, Trial, TrialError, bench};
 use vouch_types::Outcome;
@@ -263,6 +264,38 @@ async fn name_servers_are_what_their_names_say() {
     finds_with("dns", asked, "dns:silent", "down", "timeout").await;
     let cut = finds_with("dns", asked, "dns:truncated", "up", "answered").await;
     assert_eq!((told(&cut, "addresses"), told(&cut, "protocol")), (Some("192.0.2.1"), Some("DNS over TCP")));
+    // Asked over UDP, told that the answer does not fit, and asked over TCP: all of it stands in the trace, in its order.
+    let mut told = cut.trace.iter().filter(|line| line.kind == "sockets").map(|line| line.text.as_str());
+    for told_next in [
+        "udp send to 127.0.0.1:",
+        "sent a datagram of 30 bytes: ",
+        "received a datagram of ",
+        "tcp connect to 127.0.0.1:",
+        "tcp connected to 127.0.0.1:",
+        "sent ",
+        "received ",
+    ] {
+        assert!(told.any(|line| line.starts_with(told_next)), "{told_next}: {:#?}", cut.trace);
+    }
+}
+
+#[tokio::test]
+async fn a_trace_shows_what_travels_and_does_not_grow_without_end() {
+    let ssh = finds("ssh", "ssh:ok", "up", "greeted").await;
+    let received = ssh.trace.iter().find(|line| line.text.starts_with("received ")).unwrap();
+    assert!(received.text.contains(r#": "SSH-2.0-"#) && received.text.ends_with(r#"\r\n""#), "{received:?}");
+    let https = finds_with("http", r#"{"tls": true}"#, "ssh:ok", "degraded", "tls_failed").await;
+    assert!(https.trace.iter().all(|line| line.kind == "tls"), "the handshake is the host's: {:#?}", https.trace);
+    let fake = "tcp:accept".parse::<Fake>().unwrap().start().await.unwrap();
+    let port = fake.port().unwrap();
+    let settings = format!("\"write-on 127.0.0.1:{port}\"");
+    let plan = Plan { settings, ports: [port].into(), ..Plan::new(Aim::Addresses(vec![Ipv4Addr::LOCALHOST.into()])) };
+    let flood = Trial::start(&shipped("hostile"), &plan).await.unwrap().run().await;
+    assert_eq!((flood.reason(), flood.message().as_str()), ("wrote", "400"));
+    let transfers = flood.trace.iter().filter(|line| line.text.starts_with("sent 1 bytes to ")).count();
+    assert_eq!(transfers, usize::try_from(TRACED_TRANSFERS_MAX).unwrap());
+    let last = flood.trace.last().unwrap();
+    assert!(last.text.ends_with(": the last that is told of this run"), "{last:?}");
 }
 
 #[tokio::test]

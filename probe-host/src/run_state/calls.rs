@@ -130,6 +130,14 @@ impl RunState {
         }
     }
 
+    /// Writes down what a connect of the probe's own came to, for who traces runs.
+    pub(crate) fn note_connect(&self, call: &str) {
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let vm_id = self.reach.vm.map(|vm| vm.to_string());
+            tracing::debug!(probe = &*self.probe, vm_id, interface = "sockets", call, "probe calls");
+        }
+    }
+
     /// Writes a line of the probe into the log.
     pub(crate) fn write_line(&mut self, level: Level, message: String) {
         let Some(left) = self.lines_left.checked_sub(1) else { return };

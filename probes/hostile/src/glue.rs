@@ -88,6 +88,12 @@ impl Guest for Hostile {
                 Ok(_) => said("connected", String::new()),
                 Err(e) => said("refused", format!("{:?}", e.kind())),
             },
+            // A byte at a time, many of them.
+            "write-on" => {
+                let mut stream = TcpStream::connect(address(value)).expect("a connection");
+                let written = (0..400).take_while(|_| stream.write_all(b"x").is_ok()).count();
+                said("wrote", written.to_string())
+            }
             "send" => match UdpSocket::bind("0.0.0.0:0").and_then(|s| s.send_to(b"x", address(value))) {
                 Ok(_) => said("sent", String::new()),
                 Err(e) => said("refused", format!("{:?}", e.kind())),
