@@ -5,8 +5,11 @@
 //! wasmtime's compatibility check compares is fixed here and nowhere else. That check compares architecture and operating
 //! system of the target but not its environment, so a file made by a glibc build loads in a static musl one.
 
+use std::hash::Hasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use sha2::{Digest as _, Sha256};
+use vouch_types::Digest;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::HostLimits;
@@ -45,6 +48,28 @@ pub fn compilations() -> u64 {
 /// Counts one run of the compiler.
 pub(crate) fn count_compilation() {
     COMPILATIONS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A hasher whose result is the same in every process.
+#[derive(Default)]
+pub(crate) struct Sha256Hasher(Sha256);
+
+impl Sha256Hasher {
+    /// Returns the SHA-256 of all that was hashed.
+    pub(crate) fn digest(self) -> Digest {
+        Digest::new(self.0.finalize().into())
+    }
+}
+
+impl Hasher for Sha256Hasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Its first eight bytes.
+    fn finish(&self) -> u64 {
+        self.0.clone().finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
 }
 
 /// Returns the target triple of this build, with the baseline of its architecture.

@@ -1,5 +1,6 @@
 //! The host of all probes of a process: one engine, its clock, and the ways a component becomes a [`Probe`].
 
+use std::hash::Hash;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -137,14 +138,34 @@ impl ProbeHost {
     /// # Errors
     /// [`LoadError`] when the bytes are not a component that fits the contract.
     pub fn compile(&self, component: &[u8]) -> Result<Probe, LoadError> {
-        check_component(component)?;
-        engine::count_compilation();
-        let compiled =
-            Component::from_binary(&self.shared.engine, component).map_err(|e| LoadError::Compile(format!("{e:#}")))?;
-        self.ready(compiled)
+        self.ready(self.compiled(component)?)
     }
 
-    /// Loads native code that [`ProbeHost::precompile`] made, on this machine or another; never compiles.
+    fn compiled(&self, component: &[u8]) -> Result<Component, LoadError> {
+        check_component(component)?;
+        engine::count_compilation();
+        Component::from_binary(&self.shared.engine, component).map_err(|e| LoadError::Compile(format!("{e:#}")))
+    }
+
+    /// Compiles a component as [`ProbeHost::compile`] does, and returns its native code as well, to be loaded another time.
+    ///
+    /// # Errors
+    /// [`LoadError`] when the bytes are not a component that fits the contract.
+    pub fn compile_to_keep(&self, component: &[u8]) -> Result<(Probe, Vec<u8>), LoadError> {
+        let compiled = self.compiled(component)?;
+        let native = compiled.serialize().map_err(|e| LoadError::Compile(format!("{e:#}")))?;
+        Ok((self.ready(compiled)?, native))
+    }
+
+    /// Returns what tells hosts apart that do not run each other's native code: SHA-256 over the version of the engine, its
+    /// configuration and its target.
+    pub fn engine_hash(&self) -> Digest {
+        let mut hasher = engine::Sha256Hasher::default();
+        self.shared.engine.precompile_compatibility_hash().hash(&mut hasher);
+        hasher.digest()
+    }
+
+    /// Loads native code that [`ProbeHost::precompile`] or [`ProbeHost::compile_to_keep`] made; never compiles.
     ///
     /// # Errors
     /// [`LoadError::NotInManifest`] unless the SHA-256 of the bytes stands in `manifest`; [`LoadError`] when they were
@@ -155,8 +176,9 @@ impl ProbeHost {
         if !manifest.contains(&digest) {
             return Err(LoadError::NotInManifest { digest });
         }
-        // SAFETY: these very bytes hash to a digest in the manifest, which lists only what `precompile` returned; the
-        // engine itself refuses code of another version, configuration or processor.
+        // SAFETY: these very bytes hash to a digest in the manifest, which lists only what a host compiled: what came with
+        // the image, or what lies in a folder that nobody else may write into. The engine itself refuses code of another
+        // version, configuration or processor.
         let loaded = unsafe { Component::deserialize(&self.shared.engine, native) };
         let component = loaded.map_err(|e| LoadError::Incompatible { digest, reason: format!("{e:#}") })?;
         self.ready(component)

@@ -37,6 +37,11 @@ const UDP: &str = "wasi:sockets/udp@0.2.12";
 /// What these lines are filed under.
 const SOCKETS: &str = "sockets";
 
+/// What a guest is told, unless it has to be stopped.
+type Answer<T> = wasmtime::Result<Result<T, ErrorCode>>;
+/// Both ways of a connection.
+type Streams = (Resource<DynInputStream>, Resource<DynOutputStream>);
+
 /// Puts what tells of sockets in front of what wasmtime provides.
 pub(crate) fn add_to_linker(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
@@ -134,10 +139,7 @@ fn shown(bytes: &[u8]) -> String {
 }
 
 /// Ends a connect, and has what travels over the connection told from then on.
-fn finish_connect(
-    state: &mut RunState,
-    socket: &Resource<TcpSocket>,
-) -> wasmtime::Result<Result<(Resource<DynInputStream>, Resource<DynOutputStream>), ErrorCode>> {
+fn finish_connect(state: &mut RunState, socket: &Resource<TcpSocket>) -> Answer<Streams> {
     let mut sockets = state.sockets();
     let connected = HostTcpSocket::finish_connect(&mut sockets, borrowed(socket));
     let connected = wasi_result(&mut sockets, connected)?;
@@ -241,11 +243,7 @@ impl OutputStream for Told<DynOutputStream> {
     }
 }
 
-fn receive(
-    state: &mut RunState,
-    stream: Resource<IncomingDatagramStream>,
-    most: u64,
-) -> wasmtime::Result<Result<Vec<IncomingDatagram>, ErrorCode>> {
+fn receive(state: &mut RunState, stream: Resource<IncomingDatagramStream>, most: u64) -> Answer<Vec<IncomingDatagram>> {
     let mut sockets = state.sockets();
     let received = HostIncomingDatagramStream::receive(&mut sockets, stream, most);
     let received = wasi_result(&mut sockets, received)?;
@@ -262,7 +260,7 @@ fn send(
     state: &mut RunState,
     stream: Resource<OutgoingDatagramStream>,
     datagrams: Vec<OutgoingDatagram>,
-) -> wasmtime::Result<Result<u64, ErrorCode>> {
+) -> Answer<u64> {
     let transfers = state.transfers();
     let told = if transfers.is_some() { datagrams.clone() } else { Vec::new() };
     let mut sockets = state.sockets();
@@ -284,10 +282,7 @@ fn borrowed(socket: &Resource<TcpSocket>) -> Resource<TcpSocket> {
 }
 
 /// Returns what a guest is told of a call: an error of its own, unless it has to be stopped.
-fn wasi_result<T>(
-    sockets: &mut WasiSocketsCtxView<'_>,
-    result: Result<T, SocketError>,
-) -> wasmtime::Result<Result<T, ErrorCode>> {
+fn wasi_result<T>(sockets: &mut WasiSocketsCtxView<'_>, result: Result<T, SocketError>) -> Answer<T> {
     match result {
         Ok(done) => Ok(Ok(done)),
         Err(error) => sockets.convert_error_code(error).map(Err),

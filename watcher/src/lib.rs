@@ -14,6 +14,8 @@
 #[cfg(feature = "run")]
 pub mod boot;
 #[cfg(feature = "run")]
+pub mod compiled;
+#[cfg(feature = "run")]
 pub mod driver;
 pub mod logic;
 #[cfg(feature = "run")]

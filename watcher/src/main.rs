@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use tracing::error;
 use tracing_subscriber::EnvFilter;
-use vouch_watcher::boot::{self, pid1, read_boot};
+use vouch_watcher::boot::{self, Folders, pid1, read_boot};
 use vouch_watcher::logic::RunLimit;
 use vouch_watcher::memory;
 use vouch_watcher::precompile::precompile;
@@ -40,8 +40,15 @@ enum Command {
         /// Folder that `precompile` wrote.
         #[arg(long)]
         probes_dir: PathBuf,
+        /// Folder for the native code of custom probes, which this watcher compiles; this user's own. Made if it is not
+        /// there. Without it, each watcher compiles what it needs.
+        #[arg(long)]
+        compiled_dir: Option<PathBuf>,
     },
 }
+
+/// The most native code of custom probes that is kept on a disk, in bytes.
+const COMPILED_MAX: u64 = 64 << 20;
 
 fn main() -> ExitCode {
     // Where it is refused, memory is all that is lost.
@@ -69,9 +76,11 @@ fn main() -> ExitCode {
 fn command(command: Command) -> Result<()> {
     match command {
         Command::Precompile { out } => precompile(&out),
-        Command::Run { boot, probes_dir } => {
+        Command::Run { boot, probes_dir, compiled_dir } => {
             let boot = read_boot(&boot)?;
-            match runtime()?.block_on(boot::start(boot, &probes_dir, RunLimit::LEAST))? {}
+            let compiled = compiled_dir.as_deref().map(|folder| (folder, COMPILED_MAX));
+            let folders = Folders { shipped: &probes_dir, compiled };
+            match runtime()?.block_on(boot::start(boot, folders, RunLimit::LEAST))? {}
         }
     }
 }
@@ -80,7 +89,7 @@ fn watch_as_pid1() -> Result<std::convert::Infallible> {
     let boot = pid1::set_up()?;
     let watch = async {
         let _reaper = tokio::spawn(pid1::reap());
-        boot::start(boot, pid1::PROBES_DIR.as_ref(), pid1::run_limit()).await
+        boot::start(boot, pid1::folders(), pid1::run_limit()).await
     };
     Ok(runtime()?.block_on(watch)?)
 }

@@ -245,7 +245,7 @@ impl Watch {
         let shipped = Shipped::open(&host, &self.probes).await?;
         let icmp: Arc<dyn Icmp> = Arc::new(IcmpSockets::open());
         let (lent, to_managers) = (Arc::clone(&icmp), Arc::clone(&link));
-        let runner = HostRunner::new(host, shipped, lent, to_managers, Arc::clone(&relays), managers.clone());
+        let runner = HostRunner::new(host, shipped, None, lent, to_managers, Arc::clone(&relays), managers.clone());
         let counted = Arc::new(Counted { runner, up: AtomicU64::new(0), other: AtomicU64::new(0) });
         let (watcher, incarnation) = (WatcherId::new(1), Incarnation::new(1));
         let config = WatcherConfig { watcher, incarnation, managers, timing: Timing::default(), runs };

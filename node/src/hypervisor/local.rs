@@ -20,11 +20,16 @@ use crate::process::Launch;
 /// While a file of this name is in the run folder, the driver plays a hypervisor service that does not answer.
 pub const SILENT_FILE: &str = "service-silent";
 
+/// Folder in the node's data folder in which its watchers keep the native code of custom probes.
+const COMPILED_DIR: &str = "compiled-probes";
+
 /// The driver `local`.
 #[derive(Debug, Clone)]
 pub(crate) struct LocalLauncher {
     binary: PathBuf,
     watchers: WatchersConfig,
+    /// Where watchers of this node keep what they compile.
+    compiled_dir: PathBuf,
     silent_file: PathBuf,
 }
 
@@ -34,7 +39,12 @@ impl LocalLauncher {
             Some(binary) => binary.clone(),
             None => std::env::current_exe().map_err(HypervisorError::io("finding this very program"))?,
         };
-        Ok(Self { binary, watchers: config.watchers.clone(), silent_file: config.run_dir().join(SILENT_FILE) })
+        Ok(Self {
+            binary,
+            watchers: config.watchers.clone(),
+            compiled_dir: absolute(&config.data_dir.join(COMPILED_DIR)),
+            silent_file: config.run_dir().join(SILENT_FILE),
+        })
     }
 }
 
@@ -82,7 +92,8 @@ impl Launcher for LocalLauncher {
             MachinePlan::Watcher(_) => {
                 let probes = self.watchers.probes_dir.clone().unwrap_or_default();
                 let probes = std::path::absolute(&probes).unwrap_or(probes);
-                let args = ["run", "--boot", &text(dir.file("boot.json")), "--probes-dir", &text(probes)];
+                let (boot, compiled) = (text(dir.file("boot.json")), text(self.compiled_dir.clone()));
+                let args = ["run", "--boot", &boot, "--probes-dir", &text(probes), "--compiled-dir", &compiled];
                 let args = args.into_iter().map(ToOwned::to_owned).collect();
                 Launch { program: absolute(&self.watchers.binary), args, nice: 0 }
             }

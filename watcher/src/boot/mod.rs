@@ -11,7 +11,7 @@ use thiserror::Error;
 use vouch_types::WatcherBoot;
 
 pub use identity::EnrolError;
-pub use start::{StartError, start};
+pub use start::{Folders, StartError, start};
 
 /// Why there is no boot configuration.
 #[derive(Debug, Error)]

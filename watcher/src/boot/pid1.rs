@@ -22,12 +22,14 @@ use vouch_types::watcher::WATCHER_BOOT_FW_CFG;
 use vouch_types::{WallTime, WatcherBoot, WatcherLeg};
 
 use super::netlink::Netlink;
-use super::{BootError, read_boot};
+use super::{BootError, Folders, read_boot};
 use crate::logic::RunLimit;
 use crate::memory;
 
 /// Where the image keeps the precompiled probes.
-pub const PROBES_DIR: &str = "/probes";
+const PROBES_DIR: &str = "/probes";
+/// Where what is compiled is kept, and the most bytes that it may have there: of this machine's memory.
+const COMPILED: (&str, u64) = ("/compiled", 4 << 20);
 /// Where the image keeps the modules, and `order`, a file with one name per line.
 const MODULES_DIR: &str = "/modules";
 /// How long cards, and what the node handed over, may take to appear.
@@ -84,6 +86,12 @@ pub enum Pid1Error {
         #[source]
         source: io::Error,
     },
+}
+
+/// Returns where the watcher of this machine has its probes from.
+pub fn folders() -> Folders<'static> {
+    let (folder, most) = COMPILED;
+    Folders { shipped: PROBES_DIR.as_ref(), compiled: Some((folder.as_ref(), most)) }
 }
 
 /// Makes a watcher of this machine and returns what the node handed to it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tracing::info;
+use tracing::{info, warn};
 use vouch_probe_host::{EngineError, Icmp, IcmpSockets, ProbeHost, compilations};
 use vouch_types::{Incarnation, Timing, WatcherBoot};
 use vouch_wire::grpc::{DialOptions, Dialler, GrpcCertificateLink, GrpcRelayLink, GrpcWatcherLink};
@@ -15,6 +15,7 @@ use vouch_wire::pki::{AdjustableTime, LiveIdentity, PkiError};
 use vouch_wire::renewal::{Kept, RenewalTask};
 
 use super::identity::{EnrolError, redeem};
+use crate::compiled::Compiled;
 use crate::driver::{HostRunner, WatcherConfig, WatcherParts, host_limits, run};
 use crate::logic::RunLimit;
 use crate::shipped::{Shipped, ShippedError};
@@ -22,6 +23,15 @@ use crate::shipped::{Shipped, ShippedError};
 /// How long one question to a relay may take in all: a relay that took the connection and says nothing this long is
 /// stalled.
 const RELAY_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Where a watcher has its probes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Folders<'a> {
+    /// Those that came with it, as `precompile` wrote them.
+    pub shipped: &'a Path,
+    /// Those that it compiles itself, and the most bytes that they may have there; made if it is not there.
+    pub compiled: Option<(&'a Path, u64)>,
+}
 
 /// Why a watcher does not start.
 #[derive(Debug, Error)]
@@ -47,7 +57,7 @@ pub enum StartError {
 ///
 /// # Errors
 /// [`StartError`] when it cannot begin; once it watches it never returns.
-pub async fn start(boot: WatcherBoot, probes_dir: &Path, runs: RunLimit) -> Result<Infallible, StartError> {
+pub async fn start(boot: WatcherBoot, folders: Folders<'_>, runs: RunLimit) -> Result<Infallible, StartError> {
     let clock = Arc::new(AdjustableTime::at_least(boot.stamp));
     let incarnation = Incarnation::new(clock.now().as_unix_millis());
     let managers = endpoints(&boot);
@@ -56,9 +66,14 @@ pub async fn start(boot: WatcherBoot, probes_dir: &Path, runs: RunLimit) -> Resu
         ..DialOptions::default()
     };
     let host = ProbeHost::new(host_limits(runs))?;
-    let shipped = Shipped::open(&host, probes_dir).await?;
+    let shipped = Shipped::open(&host, folders.shipped).await?;
     info!(watcher_id = %boot.watcher, probes = shipped.count(), runs = runs.all(), compilations = compilations(), "probes loaded");
 
+    let compiled = folders.compiled.and_then(|(folder, most)| {
+        // Without it the watcher compiles what it needs, each time.
+        let opened = Compiled::open(folder, &host, most);
+        opened.inspect_err(|error| warn!(folder = %folder.display(), %error, "what is compiled is not kept")).ok()
+    });
     let identity = redeem(&boot, incarnation, &managers, options.clone(), Arc::clone(&clock)).await?;
     let live = LiveIdentity::new(identity, clock)?;
     let dialler = Dialler::new(live.client(), options);
@@ -69,7 +84,8 @@ pub async fn start(boot: WatcherBoot, probes_dir: &Path, runs: RunLimit) -> Resu
     let relays: Arc<dyn RelayLink> = Arc::new(GrpcRelayLink::new(dialler, RELAY_TIMEOUT));
     let icmp: Arc<dyn Icmp> = Arc::new(IcmpSockets::open());
     let probe_icmp = Arc::clone(&icmp);
-    let runner = HostRunner::new(host, shipped, probe_icmp, Arc::clone(&link), Arc::clone(&relays), managers.clone());
+    let runner =
+        HostRunner::new(host, shipped, compiled, probe_icmp, Arc::clone(&link), Arc::clone(&relays), managers.clone());
     let config = WatcherConfig { watcher: boot.watcher, incarnation, managers, timing: Timing::default(), runs };
     Ok(run(config, WatcherParts { link, relays, probes: Arc::new(runner), icmp }).await)
 }

@@ -4,7 +4,7 @@
 //! a manager says of it: a run that needs more is `unknown` ([`NOT_GRANTED`]), and none of its code begins.
 //!
 //! Native code is never taken from a manager: what comes over the wire is a component, checked against the digest of the
-//! assignment before the compiler sees it. What was compiled stays in memory while it is needed, and is never written down.
+//! assignment before the compiler sees it. What was compiled is kept in a folder of this watcher's own ([`Compiled`]).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 use vouch_probe_host::{
-    Capabilities, HostLimits, Icmp, PortGrant, Probe, ProbeHost, RunFault, Target, compilations, digest_of,
+    Capabilities, HostLimits, Icmp, LoadError, PortGrant, Probe, ProbeHost, RunFault, Target, compilations, digest_of,
     granted_ports,
 };
 use vouch_types::{Digest, Identity, Outcome, ProbeInterface, ProbeName};
@@ -22,6 +22,7 @@ use vouch_wire::links::{ManagerEndpoint, RelayLink, WatcherLink};
 
 use super::guest_agent::RelayedGuestAgent;
 use super::runner::ProbeRunner;
+use crate::compiled::Compiled;
 use crate::logic::{Conduct, Ended, Origin, ProbeSpec, RunLimit};
 use crate::memory;
 use crate::shipped::Shipped;
@@ -72,6 +73,8 @@ impl From<Probe> for ReadyProbe {
 pub struct HostRunner {
     host: ProbeHost,
     shipped: Arc<Shipped>,
+    /// What was compiled before; none where there is no folder for it.
+    compiled: Option<Arc<Compiled>>,
     ready: RwLock<HashMap<Digest, ReadyProbe>>,
     /// Held while a component is fetched and compiled, one at a time. The sizes of those that there was no memory for.
     compiler: tokio::sync::Mutex<HashMap<Digest, usize>>,
@@ -84,17 +87,27 @@ pub struct HostRunner {
 }
 
 impl HostRunner {
-    /// Returns a runner that takes shipped probes from their files and fetches others from the managers.
+    /// Returns a runner that takes shipped probes from their files, those that were compiled before from their folder, and
+    /// fetches others from the managers.
     pub fn new(
         host: ProbeHost,
         shipped: Shipped,
+        compiled: Option<Compiled>,
         icmp: Arc<dyn Icmp>,
         link: Arc<dyn WatcherLink>,
         relays: Arc<dyn RelayLink>,
         managers: Vec<ManagerEndpoint>,
     ) -> Self {
-        let (shipped, ready, compiler) = (Arc::new(shipped), RwLock::default(), tokio::sync::Mutex::default());
-        Self { host, shipped, ready, compiler, available: memory::available, icmp, link, relays, managers }
+        let (shipped, compiled) = (Arc::new(shipped), compiled.map(Arc::new));
+        let (ready, compiler) = (RwLock::default(), tokio::sync::Mutex::default());
+        Self { host, shipped, compiled, ready, compiler, available: memory::available, icmp, link, relays, managers }
+    }
+
+    /// Returns it with a folder for what it compiles.
+    #[cfg(test)]
+    pub(super) fn with_compiled(self, folder: &std::path::Path) -> Self {
+        let compiled = Compiled::open(folder, &self.host, 64 << 20).expect("a folder of the test");
+        Self { compiled: Some(Arc::new(compiled)), ..self }
     }
 
     /// Returns it with another word on how many bytes are left for compiling.
@@ -142,6 +155,47 @@ impl HostRunner {
             }),
             ports,
         })
+    }
+
+    /// Returns the probe that this watcher, or one before it, compiled from this component.
+    async fn compiled_before(&self, digest: &Digest) -> Option<Probe> {
+        let (host, compiled, wanted) = (self.host.clone(), Arc::clone(self.compiled.as_ref()?), *digest);
+        let loaded = tokio::task::spawn_blocking(move || compiled.load(&host, &wanted)).await;
+        let probe = loaded.inspect_err(|error| warn!(%error, "loading what was compiled before failed")).ok()??;
+        info!(digest = %digest.short(), compilations = compilations(), "probe was compiled before");
+        Some(probe)
+    }
+
+    /// Fetches a component and compiles it, where there is memory for that.
+    async fn compile(
+        &self,
+        name: &ProbeName,
+        digest: &Digest,
+        too_large: &mut HashMap<Digest, usize>,
+    ) -> Result<Probe, String> {
+        // One that found no memory is not fetched again before there is some.
+        if let Some(&size) = too_large.get(digest) {
+            may_compile(size, (self.available)())?;
+        }
+        let component = self.fetch(digest).await?;
+        if let Err(why) = may_compile(component.len(), (self.available)()) {
+            too_large.insert(*digest, component.len());
+            return Err(why);
+        }
+        too_large.remove(digest);
+        let (host, kept_in, from) = (self.host.clone(), self.compiled.clone(), *digest);
+        let compile = move || -> Result<Probe, LoadError> {
+            let Some(kept_in) = kept_in else { return host.compile(&component) };
+            let (probe, native) = host.compile_to_keep(&component)?;
+            if let Err(error) = kept_in.keep(&from, &native) {
+                warn!(digest = %from.short(), %error, "what was compiled is not kept");
+            }
+            Ok(probe)
+        };
+        let compiled = tokio::task::spawn_blocking(compile).await.map_err(|e| format!("compiler: {e}"))?;
+        let probe = compiled.map_err(|e| e.to_string())?;
+        info!(probe = %name, digest = %digest.short(), compilations = compilations(), "probe compiled");
+        Ok(probe)
     }
 
     /// Returns the component with this digest, checked, from whichever manager has it.
@@ -209,24 +263,14 @@ impl ProbeRunner for HostRunner {
         if let Some(origin) = self.origin(digest) {
             return Ok(origin);
         }
-        // One that found no memory is not fetched again before there is some.
-        if let Some(&size) = too_large.get(digest) {
-            may_compile(size, (self.available)())?;
-        }
-        let component = self.fetch(digest).await?;
-        if let Err(why) = may_compile(component.len(), (self.available)()) {
-            too_large.insert(*digest, component.len());
-            return Err(why);
-        }
-        let host = self.host.clone();
-        let compiled = tokio::task::spawn_blocking(move || host.compile(&component)).await;
-        let probe = compiled.map_err(|e| format!("compiler: {e}"))?.map_err(|e| e.to_string())?;
+        let probe = match self.compiled_before(digest).await {
+            Some(probe) => probe,
+            None => self.compile(name, digest, &mut too_large).await?,
+        };
         let described = probe.describe().await.map_err(|fault| fault.to_string())?.name.clone();
         if described != name.as_str() {
             return Err(format!("component {} says that it is probe {described:?}", digest.short()));
         }
-        info!(probe = %name, digest = %digest.short(), compilations = compilations(), "probe compiled");
-        too_large.remove(digest);
         // It has described itself by now: what that took, every run takes at least.
         let runs = probe.runs_in_memory();
         self.add(digest, probe);

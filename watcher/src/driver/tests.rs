@@ -121,7 +121,7 @@ impl Bench {
     async fn start_with(
         components: Vec<Vec<u8>>,
         runs: RunLimit,
-        probes: fn(HostRunner) -> Arc<dyn ProbeRunner>,
+        probes: impl FnOnce(HostRunner) -> Arc<dyn ProbeRunner>,
     ) -> Self {
         let (sender, mut dialled) = mpsc::unbounded_channel();
         let link: Arc<dyn WatcherLink> = Arc::new(SimLink { dialled: sender, components: Mutex::new(components) });
@@ -132,7 +132,7 @@ impl Bench {
         let icmp: Arc<dyn Icmp> = Arc::new(IcmpSockets::open());
         let (probe_icmp, shipped) = (Arc::clone(&icmp), Shipped::none());
         let runner =
-            HostRunner::new(host, shipped, probe_icmp, Arc::clone(&link), Arc::clone(&relays), managers.clone());
+            HostRunner::new(host, shipped, None, probe_icmp, Arc::clone(&link), Arc::clone(&relays), managers.clone());
         let (watcher, incarnation) = (WatcherId::new(1), Incarnation::new(1));
         let config = WatcherConfig { watcher, incarnation, managers, timing: Timing::default(), runs };
         let parts = WatcherParts { link, relays, probes: probes(runner), icmp };
@@ -361,6 +361,27 @@ async fn a_component_that_there_is_no_memory_to_compile_for_is_unknown_until_the
     assert!(refused.message.contains("this watcher has 2 MiB left"), "{}", refused.message);
     LEFT.store(1 << 30, Ordering::Relaxed);
     bench.outcome(proto::Outcome::Up).await;
+}
+
+#[tokio::test]
+async fn what_one_watcher_compiled_the_next_one_neither_fetches_nor_compiles() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_service, port) = service().await;
+    let start = async |components| {
+        let kept_in = |runner: HostRunner| Arc::new(runner.with_compiled(dir.path())) as Arc<_>;
+        let bench = Bench::start_with(components, RunLimit::LEAST, kept_in).await;
+        bench.tell(Heard::Assignment(tcp_assignment(1, port))).await;
+        bench
+    };
+    start(vec![tcp_component()]).await.outcome(proto::Outcome::Up).await;
+    // No manager has it.
+    start(Vec::new()).await.outcome(proto::Outcome::Up).await;
+    // What somebody else put there is not run: this one has to fetch it, and cannot.
+    let kept = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(&kept, b"native code of somebody else, which is longer than a head").unwrap();
+    let refused = start(Vec::new()).await.outcome(proto::Outcome::Unknown).await;
+    assert!(refused.message.contains("no such component"), "{}", refused.message);
+    assert!(!kept.exists());
 }
 
 #[tokio::test]
