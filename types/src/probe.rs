@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Digest, ProbeDescriptor, ProbeGrant, ProbeName, ProbeRollout, ProbeSigner};
 
+/// The largest component that a cluster takes, in bytes: with its frame it fits into one message between managers (4 MiB).
+pub const COMPONENT_MAX: usize = 3 * 1024 * 1024;
+
 /// What a component imports: its manifest, which cannot understate.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ProbeImports {

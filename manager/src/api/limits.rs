@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// The largest body of a request that is no component, in bytes.
 pub const BODY_MAX: usize = 64 * 1024;
-/// The largest probe component, in bytes: with its frame it fits into one message between managers (4 MiB).
-pub const COMPONENT_MAX: usize = 3 * 1024 * 1024;
+/// The largest probe component, in bytes.
+pub const COMPONENT_MAX: usize = vouch_types::probe::COMPONENT_MAX;
 /// The largest description of a probe component, in bytes: its schema, and room for the escapes of JSON.
 pub const DESCRIPTION_MAX: usize = 48 * 1024;
 /// How long a request may take until its answer begins.

@@ -99,8 +99,11 @@ pub async fn order(api: &Api, hop: &Hop, order: ProbeOrder) -> Result<(), Proble
     apply(api, given, hop.conditions()?).await
 }
 
-/// What an upload may be refused for that is taken down: its signature, or its grant, also that it has none.
-const RECORDED: [ProblemKind; 4] = [
+/// What an upload may be refused for that is taken down: what it imports or exports, that its name is that of a shipped
+/// probe, its signature, or its grant, also that it has none.
+const RECORDED: [ProblemKind; 6] = [
+    ProblemKind::ComponentRefused,
+    ProblemKind::Refused,
     ProblemKind::SignatureRefused,
     ProblemKind::SignatureRequired,
     ProblemKind::GrantRequired,

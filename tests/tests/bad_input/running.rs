@@ -231,7 +231,17 @@ fn a_running_cluster_refuses_bad_input_and_stays_as_it_was() {
     let events = Events::after(&stage, &place).expect("events");
     // The cluster lives on meanwhile: what bad input could have caused is what must not be there.
     let told = events.lines();
-    assert!(!told.contains("probe") && !told.contains("bad-probe") && !told.contains("desk-99"), "{told}");
+    let clients = stage.clients();
+    for (id, _) in &clients {
+        for refused in ["imports what a probe may not: wasi:http/", "exports nothing: a probe exports vouch:probe/"] {
+            let text = format!(" was refused to the admin token of {id}: the component {refused}");
+            let is_told = |line: &&str| line.contains(" probe bad-probe, sha256 ") && line.contains(&text);
+            assert_eq!(told.lines().filter(is_told).count(), 1, "{text}:\n{told}");
+        }
+    }
+    // What is no component, or has no name that a probe may have, is no event.
+    assert_eq!(told.lines().filter(|line| line.contains("probe")).count(), 2 * clients.len(), "{told}");
+    assert!(!told.contains("desk-99"), "{told}");
     assert_eq!(events.of_kind("cluster_initialised"), 0, "{told}");
     assert!(events.changed_vms().is_empty(), "{told}");
     let vm = stage.read(&format!("/v1/vms/{VM_ONE}")).expect("the vm");

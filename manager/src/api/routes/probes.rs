@@ -129,15 +129,27 @@ pub async fn upload(
         "lasts_ms",
     ])?;
     let Uploaded { component, descriptor } = uploaded;
-    let imports = read_component(&component).map_err(|e| refusal(&e))?;
+    let digest = digest_of(&component);
+    let imports = match read_component(&component) {
+        Ok(imports) => imports,
+        Err(e) => {
+            let problem = refusal(&e);
+            // What is no component at all could do nothing anywhere.
+            if !matches!(e, ComponentError::NotAComponent(_)) {
+                probe_orders::record_refusal(&api, &hop, &name, digest, &problem).await;
+            }
+            return Err(problem);
+        }
+    };
     make_current(&api, Wanted::Default).await?;
     let (known, trust) =
         published::read(api.published(), |state| (state.probes().get(&name).cloned(), state.probe_trust().clone()));
     if known.as_ref().is_some_and(|known| known.shipped) {
         let rule = "is the name of one of vouch's own probes: choose another";
-        return Err(Problem::field(ProblemKind::Refused, "name", name.as_str(), rule));
+        let problem = Problem::field(ProblemKind::Refused, "name", name.as_str(), rule);
+        probe_orders::record_refusal(&api, &hop, &name, digest, &problem).await;
+        return Err(problem);
     }
-    let digest = digest_of(&component);
     let probe = SignedProbe { digest, name: &name, version: &version };
     let before = known.and_then(|known| known.grant.clone());
     let (signer, grant) = match judge(&probe, signature.as_ref(), &trust, &imports, (named.clone(), before)) {

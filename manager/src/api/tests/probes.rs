@@ -3,10 +3,13 @@
 use axum::body::Body;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use vouch_types::Command;
 
-use super::double::{SimManager, body, get, lone, populate, request, send, three};
+use super::double::{SimManager, at, body, get, lone, populate, request, send, three};
 use super::farm;
-use crate::seams::BlobStore;
+use crate::api::refusals::REFUSALS_AT_ONCE;
+use crate::seams::{BlobStore, digest_of};
+use crate::store::tests::samples;
 
 /// The grant that the probe tcp needs.
 const TCP: &str = "&interfaces=sockets&networks=service&ports=settings";
@@ -18,6 +21,24 @@ fn tcp() -> &'static vouch_probe_bundle::BundledProbe {
 async fn push(manager: &SimManager, query: &str, component: &[u8]) -> (StatusCode, Value) {
     let request = request("POST", &format!("/v1/probes{query}")).body(Body::from(component.to_vec())).unwrap();
     body(send(manager, request).await).await
+}
+
+/// Returns a component with one import of this name, an empty instance (Component Model, Binary.md), and no export.
+fn component_that_imports(name: &str) -> Vec<u8> {
+    let length = u8::try_from(name.len()).unwrap();
+    let mut component = b"\0asm\x0d\0\x01\0".to_vec();
+    component.extend([7, 3, 1, 0x42, 0]);
+    component.extend([10, length + 5, 1, 0, length]);
+    component.extend(name.bytes());
+    component.extend([5, 0]);
+    component
+}
+
+/// Returns what was taken down of each refused upload.
+async fn refusals(manager: &SimManager) -> Vec<Value> {
+    let (_, page) = get(manager, "/v1/events?format=json&limit=1000").await;
+    let items = page["items"].as_array().unwrap().iter();
+    items.filter(|event| event["kind"] == "probe_refused").map(|event| event["detail"]["refusal"].clone()).collect()
 }
 
 #[tokio::test]
@@ -56,13 +77,7 @@ async fn what_is_no_probe_is_refused_with_both_lists_and_nothing_is_recorded() {
     let (status, problem) = push(&manager, "?name=text", b"#!/bin/sh\n").await;
     assert_eq!((status.as_u16(), &problem["type"]), (422, &json!("/problems/component-refused")));
     assert!(problem["allowed_imports"].as_array().unwrap().contains(&json!("vouch:probe/icmp@0.1.0")));
-    // A component with one import, `wasi:http/types@0.2.0`, an empty instance (Component Model, Binary.md).
-    let name = b"wasi:http/types@0.2.0";
-    let mut component = b"\0asm\x0d\0\x01\0".to_vec();
-    component.extend([7, 3, 1, 0x42, 0]);
-    component.extend([10, u8::try_from(name.len() + 5).unwrap(), 1, 0, u8::try_from(name.len()).unwrap()]);
-    component.extend(name);
-    component.extend([5, 0]);
+    let component = component_that_imports("wasi:http/types@0.2.0");
     let (status, problem) = push(&manager, "?name=web", &component).await;
     assert_eq!(status.as_u16(), 422, "{problem}");
     assert_eq!(problem["imports"], json!(["wasi:http/types@0.2.0"]), "{problem}");
@@ -71,7 +86,46 @@ async fn what_is_no_probe_is_refused_with_both_lists_and_nothing_is_recorded() {
     assert_eq!((status.as_u16(), &problem["field"], &problem["value"]), (400, &json!("name"), &json!("Web!")));
     let (status, problem) = push(&manager, "?name=big", &vec![0; super::super::limits::COMPONENT_MAX + 1]).await;
     assert_eq!((status.as_u16(), &problem["type"]), (413, &json!("/problems/too-large")));
-    assert!(before == manager.published_state(), "the state is as it was");
+    assert_eq!(before.probes(), manager.published_state().probes(), "the probes are as they were");
+    let told: Vec<Value> = refusals(&manager).await.into_iter().map(|refusal| refusal["probe"].clone()).collect();
+    assert_eq!(told, [json!("web")], "of the others there is no component, no name, or no digest");
+}
+
+#[tokio::test]
+async fn an_upload_that_no_probe_may_be_is_taken_down_with_its_digest_and_who_sent_it() {
+    let [leader, follower, _] = cluster();
+    for manager in [&leader, &follower] {
+        manager.published.apply(Command::RecordProbe { probe: samples::probe(), by: String::new(), at: at(3) });
+    }
+    let web = component_that_imports("wasi:http/types@0.2.0");
+    let idle = component_that_imports("wasi:clocks/monotonic-clock@0.2.0");
+    // The follower learns nothing of what the leader applies, so the one that asks it for what is recorded comes first.
+    let uploads = [
+        ("ping", tcp().bytes, 409, "refused", "name \"ping\": is the name of one of vouch's own probes"),
+        ("web", &web[..], 422, "component-refused", "the component imports what a probe may not: wasi:http/types@"),
+        ("idle", &idle[..], 422, "component-refused", "the component exports nothing: a probe exports vouch:probe/"),
+    ];
+    for (name, component, status, kind, _) in uploads {
+        let (told, problem) = push(&follower, &format!("?name={name}{TCP}"), component).await;
+        assert_eq!((told.as_u16(), &problem["type"]), (status, &json!(format!("/problems/{kind}"))), "{problem}");
+    }
+    let told = refusals(&leader).await;
+    assert_eq!(told.len(), uploads.len(), "{told:?}");
+    for (refusal, (name, component, _, _, reason)) in told.iter().zip(uploads) {
+        assert_eq!((&refusal["probe"], &refusal["by"]), (&json!(name), &json!("admin token of m2")));
+        assert_eq!(refusal["digest"], json!(digest_of(component).to_string()));
+        assert!(refusal["reason"].as_str().unwrap().starts_with(reason), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_components_that_no_probe_may_be_is_not_taken_down() {
+    let manager = farm();
+    let component = component_that_imports("wasi:http/types@0.2.0");
+    for _ in 0..REFUSALS_AT_ONCE + 3 {
+        assert_eq!(push(&manager, "?name=web", &component).await.0.as_u16(), 422);
+    }
+    assert_eq!(refusals(&manager).await.len(), usize::try_from(REFUSALS_AT_ONCE).unwrap());
 }
 
 async fn regrant(manager: &SimManager, name: &str, grant: &Value) -> (StatusCode, Value) {
