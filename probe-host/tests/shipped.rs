@@ -211,32 +211,58 @@ async fn a_target_without_an_address_is_not_applicable() {
     assert!(matches!(ran, Err(RunFault::NotApplicable(_))), "{ran:?}");
 }
 
-struct ScriptedIcmp(Result<Vec<u32>, IcmpError>);
+struct ScriptedIcmp(Result<Vec<EchoReply>, IcmpError>);
 
 #[async_trait::async_trait]
 impl Icmp for ScriptedIcmp {
     async fn echo(&self, request: EchoRequest) -> Result<Vec<EchoReply>, IcmpError> {
         assert_eq!(request.address, IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
-        let answered = self.0.clone()?;
-        let reply = |sequence| EchoReply { sequence, round_trip: Duration::from_micros(250) };
-        Ok(answered.into_iter().map(reply).collect())
+        self.0.clone()
     }
 }
 
-async fn ping(script: Result<Vec<u32>, IcmpError>) -> Result<RunOutcome, RunFault> {
+/// Has the probe send four requests, of which these are answered after so many microseconds.
+async fn ping(script: Result<&[(u32, u64)], IcmpError>) -> Result<RunOutcome, RunFault> {
+    let reply = |&(sequence, micros): &(u32, u64)| EchoReply { sequence, round_trip: Duration::from_micros(micros) };
+    let script = script.map(|answered| answered.iter().map(reply).collect());
     let lent = Capabilities { icmp: Some(Arc::new(ScriptedIcmp(script))), ..Capabilities::default() };
-    probe("ping").run(&target_at("::ffff:192.0.2.7".parse().unwrap()), r#"{"count": 3}"#, DEADLINE, &lent).await
+    probe("ping").run(&target_at("::ffff:192.0.2.7".parse().unwrap()), r#"{"count": 4}"#, DEADLINE, &lent).await
+}
+
+fn samples(found: &RunOutcome) -> Vec<(&str, f64, &str)> {
+    found.samples.iter().map(|sample| (sample.name.as_str(), sample.value, sample.unit.as_str())).collect()
 }
 
 #[tokio::test]
 async fn ping_tells_replies_loss_and_silence_apart() {
-    let all = ping(Ok(vec![0, 1, 2])).await.unwrap();
+    let all = ping(Ok(&[(0, 250), (1, 250), (2, 250), (3, 250)])).await.unwrap();
     assert_eq!(said(&all), (Outcome::Up, "replied"));
-    assert!(all.samples.iter().any(|s| s.name == "round_trip_min" && s.value == 0.000_25), "{:?}", all.samples);
-    assert_eq!(said(&ping(Ok(vec![1])).await.unwrap()), (Outcome::Up, "lossy"));
-    assert_eq!(said(&ping(Ok(Vec::new())).await.unwrap()), (Outcome::Down, "timeout"));
+    assert!(samples(&all).contains(&("loss", 0.0, "ratio")), "{:?}", all.samples);
+    assert_eq!(said(&ping(Ok(&[(1, 250)])).await.unwrap()), (Outcome::Up, "lossy"));
+    let silent = ping(Ok(&[])).await.unwrap();
+    assert_eq!(said(&silent), (Outcome::Down, "timeout"));
+    let nothing = [("sent", 4.0, "requests"), ("answered", 0.0, "requests"), ("loss", 1.0, "ratio")];
+    assert_eq!(samples(&silent), nothing);
     let no_route = ping(Err(IcmpError::NoRoute("network is unreachable".to_owned()))).await.unwrap();
     assert_eq!(said(&no_route), (Outcome::Unknown, "no_route"));
+}
+
+#[tokio::test]
+async fn ping_measures_round_trips_that_differ_and_the_share_that_is_lost() {
+    let found = ping(Ok(&[(0, 250), (1, 1000), (3, 400)])).await.unwrap();
+    assert_eq!(said(&found), (Outcome::Up, "lossy"));
+    assert_eq!(
+        samples(&found),
+        [
+            ("sent", 4.0, "requests"),
+            ("answered", 3.0, "requests"),
+            ("loss", 0.25, "ratio"),
+            ("round_trip_min", 0.000_25, "seconds"),
+            ("round_trip_mean", 0.000_55, "seconds"),
+            ("round_trip_max", 0.001, "seconds"),
+            ("jitter", 0.000_675, "seconds"),
+        ]
+    );
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! On loopback every address answers echo requests, so the latter are UDP sockets at one port of several addresses, which
 //! take the packets of an engine that has a UDP socket too.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
 
@@ -35,19 +35,21 @@ fn reply_to(request: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn loopback_answers_every_request_of_several_series_at_a_time() {
     let sockets = IcmpSockets::open();
-    if let Err(error) = sockets.kind_of(Ipv4Addr::LOCALHOST.into()) {
-        // Neither ping_group_range nor CAP_NET_RAW: then this must be what every request says.
-        let said = sockets.echo(request(Ipv4Addr::LOCALHOST.into(), 1)).await;
-        assert_eq!(said, Err(error));
-        return;
+    // IPv6 has one loopback address; two series to it are told apart as well.
+    let loopback: [[IpAddr; 2]; 2] = [[Ipv4Addr::LOCALHOST.into(), TARGET.into()], [Ipv6Addr::LOCALHOST.into(); 2]];
+    for [one, other] in loopback {
+        if let Err(error) = sockets.kind_of(one) {
+            // Neither ping_group_range nor CAP_NET_RAW: then this must be what every request says.
+            let said = sockets.echo(request(one, 1)).await;
+            assert_eq!(said, Err(error));
+            continue;
+        }
+        let (a, b) = tokio::join!(sockets.echo(request(one, 3)), sockets.echo(request(other, 2)));
+        let sequences = |replies: Vec<EchoReply>| replies.iter().map(|r| r.sequence).collect::<Vec<_>>();
+        assert_eq!((sequences(a.unwrap()), sequences(b.unwrap())), (vec![0, 1, 2], vec![0, 1]), "{one}");
+        let socket = sockets.socket_for(one).unwrap();
+        assert!(socket.waiting().is_empty(), "{one}: a series that ended is forgotten");
     }
-    let (a, b) = tokio::join!(
-        sockets.echo(request(Ipv4Addr::new(127, 0, 0, 1).into(), 3)),
-        sockets.echo(request(Ipv4Addr::new(127, 0, 0, 2).into(), 2)),
-    );
-    let sequences = |replies: Vec<EchoReply>| replies.iter().map(|r| r.sequence).collect::<Vec<_>>();
-    assert_eq!((sequences(a.unwrap()), sequences(b.unwrap())), (vec![0, 1, 2], vec![0, 1]));
-    assert!(sockets.v4.as_ref().unwrap().waiting().is_empty(), "a series that ended is forgotten");
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! The `ping` probe as a component.
 
+use std::time::Duration;
+
 use probe_kit::Budget;
 
-use crate::{PingSettings, SCHEMA, SeriesState, judge};
+use crate::{PingSettings, SCHEMA, SeriesState, judge, samples};
 
 wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-1" });
 
@@ -73,12 +75,12 @@ impl Guest for Ping {
 
 fn outcome(address: &str, sent: u32, replies: &[EchoReply]) -> Outcome {
     let judged = judge(sent, replies.len() as u32);
-    let mut samples = vec![Sample { name: "sent".to_owned(), value: f64::from(sent), unit: "requests".to_owned() }];
-    samples.push(Sample { name: "answered".to_owned(), value: replies.len() as f64, unit: "requests".to_owned() });
-    if let Some(best) = replies.iter().map(|reply| reply.micros).min() {
-        let seconds = best as f64 / 1e6;
-        samples.push(Sample { name: "round_trip_min".to_owned(), value: seconds, unit: "seconds".to_owned() });
-    }
+    let took: Vec<Duration> = replies.iter().map(|reply| Duration::from_micros(reply.micros)).collect();
+    let sample = |measured: probe_kit::Sample| Sample {
+        name: measured.name.to_owned(),
+        value: measured.value,
+        unit: measured.unit.to_owned(),
+    };
     Outcome {
         state: match judged {
             SeriesState::Replied | SeriesState::Lossy => State::Up,
@@ -87,7 +89,7 @@ fn outcome(address: &str, sent: u32, replies: &[EchoReply]) -> Outcome {
         reason: judged.as_str().to_owned(),
         message: format!("{address} answered {} of {sent} echo requests", replies.len()),
         phases: Vec::new(),
-        samples,
+        samples: samples(sent, &took).into_iter().map(sample).collect(),
         facts: Vec::new(),
     }
 }

@@ -7,8 +7,10 @@
 
 #[cfg(target_family = "wasm")]
 mod glue;
+mod samples;
 mod series;
 mod settings;
 
+pub use samples::samples;
 pub use series::{SeriesState, judge};
 pub use settings::{PingSettings, SCHEMA};
