@@ -76,7 +76,9 @@ fn check_tells_what_a_component_is_and_names_what_is_wrong() {
         "setting   port  integer from 1 to 65535, needed  The port to connect to.\n",
         "contract  vouch:probe@1\n",
         "vouch:probe/tcp@1.1.0",
+        " of at most 3145728 bytes\n",
         r#"{"port":22}  taken"#,
+        "deadline  down timeout within 1000 ms at a target that gives no answer\n",
     ] {
         assert!(told.contains(words), "{words} is not in\n{told}");
     }
@@ -100,6 +102,8 @@ fn check_prints_one_document_for_programs_and_reads_settings_from_a_file() {
     assert_eq!((code, &document["described"]["name"]), (0, &"rdp".into()));
     assert_eq!(document["settings"][1]["settings"], r#"{"port": 3390}"#);
     assert_eq!(document["settings"][1]["refused"], Value::Null);
+    assert_eq!(document["size_max"], 3 * 1024 * 1024);
+    assert_eq!(document["deadline"]["ended"]["state"], "down", "{told}");
     let (code, _, wrong) = vouch(&dir, "probe check rdp.wasm --settings @no.json");
     assert_eq!((code, wrong.lines().next()), (2, Some("vouch: --settings @no.json: cannot be read")));
 }

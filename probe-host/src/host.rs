@@ -15,7 +15,7 @@ use crate::manifest::{Manifest, digest_of};
 use crate::memory::Pool;
 use crate::run_state::RunState;
 use crate::ticker::Ticker;
-use crate::{ContractVersion, HostLimits, Probe, socket_trace};
+use crate::{ContractVersion, HostLimits, Probe, sockets};
 
 /// Version field of a component and of a core module, bytes 4 to 8.
 const COMPONENT_VERSION: [u8; 4] = [0x0d, 0x00, 0x01, 0x00];
@@ -95,6 +95,7 @@ pub(crate) struct Shared {
     pub(crate) slots: Semaphore,
     pub(crate) limits: HostLimits,
     pub(crate) memory: Arc<Pool>,
+    pub(crate) sockets: Arc<Pool>,
     linker: Linker<RunState>,
 }
 
@@ -113,12 +114,13 @@ impl ProbeHost {
         let engine = engine::engine(&limits)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(|e| EngineError::Link(e.into()))?;
-        socket_trace::add_to_linker(&mut linker).map_err(|e| EngineError::Link(e.into()))?;
+        sockets::add_to_linker(&mut linker).map_err(|e| EngineError::Link(e.into()))?;
         contract::add_to_linker(&mut linker).map_err(|e| EngineError::Link(e.into()))?;
         let ticker = Ticker::start(&engine).map_err(EngineError::Clock)?;
         let slots = Semaphore::new(usize::try_from(limits.concurrency).unwrap_or(usize::MAX));
         let memory = Arc::new(Pool::new(limits.memory_of_all));
-        Ok(Self { shared: Arc::new(Shared { engine, ticker, slots, limits, memory, linker }) })
+        let sockets = Arc::new(Pool::new(limits.sockets_of_all));
+        Ok(Self { shared: Arc::new(Shared { engine, ticker, slots, limits, memory, sockets, linker }) })
     }
 
     /// Compiles a component to native code for [`ProbeHost::load_native`]; costs the compiler's time and memory.
@@ -147,13 +149,14 @@ impl ProbeHost {
         Component::from_binary(&self.shared.engine, component).map_err(|e| LoadError::Compile(format!("{e:#}")))
     }
 
-    /// Compiles a component as [`ProbeHost::compile`] does, and returns its native code as well, to be loaded another time.
+    /// Compiles a component as [`ProbeHost::compile`] does, and returns its native code as well, to be loaded another time;
+    /// `None` where that cannot be had.
     ///
     /// # Errors
     /// [`LoadError`] when the bytes are not a component that fits the contract.
-    pub fn compile_to_keep(&self, component: &[u8]) -> Result<(Probe, Vec<u8>), LoadError> {
+    pub fn compile_to_keep(&self, component: &[u8]) -> Result<(Probe, Option<Vec<u8>>), LoadError> {
         let compiled = self.compiled(component)?;
-        let native = compiled.serialize().map_err(|e| LoadError::Compile(format!("{e:#}")))?;
+        let native = compiled.serialize().ok();
         Ok((self.ready(compiled)?, native))
     }
 

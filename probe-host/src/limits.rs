@@ -36,7 +36,9 @@ pub const STDERR_MAX: usize = 2 * 1024;
 pub const LOG_LINES_MAX: u32 = 32;
 /// The longest log line, in bytes.
 pub const LOG_LINE_MAX: usize = 512;
-/// The most transfers over sockets and TLS that are told of one run that is traced.
+/// The most calls to the host that are told of one run that is traced.
+pub const TRACED_CALLS_MAX: u32 = 256;
+/// The most transfers over sockets and TLS that are told of it.
 pub const TRACED_TRANSFERS_MAX: u32 = 256;
 /// The most bytes of a transfer that are shown there.
 pub const TRACED_BYTES_MAX: usize = 48;
@@ -109,10 +111,20 @@ pub struct HostLimits {
     /// The most memory of all runs together, in bytes, beyond 64 KiB that each has. The runs of one probe have half of it
     /// at most.
     pub memory_of_all: usize,
+    /// The most sockets of all runs together, beyond one that each has. The runs of one probe have half of them at most. A
+    /// file belongs to each, and one more to each run that has the host connect.
+    pub sockets_of_all: usize,
+}
+
+impl HostLimits {
+    /// Returns how many files all runs together may have open.
+    pub const fn files(&self) -> u64 {
+        2 * self.concurrency as u64 + self.sockets_of_all as u64
+    }
 }
 
 impl Default for HostLimits {
     fn default() -> Self {
-        Self { concurrency: 512, memory: 16 * 1024 * 1024, memory_of_all: 256 * 1024 * 1024 }
+        Self { concurrency: 512, memory: 16 * 1024 * 1024, memory_of_all: 256 * 1024 * 1024, sockets_of_all: 256 }
     }
 }

@@ -16,7 +16,7 @@ use crate::limits::TABLE_ELEMENTS_MAX;
 /// whole rest of making an instance.
 pub(crate) const SLOT_MEMORY: usize = 64 * 1024;
 
-/// So many bytes, and how many of them are taken.
+/// So much of something that runs share, and how much of it is taken.
 #[derive(Debug)]
 pub(crate) struct Pool {
     limit: usize,
@@ -29,13 +29,20 @@ impl Pool {
         Self { limit, taken: AtomicUsize::new(0) }
     }
 
-    fn take(&self, bytes: usize) -> bool {
-        let more = |taken: usize| taken.checked_add(bytes).filter(|taken| *taken <= self.limit);
+    /// Returns how much there is in all.
+    pub(crate) const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Takes some of it, if so much is left; returns whether it was.
+    pub(crate) fn take(&self, more: usize) -> bool {
+        let more = |taken: usize| taken.checked_add(more).filter(|taken| *taken <= self.limit);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    fn give_back(&self, bytes: usize) {
-        self.taken.fetch_sub(bytes, Ordering::Relaxed);
+    /// Gives back what was taken.
+    pub(crate) fn give_back(&self, taken: usize) {
+        self.taken.fetch_sub(taken, Ordering::Relaxed);
     }
 }
 

@@ -18,6 +18,7 @@ use crate::memory::{ComponentPool, RunMemory};
 use crate::outcome::cut;
 use crate::run_state::{Reach, RunState};
 use crate::socket_filter::SocketFilter;
+use crate::sockets::{ComponentSockets, RunSockets};
 use crate::{Capabilities, ContractVersion, Descriptor, RunFault, RunOutcome};
 
 /// One VM as a probe sees it.
@@ -39,6 +40,7 @@ struct Inner {
     imports: ProbeImports,
     descriptor: OnceCell<Descriptor>,
     memory: Arc<ComponentPool>,
+    sockets: Arc<ComponentSockets>,
 }
 
 /// One probe, ready to run; cheap to clone.
@@ -51,7 +53,8 @@ impl Probe {
     pub(crate) fn new(shared: Arc<Shared>, contract: Linked, imports: Vec<String>) -> Self {
         let imports = ProbeImports { interfaces: imports };
         let memory = Arc::new(ComponentPool::of(Arc::clone(&shared.memory)));
-        Self { inner: Arc::new(Inner { shared, contract, imports, descriptor: OnceCell::new(), memory }) }
+        let sockets = Arc::new(ComponentSockets::of(Arc::clone(&shared.sockets)));
+        Self { inner: Arc::new(Inner { shared, contract, imports, descriptor: OnceCell::new(), memory, sockets }) }
     }
 
     /// Returns what the component imports, sorted.
@@ -174,7 +177,8 @@ impl Probe {
         let shared = &self.inner.shared;
         let name = self.inner.descriptor.get().map_or("", |described| described.name.as_str());
         let memory = RunMemory::new(shared.limits.memory, Arc::clone(&self.inner.memory));
-        let state = RunState::new(Arc::from(name), reach, deadline, memory);
+        let sockets = RunSockets::none(Arc::clone(&self.inner.sockets));
+        let state = RunState::new(Arc::from(name), reach, deadline, memory, sockets);
         let mut store = Store::new(&shared.engine, state);
         store.limiter(RunState::limiter);
         store.set_hostcall_fuel(HOSTCALL_FUEL);

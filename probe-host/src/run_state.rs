@@ -18,8 +18,10 @@ use crate::limits::{
 };
 use crate::memory::RunMemory;
 use crate::outcome::cut;
+use crate::run_trace::RunTrace;
 use crate::socket_filter::SocketFilter;
-use crate::socket_trace::{self, Transfers};
+use crate::socket_trace;
+use crate::sockets::RunSockets;
 use crate::{GuestAgent, Icmp, RunFault};
 
 mod calls;
@@ -48,6 +50,9 @@ pub(crate) struct RunState {
     stderr: MemoryOutputPipe,
     probe: Arc<str>,
     pub(crate) reach: Arc<Reach>,
+    /// `None` where nobody listens.
+    pub(crate) trace: Option<RunTrace>,
+    pub(crate) open_sockets: RunSockets,
     deadline: Instant,
     memory: RunMemory,
     echoes_left: u32,
@@ -55,8 +60,6 @@ pub(crate) struct RunState {
     lines_left: u32,
     pub(crate) handshakes_left: u32,
     pub(crate) tls_left: TlsLeft,
-    /// What travels, if somebody listens.
-    transfers: Option<Transfers>,
 }
 
 /// What a run may still do over TLS.
@@ -67,26 +70,36 @@ pub(crate) struct TlsLeft {
 
 impl RunState {
     /// Returns the state of a run of this probe with this deadline.
-    pub(crate) fn new(probe: Arc<str>, reach: Reach, deadline: Instant, memory: RunMemory) -> Self {
+    pub(crate) fn new(
+        probe: Arc<str>,
+        reach: Reach,
+        deadline: Instant,
+        memory: RunMemory,
+        open_sockets: RunSockets,
+    ) -> Self {
         let reach = Arc::new(reach);
         let stderr = MemoryOutputPipe::new(STDERR_MAX);
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         let mut wasi = WasiCtx::builder();
-        let (seen, name) = (Arc::clone(&reach), Arc::clone(&probe));
+        let trace = RunTrace::listened_to(&probe, reach.vm);
+        let (seen, told) = (Arc::clone(&reach), trace.clone());
         wasi.stderr(stderr.clone()).allow_tcp(true).allow_udp(true).allow_ip_name_lookup(false);
         wasi.socket_addr_check(move |address, usage| {
             let permitted = seen.filter.permits(address, usage);
-            socket_trace::note_use(&name, seen.vm, address, usage, permitted);
+            if let Some(trace) = &told {
+                socket_trace::note_use(trace, address, usage, permitted);
+            }
             Box::pin(std::future::ready(permitted))
         });
-        let transfers = Transfers::listened_to(&probe, reach.vm);
         Self {
             wasi: wasi.build(),
             table,
             stderr,
             probe,
             reach,
+            trace,
+            open_sockets,
             deadline,
             memory,
             echoes_left: ECHOES_MAX,
@@ -94,7 +107,6 @@ impl RunState {
             lines_left: LOG_LINES_MAX,
             handshakes_left: TCP_HANDSHAKES_MAX,
             tls_left: TlsLeft { connections: TLS_CONNECTIONS_MAX, exchanges: TLS_EXCHANGES_MAX },
-            transfers,
         }
     }
 
@@ -106,11 +118,6 @@ impl RunState {
     /// Returns what the guest wrote to its standard error.
     pub(crate) fn stderr(&self) -> String {
         cut(String::from_utf8_lossy(&self.stderr.contents()).trim().to_owned(), STDERR_MAX)
-    }
-
-    /// Returns what tells of transfers, if somebody listens.
-    pub(crate) fn transfers(&self) -> Option<Transfers> {
-        self.transfers.clone()
     }
 
     /// Returns the limiter of the guest's memory.

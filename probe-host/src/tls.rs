@@ -34,12 +34,18 @@ impl tls::HostConnection for RunState {
             return Ok(Err(tls::Error::OutOfBounds(text)));
         };
         self.tls_left.connections = left;
+        if !self.open_sockets.open() {
+            return Ok(Err(tls::Error::OutOfBounds("no socket is left for one more connection".to_owned())));
+        }
         let begun = Instant::now();
         let opened = Connection::open(address, self.within_run(timeout_ms)).await;
         self.note_call("tls", begun, || format!("connect {address}: {}", came_to(&opened, |_| "connected".to_owned())));
         match opened {
             Ok(connection) => Ok(Ok(self.table.push(connection)?)),
-            Err(error) => Ok(Err(error)),
+            Err(error) => {
+                self.open_sockets.close();
+                Ok(Err(error))
+            }
         }
     }
 
@@ -67,16 +73,18 @@ impl tls::HostConnection for RunState {
         };
         self.tls_left.exchanges = left;
         let (within, begun) = (self.within_run(timeout_ms), Instant::now());
+        if let Some(trace) = self.trace.as_ref().filter(|_| !send.is_empty()) {
+            trace.transfer("tls", format!("to send: {} bytes", send.len()), &send);
+        }
         let exchanged = self.table.get_mut(&connection)?.exchange(&send, &end, within).await;
         self.note_call("tls", begun, || {
             let heard = came_to(&exchanged, |reply| format!("{} bytes came", reply.len()));
             format!("exchange of {} bytes: {heard}", send.len())
         });
-        if let Some(transfers) = self.transfers() {
-            transfers.note("tls", &format!("sent {} bytes", send.len()), &send);
-            if let Ok(reply) = &exchanged {
-                transfers.note("tls", &format!("received {} bytes", reply.len()), reply);
-            }
+        if let (Some(trace), Ok(reply)) = (&self.trace, &exchanged)
+            && !reply.is_empty()
+        {
+            trace.transfer("tls", format!("received {} bytes", reply.len()), reply);
         }
         Ok(exchanged)
     }
@@ -131,6 +139,7 @@ impl tls::HostConnection for RunState {
 
     fn drop(&mut self, connection: Resource<Connection>) -> wasmtime::Result<()> {
         self.table.delete(connection)?.close();
+        self.open_sockets.close();
         Ok(())
     }
 }

@@ -33,4 +33,9 @@ async fn native_code_runs_without_the_compiler_and_only_from_the_manifest() {
     let component = Manifest::from_iter([tcp.digest()]);
     let refused = small.load_native(tcp.bytes, &component).err();
     assert!(matches!(refused, Some(LoadError::Incompatible { .. })), "{refused:?}");
+    // Nor is native code a component, which anybody may send under its own digest: no word of it is run.
+    for refused in [small.compile(&native).err(), small.compile_to_keep(&native).err()] {
+        assert!(matches!(refused, Some(LoadError::NotWasm)), "{refused:?}");
+    }
+    assert_eq!(compilations(), compiled, "the compiler never saw it");
 }

@@ -1,18 +1,26 @@
 //! What can be said of a component without a target: what it is, what it may use, and which rules it breaks.
 //!
-//! The rules are those that a cluster has for a probe and its name; all that are broken are told at once, not the first
-//! alone. It never runs the check itself: `describe` and `validate` reach nothing.
+//! The rules are those that a cluster has for a probe, its size and its name; all that are broken are told at once, not the
+//! first alone. `describe` and `validate` reach nothing, and the check itself is run at a fake that gives no answer and at
+//! nothing else: whether a probe keeps its deadline shows nowhere better.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use semver::Version;
 use serde::Serialize;
-use vouch_probe_host::limits::{COMPONENT_MAX, DEADLINE_MAX, INTERVAL_MAX, INTERVAL_MIN, TIMEOUT_MIN};
+use serde_json::Value;
+use vouch_probe_host::limits::{DEADLINE_MAX, INTERVAL_MAX, INTERVAL_MIN, TIMEOUT_MIN};
 use vouch_probe_host::{Descriptor, RunFault};
+use vouch_types::probe::COMPONENT_MAX;
 use vouch_types::{Network, ProbeName};
 
-use crate::ProbeFile;
+use crate::fakes::FakeTcp;
 use crate::schema::{self, Setting};
+use crate::{Aim, Fake, Plan, ProbeFile, Trial, ran};
+
+/// The longest deadline of the run at a target that gives no answer.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// A rule that a component breaks.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -32,6 +40,31 @@ pub struct SettingsAnswer {
     pub refused: Option<String>,
 }
 
+/// What came of a run at a target that gives no answer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AtSilence {
+    /// It ended by itself.
+    Ended {
+        /// The deadline that it had.
+        deadline_ms: u64,
+        /// What it found, one word: that of an outcome, or `fault`.
+        state: &'static str,
+        /// Why, one word.
+        reason: String,
+    },
+    /// It overstayed its deadline and was stopped.
+    Stopped {
+        /// The deadline that it had.
+        deadline_ms: u64,
+    },
+    /// It was not tried.
+    NotTried {
+        /// Why: its settings are refused, or it needs what is not lent here.
+        why: String,
+    },
+}
+
 /// What was found out about a component.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct CheckReport {
@@ -39,7 +72,7 @@ pub struct CheckReport {
     pub file: String,
     /// Its size in bytes.
     pub size: usize,
-    /// The most bytes that a probe host takes.
+    /// The most bytes that a cluster takes.
     pub size_max: usize,
     /// Its SHA-256.
     pub sha256: String,
@@ -51,6 +84,8 @@ pub struct CheckReport {
     pub imports: Vec<String>,
     /// What it says to the settings `{}`, and to those that were given.
     pub settings: Vec<SettingsAnswer>,
+    /// Whether it keeps its deadline at a target that gives no answer, with the settings that were given.
+    pub deadline: AtSilence,
     /// Rules that it breaks.
     pub broken: Vec<BrokenRule>,
 }
@@ -87,13 +122,14 @@ impl CheckReport {
     }
 }
 
-/// Asks a component what it is, and what it says to `{}` and to these settings.
+/// Asks a component what it is, and what it says to `{}` and to these settings, and runs it at a target that gives no
+/// answer; must be called inside a tokio runtime with its timers and sockets.
 pub async fn check(file: &ProbeFile, settings: Option<&str>) -> CheckReport {
-    let mut broken = Vec::new();
-    let described = match file.probe.describe().await {
-        Ok(descriptor) => {
-            broken.extend(broken_by(descriptor));
-            Some(Described::of(descriptor))
+    let mut broken: Vec<BrokenRule> = broken_by_size(file.bytes.len()).into_iter().collect();
+    let said = match file.probe.describe().await {
+        Ok(said) => {
+            broken.extend(broken_by(said));
+            Some(said)
         }
         Err(fault) => {
             broken.push(BrokenRule { about: "describe".to_owned(), text: fault.to_string() });
@@ -112,23 +148,77 @@ pub async fn check(file: &ProbeFile, settings: Option<&str>) -> CheckReport {
         };
         answers.push(SettingsAnswer { settings: settings.to_owned(), refused });
     }
+    let given = answers.iter().find(|answer| settings == Some(answer.settings.as_str()));
+    let deadline = match (said, given.and_then(|answer| answer.refused.as_deref())) {
+        (None, _) => AtSilence::NotTried { why: "it does not describe itself".to_owned() },
+        (Some(_), Some(why)) => AtSilence::NotTried { why: format!("settings refused: {why}") },
+        (Some(said), None) => at_silence(file, said, settings.unwrap_or("{}")).await,
+    };
+    broken.extend(broken_by_run(&deadline));
     CheckReport {
         file: file.path.display().to_string(),
         size: file.bytes.len(),
         size_max: COMPONENT_MAX,
         sha256: file.digest.to_string(),
         contract: file.probe.contract().as_str().to_owned(),
-        described,
+        described: said.map(Described::of),
         imports: file.probe.imports().interfaces.clone(),
         settings: answers,
+        deadline,
         broken,
     }
+}
+
+/// Runs a component at a port that gives no answer.
+async fn at_silence(file: &ProbeFile, said: &Descriptor, settings: &str) -> AtSilence {
+    let timeout = said.timeout.unwrap_or(SILENCE_MAX).clamp(TIMEOUT_MIN, SILENCE_MAX);
+    let plan = Plan {
+        network: said.networks.first().copied().unwrap_or(Network::Service),
+        settings: without_port(settings),
+        timeout,
+        ..Plan::new(Aim::Fake(Fake::Tcp(FakeTcp::Hang)))
+    };
+    let trial = match Trial::start(file, &plan).await {
+        Ok(trial) => trial,
+        Err(error) => return AtSilence::NotTried { why: error.to_string() },
+    };
+    let mut ended = trial.run_bare().await;
+    if matches!(ended, Err(RunFault::Deadline { .. })) {
+        // A machine that is busy may have kept it from answering; one that never answers does not the second time either.
+        ended = trial.run_bare().await;
+    }
+    let deadline_ms = millis(timeout);
+    match ended {
+        Err(RunFault::Deadline { .. }) => AtSilence::Stopped { deadline_ms },
+        Err(
+            fault
+            @ (RunFault::BadSettings(_) | RunFault::NotApplicable(_) | RunFault::Probe(_) | RunFault::Busy { .. }),
+        ) => AtSilence::NotTried { why: fault.to_string() },
+        ended => {
+            let (state, reason) = ran::said(&ended);
+            AtSilence::Ended { deadline_ms, state, reason }
+        }
+    }
+}
+
+/// Returns settings without their `port`, for which that of the fake comes in.
+fn without_port(settings: &str) -> String {
+    match serde_json::from_str::<Value>(settings) {
+        Ok(Value::Object(mut fields)) => {
+            fields.remove("port");
+            Value::Object(fields).to_string()
+        }
+        Ok(_) | Err(_) => settings.to_owned(),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Described {
     /// Returns what a component says of itself, for people and programs.
     pub fn of(said: &Descriptor) -> Self {
-        let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         let settings = said.settings_schema.as_deref().and_then(|schema| schema::settings(schema).ok());
         Self {
             name: said.name.clone(),
@@ -143,6 +233,20 @@ impl Described {
             about: said.about.clone(),
         }
     }
+}
+
+/// Returns the rule that a component of so many bytes breaks, if it is too large for a cluster.
+fn broken_by_size(size: usize) -> Option<BrokenRule> {
+    let text = format!("size {size}: a cluster takes at most {COMPONENT_MAX} bytes of one component");
+    (size > COMPONENT_MAX).then(|| BrokenRule { about: "size".to_owned(), text })
+}
+
+/// Returns the rule that a run at a target that gives no answer breaks, if it had to be stopped.
+fn broken_by_run(deadline: &AtSilence) -> Option<BrokenRule> {
+    let AtSilence::Stopped { deadline_ms } = deadline else { return None };
+    let by = Duration::from_millis(*deadline_ms);
+    let text = format!("did not answer by its deadline of {by:?} at a target that gives no answer: it was stopped");
+    Some(BrokenRule { about: "deadline".to_owned(), text })
 }
 
 /// Returns the rules that a description breaks.
@@ -181,8 +285,6 @@ fn broken_by(said: &Descriptor) -> Vec<BrokenRule> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use vouch_probe_host::{Beyond, ContractVersion};
 
     use super::*;
@@ -229,6 +331,21 @@ mod tests {
         assert!(broken[3].text.contains("[22, 22]: must be from 1 to 65535"), "{}", broken[3].text);
         assert!(broken[5].text.contains("interval 0ns: must be from 100ms to 86400s"), "{}", broken[5].text);
         assert!(broken[6].text.contains("timeout 61s: must be from 50ms to 60s"), "{}", broken[6].text);
+    }
+
+    #[test]
+    fn a_component_may_be_as_large_as_a_cluster_takes_and_no_larger() {
+        assert_eq!(broken_by_size(COMPONENT_MAX), None);
+        let broken = broken_by_size(COMPONENT_MAX + 1).unwrap();
+        assert_eq!(broken.about, "size");
+        assert_eq!(broken.text, "size 3145729: a cluster takes at most 3145728 bytes of one component");
+    }
+
+    #[test]
+    fn the_port_of_settings_gives_way_to_that_of_the_fake_and_the_rest_stays() {
+        assert_eq!(without_port(r#"{"port": 22, "expect": "OpenSSH_9"}"#), r#"{"expect":"OpenSSH_9"}"#);
+        assert_eq!(without_port("\"sleep\""), "\"sleep\"");
+        assert_eq!(without_port("{"), "{");
     }
 
     #[test]

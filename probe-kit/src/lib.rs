@@ -25,7 +25,7 @@ mod trial;
 
 pub use bench::{Benched, Load, bench};
 pub use build::{BuildError, build};
-pub use check::{BrokenRule, CheckReport, Described, SettingsAnswer, check};
+pub use check::{AtSilence, BrokenRule, CheckReport, Described, SettingsAnswer, check};
 pub use fakes::Fake;
 pub use probe_file::{OpenError, ProbeFile};
 pub use ran::{Ran, TraceLine};

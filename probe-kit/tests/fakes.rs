@@ -9,17 +9,47 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::shipped;
+use rcgen::{CertificateParams, KeyPair};
+use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
-use vouch_probe_host::limits::TRACED_TRANSFERS_MAX;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use vouch_probe_host::limits::{LOG_LINE_MAX, LOG_LINES_MAX, TRACED_TRANSFERS_MAX};
 use vouch_probe_host::{RunFault, RunOutcome};
 use vouch_probe_kit::{Aim, Fake, Load, Plan, Ran, Trial, TrialError, bench};
 use vouch_types::Outcome;
 
 /// Time for a probe to find out that somebody is silent.
 const SHORT: Duration = Duration::from_millis(600);
+/// When the certificate of a server of these tests' own ends, as a probe tells it.
+const EXPIRES: &str = "2096-02-29T23:59:58Z";
+/// The same in seconds since 1970.
+const NOT_AFTER: i64 = 3_981_398_398;
+
+/// Returns what does TLS with a certificate that ends then.
+fn acceptor() -> TlsAcceptor {
+    let mut params = CertificateParams::new(["desk-1.example".to_owned()]).unwrap();
+    params.not_after = OffsetDateTime::from_unix_timestamp(NOT_AFTER).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Runs a shipped probe, or `hostile`, with these settings at 127.0.0.1, where the test itself may serve something.
+async fn ran_at_localhost(probe: &'static str, settings: String) -> Ran {
+    let aim = Aim::Addresses(vec![Ipv4Addr::LOCALHOST.into()]);
+    let plan = Plan { timeout: Duration::from_secs(10), settings, ..Plan::new(aim) };
+    Trial::start(&shipped(probe), &plan).await.unwrap().run().await
+}
 
 async fn ran(probe: &'static str, fake: &str, timeout: Duration) -> Ran {
     let plan = Plan { timeout, ..Plan::new(Aim::Fake(fake.parse().unwrap())) };
@@ -154,7 +184,9 @@ async fn a_desktop_that_is_asked_for_its_certificate_tells_it() {
         let ran = certificate_of(fake, Duration::from_secs(10)).await;
         let calls: Vec<&str> = ran.trace.iter().map(|line| line.text.as_str()).collect();
         assert!(ran.trace.iter().all(|line| line.kind == "tls"), "{:?}", ran.trace);
-        for (call, begins) in calls.iter().zip(["connect 127.0.0.1:", "exchange of 19 bytes: 4 bytes came"]) {
+        let asked = ["connect 127.0.0.1:", "to send: 19 bytes: 03 00 00 13 0e e0"];
+        let answered = ["exchange of 19 bytes: 4 bytes came", "received 4 bytes: 03 00 00 "];
+        for (call, begins) in calls.iter().zip(asked.into_iter().chain(answered)) {
             assert!(call.starts_with(begins), "{call}");
         }
         assert!(calls.last().unwrap().starts_with("handshake: TLS 1.3, TLS_AES_"), "{calls:?}");
@@ -170,6 +202,30 @@ async fn a_desktop_that_is_asked_for_its_certificate_tells_it() {
         assert_eq!(steps, ["connect", "negotiate", "handshake"]);
         assert!(found.samples[0].name == "certificate_left" && found.samples[0].value > 0.0);
     }
+}
+
+#[tokio::test]
+async fn a_desktop_tells_when_its_certificate_ends_and_how_long_that_is() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_exact(&mut [0; 19]).await.unwrap();
+        // A connection confirm that chooses TLS.
+        stream.write_all(b"\x03\0\0\x13\x0e\xd0\0\0\x12\x34\0\x02\0\x08\0\x01\0\0\0").await.unwrap();
+        let mut inside = acceptor().accept(stream).await.unwrap();
+        // The probe hangs up when it has seen the certificate.
+        let _ = inside.read(&mut [0; 1]).await;
+    });
+    let begun = OffsetDateTime::now_utc().unix_timestamp();
+    let ran = ran_at_localhost("rdp", format!(r#"{{"port": {port}, "certificate": true}}"#)).await;
+    let ended = OffsetDateTime::now_utc().unix_timestamp();
+    assert_eq!((ran.state(), ran.reason()), ("up", "negotiated"), "{}", ran.message());
+    assert_eq!(told(&ran, "certificate_expires"), Some(EXPIRES));
+    let samples = &ran.result.as_ref().unwrap().samples;
+    let left = samples.iter().find(|sample| sample.name == "certificate_left").unwrap();
+    let possible = (NOT_AFTER - ended) as f64..=(NOT_AFTER - begun) as f64;
+    assert!(possible.contains(&left.value) && left.unit == "seconds", "{left:?} is not in {possible:?}");
 }
 
 #[tokio::test]
@@ -285,7 +341,8 @@ async fn a_trace_shows_what_travels_and_does_not_grow_without_end() {
     let received = ssh.trace.iter().find(|line| line.text.starts_with("received ")).unwrap();
     assert!(received.text.contains(r#": "SSH-2.0-"#) && received.text.ends_with(r#"\r\n""#), "{received:?}");
     let https = finds_with("http", r#"{"tls": true}"#, "ssh:ok", "degraded", "tls_failed").await;
-    assert!(https.trace.iter().all(|line| line.kind == "tls"), "the handshake is the host's: {:#?}", https.trace);
+    let of_tls = https.trace.iter().filter(|line| line.kind == "tls").count();
+    assert!(of_tls > 0 && of_tls == https.trace.len(), "the handshake is the host's: {:#?}", https.trace);
     let fake = "tcp:accept".parse::<Fake>().unwrap().start().await.unwrap();
     let port = fake.port().unwrap();
     let settings = format!("\"write-on 127.0.0.1:{port}\"");
@@ -295,7 +352,34 @@ async fn a_trace_shows_what_travels_and_does_not_grow_without_end() {
     let transfers = flood.trace.iter().filter(|line| line.text.starts_with("sent 1 bytes to ")).count();
     assert_eq!(transfers, usize::try_from(TRACED_TRANSFERS_MAX).unwrap());
     let last = flood.trace.last().unwrap();
-    assert!(last.text.ends_with(": the last that is told of this run"), "{last:?}");
+    assert!(last.text.ends_with("(the last line of this kind)"), "{last:?}");
+}
+
+#[tokio::test]
+async fn a_trace_shows_what_is_said_inside_tls() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let served = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut inside = acceptor().accept(stream).await.unwrap();
+        let mut request: Vec<u8> = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            request.push(inside.read_u8().await.unwrap());
+        }
+        inside.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+        inside.flush().await.unwrap();
+        // The probe hangs up when it has read the answer.
+        let _ = inside.read(&mut [0; 1]).await;
+        request
+    });
+    let ran = ran_at_localhost("http", format!(r#"{{"tls": true, "port": {port}}}"#)).await;
+    assert_eq!((ran.state(), ran.reason()), ("up", "answered"), "{}", ran.message());
+    let request = served.await.unwrap();
+    let inside: Vec<&str> = ran.trace.iter().filter(|line| line.kind == "tls").map(|line| line.text.as_str()).collect();
+    let sent = format!(r#"{} bytes: "GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"#, request.len());
+    let received = r#"received 40 bytes: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok""#;
+    assert!(inside.iter().any(|line| line.contains(&sent)), "{sent}: {inside:#?}");
+    assert!(inside.contains(&received), "{received}: {inside:#?}");
 }
 
 #[tokio::test]
@@ -401,14 +485,19 @@ async fn only_granted_ports_are_reached_and_lines_of_the_probe_are_traced() {
     let port = fake.port().unwrap();
     let aim = Aim::Addresses(vec![Ipv4Addr::LOCALHOST.into()]);
     let settings = format!(r#"{{"port": {port}}}"#);
-    let plan = Plan { settings, ..Plan::new(aim.clone()) };
+    let plan = Plan { settings, ..Plan::new(aim) };
     let ran = Trial::start(&shipped("tcp"), &plan).await.unwrap().run().await;
     assert_eq!(ran.reason(), "connected");
     let narrow = Plan { ports: [1].into(), ..plan };
     let refused = Trial::start(&shipped("tcp"), &narrow).await.unwrap().run().await;
     assert!(matches!(refused.result, Err(RunFault::Probe(_))), "{refused:?}");
 
-    let plan = Plan { settings: "\"log\"".to_owned(), ..Plan::new(aim) };
-    let logged = Trial::start(&shipped("hostile"), &plan).await.unwrap().run().await;
-    assert!(!logged.trace.is_empty() && logged.trace[0].kind != "icmp", "{logged:?}");
+    // It writes 10,000 lines of 5,000 bytes and more.
+    let logged = ran_at_localhost("hostile", "\"log\"".to_owned()).await;
+    assert_eq!(logged.reason(), "logged", "{}", logged.message());
+    let lines = logged.trace.iter().filter(|line| line.kind == "info").map(|line| &line.text);
+    assert_eq!(lines.clone().count(), usize::try_from(LOG_LINES_MAX).unwrap());
+    for (number, line) in lines.enumerate() {
+        assert!(line.len() == LOG_LINE_MAX && line.starts_with(&format!("line {number} xxx")), "{line}");
+    }
 }

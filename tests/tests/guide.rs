@@ -49,7 +49,9 @@ fn every_command_of_the_guide_for_probe_authors_does_what_it_says() -> Result<()
     let source = source()?;
     let page = fs::read_to_string(source.join("docs/probes.md"))?;
     let commands = commands(&page);
-    for verb in ["new", "build", "check", "run", "bench", "push", "grant", "sign", "key", "ls", "show"] {
+    for verb in
+        ["new", "build", "check", "run", "bench", "push", "grant", "sign", "key", "ls", "show", "rollout", "assign"]
+    {
         ensure!(commands.iter().any(|c| c.contains(&format!("vouch probe {verb}"))), "{verb} is not in the guide");
     }
     let vouch = paths::vouch()?.canonicalize()?;
@@ -90,6 +92,11 @@ fn every_command_of_the_guide_for_probe_authors_does_what_it_says() -> Result<()
         "The signature is of no trusted key",
         "A probe needs a signature of a trusted key",
         "assigned  desk-1  service  ",
+        "rollout   ssh-banner 0.1.0 -> 0.2.0, sha256 ",
+        "probe ssh-banner 0.2.0, sha256 ",
+        "probe ssh-banner 0.3.0, sha256 ",
+        "probe ssh-banner is assigned to vm:",
+        "probe ssh-banner is assigned to tag:pool=gold no more",
     ] {
         ensure!(log.contains(words), "{words:?} was not said:\n{log}");
     }

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use tracing::error;
 use tracing_subscriber::EnvFilter;
 use vouch_watcher::boot::{self, Folders, pid1, read_boot};
+use vouch_watcher::compiled::CompiledFolder;
 use vouch_watcher::logic::RunLimit;
 use vouch_watcher::memory;
 use vouch_watcher::precompile::precompile;
@@ -40,8 +41,8 @@ enum Command {
         /// Folder that `precompile` wrote.
         #[arg(long)]
         probes_dir: PathBuf,
-        /// Folder for the native code of custom probes, which this watcher compiles; this user's own. Made if it is not
-        /// there. Without it, each watcher compiles what it needs.
+        /// Folder for the native code of custom probes, which this watcher compiles: for that alone, and this user's alone.
+        /// Made if it is not there. Without it, each watcher compiles what it needs.
         #[arg(long)]
         compiled_dir: Option<PathBuf>,
     },
@@ -78,8 +79,9 @@ fn command(command: Command) -> Result<()> {
         Command::Precompile { out } => precompile(&out),
         Command::Run { boot, probes_dir, compiled_dir } => {
             let boot = read_boot(&boot)?;
-            let compiled = compiled_dir.as_deref().map(|folder| (folder, COMPILED_MAX));
+            let compiled = compiled_dir.as_deref().map(|path| CompiledFolder { path, most_bytes: COMPILED_MAX });
             let folders = Folders { shipped: &probes_dir, compiled };
+            boot::allow_files_of(RunLimit::LEAST);
             match runtime()?.block_on(boot::start(boot, folders, RunLimit::LEAST))? {}
         }
     }

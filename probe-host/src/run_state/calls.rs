@@ -121,20 +121,10 @@ impl RunState {
         Ok((agent, vm))
     }
 
-    /// Writes down a call of the probe and what it came to, for who traces runs.
+    /// Tells of a call of the probe and what it came to.
     pub(crate) fn note_call(&self, interface: &'static str, begun: Instant, call: impl FnOnce() -> String) {
-        if tracing::enabled!(tracing::Level::DEBUG) {
-            let (vm_id, call) = (self.reach.vm.map(|vm| vm.to_string()), call());
-            let call = cut(format!("{call}, after {:.1?}", begun.elapsed()), LOG_LINE_MAX);
-            tracing::debug!(probe = &*self.probe, vm_id, interface, call, "probe calls");
-        }
-    }
-
-    /// Writes down what a connect of the probe's own came to, for who traces runs.
-    pub(crate) fn note_connect(&self, call: &str) {
-        if tracing::enabled!(tracing::Level::DEBUG) {
-            let vm_id = self.reach.vm.map(|vm| vm.to_string());
-            tracing::debug!(probe = &*self.probe, vm_id, interface = "sockets", call, "probe calls");
+        if let Some(trace) = &self.trace {
+            trace.call(interface, format!("{}, after {:.1?}", call(), begun.elapsed()));
         }
     }
 

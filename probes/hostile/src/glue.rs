@@ -82,6 +82,12 @@ impl Guest for Hostile {
                 }
                 said("held", sockets.len().to_string())
             }
+            // As many as there are, for so many milliseconds. With more of them its handles would run out first.
+            "hold-sockets" => {
+                let sockets: Vec<_> = std::iter::from_fn(|| UdpSocket::bind("0.0.0.0:0").ok()).take(16).collect();
+                std::thread::sleep(Duration::from_millis(value.parse().unwrap_or(0)));
+                said("held", sockets.len().to_string())
+            }
             "recurse" => said("recursed", deeper(0).to_string()),
             "panic" => panic!("told to panic"),
             "connect" => match TcpStream::connect(address(value)) {

@@ -1,5 +1,6 @@
 //! Brings a watcher up: what its node handed to it, its machine when it is PID 1, its identity.
 
+mod files;
 mod identity;
 mod netlink;
 pub mod pid1;
@@ -10,6 +11,9 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use vouch_types::WatcherBoot;
 
+use files::files_of;
+
+pub use files::allow_files_of;
 pub use identity::EnrolError;
 pub use start::{Folders, StartError, start};
 

@@ -22,20 +22,21 @@ use vouch_types::watcher::WATCHER_BOOT_FW_CFG;
 use vouch_types::{WallTime, WatcherBoot, WatcherLeg};
 
 use super::netlink::Netlink;
-use super::{BootError, Folders, read_boot};
+use super::{BootError, Folders, files_of, read_boot};
+use crate::compiled::CompiledFolder;
 use crate::logic::RunLimit;
 use crate::memory;
 
 /// Where the image keeps the precompiled probes.
 const PROBES_DIR: &str = "/probes";
-/// Where what is compiled is kept, and the most bytes that it may have there: of this machine's memory.
-const COMPILED: (&str, u64) = ("/compiled", 4 << 20);
+/// Where what is compiled is kept.
+const COMPILED_DIR: &str = "/compiled";
+/// The most bytes that it may have there: this folder lies in the machine's memory.
+const COMPILED_MAX: u64 = 4 << 20;
 /// Where the image keeps the modules, and `order`, a file with one name per line.
 const MODULES_DIR: &str = "/modules";
 /// How long cards, and what the node handed over, may take to appear.
 const APPEAR: Duration = Duration::from_secs(10);
-/// Files that are open beside those of runs: streams to managers and relays, the console.
-const FILES_BESIDE: u64 = 1_024;
 /// From one look to the next.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -90,8 +91,8 @@ pub enum Pid1Error {
 
 /// Returns where the watcher of this machine has its probes from.
 pub fn folders() -> Folders<'static> {
-    let (folder, most) = COMPILED;
-    Folders { shipped: PROBES_DIR.as_ref(), compiled: Some((folder.as_ref(), most)) }
+    let compiled = CompiledFolder { path: COMPILED_DIR.as_ref(), most_bytes: COMPILED_MAX };
+    Folders { shipped: PROBES_DIR.as_ref(), compiled: Some(compiled) }
 }
 
 /// Makes a watcher of this machine and returns what the node handed to it.
@@ -129,12 +130,12 @@ pub fn open_console() {
     }
 }
 
-/// Returns how many runs the memory of this machine holds, and lets the process open a file for each.
+/// Returns how many runs the memory of this machine holds, and lets the process open the files of so many.
 pub fn run_limit() -> RunLimit {
     let free = memory::available().unwrap_or_default();
     let runs = RunLimit::of_memory(free);
     info!(free_kib = free / 1024, runs = runs.all(), guests_kib = runs.memory() / 1024, "memory of this machine");
-    let files = Some(runs.all() as u64 + FILES_BESIDE);
+    let files = Some(files_of(runs));
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files }) {
         warn!(%error, runs = runs.all(), "open files stay limited");
         return RunLimit::of_memory(0);

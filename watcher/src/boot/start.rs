@@ -15,7 +15,7 @@ use vouch_wire::pki::{AdjustableTime, LiveIdentity, PkiError};
 use vouch_wire::renewal::{Kept, RenewalTask};
 
 use super::identity::{EnrolError, redeem};
-use crate::compiled::Compiled;
+use crate::compiled::{Compiled, CompiledFolder};
 use crate::driver::{HostRunner, WatcherConfig, WatcherParts, host_limits, run};
 use crate::logic::RunLimit;
 use crate::shipped::{Shipped, ShippedError};
@@ -29,8 +29,8 @@ const RELAY_TIMEOUT: Duration = Duration::from_millis(1500);
 pub struct Folders<'a> {
     /// Those that came with it, as `precompile` wrote them.
     pub shipped: &'a Path,
-    /// Those that it compiles itself, and the most bytes that they may have there; made if it is not there.
-    pub compiled: Option<(&'a Path, u64)>,
+    /// Those that it compiles itself; none where they are not kept.
+    pub compiled: Option<CompiledFolder<'a>>,
 }
 
 /// Why a watcher does not start.
@@ -69,10 +69,9 @@ pub async fn start(boot: WatcherBoot, folders: Folders<'_>, runs: RunLimit) -> R
     let shipped = Shipped::open(&host, folders.shipped).await?;
     info!(watcher_id = %boot.watcher, probes = shipped.count(), runs = runs.all(), compilations = compilations(), "probes loaded");
 
-    let compiled = folders.compiled.and_then(|(folder, most)| {
+    let compiled = folders.compiled.and_then(|folder| {
         // Without it the watcher compiles what it needs, each time.
-        let opened = Compiled::open(folder, &host, most);
-        opened.inspect_err(|error| warn!(folder = %folder.display(), %error, "what is compiled is not kept")).ok()
+        Compiled::open(folder, &host).inspect_err(|error| warn!(%error, "what is compiled is not kept")).ok()
     });
     let identity = redeem(&boot, incarnation, &managers, options.clone(), Arc::clone(&clock)).await?;
     let live = LiveIdentity::new(identity, clock)?;

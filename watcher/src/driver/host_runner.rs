@@ -4,7 +4,7 @@
 //! a manager says of it: a run that needs more is `unknown` ([`NOT_GRANTED`]), and none of its code begins.
 //!
 //! Native code is never taken from a manager: what comes over the wire is a component, checked against the digest of the
-//! assignment before the compiler sees it. What was compiled is kept in a folder of this watcher's own ([`Compiled`]).
+//! assignment before the compiler sees it. What was compiled is kept in a folder of this node's watchers ([`Compiled`]).
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
 use tracing::{debug, info, warn};
 use vouch_probe_host::{
-    Capabilities, HostLimits, Icmp, LoadError, PortGrant, Probe, ProbeHost, RunFault, Target, compilations, digest_of,
+    Capabilities, HostLimits, Icmp, PortGrant, Probe, ProbeHost, RunFault, Target, compilations, digest_of,
     granted_ports,
 };
 use vouch_types::{Digest, Identity, Outcome, ProbeInterface, ProbeName};
@@ -23,6 +23,8 @@ use vouch_wire::links::{ManagerEndpoint, RelayLink, WatcherLink};
 use super::guest_agent::RelayedGuestAgent;
 use super::runner::ProbeRunner;
 use crate::compiled::Compiled;
+#[cfg(test)]
+use crate::compiled::CompiledFolder;
 use crate::logic::{Conduct, Ended, Origin, ProbeSpec, RunLimit};
 use crate::memory;
 use crate::shipped::Shipped;
@@ -45,6 +47,7 @@ pub fn host_limits(runs: RunLimit) -> HostLimits {
         concurrency: u32::try_from(runs.all()).unwrap_or(u32::MAX),
         memory: RUN_MEMORY,
         memory_of_all: runs.memory(),
+        sockets_of_all: runs.all(),
     }
 }
 
@@ -106,7 +109,8 @@ impl HostRunner {
     /// Returns it with a folder for what it compiles.
     #[cfg(test)]
     pub(super) fn with_compiled(self, folder: &std::path::Path) -> Self {
-        let compiled = Compiled::open(folder, &self.host, 64 << 20).expect("a folder of the test");
+        let folder = CompiledFolder { path: folder, most_bytes: 64 << 20 };
+        let compiled = Compiled::open(folder, &self.host).expect("a folder of the test");
         Self { compiled: Some(Arc::new(compiled)), ..self }
     }
 
@@ -158,21 +162,21 @@ impl HostRunner {
     }
 
     /// Returns the probe that this watcher, or one before it, compiled from this component.
-    async fn compiled_before(&self, digest: &Digest) -> Option<Probe> {
+    async fn compiled_before(&self, name: &ProbeName, digest: &Digest) -> Option<Probe> {
         let (host, compiled, wanted) = (self.host.clone(), Arc::clone(self.compiled.as_ref()?), *digest);
         let loaded = tokio::task::spawn_blocking(move || compiled.load(&host, &wanted)).await;
         let probe = loaded.inspect_err(|error| warn!(%error, "loading what was compiled before failed")).ok()??;
-        info!(digest = %digest.short(), compilations = compilations(), "probe was compiled before");
+        info!(probe = %name, digest = %digest.short(), compilations = compilations(), "probe was compiled before");
         Some(probe)
     }
 
-    /// Fetches a component and compiles it, where there is memory for that.
+    /// Fetches a component and compiles it, where there is memory for that. Returns its native code too, if it is kept.
     async fn compile(
         &self,
         name: &ProbeName,
         digest: &Digest,
         too_large: &mut HashMap<Digest, usize>,
-    ) -> Result<Probe, String> {
+    ) -> Result<(Probe, Option<Vec<u8>>), String> {
         // One that found no memory is not fetched again before there is some.
         if let Some(&size) = too_large.get(digest) {
             may_compile(size, (self.available)())?;
@@ -182,20 +186,24 @@ impl HostRunner {
             too_large.insert(*digest, component.len());
             return Err(why);
         }
-        too_large.remove(digest);
-        let (host, kept_in, from) = (self.host.clone(), self.compiled.clone(), *digest);
-        let compile = move || -> Result<Probe, LoadError> {
-            let Some(kept_in) = kept_in else { return host.compile(&component) };
-            let (probe, native) = host.compile_to_keep(&component)?;
-            if let Err(error) = kept_in.keep(&from, &native) {
-                warn!(digest = %from.short(), %error, "what was compiled is not kept");
-            }
-            Ok(probe)
+        let (host, is_kept) = (self.host.clone(), self.compiled.is_some());
+        let compile = move || {
+            if is_kept { host.compile_to_keep(&component) } else { host.compile(&component).map(|probe| (probe, None)) }
         };
         let compiled = tokio::task::spawn_blocking(compile).await.map_err(|e| format!("compiler: {e}"))?;
-        let probe = compiled.map_err(|e| e.to_string())?;
+        let compiled = compiled.map_err(|e| e.to_string())?;
         info!(probe = %name, digest = %digest.short(), compilations = compilations(), "probe compiled");
-        Ok(probe)
+        Ok(compiled)
+    }
+
+    /// Keeps native code for the next time.
+    async fn keep(&self, digest: &Digest, native: Vec<u8>) {
+        let (Some(compiled), from) = (self.compiled.clone(), *digest) else { return };
+        let kept =
+            tokio::task::spawn_blocking(move || compiled.keep(&from, &native).map_err(anyhow::Error::from)).await;
+        if let Err(error) = kept.map_err(anyhow::Error::from).flatten() {
+            warn!(digest = %digest.short(), error = format!("{error:#}"), "what was compiled is not kept");
+        }
     }
 
     /// Returns the component with this digest, checked, from whichever manager has it.
@@ -225,6 +233,16 @@ fn may_compile(component: usize, available: Option<u64>) -> Result<(), String> {
             available.saturating_sub(KEPT_BACK) >> 20
         )),
         Some(_) | None => Ok(()),
+    }
+}
+
+/// Refuses a component that says that it is another probe, or cannot say what it is.
+async fn describes_itself_as(probe: &Probe, name: &ProbeName, digest: &Digest) -> Result<(), String> {
+    let described = &probe.describe().await.map_err(|fault| fault.to_string())?.name;
+    if described == name.as_str() {
+        Ok(())
+    } else {
+        Err(format!("component {} says that it is probe {described:?}", digest.short()))
     }
 }
 
@@ -263,13 +281,14 @@ impl ProbeRunner for HostRunner {
         if let Some(origin) = self.origin(digest) {
             return Ok(origin);
         }
-        let probe = match self.compiled_before(digest).await {
-            Some(probe) => probe,
+        let (probe, native) = match self.compiled_before(name, digest).await {
+            Some(probe) => (probe, None),
             None => self.compile(name, digest, &mut too_large).await?,
         };
-        let described = probe.describe().await.map_err(|fault| fault.to_string())?.name.clone();
-        if described != name.as_str() {
-            return Err(format!("component {} says that it is probe {described:?}", digest.short()));
+        describes_itself_as(&probe, name, digest).await?;
+        too_large.remove(digest);
+        if let Some(native) = native {
+            self.keep(digest, native).await;
         }
         // It has described itself by now: what that took, every run takes at least.
         let runs = probe.runs_in_memory();

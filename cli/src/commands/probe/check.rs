@@ -1,8 +1,7 @@
 //! `vouch probe check`: a component without a target and without a cluster.
 
 use serde::Serialize;
-use vouch_manager::api::limits::COMPONENT_MAX as UPLOAD_MAX;
-use vouch_probe_kit::{BrokenRule, CheckReport, Described, Setting, SettingsAnswer, check};
+use vouch_probe_kit::{AtSilence, CheckReport, Described, Setting, SettingsAnswer, check};
 use vouch_types::ProbeName;
 use vouch_wire::probe_signature::SignedProbe;
 
@@ -20,11 +19,7 @@ use crate::output::{Output, Paint};
 pub fn run(global: &Global, args: &ProbeCheckArgs) -> Result<(), CliError> {
     let settings = args.settings.as_deref().map(settings_text).transpose()?;
     let file = open(&args.file)?;
-    let mut report = runtime()?.block_on(check(&file, settings.as_deref()));
-    if file.bytes.len() > UPLOAD_MAX {
-        let text = format!("size {}: a cluster takes at most {UPLOAD_MAX} bytes of one component", file.bytes.len());
-        report.broken.push(BrokenRule { about: "size".to_owned(), text });
-    }
+    let report = runtime()?.block_on(check(&file, settings.as_deref()));
     let signature =
         match report.described.as_ref().and_then(|said| Some((ProbeName::new(&said.name).ok()?, &said.version))) {
             None => None,
@@ -72,7 +67,7 @@ pub fn tell(report: &CheckReport, signature: Option<&SignatureReport>, paint: Pa
     }
     line("contract", &report.contract);
     line("file", &report.file);
-    line("size", &format!("{} of at most {} bytes", report.size, UPLOAD_MAX.min(report.size_max)));
+    line("size", &format!("{} of at most {} bytes", report.size, report.size_max));
     line("sha256", &report.sha256);
     if let Some(SignatureReport { file, public_key, misfit }) = signature {
         let said = match (misfit, public_key) {
@@ -88,6 +83,7 @@ pub fn tell(report: &CheckReport, signature: Option<&SignatureReport>, paint: Pa
         };
         line("settings", &format!("{}  {said}", answer.settings.trim()));
     }
+    line("deadline", &tell_deadline(&report.deadline));
     for (i, import) in report.imports.iter().enumerate() {
         line(if i == 0 { "imports" } else { "" }, import);
     }
@@ -95,6 +91,19 @@ pub fn tell(report: &CheckReport, signature: Option<&SignatureReport>, paint: Pa
         line("broken", &paint.broken(&format!("{}: {}", rule.about, rule.text)));
     }
     text
+}
+
+/// Returns what came of the run at a target that gives no answer.
+fn tell_deadline(deadline: &AtSilence) -> String {
+    match deadline {
+        AtSilence::Ended { deadline_ms, state, reason } => {
+            format!("{state} {reason} within {deadline_ms} ms at a target that gives no answer")
+        }
+        AtSilence::Stopped { deadline_ms } => {
+            format!("no answer within {deadline_ms} ms at a target that gives none: it was stopped")
+        }
+        AtSilence::NotTried { why } => format!("not tried: {why}"),
+    }
 }
 
 /// Tells what a component says of itself besides its name, a line for each thing.

@@ -8,9 +8,12 @@ use vouch_probe_kit::fakes::{Fake, FakeTcp};
 use super::*;
 use crate::logic::WINDOW_FIRST;
 
-/// Runs a component by this order on hundreds of VMs, and looks at a target that lives with another.
-async fn a_component_that_computes_delays_no_look_of_another(order: &str) {
-    const COMPUTED: u128 = 300;
+/// Runs a component by this order on hundreds of VMs until 20 of them have ended with this reason, and looks at a target that
+/// lives with another all the while.
+///
+/// Between two looks of the other so many may end at most, where that is known.
+async fn no_look_of_another_is_delayed(order: &str, reason: &str, between_looks: Option<usize>) {
+    const VMS: u128 = 300;
     let (mut connections, port) = counted_service().await;
     let hostile = vouch_probe_bundle::hostile();
     let mut bench = Bench::start(vec![tcp_component(), hostile.bytes.to_vec()]).await;
@@ -29,7 +32,7 @@ async fn a_component_that_computes_delays_no_look_of_another(order: &str) {
         probe_timeout_micros: 500_000,
         ..assigned.targets[0].clone()
     };
-    let computed: Vec<_> = (0..COMPUTED).map(computed).collect();
+    let computed: Vec<_> = (0..VMS).map(computed).collect();
     assigned.targets.extend(computed);
     bench.tell(Heard::Assignment(assigned)).await;
     // By VM: what has not changed may be told again.
@@ -44,12 +47,12 @@ async fn a_component_that_computes_delays_no_look_of_another(order: &str) {
                 said = bench.manager.inbound.recv() => {
                     let Some(Said::Report(report)) = said.unwrap().unwrap().message else { continue };
                     let (tcp, hostile): (Vec<_>, Vec<_>) = report.observations.iter().partition(|o| o.probe == "tcp");
-                    let down = i32::from(proto::Outcome::Down);
-                    assert!(tcp.iter().all(|o| o.outcome != down), "it lives");
-                    let over = hostile.into_iter().filter(|o| ["overstayed", "spun"].contains(&o.reason.as_str()));
+                    let up = i32::from(proto::Outcome::Up);
+                    assert!(tcp.iter().all(|o| o.outcome == up), "it lives: {tcp:?}");
+                    let over = hostile.into_iter().filter(|o| o.reason == reason);
                     since_look += over.filter(|o| ended.insert(o.vm.clone())).count();
-                    // One takes 400 ms at least, and soon there is one at a time; each interval has its look.
-                    assert!(since_look <= 3 * WINDOW_FIRST, "{since_look} have ended without a look");
+                    let most = between_looks.unwrap_or(usize::MAX);
+                    assert!(since_look <= most, "{since_look} have ended without a look");
                 }
             }
         }
@@ -57,14 +60,29 @@ async fn a_component_that_computes_delays_no_look_of_another(order: &str) {
     timeout(PATIENCE, watch).await.expect("the target that lives is looked at, and the component runs");
 }
 
+/// One takes 400 ms at least, and soon there is one at a time; each interval has its look.
+const FEW: Option<usize> = Some(3 * WINDOW_FIRST);
+
 #[tokio::test]
 async fn a_component_that_loops_on_every_vm_neither_delays_nor_falsifies_the_looks_of_others() {
-    a_component_that_computes_delays_no_look_of_another("loop").await;
+    no_look_of_another_is_delayed("loop", "overstayed", FEW).await;
 }
 
 #[tokio::test]
 async fn a_component_that_computes_up_to_its_deadline_does_not_either() {
-    a_component_that_computes_delays_no_look_of_another("spin 400").await;
+    no_look_of_another_is_delayed("spin 400", "spun", FEW).await;
+}
+
+#[tokio::test]
+async fn components_that_crash_eat_memory_or_talk_without_end_on_every_vm_do_not_either() {
+    for (order, reason) in [("recurse", "crashed"), ("eat", "memory"), ("log", "logged"), ("panic", "crashed")] {
+        no_look_of_another_is_delayed(order, reason, None).await;
+    }
+}
+
+#[tokio::test]
+async fn a_component_that_holds_sockets_on_every_vm_leaves_others_theirs() {
+    no_look_of_another_is_delayed("hold-sockets 300", "held", None).await;
 }
 
 /// Has all runs but one in flight until their deadline, and looks at a target that lives with the one that is left.
