@@ -176,8 +176,10 @@ pub enum AgentReply {
     Reply(String),
     /// No well-formed answer in time.
     Silent,
-    /// The question could not be put, and why.
+    /// There is no way to the agent, and why.
     Unavailable(String),
+    /// The question was not put, and why: it says nothing of the agent, nor of the way there.
+    NotPut(String),
 }
 
 /// What a new watcher is.

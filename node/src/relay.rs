@@ -219,17 +219,18 @@ impl RelayService for Relay {
         };
         let answer = |result| Ok(proto::GuestAgentResponse { result: Some(result) });
         if self.store.with(|m| !m.owned.contains_key(&vm)) {
-            return answer(Answer::Unavailable("this node does not own the VM".to_owned()));
+            return answer(Answer::NotPut("this node does not own the VM".to_owned()));
         }
         let deadline = Instant::now() + Duration::from_micros(request.timeout_micros).min(AGENT_TIMEOUT_MAX);
         let Ok(Ok(_permit)) = timeout_at(deadline, self.queries.acquire()).await else {
-            return answer(Answer::Unavailable(format!("{AGENT_QUERIES_MAX} questions are in flight")));
+            return answer(Answer::NotPut(format!("{AGENT_QUERIES_MAX} questions are in flight")));
         };
         let left = deadline.saturating_duration_since(Instant::now());
         answer(match self.hypervisor.guest_agent(vm, query, left).await {
             AgentReply::Reply(reply) => Answer::Reply(reply),
             AgentReply::Silent => Answer::Silent(true),
             AgentReply::Unavailable(why) => Answer::Unavailable(why),
+            AgentReply::NotPut(why) => Answer::NotPut(why),
         })
     }
 }

@@ -4,9 +4,9 @@
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use vouch_probe_bundle::BundledProbe;
 use vouch_types::{ManagerId, Network, NodeId, Timing, WallTime, WatcherBoot, WatcherId, WatcherLeg};
 use vouch_wire::grpc::serve_manager;
 use vouch_wire::links::{Caller, LinkError, LogNames, ManagerService, RaftCall, RaftService, Session};
@@ -31,9 +32,10 @@ const WATCHER: WatcherId = WatcherId::new(4);
 
 type WatcherSession = Session<proto::FromWatcher, proto::ToWatcher>;
 
-/// A manager that signs for whoever has the secret, and hands sessions to the test.
+/// A manager that signs for whoever has the secret, hands sessions to the test, and a custom probe to who asks first.
 struct TestManager {
     authority: CertificateAuthority,
+    component: Mutex<Option<bytes::Bytes>>,
     sessions: mpsc::UnboundedSender<(WatcherId, WatcherSession)>,
 }
 
@@ -83,7 +85,7 @@ impl ManagerService for TestManager {
     }
 
     async fn probe_bytes(&self, _: [u8; 32]) -> Option<bytes::Bytes> {
-        None
+        self.component.lock().unwrap().take()
     }
 }
 
@@ -120,7 +122,11 @@ async fn manager() -> (WatcherBoot, mpsc::UnboundedReceiver<(WatcherId, WatcherS
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (sender, sessions) = mpsc::unbounded_channel();
-    let service = Arc::new(TestManager { authority, sessions: sender });
+    let service = Arc::new(TestManager {
+        authority,
+        component: Mutex::new(Some(bytes::Bytes::from_static(vouch_probe_bundle::hostile().bytes))),
+        sessions: sender,
+    });
     let listeners = vec![(Network::Management, listener)];
     tokio::spawn(serve_manager(listeners, tls, service, Arc::new(NoRaft), CancellationToken::new()));
     let leg = WatcherLeg {
@@ -150,20 +156,29 @@ fn precompile(folder: &Path) {
     assert!(binary.unwrap().success());
 }
 
-fn watcher(boot: &Path, probes: &Path, log: &Path) -> tokio::process::Child {
+fn watcher(boot: &Path, probes: &Path, compiled: &Path, log: &Path) -> tokio::process::Child {
     tokio::process::Command::new(env!("CARGO_BIN_EXE_vouch-watcher"))
         .args(["run", "--boot"])
         .arg(boot)
         .arg("--probes-dir")
         .arg(probes)
+        .arg("--compiled-dir")
+        .arg(compiled)
         .stderr(std::fs::File::create(log).unwrap())
         .kill_on_drop(true)
         .spawn()
         .unwrap()
 }
 
-fn assignment(port: u16) -> proto::Assignment {
-    let probe = vouch_probe_bundle::by_name("tcp").unwrap();
+/// Writes what the node hands to a watcher.
+fn boot_file(folder: &Path, boot: &WatcherBoot) -> PathBuf {
+    let path = folder.join("boot.json");
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap();
+    file.write_all(&serde_json::to_vec(boot).unwrap()).unwrap();
+    path
+}
+
+fn assignment(probe: &BundledProbe, settings: String) -> proto::Assignment {
     proto::Assignment {
         fence: Some(proto::Fence { term: 1, log_index: 1 }),
         generation: 1,
@@ -175,16 +190,16 @@ fn assignment(port: u16) -> proto::Assignment {
                 address: "127.0.0.1".to_owned(),
             }],
             probes: vec![proto::ProbeAssignment {
-                probe: "tcp".to_owned(),
+                probe: probe.name.to_owned(),
                 network: proto::Network::Service.into(),
-                settings: format!(r#"{{"port": {port}}}"#),
+                settings,
                 ..Default::default()
             }],
             ..Default::default()
         }],
         relays: Vec::new(),
         probes: vec![proto::ProbeComponent {
-            name: "tcp".to_owned(),
+            name: probe.name.to_owned(),
             digest: probe.digest().as_bytes().to_vec(),
             grant: None,
         }],
@@ -192,23 +207,16 @@ fn assignment(port: u16) -> proto::Assignment {
     }
 }
 
-#[tokio::test]
-async fn a_process_redeems_its_secret_and_watches_with_shipped_probes_and_without_a_compiler() {
-    let folder = tempfile::tempdir().unwrap();
-    let (probes, log) = (folder.path().join("probes"), folder.path().join("log"));
-    precompile(&probes);
-    let (boot, mut sessions) = manager().await;
-    let boot_file = folder.path().join("boot.json");
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&boot_file).unwrap();
-    file.write_all(&serde_json::to_vec(&boot).unwrap()).unwrap();
-    let _watcher = watcher(&boot_file, &probes, &log);
-
+/// Gives the next watcher that dials this order, and returns the first observation of it that says anything.
+async fn observed(
+    sessions: &mut mpsc::UnboundedReceiver<(WatcherId, WatcherSession)>,
+    assignment: proto::Assignment,
+) -> proto::Observation {
     let (who, mut session) = timeout(PATIENCE, sessions.recv()).await.expect("the watcher dials").unwrap();
     assert_eq!(who, WATCHER, "by its certificate");
-    let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let timing = Timing { probe_timeout: Duration::from_secs(5), ..Timing::default() };
     let welcome = proto::ManagerWelcome { timing: serde_json::to_string(&timing).unwrap(), ..Default::default() };
-    for message in [Heard::Welcome(welcome), Heard::Assignment(assignment(target.local_addr().unwrap().port()))] {
+    for message in [Heard::Welcome(welcome), Heard::Assignment(assignment)] {
         session.outbound.send(proto::ToWatcher { message: Some(message) }).await.unwrap();
     }
     let ticks = session.outbound.clone();
@@ -221,19 +229,57 @@ async fn a_process_redeems_its_secret_and_watches_with_shipped_probes_and_withou
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     });
-    let up = async {
+    let unknown = i32::from(proto::Outcome::Unknown);
+    let told = async {
         loop {
             if let Some(Said::Report(report)) = session.inbound.recv().await.unwrap().unwrap().message
-                && let Some(observation) = report.observations.into_iter().next()
+                && let Some(observation) = report.observations.into_iter().find(|o| o.outcome != unknown)
             {
                 return observation;
             }
         }
     };
-    let observation = timeout(PATIENCE, up).await.expect("an observation");
+    timeout(PATIENCE, told).await.expect("an observation")
+}
+
+#[tokio::test]
+async fn a_process_redeems_its_secret_and_watches_with_shipped_probes_and_without_a_compiler() {
+    let folder = tempfile::tempdir().unwrap();
+    let (probes, log) = (folder.path().join("probes"), folder.path().join("log"));
+    precompile(&probes);
+    let (boot, mut sessions) = manager().await;
+    let _watcher = watcher(&boot_file(folder.path(), &boot), &probes, &folder.path().join("compiled"), &log);
+
+    let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = format!(r#"{{"port": {}}}"#, target.local_addr().unwrap().port());
+    let tcp = vouch_probe_bundle::by_name("tcp").unwrap();
+    let observation = observed(&mut sessions, assignment(tcp, settings)).await;
     assert_eq!(observation.outcome, i32::from(proto::Outcome::Up), "{observation:?}");
     let log = std::fs::read_to_string(&log).unwrap();
     assert!(log.contains("probes loaded") && log.contains("compilations=0"), "{log}");
+}
+
+#[tokio::test]
+async fn what_one_process_compiled_the_next_one_runs_without_a_compiler() {
+    let folder = tempfile::tempdir().unwrap();
+    let (probes, compiled) = (folder.path().join("probes"), folder.path().join("compiled"));
+    precompile(&probes);
+    let (boot, mut sessions) = manager().await;
+    let boot = boot_file(folder.path(), &boot);
+    let hostile = vouch_probe_bundle::hostile();
+    for (life, said) in [("first", "probe compiled"), ("second", "probe was compiled before")] {
+        let log = folder.path().join(life);
+        let mut process = watcher(&boot, &probes, &compiled, &log);
+        let order = r#"{"order": "environment"}"#.to_owned();
+        let observation = observed(&mut sessions, assignment(&hostile, order)).await;
+        assert_eq!(observation.reason, "counted", "{observation:?}");
+        process.kill().await.unwrap();
+        let log = std::fs::read_to_string(&log).unwrap();
+        assert!(log.contains(said) && log.contains("compilations=0"), "{life}: {log}");
+        assert_eq!(log.contains("compilations=1"), life == "first", "{log}");
+        // The manager has handed it out once, and a stream of the first life may wait to be taken.
+        while sessions.try_recv().is_ok() {}
+    }
 }
 
 #[tokio::test]
@@ -246,9 +292,9 @@ async fn native_code_that_is_not_in_the_manifest_is_not_loaded() {
     *code.last_mut().unwrap() ^= 1;
     std::fs::write(&ping, code).unwrap();
     let (boot, _sessions) = manager().await;
-    let (boot_file, log) = (folder.path().join("boot.json"), folder.path().join("log"));
-    std::fs::write(&boot_file, serde_json::to_vec(&boot).unwrap()).unwrap();
-    let status = timeout(PATIENCE, watcher(&boot_file, &probes, &log).wait()).await.expect("it ends").unwrap();
+    let (boot, log) = (boot_file(folder.path(), &boot), folder.path().join("log"));
+    let mut watcher = watcher(&boot, &probes, &folder.path().join("compiled"), &log);
+    let status = timeout(PATIENCE, watcher.wait()).await.expect("it ends").unwrap();
     assert_eq!(status.code(), Some(1));
     let log = std::fs::read_to_string(&log).unwrap();
     assert!(log.contains("shipped probe ping") && log.contains("not in the manifest"), "{log}");

@@ -44,7 +44,7 @@ impl GuestAgent {
     pub async fn ask(&self, query: AgentQuery, timeout: Duration) -> AgentReply {
         let deadline = Instant::now() + timeout;
         let Ok(mut slot) = timeout_at(deadline, self.channel.lock()).await else {
-            return AgentReply::Unavailable("another question is in flight".to_owned());
+            return AgentReply::NotPut("another question is in flight".to_owned());
         };
         let mut channel = match slot.take() {
             Some(channel) => channel,
@@ -167,6 +167,15 @@ mod tests {
         assert_eq!(agent.ask(AgentQuery::Ping, LONG).await, AgentReply::Reply("{\"return\":{}}".into()));
         let AgentReply::Reply(info) = agent.ask(AgentQuery::Info, LONG).await else { panic!("an error is an answer") };
         assert!(info.contains("CommandNotFound"));
+    }
+
+    #[tokio::test]
+    async fn a_question_that_finds_another_one_under_way_says_nothing_of_the_agent() {
+        let (_dir, _listener, agent) = listener();
+        let (first, second) =
+            tokio::join!(agent.ask(AgentQuery::Ping, LONG / 2), agent.ask(AgentQuery::Ping, Duration::from_millis(50)));
+        assert_eq!(first, AgentReply::Silent);
+        assert_eq!(second, AgentReply::NotPut("another question is in flight".to_owned()));
     }
 
     #[tokio::test]

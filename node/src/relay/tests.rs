@@ -145,13 +145,16 @@ async fn nothing_is_said_of_a_vm_that_the_node_does_not_own() {
     bed.store.update(|m| m.owned.clear()).unwrap();
     assert!(bed.state(bed.grant(|_| {})).await.unwrap().is_empty());
     let answer = bed.ask(bed.vm).await.unwrap().result;
-    assert!(matches!(answer, Some(proto::guest_agent_response::Result::Unavailable(_))));
+    assert!(matches!(answer, Some(proto::guest_agent_response::Result::NotPut(_))));
 }
 
 #[tokio::test]
 async fn the_guest_agent_answers_through_the_relay_for_granted_vms_only() {
     let bed = bed().await;
     assert_eq!(bed.ask(bed.vm).await.unwrap().result, Some(proto::guest_agent_response::Result::Silent(true)));
+    bed.hypervisor.set_agent(bed.vm, AgentReply::NotPut("busy".to_owned()));
+    let answer = bed.ask(bed.vm).await.unwrap().result;
+    assert_eq!(answer, Some(proto::guest_agent_response::Result::NotPut("busy".to_owned())));
     bed.hypervisor.set_agent(bed.vm, AgentReply::Reply("{\"return\":{}}".into()));
     let answer = bed.ask(bed.vm).await.unwrap().result;
     assert_eq!(answer, Some(proto::guest_agent_response::Result::Reply("{\"return\":{}}".into())));

@@ -38,6 +38,7 @@ impl RelayedGuestAgent {
                 Some(Answered::Reply(reply)) => Ok(reply),
                 Some(Answered::Silent(_)) => Err(GuestAgentError::Silent),
                 Some(Answered::Unavailable(_)) => Err(GuestAgentError::NoChannel),
+                Some(Answered::NotPut(why)) => Err(GuestAgentError::Unreachable(why)),
                 None => Err(GuestAgentError::Other("the relay's answer is empty".to_owned())),
             },
             Err(LinkError::Refused(_)) => Err(GuestAgentError::NotGranted),
@@ -58,5 +59,59 @@ impl GuestAgent for RelayedGuestAgent {
             AgentQuery::Info => proto::GuestAgentQuery::Info,
         };
         self.ask(vm, query, timeout).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use vouch_types::NodeId;
+
+    use super::*;
+
+    /// A relay that has one answer.
+    struct OneAnswer(Option<Answered>);
+
+    #[async_trait]
+    impl RelayLink for OneAnswer {
+        async fn state(
+            &self,
+            _: &NodeId,
+            _: SocketAddr,
+            _: proto::StateRequest,
+        ) -> Result<proto::StateResponse, LinkError> {
+            Err(LinkError::Refused("not here".to_owned()))
+        }
+
+        async fn guest_agent(
+            &self,
+            _: &NodeId,
+            _: SocketAddr,
+            _: proto::GuestAgentRequest,
+        ) -> Result<proto::GuestAgentResponse, LinkError> {
+            Ok(proto::GuestAgentResponse { result: self.0.clone() })
+        }
+    }
+
+    fn asked(answer: Option<Answered>) -> RelayedGuestAgent {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let relay = RelaySpec { node: NodeId::new("n1").unwrap(), address, grant: proto::Signed::default() };
+        RelayedGuestAgent { link: Arc::new(OneAnswer(answer)), relay: Arc::new(relay) }
+    }
+
+    #[tokio::test]
+    async fn what_a_relay_answers_is_told_apart() {
+        let (vm, limit) = (VmId::new(uuid::Uuid::from_u128(1)), Duration::from_secs(1));
+        let info = asked(Some(Answered::Reply("{}".to_owned()))).query(&vm, AgentQuery::Info, limit).await;
+        assert_eq!(info, Ok("{}".to_owned()));
+        for (answer, error) in [
+            (Some(Answered::Silent(true)), GuestAgentError::Silent),
+            (Some(Answered::Unavailable("agent socket".to_owned())), GuestAgentError::NoChannel),
+            (Some(Answered::NotPut("busy".to_owned())), GuestAgentError::Unreachable("busy".to_owned())),
+            (None, GuestAgentError::Other("the relay's answer is empty".to_owned())),
+        ] {
+            assert_eq!(asked(answer).ping(&vm, limit).await, Err(error));
+        }
     }
 }

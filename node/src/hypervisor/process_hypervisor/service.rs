@@ -166,7 +166,7 @@ impl Hypervisor for ProcessHypervisor {
         let agent = self.inner.machines().get(&MachineId::Vm(vm)).map(|m| Arc::clone(&m.agent));
         match agent {
             Some(agent) => agent.ask(query, timeout).await,
-            None => AgentReply::Unavailable(format!("vm {vm} is not on this node")),
+            None => AgentReply::NotPut(format!("vm {vm} is not on this node")),
         }
     }
 

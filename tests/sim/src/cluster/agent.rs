@@ -364,7 +364,7 @@ pub async fn relay_guest_agent(
             }
             Some(found) if found.guest_answers() && !found.broken.guest_agent => Answered::Reply("{}".to_owned()),
             Some(_) => Answered::Silent(true),
-            None => Answered::Unavailable("the vm is not here".to_owned()),
+            None => Answered::NotPut("the vm is not here".to_owned()),
         });
         Ok(proto::GuestAgentResponse { result: Some(result) })
     };
