@@ -221,8 +221,10 @@ impl RelayService for Relay {
         if self.store.with(|m| !m.owned.contains_key(&vm)) {
             return answer(Answer::NotPut("this node does not own the VM".to_owned()));
         }
-        let deadline = Instant::now() + Duration::from_micros(request.timeout_micros).min(AGENT_TIMEOUT_MAX);
-        let Ok(Ok(_permit)) = timeout_at(deadline, self.queries.acquire()).await else {
+        let (begun, limit) = (Instant::now(), Duration::from_micros(request.timeout_micros).min(AGENT_TIMEOUT_MAX));
+        let deadline = begun + limit;
+        // Not to the end: an agent that has no time left to answer would be told as silent.
+        let Ok(Ok(_permit)) = timeout_at(begun + limit / 2, self.queries.acquire()).await else {
             return answer(Answer::NotPut(format!("{AGENT_QUERIES_MAX} questions are in flight")));
         };
         let left = deadline.saturating_duration_since(Instant::now());

@@ -46,8 +46,8 @@ impl RunTrace {
 
     /// Tells of something that the run asked for.
     pub(crate) fn call(&self, interface: &'static str, call: String) {
-        let Some(call) = line(&self.0.calls_left, call) else { return };
-        let (probe, vm_id, call) = (&*self.0.probe, self.vm_id(), cut(call, LOG_LINE_MAX));
+        let Some(call) = line(&self.0.calls_left, cut(call, LOG_LINE_MAX)) else { return };
+        let (probe, vm_id) = (&*self.0.probe, self.vm_id());
         tracing::debug!(probe, vm_id, interface, call, "probe calls");
     }
 

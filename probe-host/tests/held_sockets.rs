@@ -37,7 +37,7 @@ async fn one_component_gets_half_of_the_sockets_and_each_run_of_another_still_ha
     for _ in 0..2 {
         let hold = || {
             let hostile = hostile.clone();
-            let order = "\"hold-sockets 500\"";
+            let order = "\"hold-sockets 3000\"";
             tokio::spawn(async move { hostile.run(&target(), order, DEADLINE, &Capabilities::default()).await })
         };
         let held: Vec<_> = (0..RUNS).map(|_| hold()).collect();

@@ -1,8 +1,8 @@
 //! What can be said of a component without a target: what it is, what it may use, and which rules it breaks.
 //!
 //! The rules are those that a cluster has for a probe, its size and its name; all that are broken are told at once, not the
-//! first alone. `describe` and `validate` reach nothing, and the check itself is run at a fake that gives no answer and at
-//! nothing else: whether a probe keeps its deadline shows nowhere better.
+//! first alone. `describe` and `validate` reach nothing, and the check itself is run at a fake that gives no answer, on
+//! loopback: whether a probe keeps its deadline shows nowhere better.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use vouch_types::probe::COMPONENT_MAX;
 use vouch_types::{Network, ProbeName};
 
 use crate::fakes::FakeTcp;
+use crate::ran::FAULT;
 use crate::schema::{self, Setting};
 use crate::{Aim, Fake, Plan, ProbeFile, Trial, ran};
 
@@ -175,6 +176,8 @@ async fn at_silence(file: &ProbeFile, said: &Descriptor, settings: &str) -> AtSi
     let plan = Plan {
         network: said.networks.first().copied().unwrap_or(Network::Service),
         settings: without_port(settings),
+        // None but that of the fake, which is added: services of this machine are nobody's to look at.
+        ports: BTreeSet::from([0]),
         timeout,
         ..Plan::new(Aim::Fake(Fake::Tcp(FakeTcp::Hang)))
     };
@@ -241,12 +244,21 @@ fn broken_by_size(size: usize) -> Option<BrokenRule> {
     (size > COMPONENT_MAX).then(|| BrokenRule { about: "size".to_owned(), text })
 }
 
-/// Returns the rule that a run at a target that gives no answer breaks, if it had to be stopped.
+/// Returns the rule that a run at a target that gives no answer breaks, if it had to be stopped or said nothing of it.
 fn broken_by_run(deadline: &AtSilence) -> Option<BrokenRule> {
-    let AtSilence::Stopped { deadline_ms } = deadline else { return None };
-    let by = Duration::from_millis(*deadline_ms);
-    let text = format!("did not answer by its deadline of {by:?} at a target that gives no answer: it was stopped");
-    Some(BrokenRule { about: "deadline".to_owned(), text })
+    match deadline {
+        AtSilence::Stopped { deadline_ms } => {
+            let by = Duration::from_millis(*deadline_ms);
+            let text =
+                format!("did not answer by its deadline of {by:?} at a target that gives no answer: it was stopped");
+            Some(BrokenRule { about: "deadline".to_owned(), text })
+        }
+        AtSilence::Ended { state, reason, .. } if *state == FAULT => {
+            let text = format!("ended with the fault {reason} at a target that gives no answer");
+            Some(BrokenRule { about: "run".to_owned(), text })
+        }
+        AtSilence::Ended { .. } | AtSilence::NotTried { .. } => None,
+    }
 }
 
 /// Returns the rules that a description breaks.

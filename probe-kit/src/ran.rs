@@ -5,6 +5,9 @@ use std::time::Duration;
 use vouch_probe_host::{RunFault, RunOutcome};
 use vouch_types::Outcome;
 
+/// The word for a run that says nothing of its target.
+pub(crate) const FAULT: &str = "fault";
+
 /// One line of the trace of a run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TraceLine {
@@ -67,6 +70,6 @@ fn state(result: &Result<RunOutcome, RunFault>) -> &'static str {
             Outcome::Down => "down",
             Outcome::Unknown => "unknown",
         },
-        Err(_) => "fault",
+        Err(_) => FAULT,
     }
 }

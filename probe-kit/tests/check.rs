@@ -44,6 +44,13 @@ async fn a_probe_that_overstays_its_deadline_breaks_a_rule() {
 }
 
 #[tokio::test]
+async fn a_probe_that_crashes_where_nobody_answers_breaks_a_rule() {
+    let report = check(&shipped("hostile"), Some("\"panic\"")).await;
+    let broken = report.broken.iter().find(|rule| rule.about == "run").expect("it panics");
+    assert_eq!(broken.text, "ended with the fault crashed at a target that gives no answer");
+}
+
+#[tokio::test]
 async fn what_cannot_be_tried_at_a_port_is_told_and_breaks_no_rule() {
     for (probe, settings, said) in [
         ("ping", None, "fake tcp:hang listens on port "),

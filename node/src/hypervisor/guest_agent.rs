@@ -40,10 +40,12 @@ impl GuestAgent {
         Self { path, channel: Mutex::new(None) }
     }
 
-    /// Asks, and waits for the answer no longer than `timeout`, a wait for an earlier question included.
+    /// Asks, and waits for the answer no longer than `timeout`, a wait for an earlier question included: that has half of it
+    /// at most, so that the agent is not told as silent for want of time.
     pub async fn ask(&self, query: AgentQuery, timeout: Duration) -> AgentReply {
-        let deadline = Instant::now() + timeout;
-        let Ok(mut slot) = timeout_at(deadline, self.channel.lock()).await else {
+        let begun = Instant::now();
+        let deadline = begun + timeout;
+        let Ok(mut slot) = timeout_at(begun + timeout / 2, self.channel.lock()).await else {
             return AgentReply::NotPut("another question is in flight".to_owned());
         };
         let mut channel = match slot.take() {

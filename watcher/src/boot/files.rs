@@ -1,5 +1,7 @@
 //! How many files a watcher may have open.
 
+use std::sync::{Mutex, PoisonError};
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
@@ -16,6 +18,9 @@ pub(super) fn files_of(runs: RunLimit) -> u64 {
 
 /// Lets this process open the files of so many runs, as far as its host allows it.
 pub fn allow_files_of(runs: RunLimit) {
+    // The limit is the process's, and is only ever raised.
+    static RAISED: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = RAISED.lock().unwrap_or_else(PoisonError::into_inner);
     let (wanted, given) = (files_of(runs), getrlimit(Resource::Nofile));
     if given.current.is_none_or(|given| given >= wanted) {
         return;

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use vouch_probe_kit::fakes::{Fake, FakeTcp};
 
 use super::*;
+use crate::boot::allow_files_of;
 use crate::logic::WINDOW_FIRST;
 
 /// Runs a component by this order on hundreds of VMs until 20 of them have ended with this reason, and looks at a target that
 /// lives with another all the while.
 ///
-/// Between two looks of the other so many may end at most, where that is known.
-async fn no_look_of_another_is_delayed(order: &str, reason: &str, between_looks: Option<usize>) {
+/// Between two looks of the other so many may end at most, where that is known. A run has so many milliseconds.
+async fn no_look_of_another_is_delayed(order: &str, reason: &str, between_looks: Option<usize>, within_ms: u64) {
     const VMS: u128 = 300;
     let (mut connections, port) = counted_service().await;
     let hostile = vouch_probe_bundle::hostile();
@@ -29,7 +29,7 @@ async fn no_look_of_another_is_delayed(order: &str, reason: &str, between_looks:
             settings: format!(r#"{{"order": "{order}"}}"#),
             ..assigned.targets[0].probes[0].clone()
         }],
-        probe_timeout_micros: 500_000,
+        probe_timeout_micros: within_ms * 1_000,
         ..assigned.targets[0].clone()
     };
     let computed: Vec<_> = (0..VMS).map(computed).collect();
@@ -65,24 +65,24 @@ const FEW: Option<usize> = Some(3 * WINDOW_FIRST);
 
 #[tokio::test]
 async fn a_component_that_loops_on_every_vm_neither_delays_nor_falsifies_the_looks_of_others() {
-    no_look_of_another_is_delayed("loop", "overstayed", FEW).await;
+    no_look_of_another_is_delayed("loop", "overstayed", FEW, 500).await;
 }
 
 #[tokio::test]
 async fn a_component_that_computes_up_to_its_deadline_does_not_either() {
-    no_look_of_another_is_delayed("spin 400", "spun", FEW).await;
+    no_look_of_another_is_delayed("spin 400", "spun", FEW, 500).await;
 }
 
 #[tokio::test]
 async fn components_that_crash_eat_memory_or_talk_without_end_on_every_vm_do_not_either() {
     for (order, reason) in [("recurse", "crashed"), ("eat", "memory"), ("log", "logged"), ("panic", "crashed")] {
-        no_look_of_another_is_delayed(order, reason, None).await;
+        no_look_of_another_is_delayed(order, reason, None, 4_000).await;
     }
 }
 
 #[tokio::test]
 async fn a_component_that_holds_sockets_on_every_vm_leaves_others_theirs() {
-    no_look_of_another_is_delayed("hold-sockets 300", "held", None).await;
+    no_look_of_another_is_delayed("hold-sockets 300", "held", None, 4_000).await;
 }
 
 /// Has all runs but one in flight until their deadline, and looks at a target that lives with the one that is left.
@@ -133,7 +133,6 @@ async fn two_thousand_runs_are_in_flight_where_there_is_memory_for_them() {
     let runs = RunLimit::of_memory(280 << 20);
     assert_eq!(runs.all(), 1_984);
     // A socket each.
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    allow_files_of(runs);
     dead_targets_delay_no_look_at_another(runs).await;
 }
