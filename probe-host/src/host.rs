@@ -12,7 +12,7 @@ use crate::contract::{self, Linked};
 use crate::engine::{self, EngineError};
 use crate::limits::COMPONENT_MAX;
 use crate::manifest::{Manifest, digest_of};
-use crate::memory::Pool;
+use crate::pool::Pool;
 use crate::run_state::RunState;
 use crate::ticker::Ticker;
 use crate::{ContractVersion, HostLimits, Probe, sockets};

@@ -28,6 +28,7 @@ pub mod limits;
 mod manifest;
 mod memory;
 mod outcome;
+mod pool;
 mod probe;
 mod run_state;
 mod run_trace;

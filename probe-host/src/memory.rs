@@ -10,80 +10,40 @@ use wasmtime::ResourceLimiter;
 
 use crate::RunFault;
 use crate::limits::TABLE_ELEMENTS_MAX;
+use crate::pool::{Lacking, Pool, Share};
 
 /// Memory of a slot that is cleared for the next run instead of given back to the system: all that a shipped probe has when
 /// it grows none (`STACK` in `probes/bundle/build.rs`). To give it back and fault it in again takes twice as long as the
 /// whole rest of making an instance.
 pub(crate) const SLOT_MEMORY: usize = 64 * 1024;
 
-/// So much of something that runs share, and how much of it is taken.
+/// The memory of the runs of one component.
 #[derive(Debug)]
-pub(crate) struct Pool {
-    limit: usize,
-    taken: AtomicUsize,
-}
-
-impl Pool {
-    /// Returns a pool of which nothing is taken.
-    pub(crate) const fn new(limit: usize) -> Self {
-        Self { limit, taken: AtomicUsize::new(0) }
-    }
-
-    /// Returns how much there is in all.
-    pub(crate) const fn limit(&self) -> usize {
-        self.limit
-    }
-
-    /// Takes some of it, if so much is left; returns whether it was.
-    pub(crate) fn take(&self, more: usize) -> bool {
-        let more = |taken: usize| taken.checked_add(more).filter(|taken| *taken <= self.limit);
-        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-    }
-
-    /// Gives back what was taken.
-    pub(crate) fn give_back(&self, taken: usize) {
-        self.taken.fetch_sub(taken, Ordering::Relaxed);
-    }
-}
-
-/// What the runs of one component take from: half of the host's pool at most, so that there is some left for others.
-#[derive(Debug)]
-pub(crate) struct ComponentPool {
-    host: Arc<Pool>,
-    own: Pool,
+pub(crate) struct ComponentMemory {
+    share: Share,
     /// The most that one run had so far.
     most: AtomicUsize,
 }
 
-impl ComponentPool {
-    /// Returns the part of one component.
+impl ComponentMemory {
+    /// Returns that of a component whose runs take from this pool.
     pub(crate) fn of(host: Arc<Pool>) -> Self {
-        let own = Pool::new(host.limit / 2);
-        Self { host, own, most: AtomicUsize::new(0) }
+        Self { share: Share::of(host), most: AtomicUsize::new(0) }
     }
 
     /// Returns how many runs at a time there is memory for, each with the most that one had so far.
     pub(crate) fn runs(&self) -> usize {
         match beyond_slot(self.most.load(Ordering::Relaxed)) {
             0 => usize::MAX,
-            each => (self.own.limit / each).max(1),
+            each => (self.share.limit() / each).max(1),
         }
     }
 
     fn take(&self, bytes: usize) -> Result<(), RunFault> {
-        if !self.own.take(bytes) {
-            return Err(RunFault::MemoryOfProbe { limit: self.own.limit });
-        }
-        if !self.host.take(bytes) {
-            self.own.give_back(bytes);
-            return Err(RunFault::MemoryOfHost { limit: self.host.limit });
-        }
-        Ok(())
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.own.give_back(bytes);
-        self.host.give_back(bytes);
+        self.share.take(bytes).map_err(|lacking| match lacking {
+            Lacking::OfShare { limit } => RunFault::MemoryOfProbe { limit },
+            Lacking::OfPool { limit } => RunFault::MemoryOfHost { limit },
+        })
     }
 }
 
@@ -94,13 +54,13 @@ impl ComponentPool {
 pub(crate) struct RunMemory {
     limit: usize,
     granted: usize,
-    pool: Arc<ComponentPool>,
+    pool: Arc<ComponentMemory>,
     refused: Option<RunFault>,
 }
 
 impl RunMemory {
     /// Returns that of a run that has none yet and may have so many bytes.
-    pub(crate) const fn new(limit: usize, pool: Arc<ComponentPool>) -> Self {
+    pub(crate) const fn new(limit: usize, pool: Arc<ComponentMemory>) -> Self {
         Self { limit, granted: 0, pool, refused: None }
     }
 
@@ -142,7 +102,7 @@ const fn beyond_slot(granted: usize) -> usize {
 impl Drop for RunMemory {
     fn drop(&mut self) {
         self.pool.most.fetch_max(self.granted, Ordering::Relaxed);
-        self.pool.give_back(beyond_slot(self.granted));
+        self.pool.share.give_back(beyond_slot(self.granted));
     }
 }
 
@@ -170,36 +130,36 @@ mod tests {
     #[test]
     fn what_a_slot_has_is_not_counted_and_what_goes_beyond_is_given_back_when_the_run_is_over() {
         let host = Arc::new(Pool::new(4 * MIB));
-        let component = Arc::new(ComponentPool::of(Arc::clone(&host)));
+        let component = Arc::new(ComponentMemory::of(Arc::clone(&host)));
         let mut run = RunMemory::new(16 * MIB, Arc::clone(&component));
         assert!(grow(&mut run, SLOT_MEMORY));
-        assert_eq!(host.taken.load(Ordering::Relaxed), 0);
+        assert_eq!(host.taken(), 0);
         assert!(grow(&mut run, MIB) && grow(&mut run, MIB));
-        assert_eq!(host.taken.load(Ordering::Relaxed), 2 * MIB);
+        assert_eq!(host.taken(), 2 * MIB);
         assert!(!grow(&mut run, 1), "half of the pool is one component's");
         assert_eq!(run.refused(), Some(&RunFault::MemoryOfProbe { limit: 2 * MIB }));
         assert_eq!(component.runs(), usize::MAX, "none has ended");
         drop(run);
         assert_eq!(component.runs(), 1);
-        assert_eq!((host.taken.load(Ordering::Relaxed), component.own.taken.load(Ordering::Relaxed)), (0, 0));
+        assert_eq!((host.taken(), component.share.taken()), (0, 0));
     }
 
     #[test]
     fn two_components_have_the_whole_pool_and_a_third_finds_none_left() {
         let host = Arc::new(Pool::new(4 * MIB));
         let mut runs: Vec<RunMemory> =
-            (0..3).map(|_| RunMemory::new(16 * MIB, Arc::new(ComponentPool::of(Arc::clone(&host))))).collect();
+            (0..3).map(|_| RunMemory::new(16 * MIB, Arc::new(ComponentMemory::of(Arc::clone(&host))))).collect();
         let [first, second, third] = &mut runs[..] else { panic!() };
         assert!(grow(first, 2 * MIB + SLOT_MEMORY) && grow(second, 2 * MIB + SLOT_MEMORY));
         assert!(grow(third, SLOT_MEMORY) && !grow(third, 1));
         assert_eq!(third.refused(), Some(&RunFault::MemoryOfHost { limit: 4 * MIB }));
         drop(runs);
-        assert_eq!(host.taken.load(Ordering::Relaxed), 0);
+        assert_eq!(host.taken(), 0);
     }
 
     #[test]
     fn one_run_has_no_more_than_a_run_may_have_whatever_the_pool_holds() {
-        let pool = Arc::new(ComponentPool::of(Arc::new(Pool::new(64 * MIB))));
+        let pool = Arc::new(ComponentMemory::of(Arc::new(Pool::new(64 * MIB))));
         let mut run = RunMemory::new(MIB, pool);
         assert!(grow(&mut run, MIB) && !grow(&mut run, 1));
         assert_eq!(run.refused(), Some(&RunFault::Memory { limit: MIB }));
@@ -209,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_the_engine_will_refuse_anyway_is_not_taken() {
-        let mut run = RunMemory::new(MIB, Arc::new(ComponentPool::of(Arc::new(Pool::new(64 * MIB)))));
+        let mut run = RunMemory::new(MIB, Arc::new(ComponentMemory::of(Arc::new(Pool::new(64 * MIB)))));
         assert!(!run.memory_growing(0, MIB, Some(SLOT_MEMORY)).unwrap() && !run.table_growing(0, 9, Some(8)).unwrap());
         assert_eq!((run.granted, run.refused()), (0, None));
     }

@@ -14,11 +14,12 @@ use crate::host::Shared;
 use crate::limits::{
     DEADLINE_GRACE, DEADLINE_MAX, EPOCH_PAUSE, HOSTCALL_FUEL, QUESTION_DEADLINE, SETTINGS_MAX, UNDISTURBED_TICKS,
 };
-use crate::memory::{ComponentPool, RunMemory};
+use crate::memory::{ComponentMemory, RunMemory};
 use crate::outcome::cut;
+use crate::pool::Share;
 use crate::run_state::{Reach, RunState};
 use crate::socket_filter::SocketFilter;
-use crate::sockets::{ComponentSockets, RunSockets};
+use crate::sockets::RunSockets;
 use crate::{Capabilities, ContractVersion, Descriptor, RunFault, RunOutcome};
 
 /// One VM as a probe sees it.
@@ -39,8 +40,8 @@ struct Inner {
     contract: Linked,
     imports: ProbeImports,
     descriptor: OnceCell<Descriptor>,
-    memory: Arc<ComponentPool>,
-    sockets: Arc<ComponentSockets>,
+    memory: Arc<ComponentMemory>,
+    sockets: Arc<Share>,
 }
 
 /// One probe, ready to run; cheap to clone.
@@ -52,8 +53,8 @@ pub struct Probe {
 impl Probe {
     pub(crate) fn new(shared: Arc<Shared>, contract: Linked, imports: Vec<String>) -> Self {
         let imports = ProbeImports { interfaces: imports };
-        let memory = Arc::new(ComponentPool::of(Arc::clone(&shared.memory)));
-        let sockets = Arc::new(ComponentSockets::of(Arc::clone(&shared.sockets)));
+        let memory = Arc::new(ComponentMemory::of(Arc::clone(&shared.memory)));
+        let sockets = Arc::new(Share::of(Arc::clone(&shared.sockets)));
         Self { inner: Arc::new(Inner { shared, contract, imports, descriptor: OnceCell::new(), memory, sockets }) }
     }
 

@@ -17,7 +17,7 @@ use wasmtime_wasi::p2::bindings::sockets::{tcp_create_socket, udp_create_socket}
 use wasmtime_wasi::p2::{SocketError, TcpSocket, UdpSocket};
 use wasmtime_wasi::sockets::{WasiSocketsCtxView, WasiSocketsView};
 
-use crate::memory::Pool;
+use crate::pool::Share;
 use crate::run_state::RunState;
 use crate::socket_trace::{self, SOCKETS};
 
@@ -30,53 +30,23 @@ const UDP_CREATE: &str = "wasi:sockets/udp-create-socket@0.2.12";
 /// What a guest is told, unless it has to be stopped.
 pub(crate) type Answer<T> = wasmtime::Result<Result<T, ErrorCode>>;
 
-/// What the runs of one component take from: half of the host's pool at most.
-#[derive(Debug)]
-pub(crate) struct ComponentSockets {
-    host: Arc<Pool>,
-    own: Pool,
-}
-
-impl ComponentSockets {
-    /// Returns the part of one component.
-    pub(crate) fn of(host: Arc<Pool>) -> Self {
-        let own = Pool::new(host.limit() / 2);
-        Self { host, own }
-    }
-
-    fn take(&self) -> bool {
-        if !self.own.take(1) {
-            return false;
-        }
-        let is_left = self.host.take(1);
-        if !is_left {
-            self.own.give_back(1);
-        }
-        is_left
-    }
-
-    fn give_back(&self, sockets: usize) {
-        self.own.give_back(sockets);
-        self.host.give_back(sockets);
-    }
-}
-
 /// The sockets that a run has open.
 #[derive(Debug)]
 pub(crate) struct RunSockets {
     open: usize,
-    pool: Arc<ComponentSockets>,
+    /// What the component's runs take further ones from.
+    share: Arc<Share>,
 }
 
 impl RunSockets {
     /// Returns those of a run that has none.
-    pub(crate) const fn none(pool: Arc<ComponentSockets>) -> Self {
-        Self { open: 0, pool }
+    pub(crate) const fn none(share: Arc<Share>) -> Self {
+        Self { open: 0, share }
     }
 
     /// Counts one more; returns whether it may be opened.
     pub(crate) fn open(&mut self) -> bool {
-        let may = self.open == 0 || self.pool.take();
+        let may = self.open == 0 || self.share.take(1).is_ok();
         self.open += usize::from(may);
         may
     }
@@ -85,14 +55,14 @@ impl RunSockets {
     pub(crate) fn close(&mut self) {
         self.open = self.open.saturating_sub(1);
         if self.open > 0 {
-            self.pool.give_back(1);
+            self.share.give_back(1);
         }
     }
 }
 
 impl Drop for RunSockets {
     fn drop(&mut self) {
-        self.pool.give_back(self.open.saturating_sub(1));
+        self.share.give_back(self.open.saturating_sub(1));
     }
 }
 
@@ -212,6 +182,7 @@ pub(crate) fn wasi_result<T>(sockets: &mut WasiSocketsCtxView<'_>, result: Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pool::Pool;
 
     fn opened(run: &mut RunSockets) -> usize {
         std::iter::from_fn(|| run.open().then_some(())).count()
@@ -220,7 +191,7 @@ mod tests {
     #[test]
     fn each_run_has_one_of_its_own_and_a_component_half_of_what_there_is_beyond() {
         let host = Arc::new(Pool::new(8));
-        let component = Arc::new(ComponentSockets::of(Arc::clone(&host)));
+        let component = Arc::new(Share::of(Arc::clone(&host)));
         let (mut first, mut second) = (RunSockets::none(Arc::clone(&component)), RunSockets::none(component));
         assert_eq!((opened(&mut first), opened(&mut second)), (1 + 4, 1));
         first.close();
@@ -228,20 +199,20 @@ mod tests {
         drop(first);
         assert_eq!(opened(&mut second), 3);
         drop(second);
-        assert!(host.take(8), "all is given back");
+        assert_eq!(host.taken(), 0, "all is given back");
     }
 
     #[test]
     fn two_components_have_all_and_a_third_still_has_one_for_each_run() {
         let host = Arc::new(Pool::new(8));
-        let run = || RunSockets::none(Arc::new(ComponentSockets::of(Arc::clone(&host))));
+        let run = || RunSockets::none(Arc::new(Share::of(Arc::clone(&host))));
         let (mut first, mut second, mut third) = (run(), run(), run());
         assert_eq!((opened(&mut first), opened(&mut second), opened(&mut third)), (5, 5, 1));
     }
 
     #[test]
     fn what_is_closed_again_can_be_opened_again_without_end() {
-        let mut run = RunSockets::none(Arc::new(ComponentSockets::of(Arc::new(Pool::new(0)))));
+        let mut run = RunSockets::none(Arc::new(Share::of(Arc::new(Pool::new(0)))));
         for _ in 0..100 {
             assert!(run.open() && !run.open());
             run.close();

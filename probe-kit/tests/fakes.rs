@@ -8,48 +8,18 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::shipped;
-use rcgen::{CertificateParams, KeyPair};
+use common::{EXPIRES, NOT_AFTER, acceptor, ran_at_localhost, shipped};
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
-use vouch_probe_host::limits::{LOG_LINE_MAX, LOG_LINES_MAX, TRACED_TRANSFERS_MAX};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 use vouch_probe_host::{RunFault, RunOutcome};
 use vouch_probe_kit::{Aim, Fake, Load, Plan, Ran, Trial, TrialError, bench};
 use vouch_types::Outcome;
 
 /// Time for a probe to find out that somebody is silent.
 const SHORT: Duration = Duration::from_millis(600);
-/// When the certificate of a server of these tests' own ends, as a probe tells it.
-const EXPIRES: &str = "2096-02-29T23:59:58Z";
-/// The same in seconds since 1970.
-const NOT_AFTER: i64 = 3_981_398_398;
-
-/// Returns what does TLS with a certificate that ends then.
-fn acceptor() -> TlsAcceptor {
-    let mut params = CertificateParams::new(["desk-1.example".to_owned()]).unwrap();
-    params.not_after = OffsetDateTime::from_unix_timestamp(NOT_AFTER).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let certificate = params.self_signed(&key).unwrap();
-    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    let config = ServerConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
-    TlsAcceptor::from(Arc::new(config))
-}
-
-/// Runs a shipped probe, or `hostile`, with these settings at 127.0.0.1, where the test itself may serve something.
-async fn ran_at_localhost(probe: &'static str, settings: String) -> Ran {
-    let aim = Aim::Addresses(vec![Ipv4Addr::LOCALHOST.into()]);
-    let plan = Plan { timeout: Duration::from_secs(10), settings, ..Plan::new(aim) };
-    Trial::start(&shipped(probe), &plan).await.unwrap().run().await
-}
 
 async fn ran(probe: &'static str, fake: &str, timeout: Duration) -> Ran {
     let plan = Plan { timeout, ..Plan::new(Aim::Fake(fake.parse().unwrap())) };
@@ -336,53 +306,6 @@ async fn name_servers_are_what_their_names_say() {
 }
 
 #[tokio::test]
-async fn a_trace_shows_what_travels_and_does_not_grow_without_end() {
-    let ssh = finds("ssh", "ssh:ok", "up", "greeted").await;
-    let received = ssh.trace.iter().find(|line| line.text.starts_with("received ")).unwrap();
-    assert!(received.text.contains(r#": "SSH-2.0-"#) && received.text.ends_with(r#"\r\n""#), "{received:?}");
-    let https = finds_with("http", r#"{"tls": true}"#, "ssh:ok", "degraded", "tls_failed").await;
-    let of_tls = https.trace.iter().filter(|line| line.kind == "tls").count();
-    assert!(of_tls > 0 && of_tls == https.trace.len(), "the handshake is the host's: {:#?}", https.trace);
-    let fake = "tcp:accept".parse::<Fake>().unwrap().start().await.unwrap();
-    let port = fake.port().unwrap();
-    let settings = format!("\"write-on 127.0.0.1:{port}\"");
-    let plan = Plan { settings, ports: [port].into(), ..Plan::new(Aim::Addresses(vec![Ipv4Addr::LOCALHOST.into()])) };
-    let flood = Trial::start(&shipped("hostile"), &plan).await.unwrap().run().await;
-    assert_eq!((flood.reason(), flood.message().as_str()), ("wrote", "400"));
-    let transfers = flood.trace.iter().filter(|line| line.text.starts_with("sent 1 bytes to ")).count();
-    assert_eq!(transfers, usize::try_from(TRACED_TRANSFERS_MAX).unwrap());
-    let last = flood.trace.last().unwrap();
-    assert!(last.text.ends_with("(the last line of this kind)"), "{last:?}");
-}
-
-#[tokio::test]
-async fn a_trace_shows_what_is_said_inside_tls() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let served = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
-        let mut inside = acceptor().accept(stream).await.unwrap();
-        let mut request: Vec<u8> = Vec::new();
-        while !request.ends_with(b"\r\n\r\n") {
-            request.push(inside.read_u8().await.unwrap());
-        }
-        inside.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
-        inside.flush().await.unwrap();
-        // The probe hangs up when it has read the answer.
-        let _ = inside.read(&mut [0; 1]).await;
-        request
-    });
-    let ran = ran_at_localhost("http", format!(r#"{{"tls": true, "port": {port}}}"#)).await;
-    assert_eq!((ran.state(), ran.reason()), ("up", "answered"), "{}", ran.message());
-    let request = served.await.unwrap();
-    let inside: Vec<&str> = ran.trace.iter().filter(|line| line.kind == "tls").map(|line| line.text.as_str()).collect();
-    let sent = format!(r#"{} bytes: "GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"#, request.len());
-    let received = r#"received 40 bytes: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok""#;
-    assert!(inside.iter().any(|line| line.contains(&sent)), "{sent}: {inside:#?}");
-    assert!(inside.contains(&received), "{received}: {inside:#?}");
-}
-
-#[tokio::test]
 async fn web_servers_are_what_their_names_say() {
     let ok = finds("http", "http:200", "up", "answered").await;
     assert_eq!((told(&ok, "protocol"), told(&ok, "status")), (Some("HTTP/1.1"), Some("200")));
@@ -480,7 +403,7 @@ async fn deadlines_out_of_bounds_are_refused_with_the_rule() {
 }
 
 #[tokio::test]
-async fn only_granted_ports_are_reached_and_lines_of_the_probe_are_traced() {
+async fn only_granted_ports_are_reached() {
     let fake = "tcp:accept".parse::<Fake>().unwrap().start().await.unwrap();
     let port = fake.port().unwrap();
     let aim = Aim::Addresses(vec![Ipv4Addr::LOCALHOST.into()]);
@@ -491,13 +414,4 @@ async fn only_granted_ports_are_reached_and_lines_of_the_probe_are_traced() {
     let narrow = Plan { ports: [1].into(), ..plan };
     let refused = Trial::start(&shipped("tcp"), &narrow).await.unwrap().run().await;
     assert!(matches!(refused.result, Err(RunFault::Probe(_))), "{refused:?}");
-
-    // It writes 10,000 lines of 5,000 bytes and more.
-    let logged = ran_at_localhost("hostile", "\"log\"".to_owned()).await;
-    assert_eq!(logged.reason(), "logged", "{}", logged.message());
-    let lines = logged.trace.iter().filter(|line| line.kind == "info").map(|line| &line.text);
-    assert_eq!(lines.clone().count(), usize::try_from(LOG_LINES_MAX).unwrap());
-    for (number, line) in lines.enumerate() {
-        assert!(line.len() == LOG_LINE_MAX && line.starts_with(&format!("line {number} xxx")), "{line}");
-    }
 }

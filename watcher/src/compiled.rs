@@ -264,6 +264,10 @@ mod tests {
         (host, compiled)
     }
 
+    fn native(host: &ProbeHost) -> Vec<u8> {
+        host.compile_to_keep(vouch_probe_bundle::by_name("tcp").unwrap().bytes).unwrap().1.unwrap()
+    }
+
     fn files(folder: &Path) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
@@ -279,8 +283,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("a/compiled");
         let (first, compiled) = opened(&folder, MIB);
-        let (_, native) = first.compile_to_keep(vouch_probe_bundle::by_name("tcp").unwrap().bytes).unwrap();
-        let native = native.unwrap();
+        let native = native(&first);
         compiled.keep(&ONE, &native).unwrap();
         assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::metadata(compiled.path(&ONE)).unwrap().permissions().mode() & 0o777, 0o600);
@@ -294,8 +297,7 @@ mod tests {
     fn what_is_damaged_cut_short_or_of_another_engine_is_thrown_away_and_never_run() {
         let dir = tempfile::tempdir().unwrap();
         let (host, compiled) = opened(dir.path(), MIB);
-        let (_, native) = host.compile_to_keep(vouch_probe_bundle::by_name("tcp").unwrap().bytes).unwrap();
-        let native = native.unwrap();
+        let native = native(&host);
         compiled.keep(&ONE, &native).unwrap();
         let path = compiled.path(&ONE);
         let whole = fs::read(&path).unwrap();
@@ -318,8 +320,7 @@ mod tests {
     fn the_folder_stays_below_its_limit_and_what_was_used_last_stays_longest() {
         let dir = tempfile::tempdir().unwrap();
         let (host, compiled) = opened(dir.path(), MIB);
-        let (_, native) = host.compile_to_keep(vouch_probe_bundle::by_name("tcp").unwrap().bytes).unwrap();
-        let native = native.unwrap();
+        let native = native(&host);
         let compiled = Compiled { most_bytes: 2 * (HEAD + native.len()) as u64, ..compiled };
         // What is not a watcher's is neither counted nor thrown away.
         let others = ["node.json", "a.cwasm", "notes.1.unfinished"].map(|name| dir.path().join(name));
@@ -358,10 +359,9 @@ mod tests {
         assert!(refused(&path("link")).contains("a link or a file"));
 
         let (host, compiled) = opened(&path("ours"), MIB);
-        let (_, native) = host.compile_to_keep(vouch_probe_bundle::by_name("tcp").unwrap().bytes).unwrap();
         let kept = compiled.path(&ONE);
         // Put there while others could: what it says of itself is right.
-        compiled.keep(&ONE, &native.unwrap()).unwrap();
+        compiled.keep(&ONE, &native(&host)).unwrap();
         fs::set_permissions(&kept, fs::Permissions::from_mode(0o660)).unwrap();
         assert!(compiled.load(&host, &ONE).is_none() && !kept.exists());
         symlink(path("elsewhere"), &kept).unwrap();

@@ -4,13 +4,14 @@
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -156,26 +157,25 @@ fn precompile(folder: &Path) {
     assert!(binary.unwrap().success());
 }
 
-fn watcher(boot: &Path, probes: &Path, compiled: &Path, log: &Path) -> tokio::process::Child {
-    tokio::process::Command::new(env!("CARGO_BIN_EXE_vouch-watcher"))
-        .args(["run", "--boot"])
-        .arg(boot)
-        .arg("--probes-dir")
-        .arg(probes)
-        .arg("--compiled-dir")
-        .arg(compiled)
-        .stderr(std::fs::File::create(log).unwrap())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap()
+/// Starts a watcher on what lies in this folder: `boot.json`, `probes`, `compiled`.
+fn watcher(folder: &Path, log: &Path) -> tokio::process::Child {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_vouch-watcher"));
+    command.arg("run");
+    for (flag, name) in [("--boot", "boot.json"), ("--probes-dir", "probes"), ("--compiled-dir", "compiled")] {
+        command.arg(flag).arg(folder.join(name));
+    }
+    command.stderr(std::fs::File::create(log).unwrap()).kill_on_drop(true).spawn().unwrap()
 }
 
-/// Writes what the node hands to a watcher.
-fn boot_file(folder: &Path, boot: &WatcherBoot) -> PathBuf {
-    let path = folder.join("boot.json");
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap();
-    file.write_all(&serde_json::to_vec(boot).unwrap()).unwrap();
-    path
+/// A folder with the shipped probes in it, and what a node hands to its watcher.
+async fn folder() -> (TempDir, mpsc::UnboundedReceiver<(WatcherId, WatcherSession)>) {
+    let folder = tempfile::tempdir().unwrap();
+    precompile(&folder.path().join("probes"));
+    let (boot, sessions) = manager().await;
+    let path = folder.path().join("boot.json");
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
+    file.write_all(&serde_json::to_vec(&boot).unwrap()).unwrap();
+    (folder, sessions)
 }
 
 fn assignment(probe: &BundledProbe, settings: String) -> proto::Assignment {
@@ -244,11 +244,9 @@ async fn observed(
 
 #[tokio::test]
 async fn a_process_redeems_its_secret_and_watches_with_shipped_probes_and_without_a_compiler() {
-    let folder = tempfile::tempdir().unwrap();
-    let (probes, log) = (folder.path().join("probes"), folder.path().join("log"));
-    precompile(&probes);
-    let (boot, mut sessions) = manager().await;
-    let _watcher = watcher(&boot_file(folder.path(), &boot), &probes, &folder.path().join("compiled"), &log);
+    let (folder, mut sessions) = folder().await;
+    let log = folder.path().join("log");
+    let _watcher = watcher(folder.path(), &log);
 
     let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let settings = format!(r#"{{"port": {}}}"#, target.local_addr().unwrap().port());
@@ -261,15 +259,11 @@ async fn a_process_redeems_its_secret_and_watches_with_shipped_probes_and_withou
 
 #[tokio::test]
 async fn what_one_process_compiled_the_next_one_runs_without_a_compiler() {
-    let folder = tempfile::tempdir().unwrap();
-    let (probes, compiled) = (folder.path().join("probes"), folder.path().join("compiled"));
-    precompile(&probes);
-    let (boot, mut sessions) = manager().await;
-    let boot = boot_file(folder.path(), &boot);
+    let (folder, mut sessions) = folder().await;
     let hostile = vouch_probe_bundle::hostile();
     for (life, said) in [("first", "probe compiled"), ("second", "probe was compiled before")] {
         let log = folder.path().join(life);
-        let mut process = watcher(&boot, &probes, &compiled, &log);
+        let mut process = watcher(folder.path(), &log);
         let order = r#"{"order": "environment"}"#.to_owned();
         let observation = observed(&mut sessions, assignment(&hostile, order)).await;
         assert_eq!(observation.reason, "counted", "{observation:?}");
@@ -284,17 +278,13 @@ async fn what_one_process_compiled_the_next_one_runs_without_a_compiler() {
 
 #[tokio::test]
 async fn native_code_that_is_not_in_the_manifest_is_not_loaded() {
-    let folder = tempfile::tempdir().unwrap();
-    let probes = folder.path().join("probes");
-    precompile(&probes);
-    let (tcp, ping) = (probes.join("tcp.cwasm"), probes.join("ping.cwasm"));
-    let mut code = std::fs::read(&tcp).unwrap();
+    let (folder, _sessions) = folder().await;
+    let probe = |name: &str| folder.path().join("probes").join(name);
+    let mut code = std::fs::read(probe("tcp.cwasm")).unwrap();
     *code.last_mut().unwrap() ^= 1;
-    std::fs::write(&ping, code).unwrap();
-    let (boot, _sessions) = manager().await;
-    let (boot, log) = (boot_file(folder.path(), &boot), folder.path().join("log"));
-    let mut watcher = watcher(&boot, &probes, &folder.path().join("compiled"), &log);
-    let status = timeout(PATIENCE, watcher.wait()).await.expect("it ends").unwrap();
+    std::fs::write(probe("ping.cwasm"), code).unwrap();
+    let log = folder.path().join("log");
+    let status = timeout(PATIENCE, watcher(folder.path(), &log).wait()).await.expect("it ends").unwrap();
     assert_eq!(status.code(), Some(1));
     let log = std::fs::read_to_string(&log).unwrap();
     assert!(log.contains("shipped probe ping") && log.contains("not in the manifest"), "{log}");

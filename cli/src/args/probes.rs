@@ -255,7 +255,8 @@ pub struct ProbeRunArgs {
     /// How often it runs, one run after the other.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub count: u32,
-    /// Tell what the probe logs, what travels over its connections, and each question to the network or the guest agent, with its time.
+    /// Tell what the probe logs, what travels over its connections, and each question to the network or the guest agent,
+    /// with its time.
     #[arg(long)]
     pub trace: bool,
 }

@@ -11,8 +11,6 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use vouch_types::WatcherBoot;
 
-use files::files_of;
-
 pub use files::allow_files_of;
 pub use identity::EnrolError;
 pub use start::{Folders, StartError, start};

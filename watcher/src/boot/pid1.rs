@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::mount::{MountFlags, mount};
-use rustix::process::{Resource, Rlimit, WaitOptions, setrlimit, wait};
+use rustix::process::{WaitOptions, wait};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::system::{RebootCommand, finit_module, reboot};
 use rustix::time::{ClockId, Timespec, clock_settime};
@@ -22,7 +22,7 @@ use vouch_types::watcher::WATCHER_BOOT_FW_CFG;
 use vouch_types::{WallTime, WatcherBoot, WatcherLeg};
 
 use super::netlink::Netlink;
-use super::{BootError, Folders, files_of, read_boot};
+use super::{BootError, Folders, allow_files_of, read_boot};
 use crate::compiled::CompiledFolder;
 use crate::logic::RunLimit;
 use crate::memory;
@@ -135,9 +135,7 @@ pub fn run_limit() -> RunLimit {
     let free = memory::available().unwrap_or_default();
     let runs = RunLimit::of_memory(free);
     info!(free_kib = free / 1024, runs = runs.all(), guests_kib = runs.memory() / 1024, "memory of this machine");
-    let files = Some(files_of(runs));
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files }) {
-        warn!(%error, runs = runs.all(), "open files stay limited");
+    if !allow_files_of(runs) {
         return RunLimit::of_memory(0);
     }
     runs

@@ -21,6 +21,7 @@ use super::*;
 use crate::logic::{Ended, Origin, ProbeSpec, RunLimit};
 use crate::shipped::Shipped;
 
+mod agent;
 mod compiled;
 mod load;
 
@@ -53,8 +54,8 @@ impl WatcherLink for SimLink {
     }
 }
 
-/// A relay that answers every question with one statement: the nonce.
-struct SimRelay;
+/// A relay that answers every question for statements with one, the nonce, and those to agents always the same, or not.
+struct SimRelay(Option<proto::GuestAgentResponse>);
 
 #[async_trait]
 impl RelayLink for SimRelay {
@@ -77,7 +78,7 @@ impl RelayLink for SimRelay {
         _: SocketAddr,
         _: proto::GuestAgentRequest,
     ) -> Result<proto::GuestAgentResponse, LinkError> {
-        Err(LinkError::Refused("not here".to_owned()))
+        self.0.clone().ok_or_else(|| LinkError::Refused("not here".to_owned()))
     }
 }
 
@@ -125,7 +126,7 @@ impl Bench {
     ) -> Self {
         let (sender, mut dialled) = mpsc::unbounded_channel();
         let link: Arc<dyn WatcherLink> = Arc::new(SimLink { dialled: sender, components: Mutex::new(components) });
-        let relays: Arc<dyn RelayLink> = Arc::new(SimRelay);
+        let relays: Arc<dyn RelayLink> = Arc::new(SimRelay(None));
         let address = "127.0.0.1:1".parse().unwrap();
         let managers = vec![ManagerEndpoint { manager: ManagerId::new(1), network: Network::Management, address }];
         let host = ProbeHost::new(host_limits(runs)).unwrap();

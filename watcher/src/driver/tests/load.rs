@@ -133,6 +133,6 @@ async fn two_thousand_runs_are_in_flight_where_there_is_memory_for_them() {
     let runs = RunLimit::of_memory(280 << 20);
     assert_eq!(runs.all(), 1_984);
     // A socket each.
-    allow_files_of(runs);
+    assert!(allow_files_of(runs));
     dead_targets_delay_no_look_at_another(runs).await;
 }
