@@ -31,8 +31,9 @@ use crate::store::{NodeMemory, NodeStore};
 pub const READ_AGE_MAX: Duration = Duration::from_millis(200);
 /// How long a VM may take to be read for a statement: less than a manager's ask takes by default.
 pub const READ_TIME_MAX: Duration = Duration::from_millis(300);
-/// How many guest-agent questions of all watchers may be in flight; per VM it is one.
-pub const AGENT_QUERIES_MAX: usize = 32;
+/// How many guest-agent questions of all watchers may be in flight, those included that wait for another one to the same
+/// VM. Agents that are silent hold theirs to the end, so there are enough for each VM of a large node.
+pub const AGENT_QUERIES_MAX: usize = 192;
 /// How many requests for statements may be in flight.
 pub const STATE_REQUESTS_MAX: usize = 32;
 /// How long a guest-agent question may take at most.

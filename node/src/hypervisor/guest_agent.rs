@@ -7,6 +7,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
@@ -27,26 +28,57 @@ struct Channel {
     said: AgentStream,
 }
 
+/// Since when the agent owes an answer, whoever asked.
+#[derive(Debug, Default)]
+struct Unanswered(std::sync::Mutex<Option<Instant>>);
+
+impl Unanswered {
+    /// Notes that the agent is asked now; what it owes from before, it still owes.
+    fn begin(&self) {
+        self.since().get_or_insert_with(Instant::now);
+    }
+
+    /// Notes that it has answered, or that the question is lost.
+    fn end(&self) {
+        *self.since() = None;
+    }
+
+    /// Returns what is told at the end of a question that had `timeout` and got no answer: an agent is told as silent that
+    /// owes one for half of that time at least, be it to another who asked first.
+    fn told(&self, timeout: Duration) -> AgentReply {
+        match *self.since() {
+            Some(since) if since.elapsed() >= timeout / 2 => AgentReply::Silent,
+            _ => AgentReply::NotPut("questions of others took its time".to_owned()),
+        }
+    }
+
+    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The way to one VM's guest agent.
 #[derive(Debug)]
 pub struct GuestAgent {
     path: PathBuf,
     channel: Mutex<Option<Channel>>,
+    unanswered: Unanswered,
 }
 
 impl GuestAgent {
     /// Returns the way over this socket. Nothing is opened before the first question.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, channel: Mutex::new(None) }
+        Self { path, channel: Mutex::new(None), unanswered: Unanswered::default() }
     }
 
-    /// Asks, and waits for the answer no longer than `timeout`, a wait for an earlier question included: that has half of it
-    /// at most, so that the agent is not told as silent for want of time.
+    /// Asks, and waits for the answer no longer than `timeout`, a wait for questions of others included.
+    ///
+    /// Several watchers ask the same agent, each at its own times, and one that is silent holds each question to its end:
+    /// so its silence counts for those who wait meanwhile, or whoever always comes second would never hear of it.
     pub async fn ask(&self, query: AgentQuery, timeout: Duration) -> AgentReply {
-        let begun = Instant::now();
-        let deadline = begun + timeout;
-        let Ok(mut slot) = timeout_at(begun + timeout / 2, self.channel.lock()).await else {
-            return AgentReply::NotPut("another question is in flight".to_owned());
+        let deadline = Instant::now() + timeout;
+        let Ok(mut slot) = timeout_at(deadline, self.channel.lock()).await else {
+            return self.unanswered.told(timeout);
         };
         let mut channel = match slot.take() {
             Some(channel) => channel,
@@ -56,17 +88,24 @@ impl GuestAgent {
                 Err(_) => return AgentReply::Unavailable("agent socket: no connection in time".to_owned()),
             },
         };
+        self.unanswered.begin();
         match timeout_at(deadline, channel.exchange(query)).await {
             Ok(Ok(reply)) => {
+                self.unanswered.end();
                 *slot = Some(channel);
                 AgentReply::Reply(reply)
             }
             // The stream is closed or speaks no JSON: the next question opens it anew.
-            Ok(Err(e)) if e.kind() == io::ErrorKind::InvalidData => AgentReply::Silent,
-            Ok(Err(e)) => AgentReply::Unavailable(format!("agent socket: {e}")),
+            Ok(Err(e)) => {
+                self.unanswered.end();
+                match e.kind() {
+                    io::ErrorKind::InvalidData => AgentReply::Silent,
+                    _ => AgentReply::Unavailable(format!("agent socket: {e}")),
+                }
+            }
             Err(_) => {
                 *slot = Some(channel);
-                AgentReply::Silent
+                self.unanswered.told(timeout)
             }
         }
     }
@@ -111,18 +150,26 @@ impl Channel {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use serde_json::Value;
     use tokio::net::UnixListener;
+    use tokio::time::sleep;
 
     use super::*;
 
     const SENTINEL: u8 = 0xff;
     const LONG: Duration = Duration::from_secs(20);
 
-    /// Answers as qemu-ga does: first the error for the stray 0xFF, then whatever `stale` is, then the sync.
+    /// Answers as qemu-ga does to the end of the stream: first the error for the stray 0xFF, then whatever `stale` is, then the sync.
     async fn answer(stream: &mut UnixStream, stale: &[u8]) {
+        answer_first(usize::MAX, stream, stale).await;
+    }
+
+    /// The same for so many lines.
+    async fn answer_first(mut lines: usize, stream: &mut UnixStream, stale: &[u8]) {
         let mut asked = Vec::new();
-        loop {
+        while lines > 0 {
             let mut byte = [0];
             if stream.read(&mut byte).await.unwrap() == 0 {
                 return;
@@ -131,6 +178,7 @@ mod tests {
             if byte[0] != b'\n' {
                 continue;
             }
+            lines -= 1;
             let line = std::mem::take(&mut asked);
             let text = String::from_utf8_lossy(&line).replace('\u{fffd}', "");
             let value: Value = serde_json::from_str(&text).unwrap();
@@ -171,13 +219,46 @@ mod tests {
         assert!(info.contains("CommandNotFound"));
     }
 
-    #[tokio::test]
-    async fn a_question_that_finds_another_one_under_way_says_nothing_of_the_agent() {
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_is_silent_is_silent_to_each_who_asks_at_the_same_time() {
         let (_dir, _listener, agent) = listener();
-        let (first, second) =
-            tokio::join!(agent.ask(AgentQuery::Ping, LONG / 2), agent.ask(AgentQuery::Ping, Duration::from_millis(50)));
-        assert_eq!(first, AgentReply::Silent);
-        assert_eq!(second, AgentReply::NotPut("another question is in flight".to_owned()));
+        let always_second = async {
+            for _ in 0..3 {
+                sleep(LONG / 10).await;
+                assert_eq!(agent.ask(AgentQuery::Ping, LONG).await, AgentReply::Silent);
+            }
+        };
+        let always_first = async {
+            for _ in 0..3 {
+                assert_eq!(agent.ask(AgentQuery::Ping, LONG).await, AgentReply::Silent);
+                sleep(LONG / 10).await;
+            }
+        };
+        tokio::join!(always_first, always_second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_had_too_little_time_to_answer_is_not_told_as_silent() {
+        let (_dir, listener, agent) = listener();
+        let not_put = AgentReply::NotPut("questions of others took its time".to_owned());
+        // Answers the first question late, and none after it.
+        let answers = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            sleep(LONG * 3 / 4).await;
+            answer_first(2, &mut stream, b"").await;
+            pending::<()>().await;
+        };
+        let asks = async {
+            let (first, second, third) = tokio::join!(
+                agent.ask(AgentQuery::Ping, LONG),
+                agent.ask(AgentQuery::Ping, LONG),
+                agent.ask(AgentQuery::Ping, LONG / 4),
+            );
+            assert!(matches!(first, AgentReply::Reply(_)), "{first:?}");
+            assert_eq!(second, not_put, "it had a quarter of its time");
+            assert_eq!(third, AgentReply::Silent, "nothing came in the whole of its time");
+        };
+        tokio::select! { () = answers => unreachable!("it waits for ever"), () = asks => {} }
     }
 
     #[tokio::test]
