@@ -3,7 +3,10 @@
 //!
 //! Pure: documents of the API in, text out.
 
+mod check;
 pub mod why;
+
+pub use check::check;
 
 use vouch_manager::api::view::{EvidenceView, FaultView, ObservationView, RelayView, VmView};
 

@@ -50,5 +50,6 @@ pub use icmp::{EchoReply, EchoRequest, Icmp, IcmpError};
 pub use icmp_sockets::{IcmpSocketKind, IcmpSockets};
 pub use limits::HostLimits;
 pub use manifest::{Manifest, digest_of};
-pub use outcome::{Phase, RunFault, RunOutcome, Sample};
+pub use outcome::{RunFault, RunOutcome};
 pub use probe::{Probe, Target};
+pub use vouch_types::{Phase, Sample};

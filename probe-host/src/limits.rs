@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub use vouch_types::findings::{FACTS_MAX, FINDING_TEXT_MAX, PHASES_MAX, SAMPLES_MAX};
+
 /// How long after its deadline a run is stopped: a probe answers before the deadline, and its answer needs a moment.
 pub const DEADLINE_GRACE: Duration = Duration::from_millis(250);
 /// The longest deadline that a run may have.
@@ -52,14 +54,8 @@ pub const AGENT_QUESTIONS_MAX: u32 = 8;
 pub const AGENT_REPLY_MAX: usize = 64 * 1024;
 /// The most phases, samples and facts, each, of one outcome of the first contract.
 pub const OUTCOME_ITEMS_MAX: usize = 16;
-/// The most phases of one outcome.
-pub const PHASES_MAX: usize = 16;
-/// The most samples of one outcome.
-pub const SAMPLES_MAX: usize = 32;
-/// The most facts of one outcome.
-pub const FACTS_MAX: usize = 32;
 /// The longest value of a fact, in bytes; in the first contract, of a name or unit too.
-pub const OUTCOME_TEXT_MAX: usize = 256;
+pub const OUTCOME_TEXT_MAX: usize = FINDING_TEXT_MAX;
 /// The most ports that a probe describes.
 pub const DESCRIBED_PORTS_MAX: usize = 16;
 /// The most networks that a probe describes: each once.

@@ -2,30 +2,10 @@
 
 use std::time::Duration;
 
-use vouch_types::Outcome;
 use vouch_types::observation::{MESSAGE_MAX, REASON_MAX};
+use vouch_types::{Outcome, Phase, Sample};
 
 use crate::limits::OUTCOME_TEXT_MAX;
-
-/// One step of a check.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Phase {
-    /// Its name.
-    pub name: String,
-    /// How long it took.
-    pub took: Duration,
-}
-
-/// One number that was measured.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Sample {
-    /// What was measured.
-    pub name: String,
-    /// The number; never NaN or infinite.
-    pub value: f64,
-    /// Its unit.
-    pub unit: String,
-}
 
 /// What one run found.
 #[derive(Clone, PartialEq, Debug)]

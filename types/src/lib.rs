@@ -11,6 +11,7 @@ pub mod deny_reason;
 pub mod duration;
 pub mod event;
 pub mod fault;
+pub mod findings;
 pub mod grant;
 pub mod guard;
 pub mod id;
@@ -48,6 +49,7 @@ pub use command::{BootChange, ClaimChange, Command, PlacementChange, VerdictChan
 pub use deny_reason::DenyReason;
 pub use event::{EventKind, EventRecord};
 pub use fault::{Cause, Fault, RankedCause};
+pub use findings::{Findings, Phase, Sample};
 pub use grant::Grant;
 pub use guard::{Expected, Guard, Once};
 pub use id::{

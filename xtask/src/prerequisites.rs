@@ -48,6 +48,7 @@ pub(crate) const SERVERS: &[Tool] = &[
     tool("freerdp-shadow-cli", "freerdp2-shadow-x11"),
     tool("Xvfb", "xvfb"),
     tool("prometheus", "prometheus"),
+    BLACKBOX,
 ];
 /// The SPICE server of QEMU, where it is a package of its own (from Debian 13 on).
 const SPICE: &str = "qemu-system-modules-spice";
@@ -55,10 +56,11 @@ const SPICE: &str = "qemu-system-modules-spice";
 /// What the benchmarks measure vouch beside.
 pub(crate) const PEERS: &[Tool] = &[tool("etcd", "etcd-server")];
 
-/// What `bench probes` measures the shipped probes beside. Debian starts a blackbox_exporter of its own when its package is
-/// installed, on port 9115; the one that is measured is another.
-pub(crate) const PROBE_PEERS: &[Tool] =
-    &[tool("prometheus-blackbox-exporter", "prometheus-blackbox-exporter"), tool("fping", "fping")];
+/// Debian starts one of its own when the package is installed, on port 9115; those of tests and benchmarks are others.
+const BLACKBOX: Tool = tool("prometheus-blackbox-exporter", "prometheus-blackbox-exporter");
+
+/// What `bench probes` measures the shipped probes beside.
+pub(crate) const PROBE_PEERS: &[Tool] = &[BLACKBOX, tool("fping", "fping")];
 
 const RUST_TARGETS: &[&str] = &["wasm32-wasip2", "x86_64-unknown-linux-musl"];
 

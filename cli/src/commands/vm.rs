@@ -37,14 +37,8 @@ pub fn run(global: &Global, command: &VmCommand) -> Result<(), CliError> {
         VmCommand::Check { vm } => {
             let checked: CheckedView = client.post(&format!("/v1/vms/{}/check", escape(vm)), Vec::new())?;
             out.show(&checked, |paint| {
-                let check = &checked.check;
-                let answered = if check.answered.is_empty() { "nobody".to_owned() } else { check.answered.join(", ") };
-                format!(
-                    "asked {}; {answered} answered within {} ms\n\n{}",
-                    check.asked.join(", "),
-                    check.took_ms,
-                    tell::verdict(&checked.vm, checked.evidence.as_ref(), paint)
-                )
+                let verdict = tell::verdict(&checked.vm, checked.evidence.as_ref(), paint);
+                format!("{}\n{verdict}", tell::check(&checked.check, paint))
             })
         }
         VmCommand::History { vm } => {

@@ -9,6 +9,7 @@
 //!  manager -- Forward (mutually authenticated) ----/
 //! ```
 
+mod blackbox;
 pub mod blocking;
 pub mod ca_view;
 pub mod component;

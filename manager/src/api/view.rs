@@ -6,6 +6,7 @@
 mod evidence;
 mod incident;
 mod join_token;
+mod look;
 mod node_removed;
 mod policy;
 mod probe;
@@ -22,6 +23,7 @@ use vouch_types::{Advice, Fault, WallTime};
 pub use evidence::{EvidenceView, ExplainView, NodeWordView, ObservationView, RelayView, StatementView};
 pub use incident::{IncidentDetailView, IncidentView, IncidentVmView};
 pub use join_token::{JoinTokenMadeView, JoinTokenRequest, JoinTokenView};
+pub use look::{CheckView, FactView, LookView, PhaseView, SampleView};
 pub use node_removed::{NodeRemovedView, VmLeftView};
 pub use policy::{
     FenceProofRequest, FenceProofView, MaintenanceRequest, MaintenanceView, PolicySettings, PolicyView, SettingView,
@@ -252,21 +254,8 @@ impl ReasonView {
     }
 }
 
-/// What came of a forced check.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
-pub struct CheckView {
-    /// The VM.
-    pub vm: String,
-    /// The watchers that were asked.
-    pub asked: Vec<String>,
-    /// Those that answered in time.
-    pub answered: Vec<String>,
-    /// How long it took.
-    pub took_ms: u64,
-}
-
 /// A forced check with what is known after it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct CheckedView {
     /// Who was asked, and who answered.
     pub check: CheckView,

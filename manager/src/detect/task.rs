@@ -150,7 +150,8 @@ impl Running {
                     None => return,
                 }
             }
-            self.checks.finish(self.task.clock.now());
+            let fleet = &self.task.fleet;
+            self.checks.finish(self.task.clock.now(), |watcher, nonce| fleet.take_looks(watcher, nonce));
         }
     }
 
@@ -171,7 +172,7 @@ impl Running {
                 };
                 self.feed(event);
                 if let Some((watcher, nonce)) = answered {
-                    self.checks.answered(self.task.clock.now(), watcher, nonce);
+                    self.checks.answered(watcher, nonce);
                 }
             }
             DetectorInput::Check { vm, reply } => self.check(vm, reply),
@@ -230,13 +231,12 @@ impl Running {
                 vm,
                 begun: now,
                 deadline: now + limit,
-                open: asks.iter().map(|a| (a.nonce, a.watcher)).collect(),
-                asked: asks.iter().map(|a| a.watcher).collect(),
+                asked: asks.iter().map(|a| (a.nonce, a.watcher)).collect(),
                 answered: BTreeSet::new(),
                 reply,
             });
         }
-        self.execute(effects);
+        self.execute_for(Some(vm), effects);
     }
 
     fn lead(&mut self, leads: Option<Term>) {
@@ -395,11 +395,16 @@ impl Running {
     }
 
     fn execute(&mut self, effects: Vec<Effect>) {
+        self.execute_for(None, effects);
+    }
+
+    /// Carries effects out; asks on the VM that a check is for want to know what the outcomes rest on.
+    fn execute_for(&mut self, checked: Option<VmId>, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::Schedule(at) => self.deadline = Some(at),
                 Effect::Ask(ask) if self.leads.is_some() => {
-                    self.task.fleet.ask(&ask);
+                    self.task.fleet.ask(&ask, checked.is_some_and(|vm| ask.vms.contains(&vm)));
                 }
                 Effect::Propose(proposal) if self.leads.is_some() => self.propose(proposal),
                 Effect::Ask(_) => self.task.counters.add(Count::EffectsDropped, "ask", 1),

@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use vouch_detector::VmEvidence;
 use vouch_types::{
-    HypervisorState, ManagerId, Moment, Network, NodeId, PauseReason, ProbeName, RelayOutcome, WatcherHealth, WatcherId,
+    Findings, HypervisorState, ManagerId, Moment, Network, NodeId, PauseReason, ProbeName, RelayOutcome, WatcherHealth,
+    WatcherId,
 };
 
-use crate::api::view::{EvidenceView, NodeWordView, ObservationView, RelayView, StatementView};
+use crate::api::view::{
+    EvidenceView, FactView, LookView, NodeWordView, ObservationView, PhaseView, RelayView, SampleView, StatementView,
+};
+use crate::fleet::Look;
 use crate::store::State;
 
 /// What a watcher last said of a relay, and how it was itself.
@@ -153,6 +157,23 @@ pub(super) fn evidence_view(
         used: evidence.used.clone(),
         discounted: evidence.discounted.clone(),
         would_change: evidence.would_change.clone(),
+    }
+}
+
+/// Returns what a watcher found, for the API.
+pub(super) fn look_view(watcher: WatcherId, look: Look) -> LookView {
+    let Findings { phases, samples, facts } = look.found.unwrap_or_default();
+    LookView {
+        watcher: watcher.to_string(),
+        network: look.seen.network.to_string(),
+        probe: look.seen.probe.to_string(),
+        outcome: outcome_word(look.seen.outcome).to_owned(),
+        reason: look.seen.reason,
+        message: look.seen.message,
+        seconds: look.seen.took.as_secs_f64(),
+        phases: phases.into_iter().map(|p| PhaseView { name: p.name, seconds: p.took.as_secs_f64() }).collect(),
+        samples: samples.into_iter().map(|s| SampleView { name: s.name, value: s.value, unit: s.unit }).collect(),
+        facts: facts.into_iter().map(|(name, value)| FactView { name, value }).collect(),
     }
 }
 

@@ -50,6 +50,7 @@ impl Book {
         let (relays, _) = dated_all(answer.relays.clone(), |r| begun_of(r.begun));
         match self.asks.asker(watcher, answer.nonce) {
             Asker::Own { nonce, asked } => {
+                self.asks.note_looks(watcher, nonce, &answer);
                 // Its checks began after the ask, whatever tick the watcher had.
                 let observations = answer.observations.into_iter().map(|seen| {
                     let begun = begun_of(seen.begun).unwrap_or(asked).max(asked);
@@ -120,6 +121,7 @@ impl Book {
             self.counters.add(Count::StaleDropped, "answer", 1);
             return Vec::new();
         };
+        self.asks.note_looks(watcher, nonce, &answer);
         let mut begun = begun.iter().map(|b| b.unwrap_or(asked).max(asked)).chain(std::iter::repeat(asked));
         let mut date = || begun.next().unwrap_or(asked);
         let observations: Vec<_> = answer.observations.into_iter().map(|seen| Dated { seen, begun: date() }).collect();
@@ -229,6 +231,7 @@ mod tests {
                 statements: Vec::new(),
                 complete: true,
                 health: None,
+                findings: Vec::new(),
             }
         }
 

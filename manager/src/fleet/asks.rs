@@ -15,13 +15,17 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use vouch_detector::{Ask, Weight};
-use vouch_types::{ManagerId, Moment, Nonce, WatcherId};
-use vouch_wire::convert::AskDepth;
+use vouch_types::{Findings, ManagerId, Moment, Nonce, WatcherId};
+use vouch_wire::convert::limits::FINDINGS_PER_ANSWER_MAX;
+use vouch_wire::convert::{AskDepth, WatcherAnswer, WireFindings, WireObservation};
 
 use crate::seams::Rng;
 
 /// How many asks are remembered whose answers may still come.
 pub(crate) const ASKS_KEPT: usize = 4_096;
+
+/// How many looks are kept of one ask: as many as one answer may tell the findings of.
+pub(crate) const LOOKS_PER_ASK_MAX: usize = FINDINGS_PER_ANSWER_MAX;
 
 const MANAGER_SHIFT: u32 = 56;
 const RANDOM_MASK: u64 = (1 << MANAGER_SHIFT) - 1;
@@ -58,18 +62,29 @@ struct Asked {
     at: Moment,
 }
 
+/// What came of one check of an answer, for whoever asked to look now.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Look {
+    /// What the watcher saw.
+    pub(crate) seen: WireObservation,
+    /// What that rests on; none from a watcher that does not tell.
+    pub(crate) found: Option<Findings>,
+}
+
 /// The asks of this manager.
 #[derive(Debug)]
 pub(crate) struct AskBook {
     own: ManagerId,
     asked: BTreeMap<u64, Asked>,
+    /// What came of those whose findings are wanted, until it is taken.
+    looks: BTreeMap<(WatcherId, Nonce), Vec<Look>>,
     /// The same, oldest first.
     order: VecDeque<u64>,
 }
 
 impl AskBook {
     pub(crate) fn new(own: ManagerId) -> Self {
-        Self { own, asked: BTreeMap::new(), order: VecDeque::new() }
+        Self { own, asked: BTreeMap::new(), looks: BTreeMap::new(), order: VecDeque::new() }
     }
 
     /// Notes an ask of this manager, and returns the nonce that it travels with.
@@ -85,11 +100,33 @@ impl AskBook {
         self.asked.insert(travelling, Asked { watcher, nonce, at });
         self.order.push_back(travelling);
         while self.order.len() > ASKS_KEPT {
-            if let Some(oldest) = self.order.pop_front() {
-                self.asked.remove(&oldest);
+            let oldest = self.order.pop_front().and_then(|oldest| self.asked.remove(&oldest));
+            if let Some(oldest) = oldest {
+                self.looks.remove(&(oldest.watcher, oldest.nonce));
             }
         }
         Nonce::new(travelling)
+    }
+
+    /// Keeps what comes of an ask, whose nonce is the detector's, for [`AskBook::take_looks`].
+    pub(crate) fn keep_looks(&mut self, watcher: WatcherId, nonce: Nonce) {
+        self.looks.insert((watcher, nonce), Vec::new());
+    }
+
+    /// Notes what came of an ask, if that is kept.
+    pub(crate) fn note_looks(&mut self, watcher: WatcherId, nonce: Nonce, answer: &WatcherAnswer) {
+        let Some(looks) = self.looks.get_mut(&(watcher, nonce)) else { return };
+        let room = LOOKS_PER_ASK_MAX.saturating_sub(looks.len());
+        looks.extend(answer.observations.iter().take(room).map(|seen| {
+            let same = |f: &&WireFindings| f.vm == seen.vm && f.network == seen.network && f.probe == seen.probe;
+            let found = answer.findings.iter().find(same).map(|f| f.found.clone());
+            Look { seen: seen.clone(), found }
+        }));
+    }
+
+    /// Returns what came of an ask by now; what comes later is not kept.
+    pub(crate) fn take_looks(&mut self, watcher: WatcherId, nonce: Nonce) -> Vec<Look> {
+        self.looks.remove(&(watcher, nonce)).unwrap_or_default()
     }
 
     /// Returns whose ask this watcher's answer answers.
@@ -156,5 +193,72 @@ mod tests {
         let mut next = kept.windows(2).map(|pair| pair[1].get().wrapping_sub(pair[0].get()));
         let step = next.next();
         assert!(next.any(|other| Some(other) != step), "the next one does not follow from the last ones");
+    }
+
+    #[test]
+    fn looks_are_kept_for_asks_that_want_them_and_taken_once() {
+        let watcher = WatcherId::new(1);
+        let (wanted, other) = (Nonce::new(1), Nonce::new(2));
+        let mut asks = AskBook::new(ManagerId::new(1));
+        let answer = answered("rdp", 2);
+        asks.keep_looks(watcher, wanted);
+        asks.note_looks(watcher, wanted, &answer);
+        asks.note_looks(watcher, other, &answer);
+        asks.note_looks(WatcherId::new(2), wanted, &answer);
+        let looks = asks.take_looks(watcher, wanted);
+        assert_eq!(looks.len(), 2);
+        assert_eq!(looks[0].found.as_ref().map(|found| found.facts.len()), Some(1));
+        assert_eq!(looks[1].found, None, "its findings are of another VM");
+        asks.note_looks(watcher, wanted, &answer);
+        assert_eq!(asks.take_looks(watcher, wanted), [], "what comes late is not kept");
+        assert_eq!(asks.take_looks(watcher, other), []);
+    }
+
+    #[test]
+    fn one_ask_keeps_so_many_looks_and_none_when_it_is_forgotten() {
+        let (at, rng, watcher) = (Moment::from_micros(9), SeededRng::new(3), WatcherId::new(1));
+        let mut asks = AskBook::new(ManagerId::new(1));
+        let nonce = Nonce::new(1_000_000);
+        asks.keep_looks(watcher, nonce);
+        asks.note(&rng, watcher, nonce, at);
+        for _ in 0..2 {
+            asks.note_looks(watcher, nonce, &answered("rdp", LOOKS_PER_ASK_MAX));
+        }
+        assert_eq!(asks.looks[&(watcher, nonce)].len(), LOOKS_PER_ASK_MAX);
+        (0..ASKS_KEPT as u64).for_each(|n| {
+            asks.note(&rng, watcher, Nonce::new(n), at);
+        });
+        assert!(asks.looks.is_empty());
+    }
+
+    /// An answer that tells of so many VMs, and the findings of the first one.
+    fn answered(probe: &str, vms: usize) -> WatcherAnswer {
+        let probe = vouch_types::ProbeName::new(probe).unwrap();
+        let network = vouch_types::Network::Service;
+        let vm = |n: usize| crate::store::tests::samples::vm_id(n as u128);
+        let seen = |n| WireObservation {
+            vm: vm(n),
+            network,
+            probe: probe.clone(),
+            outcome: vouch_types::Outcome::Up,
+            reason: "negotiated".to_owned(),
+            message: String::new(),
+            identity: None,
+            begun: vouch_types::TickSequence::default(),
+            begun_after: std::time::Duration::ZERO,
+            took: std::time::Duration::ZERO,
+        };
+        let facts = vec![("protocol".to_owned(), "tls".to_owned())];
+        let found = Findings { facts, ..Findings::default() };
+        WatcherAnswer {
+            nonce: Nonce::new(0),
+            assignment: vouch_types::AssignmentGeneration::new(1),
+            observations: (0..vms).map(seen).collect(),
+            relays: Vec::new(),
+            statements: Vec::new(),
+            complete: true,
+            health: None,
+            findings: vec![WireFindings { vm: vm(0), network, probe: probe.clone(), found }],
+        }
     }
 }

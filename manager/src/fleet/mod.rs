@@ -54,6 +54,7 @@ use crate::members::Members;
 use crate::raft::Consensus;
 use crate::seams::{Clock, Followed, Follower, Rng};
 
+pub(crate) use asks::Look;
 use book::Book;
 use durations::DurationBook;
 use health::HealthBook;

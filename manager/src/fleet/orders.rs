@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 
 use vouch_detector::Ask;
-use vouch_types::{ManagerId, Moment, NodeId, WatcherId};
+use vouch_types::{ManagerId, Moment, NodeId, Nonce, WatcherId};
 use vouch_wire::{convert, proto};
 
+use super::asks::Look;
 use super::book::Book;
 use super::sessions::{Sent, SessionId, Sessions};
 use super::{FORWARD_WITHIN, Fleet};
@@ -151,20 +152,33 @@ impl Fleet {
         });
     }
 
-    /// Asks a watcher to look now; returns whether the ask is on its way.
-    pub(crate) fn ask(&self, ask: &Ask) -> bool {
+    /// Asks a watcher to look now; returns whether the ask is on its way. What comes of it beyond events is kept if
+    /// `findings` are wanted, for [`Fleet::take_looks`].
+    pub(crate) fn ask(&self, ask: &Ask, findings: bool) -> bool {
         let now = self.parts().clock.now();
-        let nonce = self.book().asks.note(&*self.parts().rng, ask.watcher, ask.nonce, now);
+        let nonce = {
+            let asks = &mut self.book().asks;
+            if findings {
+                asks.keep_looks(ask.watcher, ask.nonce);
+            }
+            asks.note(&*self.parts().rng, ask.watcher, ask.nonce, now)
+        };
         let message = proto::Ask {
             nonce: nonce.get(),
             deadline_micros: u64::try_from(ask.deadline.as_micros()).unwrap_or(u64::MAX),
             nodes: ask.nodes.iter().map(|n| n.as_str().to_owned()).collect(),
             vms: ask.vms.iter().map(|vm| convert::vm_bytes(*vm)).collect(),
             light: super::asks::depth_of(ask).is_light(),
+            findings,
         };
         tracing::debug!(watcher_id = %ask.watcher, nonce = %ask.nonce, vms = ask.vms.len(), "ask");
         self.parts().counters.add(Count::Asks, "watcher", 1);
         self.send_to_watcher(ask.watcher, proto::to_watcher::Message::Ask(message))
+    }
+
+    /// Returns what came of an ask with findings by now, once.
+    pub(crate) fn take_looks(&self, watcher: WatcherId, nonce: Nonce) -> Vec<Look> {
+        self.book().asks.take_looks(watcher, nonce)
     }
 
     /// Notes what a node says came of an order. What it reports decides; this is for people and for haste.

@@ -71,6 +71,8 @@ fn answered(settings: &DnsSettings, reply: &Reply, took: Duration, transport: Tr
     with_facts(Outcome::new(state, reason, message), reply, transport)
         .with_phase("answer", took)
         .with_sample("answers", f64::from(answers), "records")
+        .with_sample("authorities", f64::from(reply.authorities), "records")
+        .with_sample("additionals", f64::from(reply.additionals), "records")
         .with_sample("sent", f64::from(sent), "questions")
 }
 
@@ -116,7 +118,16 @@ mod tests {
 
     fn found(settings: &str, rcode: Rcode, answers: u32) -> Outcome {
         let addresses = vec!["192.0.2.1".parse().unwrap(); answers as usize];
-        let reply = Reply { rcode, truncated: false, authoritative: true, recursive: false, answers, addresses };
+        let reply = Reply {
+            rcode,
+            truncated: false,
+            authoritative: true,
+            recursive: false,
+            answers,
+            authorities: 1,
+            additionals: 2,
+            addresses,
+        };
         outcome(settings, Asked::Answered(reply, Duration::from_millis(2), Transport::Udp, 1))
     }
 
@@ -141,6 +152,8 @@ mod tests {
         assert_eq!(said(&up), (State::Up, "answered"));
         let facts = ["protocol", "rcode", "authoritative", "recursion", "addresses"].map(|name| up.fact(name).unwrap());
         assert_eq!(facts, ["DNS over UDP", "NOERROR", "yes", "no", "192.0.2.1, 192.0.2.1"]);
+        let samples: Vec<_> = up.samples.iter().map(|sample| (sample.name, sample.value)).collect();
+        assert_eq!(samples, [("answers", 2.0), ("authorities", 1.0), ("additionals", 2.0), ("sent", 1.0)]);
         assert_eq!(said(&found(PLAIN, Rcode::NOERROR, 0)), (State::Degraded, "answers"));
         assert_eq!(said(&found(r#"{"name": "a", "answers_min": 0}"#, Rcode::NOERROR, 0)), (State::Up, "answered"));
         let other = r#"{"name": "a", "rcodes": ["NXDOMAIN"]}"#;
@@ -178,7 +191,16 @@ mod tests {
     fn a_cut_answer_is_held_against_a_server_only_if_it_had_its_time_to_give_the_whole() {
         let cut = |no_tcp| {
             let (rcode, addresses) = (Rcode::NOERROR, Vec::new());
-            let reply = Reply { rcode, truncated: true, authoritative: true, recursive: false, answers: 0, addresses };
+            let reply = Reply {
+                rcode,
+                truncated: true,
+                authoritative: true,
+                recursive: false,
+                answers: 0,
+                authorities: 0,
+                additionals: 0,
+                addresses,
+            };
             judged(PLAIN, Asked::OnlyCut(reply, no_tcp))
         };
         let (long, short) = (Duration::from_millis(600), Duration::from_millis(20));

@@ -148,6 +148,10 @@ pub struct Reply {
     pub recursive: bool,
     /// How many records of the type there are.
     pub answers: u32,
+    /// How many records its second section has, on who owns the zone.
+    pub authorities: u16,
+    /// How many records its third section has, beyond what was asked.
+    pub additionals: u16,
     /// The first addresses among them.
     pub addresses: Vec<IpAddr>,
 }
@@ -187,6 +191,7 @@ pub fn parse_reply(bytes: &[u8], id: u16, question: &Question) -> Result<Reply, 
     }
     let read = |at| number(bytes, at).ok_or(NotAnswer::Malformed);
     let (flags, questions, records) = (read(2)?, read(4)?, read(6)?);
+    let (authorities, additionals) = (read(8)?, read(10)?);
     if bytes.len() < HEADER_LEN {
         return Err(NotAnswer::Malformed);
     }
@@ -208,6 +213,8 @@ pub fn parse_reply(bytes: &[u8], id: u16, question: &Question) -> Result<Reply, 
         authoritative: has(AUTHORITATIVE),
         recursive: has(RECURSION_AVAILABLE),
         answers: 0,
+        authorities,
+        additionals,
         addresses: Vec::new(),
     };
     if !reply.truncated {

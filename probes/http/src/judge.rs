@@ -6,6 +6,7 @@ use probe_kit::{Budget, Fault, Outcome, State};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::body::Framing;
 use crate::exchange::{Answer, BodyEnd, Finding, holds};
 use crate::head::{FIELDS_MAX, HEAD_MAX, NotHttp};
 use crate::settings::{HttpSettings, Scheme};
@@ -30,6 +31,8 @@ pub struct Certificate {
     pub sha256: String,
     /// Name of its owner.
     pub subject: String,
+    /// Name of who signed it.
+    pub issuer: String,
     /// Names that it holds for.
     pub names: Vec<String>,
     /// Until when it holds, in seconds since 1970 in UTC.
@@ -124,6 +127,9 @@ fn tell_answer(outcome: Outcome, answer: &Answer) -> Outcome {
         .with_fact("status", head.status.to_string());
     outcome.facts.extend(head.location.iter().map(|to| ("location", to.clone())));
     outcome.facts.extend(head.server.iter().map(|name| ("server", name.clone())));
+    if let Framing::Length(length) = head.framing {
+        outcome = outcome.with_sample("content_length", length as f64, "bytes");
+    }
     match end {
         BodyEnd::Unread => outcome,
         BodyEnd::Whole | BodyEnd::Enough | BodyEnd::Truncated | BodyEnd::Stalled | BodyEnd::Malformed(_) => {
@@ -148,6 +154,7 @@ fn tell_shown(outcome: Outcome, shown: &Shown, now: u64) -> Outcome {
     outcome
         .with_fact("certificate_names", certificate.names.join(", "))
         .with_fact("certificate_subject", &certificate.subject)
+        .with_fact("certificate_issuer", &certificate.issuer)
         .with_sample("certificate_left", seconds_left(certificate, now), "seconds")
 }
 
@@ -191,6 +198,7 @@ mod tests {
         let certificate = Certificate {
             sha256: "ab".repeat(32),
             subject: "CN=desk".to_owned(),
+            issuer: "CN=farm".to_owned(),
             names: vec!["desk".to_owned(), "desk.example".to_owned()],
             not_after: NOW as i64 + days * 24 * 60 * 60,
         };
@@ -211,6 +219,11 @@ mod tests {
             ("status", "port 80 answers 302 and leads to https://desk/")
         );
         assert_eq!((unwanted.fact("status"), unwanted.fact("protocol")), (Some("302"), Some("HTTP/1.1")));
+        let Finding::Answered(mut announced) = whole(200) else { unreachable!("it is an answer") };
+        announced.head.framing = Framing::Length(9);
+        let announced = found(&Finding::Answered(announced), "{}", None);
+        let samples: Vec<_> = announced.samples.iter().map(|sample| (sample.name, sample.value)).collect();
+        assert_eq!(samples, [("content_length", 9.0), ("body", 5.0)]);
     }
 
     #[test]
@@ -256,6 +269,7 @@ mod tests {
         let plain = of(-1, r#"{"tls": true}"#);
         assert_eq!((plain.state, plain.fact("certificate_expires")), (State::Up, Some("2027-01-14T08:00:00Z")));
         assert_eq!(plain.fact("certificate_names"), Some("desk, desk.example"));
+        assert_eq!(plain.fact("certificate_issuer"), Some("CN=farm"));
         assert_eq!(plain.samples.last().unwrap().value, -24.0 * 60.0 * 60.0);
         let unreadable = Shown { certificate: Err("no DER".to_owned()), ..shown(1) };
         assert_eq!(found(&whole, asked, Some(&unreadable)).reason, "certificate_unreadable");

@@ -88,6 +88,7 @@ fn handshake(
     let certificate = certificate.map(|shown| Certificate {
         sha256: shown.sha256,
         subject: shown.subject,
+        issuer: shown.issuer,
         names: shown.names,
         not_after: shown.not_after,
     });

@@ -117,6 +117,7 @@ fn tell(outcome: &mut Outcome, certificate: &Certificate) {
     outcome.facts.extend(expires.map(|at| fact("certificate_expires", &at)));
     outcome.facts.push(fact("certificate_names", &certificate.names.join(", ")));
     outcome.facts.push(fact("certificate_subject", &certificate.subject));
+    outcome.facts.push(fact("certificate_issuer", &certificate.issuer));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let left = certificate.not_after as f64 - now as f64;
     outcome.samples.push(Sample { name: "certificate_left".to_owned(), value: left, unit: "seconds".to_owned() });

@@ -17,7 +17,7 @@ use vouch_probe_host::{
     Capabilities, HostLimits, Icmp, PortGrant, Probe, ProbeHost, RunFault, Target, compilations, digest_of,
     granted_ports,
 };
-use vouch_types::{Digest, Identity, Outcome, ProbeInterface, ProbeName};
+use vouch_types::{Digest, Findings, Identity, Outcome, ProbeInterface, ProbeName};
 use vouch_wire::links::{ManagerEndpoint, RelayLink, WatcherLink};
 
 use super::guest_agent::RelayedGuestAgent;
@@ -316,7 +316,6 @@ impl ProbeRunner for HostRunner {
         };
         match ready.probe.run(&target, &spec.settings, timeout, &lent).await {
             Ok(found) => {
-                // Managers are told what it came to; all else that it found is for who reads the log here.
                 debug!(
                     probe = %spec.probe, vm_id = %spec.vm, network = %spec.network, outcome = ?found.outcome,
                     reason = found.reason, phases = ?found.phases, samples = ?found.samples, facts = ?found.facts,
@@ -329,6 +328,7 @@ impl ProbeRunner for HostRunner {
                 });
                 Ended::probe(found.outcome, &found.reason, &found.message)
                     .identified(identity)
+                    .finding(Findings { phases: found.phases, samples: found.samples, facts: found.facts })
                     .conducted(Conduct::Well { computed: found.computed })
             }
             Err(fault) => could_not(&fault),

@@ -308,9 +308,10 @@ async fn an_ask_is_answered_with_a_fresh_look_and_the_statements_of_the_relay() 
             nodes: vec!["n1".to_owned()],
             vms: vec![VM.to_vec()],
             light: false,
+            findings: true,
         }))
         .await;
-    let (mut observations, mut statements) = (Vec::new(), Vec::new());
+    let (mut observations, mut statements, mut phases) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         let answer = bench
             .hear("answer", |said| match said {
@@ -321,11 +322,13 @@ async fn an_ask_is_answered_with_a_fresh_look_and_the_statements_of_the_relay() 
         assert_eq!(answer.nonce, nonce);
         observations.extend(answer.observations);
         statements.extend(answer.statements);
+        phases.extend(answer.findings.into_iter().flat_map(|found| found.phases));
         if answer.complete {
             break;
         }
     }
     assert_eq!(observations.iter().map(|o| o.outcome).collect::<Vec<_>>(), [i32::from(proto::Outcome::Up)]);
+    assert_eq!(phases.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["connect"]);
     assert_eq!(statements.iter().map(|s| s.payload.clone()).collect::<Vec<_>>(), [nonce.to_be_bytes().to_vec()]);
 }
 

@@ -29,11 +29,21 @@ pub enum Serves {
     None,
 }
 
+/// A question as it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// Where it came from.
+    pub session: SessionId,
+    /// What the answer has to repeat.
+    pub nonce: Nonce,
+    /// The answer is to hold what its observations rest on.
+    pub findings: bool,
+}
+
 #[derive(Debug)]
 struct Ask {
     id: AskId,
-    nonce: Nonce,
-    session: SessionId,
+    asked: Asked,
     deadline: Moment,
     /// Runs from this number on began after the ask.
     first: RunId,
@@ -45,10 +55,8 @@ struct Ask {
 /// One answer that is to be sent.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answering {
-    /// The ask.
-    pub nonce: Nonce,
-    /// Where it came from.
-    pub session: SessionId,
+    /// The ask, and the stream that the answer leaves by.
+    pub asked: Asked,
     /// The runs whose results it carries.
     pub runs: Vec<RunId>,
     /// Nothing more follows.
@@ -71,12 +79,12 @@ impl Asks {
     pub fn open(
         &mut self,
         now: Moment,
-        (session, nonce): (SessionId, Nonce),
+        asked: Asked,
         deadline: Duration,
         checks: BTreeSet<Check>,
         next_run: RunId,
     ) -> Option<AskId> {
-        if self.open.iter().any(|ask| ask.nonce == nonce && ask.session == session) {
+        if self.open.iter().any(|ask| ask.asked.nonce == asked.nonce && ask.asked.session == asked.session) {
             return None;
         }
         if self.open.len() >= ASKS_MAX {
@@ -86,8 +94,7 @@ impl Asks {
         self.next += 1;
         self.open.push(Ask {
             id,
-            nonce,
-            session,
+            asked,
             deadline: now + deadline,
             first: next_run,
             waiting: checks,
@@ -116,7 +123,7 @@ impl Asks {
 
     /// Returns the nonce of an open question.
     pub fn nonce(&self, id: AskId) -> Option<Nonce> {
-        self.open.iter().find(|ask| ask.id == id).map(|ask| ask.nonce)
+        self.open.iter().find(|ask| ask.id == id).map(|ask| ask.asked.nonce)
     }
 
     /// Takes the answers that are to be sent now.
@@ -132,7 +139,7 @@ impl Asks {
             if ask.flush_at.is_some_and(|at| at <= now) {
                 ask.flush_at = None;
                 let runs = std::mem::take(&mut ask.ready);
-                answers.push(Answering { nonce: ask.nonce, session: ask.session, runs, complete: false });
+                answers.push(Answering { asked: ask.asked, runs, complete: false });
             }
         }
         self.open = open;
@@ -143,9 +150,12 @@ impl Asks {
     pub fn session_closed(&mut self, session: SessionId, other: Option<SessionId>) {
         match other {
             Some(other) => {
-                self.open.iter_mut().filter(|ask| ask.session == session).for_each(|ask| ask.session = other);
+                self.open
+                    .iter_mut()
+                    .filter(|ask| ask.asked.session == session)
+                    .for_each(|ask| ask.asked.session = other);
             }
-            None => self.open.retain(|ask| ask.session != session),
+            None => self.open.retain(|ask| ask.asked.session != session),
         }
     }
 
@@ -161,7 +171,7 @@ impl Asks {
 }
 
 fn end(ask: Ask) -> Answering {
-    Answering { nonce: ask.nonce, session: ask.session, runs: ask.ready, complete: true }
+    Answering { asked: ask.asked, runs: ask.ready, complete: true }
 }
 
 #[cfg(test)]
@@ -175,7 +185,7 @@ mod tests {
         Check::Relay { node: NodeId::new(&format!("n{n}")).unwrap() }
     }
 
-    const ASKED: (SessionId, Nonce) = (SessionId(1), Nonce::new(9));
+    const ASKED: Asked = Asked { session: SessionId(1), nonce: Nonce::new(9), findings: false };
 
     #[test]
     fn a_run_that_began_before_the_ask_does_not_answer_it() {
@@ -186,7 +196,7 @@ mod tests {
         assert!(asks.take_answers(Moment::ZERO).is_empty());
         assert!(asks.run_ended(Moment::ZERO, RunId(5), &check(1), serves));
         let answers = asks.take_answers(Moment::ZERO);
-        assert_eq!(answers, [Answering { nonce: ASKED.1, session: ASKED.0, runs: vec![RunId(5)], complete: true }]);
+        assert_eq!(answers, [Answering { asked: ASKED, runs: vec![RunId(5)], complete: true }]);
     }
 
     #[test]
@@ -215,19 +225,19 @@ mod tests {
     fn an_answer_leaves_by_another_stream_to_the_same_manager_when_its_own_is_gone() {
         let mut asks = Asks::default();
         asks.open(Moment::ZERO, ASKED, Duration::from_secs(1), BTreeSet::new(), RunId(0));
-        asks.session_closed(ASKED.0, Some(SessionId(2)));
-        assert_eq!(asks.take_answers(Moment::ZERO)[0].session, SessionId(2));
+        asks.session_closed(ASKED.session, Some(SessionId(2)));
+        assert_eq!(asks.take_answers(Moment::ZERO)[0].asked.session, SessionId(2));
     }
 
     #[test]
     fn one_question_too_many_ends_the_oldest() {
         let mut asks = Asks::default();
         for n in 0..=u64::try_from(ASKS_MAX).unwrap() {
-            let asked = (SessionId(1), Nonce::new(n));
+            let asked = Asked { nonce: Nonce::new(n), ..ASKED };
             asks.open(Moment::ZERO, asked, Duration::from_secs(1), BTreeSet::from([check(1)]), RunId(0));
         }
         let ended = asks.take_answers(Moment::ZERO);
-        assert_eq!(ended.iter().map(|a| (a.nonce.get(), a.complete)).collect::<Vec<_>>(), [(0, true)]);
+        assert_eq!(ended.iter().map(|a| (a.asked.nonce.get(), a.complete)).collect::<Vec<_>>(), [(0, true)]);
     }
 
     proptest! {
@@ -258,7 +268,7 @@ mod tests {
                     _ => {
                         let checks = (1..=n).map(check).collect();
                         first.insert(next_nonce, next_run);
-                        let asked = (SessionId(1), Nonce::new(next_nonce));
+                        let asked = Asked { nonce: Nonce::new(next_nonce), ..ASKED };
                         ids.extend(asks.open(now, asked, Duration::from_millis(30), checks, RunId(next_run)));
                         next_nonce += 1;
                     }
@@ -267,7 +277,7 @@ mod tests {
             }
             answers.extend(asks.take_answers(now + Duration::from_secs(1)));
             for answer in answers {
-                let nonce = answer.nonce.get();
+                let nonce = answer.asked.nonce.get();
                 prop_assert!(!ends.contains_key(&nonce), "an answer after the end");
                 prop_assert!(answer.runs.iter().all(|run| run.0 >= first[&nonce]));
                 if answer.complete {

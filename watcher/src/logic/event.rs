@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use vouch_types::observation::{MESSAGE_MAX, REASON_MAX};
 use vouch_types::{
-    Digest, Identity, ManagerId, Network, NodeId, Nonce, Outcome, ProbeGrant, ProbeName, RelayOutcome, VmId,
+    Digest, Findings, Identity, ManagerId, Network, NodeId, Nonce, Outcome, ProbeGrant, ProbeName, RelayOutcome, VmId,
 };
 use vouch_wire::links::ManagerEndpoint;
 use vouch_wire::proto;
@@ -151,6 +151,8 @@ pub enum Ended {
         message: String,
         /// Who answered, where the probe can tell.
         identity: Option<Identity>,
+        /// What it found beyond that; kept for asks that want to know, and told to nobody else.
+        findings: Option<Arc<Findings>>,
         /// How it treated the machine that it ran on.
         conduct: Conduct,
     },
@@ -174,7 +176,7 @@ impl Ended {
             Outcome::Unknown => Conduct::Untold,
             Outcome::Up | Outcome::Degraded | Outcome::Down => Conduct::Well { computed: Duration::ZERO },
         };
-        Self::Probe { outcome, reason, message, identity: None, conduct }
+        Self::Probe { outcome, reason, message, identity: None, findings: None, conduct }
     }
 
     /// Returns it as one of a run that treated its machine so; a relay's end is as it was.
@@ -199,6 +201,25 @@ impl Ended {
     pub fn identified(mut self, who: Option<Identity>) -> Self {
         if let Self::Probe { identity, .. } = &mut self {
             *identity = who;
+        }
+        self
+    }
+
+    /// Returns it with what was found beyond the outcome; a relay's end is as it was.
+    #[must_use]
+    pub fn finding(mut self, found: Findings) -> Self {
+        if let Self::Probe { findings, .. } = &mut self {
+            *findings = (!found.is_empty()).then(|| Arc::new(found));
+        }
+        self
+    }
+
+    /// Returns what of it is kept for reports: without what belongs to answers alone.
+    #[must_use]
+    pub(super) fn for_reports(mut self) -> Self {
+        match &mut self {
+            Self::Probe { findings, .. } => *findings = None,
+            Self::Relay { statements, .. } => statements.clear(),
         }
         self
     }

@@ -55,7 +55,9 @@ enum Word<'a> {
 
 fn word(ended: &Ended) -> Word<'_> {
     match ended {
-        Ended::Probe { outcome, reason, identity, message: _, conduct: _ } => Word::Probe(*outcome, reason, *identity),
+        Ended::Probe { outcome, reason, identity, message: _, findings: _, conduct: _ } => {
+            Word::Probe(*outcome, reason, *identity)
+        }
         Ended::Relay { outcome, hears, statements: _ } => Word::Relay(*outcome, hears),
     }
 }

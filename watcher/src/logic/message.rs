@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use vouch_types::TickSequence;
-use vouch_wire::convert::{WireObservation, WireRelayObservation};
+use vouch_wire::convert::limits::FINDINGS_PER_ANSWER_MAX;
+use vouch_wire::convert::{WireFindings, WireObservation, WireRelayObservation};
 use vouch_wire::proto;
 
 use super::{Check, Ended, Entry, SessionId};
@@ -35,7 +36,10 @@ impl Observed {
     fn add(&mut self, check: &Check, entry: &Entry, session: SessionId) {
         let (begun, begun_after) = entry.ticks.on(session, entry.begun);
         match (check, &entry.ended) {
-            (Check::Probe { vm, network, probe }, Ended::Probe { outcome, reason, message, identity, conduct: _ }) => {
+            (
+                Check::Probe { vm, network, probe },
+                Ended::Probe { outcome, reason, message, identity, findings: _, conduct: _ },
+            ) => {
                 let observation = WireObservation {
                     vm: *vm,
                     network: *network,
@@ -60,6 +64,18 @@ impl Observed {
             (Check::Probe { .. }, Ended::Relay { .. }) | (Check::Relay { .. }, Ended::Probe { .. }) => {}
         }
     }
+}
+
+/// Returns what these observations rest on, as far as an answer may hold it.
+pub(super) fn findings_of<'a>(entries: impl Iterator<Item = (&'a Check, &'a Entry)>) -> Vec<proto::Findings> {
+    let found = entries.filter_map(|(check, entry)| {
+        let (Check::Probe { vm, network, probe }, Ended::Probe { findings, .. }) = (check, &entry.ended) else {
+            return None;
+        };
+        let found = findings.as_deref()?.clone();
+        Some(WireFindings { vm: *vm, network: *network, probe: probe.clone(), found }.into())
+    });
+    found.take(FINDINGS_PER_ANSWER_MAX).collect()
 }
 
 pub(super) fn tick(sequence: TickSequence) -> proto::Tick {

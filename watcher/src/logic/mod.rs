@@ -28,7 +28,7 @@ mod watcher;
 #[cfg(test)]
 mod tests;
 
-pub use asks::{ASKS_MAX, Answering, AskId, Asks, Serves};
+pub use asks::{ASKS_MAX, Answering, AskId, Asked, Asks, Serves};
 pub use assignment::{Assigned, AssignmentError, CHECKS_MAX};
 pub use bursts::{BURST_IN_FLIGHT_MAX, BURST_VMS_MAX, Bursts, WANTED_MAX};
 pub use checks::{AssignedCheck, CheckNumber, Checks};

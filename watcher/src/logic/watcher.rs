@@ -15,9 +15,9 @@ use vouch_wire::proto;
 use vouch_wire::proto::from_watcher::Message as Say;
 use vouch_wire::proto::to_watcher::Message as Hear;
 
-use super::asks::{Answering, AskId, Serves};
+use super::asks::{Answering, AskId, Asked, Serves};
 use super::bursts::{Bursts, WANTED_MAX, lightened};
-use super::message::{Observed, tick};
+use super::message::{Observed, findings_of, tick};
 use super::probes::{Probes, Readiness};
 use super::running::{Running, Why};
 use super::sessions::{SessionState, one_per_manager, other_stream};
@@ -44,7 +44,7 @@ pub struct Logic {
     sessions: BTreeMap<SessionId, SessionState>,
     ticks: Ticks,
     schedule: Schedule,
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     asks: Asks,
     probes: Probes,
     health: HealthState,
@@ -244,7 +244,7 @@ impl Logic {
             AskDepth::Light => lightened(checks),
         };
         let deadline = Duration::from_micros(ask.deadline_micros).min(ASK_DEADLINE_MAX);
-        let asked = (session, Nonce::new(ask.nonce));
+        let asked = Asked { session, nonce: Nonce::new(ask.nonce), findings: ask.findings };
         let Some(id) = self.asks.open(now, asked, deadline, checks.clone(), RunId(self.next_run)) else { return };
         // Relays first: one answer of a node speaks for all its VMs.
         let (relays, vms): (Vec<_>, Vec<_>) = checks.into_iter().partition(|c| matches!(c, Check::Relay { .. }));
@@ -252,7 +252,7 @@ impl Logic {
         self.wanted.extend(relays.into_iter().chain(vms).take(room).map(|check| (check, id)));
     }
 
-    fn run_ended(&mut self, now: Moment, id: RunId, mut ended: Ended) {
+    fn run_ended(&mut self, now: Moment, id: RunId, ended: Ended) {
         let Some(run) = self.runs.remove(&id) else { return };
         let AssignedCheck { check, spec } = &*run.target;
         let serves = match (check, run.why) {
@@ -284,15 +284,12 @@ impl Logic {
             let entry = Entry::new(run.begun, run.ticks.clone(), took, ended.clone());
             self.results.insert(id, (Arc::clone(&run.target), entry));
         }
-        if let Ended::Relay { statements, .. } = &mut ended {
-            statements.clear();
-        }
         let same_target = |number: &CheckNumber| {
             let assigned = self.assigned.checks.get(*number);
             assigned.is_some_and(|assigned| assigned.spec.same_target(spec))
         };
         if let Some(number) = run.check.filter(same_target) {
-            self.ledger.record(number, run.begun, run.ticks, took, ended);
+            self.ledger.record(number, run.begun, run.ticks, took, ended.for_reports());
         }
     }
 
@@ -402,9 +399,10 @@ impl Logic {
     }
 
     fn answer(&mut self, now: Moment) {
-        for Answering { nonce, session, runs, complete } in self.asks.take_answers(now) {
+        for Answering { asked: Asked { session, nonce, findings }, runs, complete } in self.asks.take_answers(now) {
             let results =
                 runs.iter().filter_map(|run| self.results.get(run)).map(|(target, entry)| (&target.check, entry));
+            let findings = if findings { findings_of(results.clone()) } else { Vec::new() };
             let observed = Observed::of(results, session);
             let answer = proto::Answer {
                 nonce: nonce.get(),
@@ -414,6 +412,7 @@ impl Logic {
                 complete,
                 health: Some(self.told_health(now)),
                 assignment: self.assigned.generation.get(),
+                findings,
             };
             self.say(session, Say::Answer(answer));
         }

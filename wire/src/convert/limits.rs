@@ -1,5 +1,6 @@
 //! The most of everything that a message may hold. A message over a limit is refused whole.
 
+pub use vouch_types::findings::{FACTS_MAX, FINDING_TEXT_MAX, PHASES_MAX, SAMPLES_MAX};
 pub use vouch_types::grant::GRANT_VMS_MAX;
 pub use vouch_types::observation::{MESSAGE_MAX, REASON_MAX};
 pub use vouch_types::probe_grant::GRANT_PORTS_MAX;
@@ -15,6 +16,8 @@ pub const VMS_PER_REPORT_MAX: usize = 10_000;
 pub const WATCHERS_PER_REPORT_MAX: usize = 1_000;
 /// Observations in one report or answer of a watcher.
 pub const OBSERVATIONS_PER_REPORT_MAX: usize = 5_000;
+/// Findings in one answer of a watcher: of one VM with all its probes over both networks, at least.
+pub const FINDINGS_PER_ANSWER_MAX: usize = 64;
 /// Relay observations in one report or answer of a watcher.
 pub const RELAYS_PER_REPORT_MAX: usize = 1_000;
 /// Signed statements in one answer.

@@ -4,6 +4,7 @@
 //! guessed, and an unspecified enum value is never taken for one of the others.
 
 mod durations;
+mod findings;
 mod ids;
 pub mod limits;
 mod link;
@@ -16,6 +17,7 @@ mod vm;
 mod watcher;
 
 pub use durations::{BOUNDS_MICROS, BUCKETS, DurationHistogram, DurationKey, WatcherDurations};
+pub use findings::WireFindings;
 pub use ids::{
     boot_bytes, boot_id, cluster_bytes, cluster_id, digest, log_bytes, log_name, manager_id, node_id, probe_name,
     socket_address, vm_bytes, vm_id, watcher_id,

@@ -10,6 +10,7 @@ use vouch_types::{
     ProbeName, RelayObservation, RelayOutcome, Sequence, TickSequence, VmId, WatcherHealth, WatcherId,
 };
 
+use super::findings::{WireFindings, findings};
 use super::report::{micros, tick};
 use super::{
     ConvertError, age, at_most, distinct, limits, manager_id, network, node_id, outcome, probe_name, relay_outcome,
@@ -282,6 +283,8 @@ pub struct WatcherAnswer {
     pub complete: bool,
     /// How the watcher itself is.
     pub health: Option<WatcherHealth>,
+    /// What some of the observations rest on, if the ask wanted to know.
+    pub findings: Vec<WireFindings>,
 }
 
 impl From<WatcherAnswer> for proto::Answer {
@@ -294,6 +297,7 @@ impl From<WatcherAnswer> for proto::Answer {
             complete: a.complete,
             health: a.health.as_ref().map(Into::into),
             assignment: a.assignment.get(),
+            findings: a.findings.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -310,6 +314,7 @@ impl TryFrom<proto::Answer> for WatcherAnswer {
             statements: m.statements,
             complete: m.complete,
             health: m.health.map(WatcherHealth::try_from).transpose()?,
+            findings: findings(m.findings)?,
         })
     }
 }

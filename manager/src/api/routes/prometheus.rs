@@ -1,12 +1,12 @@
 //! `/probe` and `/v1/discovery/prometheus`: checks in the form of `blackbox_exporter`, and the targets of these.
 //!
-//! `/probe?module=PROBE&target=VM` has the VM's watchers look now and answers with `probe_success` and
-//! `probe_duration_seconds`, so that dashboards and alerts that were written for `blackbox_exporter` (its `/probe` of
-//! version 0.23) work. A check that came to nothing for reasons of vouch's own is an error of the scrape and never
+//! `/probe?module=PROBE&target=VM` has the VM's watchers look now and answers in the names of `blackbox_exporter` (its
+//! `/probe` of version 0.23), so that dashboards and alerts that were written for it work. A check that came to nothing for reasons of vouch's own is an error of the scrape and never
 //! `probe_success 0`: it says nothing of the VM. The discovery is Prometheus' `http_sd_config`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
 
 use axum::Json;
@@ -20,87 +20,90 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use vouch_types::{NodeId, ProbeAssignment, ProbeName, VmId, VmRecord, WatcherId, WatcherLife};
+use vouch_types::{Network, NodeId, ProbeAssignment, ProbeName, SortedMap, VmId, VmRecord, WatcherId, WatcherLife};
 
 use super::metrics::OPENMETRICS;
 use super::vms::{check_now, find};
+use crate::api::blackbox::Series;
 use crate::api::forward::{self, Hop};
 use crate::api::freshness::{Wanted, make_current};
 use crate::api::params::Params;
 use crate::api::problem::{Problem, ProblemKind};
-use crate::api::view::{CheckView, EvidenceView, ObservationView};
+use crate::api::view::{CheckView, LookView};
 use crate::api::{Api, compose, published};
-
-/// The longest time between the end of a check and the reading of what it came to, in milliseconds.
-const READ_LATE_MS: u64 = 1_000;
+use crate::store::State as Records;
 
 type Labels = Vec<(&'static str, String)>;
 
 /// What one check of one probe came to.
-struct Found {
-    check: CheckView,
-    looks: Vec<ObservationView>,
+struct Found<'a> {
+    check: &'a CheckView,
+    looks: Vec<&'a LookView>,
+    module: &'a VmModule,
 }
 
-impl Found {
-    /// Returns what the watchers that answered found with this probe since they were asked; or one of them alone.
-    fn of(check: CheckView, evidence: EvidenceView, probe: &ProbeName, only: Option<WatcherId>) -> Self {
-        let youngest = check.took_ms + READ_LATE_MS;
+impl<'a> Found<'a> {
+    /// Returns what the watchers that answered found with this probe; or one of them alone.
+    fn of(check: &'a CheckView, module: &'a VmModule, only: Option<WatcherId>) -> Self {
         let only = only.map(|watcher| watcher.to_string());
-        let meant = |watcher: &String| only.as_ref().is_none_or(|only| only == watcher);
-        let answered = |watcher: &String| check.answered.contains(watcher) && meant(watcher);
-        let asked = |o: &ObservationView| o.probe == probe.as_str() && answered(&o.watcher);
-        let told = |o: &ObservationView| o.age_ms <= youngest && o.outcome != "unknown";
-        let looks = evidence.observations.into_iter().filter(|o| asked(o) && told(o)).collect();
-        Self { check, looks }
+        let meant = |look: &&LookView| only.as_ref().is_none_or(|only| look.watcher == *only);
+        let told = |look: &&LookView| look.probe == module.probe.as_str() && look.outcome != "unknown";
+        Self { check, looks: check.looks.iter().filter(meant).filter(told).collect(), module }
     }
 
-    /// Returns whether the target answered as it should, to anybody.
-    fn succeeded(&self) -> bool {
-        self.looks.iter().any(|look| look.outcome == "up")
+    /// Returns the look that is told in the exporter's names, which know one only: the best one, as for `probe_success`,
+    /// and of several as good ones that over the service network.
+    fn telling(&self) -> Option<&'a LookView> {
+        let rank = |look: &&LookView| (rank_of(&look.outcome), look.network != Network::Service.as_str());
+        self.looks.iter().copied().min_by_key(rank)
     }
 
     fn text(&self) -> Result<String, Problem> {
-        let mut registry = Registry::default();
+        let mut series = Series(Registry::default());
         let success = Gauge::<u64, AtomicU64>::default();
-        success.set(u64::from(self.succeeded()));
-        registry.register("probe_success", "Displays whether or not the probe was a success", success);
-        let duration = Gauge::<f64, AtomicU64>::default();
+        let telling = self.telling();
+        success.set(u64::from(telling.is_some_and(|look| look.outcome == "up")));
+        series.0.register("probe_success", "Displays whether or not the probe was a success", success);
+        if let Some(look) = telling {
+            series.add(look, self.module.address_over(&look.network));
+        }
         // Milliseconds of one check: far below 2^52.
         #[expect(clippy::cast_precision_loss, reason = "it is small")]
-        duration.set(self.check.took_ms as f64 / 1000.0);
-        let help = "Returns how long the probe took to complete in seconds, with the way to the watchers and back";
-        registry.register("probe_duration_seconds", help, duration);
+        let took = self.check.took_ms as f64 / 1000.0;
+        let help = "How long the check of the VM took with all its probes, with the way to the watchers and back";
+        series.set("vouch_check_duration_seconds", help, took);
         let outcomes = Family::<Labels, Gauge<u64, AtomicU64>>::default();
+        let durations = Family::<Labels, Gauge<f64, AtomicU64>>::default();
         for look in &self.looks {
-            let labels = vec![
-                ("watcher_id", look.watcher.clone()),
-                ("network", look.network.clone()),
-                ("outcome", look.outcome.clone()),
-                ("reason", look.reason.clone()),
-            ];
-            outcomes.get_or_create(&labels).set(1);
+            let who = || vec![("watcher_id", look.watcher.clone()), ("network", look.network.clone())];
+            let came = [("outcome", look.outcome.clone()), ("reason", look.reason.clone())];
+            outcomes.get_or_create(&who().into_iter().chain(came).collect()).set(1);
+            durations.get_or_create(&who()).set(look.seconds);
         }
-        registry.register("vouch_probe_outcome", "What each watcher found", outcomes);
+        series.0.register("vouch_probe_outcome", "What each watcher found", outcomes);
+        series.0.register("vouch_probe_look_seconds", "How long each watcher looked", durations);
         let mut text = String::new();
-        encode(&mut text, &registry).map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))?;
+        encode(&mut text, &series.0).map_err(|e| Problem::new(ProblemKind::Internal, e.to_string()))?;
         Ok(text)
     }
 
     /// Returns the same for people, in the parts that `blackbox_exporter` shows.
-    fn debug(&self, module: &VmModule<'_>) -> Result<String, Problem> {
+    fn debug(&self) -> Result<String, Problem> {
         let mut text = String::from("Logs for the probe:\n");
         let mut line = |line: String| text.push_str(&(line + "\n"));
         line(format!("asked {}, answered {}", self.check.asked.join(", "), self.check.answered.join(", ")));
         for look in &self.looks {
-            let at = if look.same_node { "on its node" } else { "on another node" };
+            let at = if self.module.on_its_node.contains(&look.watcher) { "on its node" } else { "on another node" };
             line(format!(
                 "{} ({at}) found {} over {} {}: {} {}",
                 look.watcher, look.probe, look.network, look.outcome, look.reason, look.message
             ));
+            look.phases.iter().for_each(|p| line(format!("  phase {}: {} s", p.name, p.seconds)));
+            look.samples.iter().for_each(|s| line(format!("  sample {}: {} {}", s.name, s.value, s.unit)));
+            look.facts.iter().for_each(|f| line(format!("  fact {}: {}", f.name, f.value)));
         }
         let _ = write!(text, "\n\nMetrics that would have been returned:\n{}\n\nModule configuration:\n", self.text()?);
-        for assigned in module.assigned.iter().filter(|p| p.probe == *module.probe) {
+        for assigned in self.module.assigned.iter().filter(|p| p.probe == self.module.probe) {
             let _ = writeln!(
                 text,
                 "probe: {}\nnetwork: {}\nsettings: {}",
@@ -111,10 +114,47 @@ impl Found {
     }
 }
 
+/// Returns how far an outcome is from the best one.
+fn rank_of(outcome: &str) -> u8 {
+    match outcome {
+        "up" => 0,
+        "degraded" => 1,
+        _ => 2,
+    }
+}
+
 /// A probe as one VM is watched with it.
-struct VmModule<'a> {
-    assigned: &'a [ProbeAssignment],
-    probe: &'a ProbeName,
+struct VmModule {
+    id: VmId,
+    probe: ProbeName,
+    assigned: Vec<ProbeAssignment>,
+    addresses: SortedMap<Network, Vec<IpAddr>>,
+    /// Watchers of the VM that can be asked.
+    watchers: Vec<WatcherId>,
+    /// Those of them that run on the VM's node, by name.
+    on_its_node: BTreeSet<String>,
+}
+
+impl VmModule {
+    fn of(state: &Records, target: &str, probe: ProbeName) -> Result<Self, Problem> {
+        let (id, vm) = find(state, target)?;
+        let live = || compose::watchers_of(state, id).filter(|watcher| watcher.life == WatcherLife::Live);
+        let on_its_node = live().filter(|watcher| watcher.node == vm.node).map(|watcher| watcher.id.to_string());
+        Ok(Self {
+            id,
+            probe,
+            assigned: compose::assignments_of(state, &vm),
+            addresses: vm.spec.addresses.clone(),
+            watchers: live().map(|watcher| watcher.id).collect(),
+            on_its_node: on_its_node.collect(),
+        })
+    }
+
+    /// Returns the address that probes use over this network.
+    fn address_over(&self, network: &str) -> Option<IpAddr> {
+        let (_, addresses) = self.addresses.iter().find(|(known, _)| known.as_str() == network)?;
+        addresses.first().copied()
+    }
 }
 
 /// Has a VM's watchers look at it now with one probe, and answers as `blackbox_exporter` does.
@@ -149,23 +189,18 @@ pub async fn probe(State(api): State<Api>, hop: Hop, uri: Uri, mut params: Param
     let watcher = params.parse::<WatcherId>("watcher", "must be a watcher of the VM, such as w3")?;
     params.finish(&["module", "target", "watcher", "debug"])?;
     let headers = make_current(&api, Wanted::Default).await?;
-    let found = published::read(api.published(), |state| {
-        let (id, vm) = find(state, &target)?;
-        let live = compose::watchers_of(state, id).filter(|watcher| watcher.life == WatcherLife::Live);
-        let watchers: Vec<WatcherId> = live.map(|watcher| watcher.id).collect();
-        Ok((id, compose::assignments_of(state, &vm), watchers))
-    });
-    let (id, assigned, watchers) = found.map_err(|mut problem: Problem| {
+    let module = published::read(api.published(), |state| VmModule::of(state, &target, module));
+    let module = module.map_err(|mut problem: Problem| {
         problem.field = Some("target".to_owned());
         problem
     })?;
-    if !assigned.iter().any(|p| p.probe == module) {
-        let known: Vec<&str> = assigned.iter().map(|p| p.probe.as_str()).collect();
+    if !module.assigned.iter().any(|p| p.probe == module.probe) {
+        let known: Vec<&str> = module.assigned.iter().map(|p| p.probe.as_str()).collect();
         let rule = format!("must be a probe that the VM is watched with: {}", known.join(", "));
-        return Err(Problem::field(ProblemKind::BadParameter, "module", module.as_str(), &rule));
+        return Err(Problem::field(ProblemKind::BadParameter, "module", module.probe.as_str(), &rule));
     }
-    if let Some(watcher) = watcher.filter(|watcher| !watchers.contains(watcher)) {
-        let known: Vec<String> = watchers.iter().map(ToString::to_string).collect();
+    if let Some(watcher) = watcher.filter(|watcher| !module.watchers.contains(watcher)) {
+        let known: Vec<String> = module.watchers.iter().map(ToString::to_string).collect();
         let rule = format!("must be a watcher that the VM is assigned to: {}", known.join(", "));
         return Err(Problem::field(ProblemKind::BadParameter, "watcher", &watcher.to_string(), &rule));
     }
@@ -173,17 +208,16 @@ pub async fn probe(State(api): State<Api>, hop: Hop, uri: Uri, mut params: Param
     if let Some(answer) = forward::to_leader(&api, &hop, &Method::GET, path, Bytes::new()).await? {
         return Ok(answer);
     }
-    let check = check_now(&api, id).await?;
-    let evidence = api.live().evidence(id).await.unwrap_or_default();
-    let found = Found::of(check, evidence, &module, watcher);
+    let check = check_now(&api, module.id).await?;
+    let found = Found::of(&check, &module, watcher);
     if found.looks.is_empty() {
-        let asked = found.check.asked.join(", ");
-        let detail = format!("vm {id}: of {asked} none could say in time what {module} finds");
+        let asked = check.asked.join(", ");
+        let detail = format!("vm {}: of {asked} none could say in time what {} finds", module.id, module.probe);
         return Err(Problem::new(ProblemKind::NoWatcher, detail));
     }
     let told: (HeaderName, &str) =
         (header::CONTENT_TYPE, if debug { "text/plain; charset=utf-8" } else { OPENMETRICS });
-    let text = if debug { found.debug(&VmModule { assigned: &assigned, probe: &module })? } else { found.text()? };
+    let text = if debug { found.debug()? } else { found.text()? };
     Ok((headers, [told], text).into_response())
 }
 
@@ -203,7 +237,7 @@ fn meta(name: &str) -> String {
     format!("__meta_vouch_{}", name.chars().map(plain).collect::<String>())
 }
 
-fn target_group(state: &crate::store::State, id: VmId, vm: &VmRecord) -> TargetGroup {
+fn target_group(state: &Records, id: VmId, vm: &VmRecord) -> TargetGroup {
     let probes: BTreeSet<&str> = state.probes_of(vm).into_iter().map(|p| p.assignment.probe.as_str()).collect();
     let told = [
         ("name", vm.spec.name.clone()),

@@ -39,18 +39,28 @@ async fn a_check_is_told_in_the_names_of_blackbox_exporter() {
     let (status, kind, up) = text(&manager, "/probe?module=ping&target=desk-7").await;
     assert_eq!(status, StatusCode::OK, "{up}");
     assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
-    for line in ["probe_success 1", "probe_duration_seconds 0.007"] {
+    for line in [
+        "probe_success 1",
+        "probe_duration_seconds 0.003",
+        "probe_ip_protocol 4.0",
+        "probe_icmp_duration_seconds{phase=\"rtt\"} 0.002",
+        "vouch_check_duration_seconds 0.007",
+        "vouch_probe_look_seconds{watcher_id=\"w1\",network=\"service\"} 0.003",
+    ] {
         assert!(up.lines().any(|l| l == line), "{line} in {up}");
     }
     let (_, _, closed) = text(&manager, &format!("/probe?module=rdp&target={}", vm_id(7))).await;
-    assert!(closed.lines().any(|l| l == "probe_success 0"), "what w2 saw before is no answer: {closed}");
+    assert!(closed.lines().any(|l| l == "probe_success 0"), "{closed}");
     let told = "vouch_probe_outcome{watcher_id=\"w1\",network=\"service\",outcome=\"down\",reason=\"closed\"} 1";
     assert!(closed.contains(told), "{closed}");
     let (_, kind, debug) = text(&manager, "/probe?module=rdp&target=desk-7&debug=true").await;
     assert!(kind.starts_with("text/plain"), "{kind}");
-    for part in
-        ["Logs for the probe:", "w1 (on its node) found rdp", "Metrics that would have been returned:", "probe: rdp"]
-    {
+    for part in [
+        "Logs for the probe:",
+        "w1 (on another node) found rdp",
+        "Metrics that would have been returned:",
+        "probe: rdp",
+    ] {
         assert!(debug.contains(part), "{part} in {debug}");
     }
 }
@@ -66,6 +76,10 @@ async fn one_watcher_may_be_asked_for_alone() {
         let incarnation = Incarnation::new(1);
         manager.published.apply(Command::RedeemSecret { watcher, secret_hash, incarnation, at });
         manager.published.apply(Command::AssignWatchers { assignments: vec![(watcher, vms)] });
+    }
+    let (_, _, debug) = text(&manager, "/probe?module=ping&target=desk-7&debug=true").await;
+    for part in ["w1 (on its node) found ping over service up: replied", "sample round_trip_mean: 0.002 seconds"] {
+        assert!(debug.contains(part), "{part} in {debug}");
     }
     let (status, _, own) = text(&manager, "/probe?module=ping&target=desk-7&watcher=w1").await;
     assert!(status == StatusCode::OK && own.lines().any(|l| l == "probe_success 1"), "{own}");
@@ -103,7 +117,11 @@ async fn what_says_nothing_of_the_vm_is_an_error_of_the_scrape_and_no_failed_pro
     let manager = farm();
     watched(&manager);
     let (status, problem) = get(&manager, "/probe?module=tcp&target=desk-7").await;
-    assert_eq!((status, &problem["type"]), (StatusCode::CONFLICT, &json!("/problems/no-watcher")), "it is too old");
+    assert_eq!(
+        (status, &problem["type"]),
+        (StatusCode::CONFLICT, &json!("/problems/no-watcher")),
+        "it came to nothing"
+    );
     for (path, field, value) in [
         ("/probe?target=desk-7", "module", ""),
         ("/probe?module=ping", "target", ""),

@@ -57,6 +57,10 @@ fn an_answer_counts_the_records_of_its_type() {
     let many: Vec<(u16, &[u8])> = vec![(1, &[192, 0, 2, 1]); 20];
     let reply = parse_reply(&answer(&asked, 0, &many), ID, &asked).unwrap();
     assert_eq!((reply.answers, reply.addresses.len()), (20, ADDRESSES_MAX));
+    let mut more = answer(&asked, 0, &[]);
+    more[8..12].copy_from_slice(&[1, 3, 0, 4]);
+    let reply = parse_reply(&more, ID, &asked).unwrap();
+    assert_eq!((reply.authorities, reply.additionals), (0x103, 4), "they are counted, and not read");
 }
 
 #[test]

@@ -362,6 +362,7 @@ impl SimFleet {
             nodes: ask.nodes.iter().map(|n: &NodeId| n.as_str().to_owned()).collect(),
             vms: ask.vms.iter().map(|vm| vouch_wire::convert::vm_bytes(*vm)).collect(),
             light: ask.weight == Weight::Light,
+            findings: false,
         };
         self.send_down(*slot, network, session, Told::Ask(message));
     }

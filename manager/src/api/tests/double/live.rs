@@ -10,7 +10,8 @@ use vouch_wire::convert::{DurationHistogram, DurationKey};
 use crate::api::ca_view::CaView;
 use crate::api::live::{CaError, CaStep, MemberChange};
 use crate::api::view::{
-    CheckView, EvidenceView, HeardView, HearingView, ObservationView, ReasonView, StateComparedView, StateHashView,
+    CheckView, EvidenceView, HeardView, HearingView, LookView, ObservationView, ReasonView, SampleView,
+    StateComparedView, StateHashView,
 };
 use crate::api::{CheckError, InitError, LiveView, Metric, MetricKind, Readiness};
 use crate::raft::MembershipError;
@@ -62,7 +63,27 @@ impl LiveView for SimLive {
     }
 
     async fn check(&self, vm: VmId) -> Result<CheckView, CheckError> {
-        Ok(CheckView { vm: vm.to_string(), asked: vec!["w1".to_owned()], answered: vec!["w1".to_owned()], took_ms: 7 })
+        let look = |probe: &str, outcome: &str, reason: &str, seconds| LookView {
+            watcher: "w1".to_owned(),
+            network: "service".to_owned(),
+            probe: probe.to_owned(),
+            outcome: outcome.to_owned(),
+            reason: reason.to_owned(),
+            seconds,
+            ..LookView::default()
+        };
+        let round_trip = SampleView { name: "round_trip_mean".to_owned(), value: 0.002, unit: "seconds".to_owned() };
+        Ok(CheckView {
+            vm: vm.to_string(),
+            asked: vec!["w1".to_owned()],
+            answered: vec!["w1".to_owned()],
+            took_ms: 7,
+            looks: vec![
+                LookView { samples: vec![round_trip], ..look("ping", "up", "replied", 0.003) },
+                look("rdp", "down", "closed", 0.001),
+                look("tcp", "unknown", "unreachable", 0.0),
+            ],
+        })
     }
 
     async fn hearing(&self) -> HearingView {
