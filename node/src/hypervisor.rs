@@ -27,7 +27,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use vouch_types::{
-    HypervisorState, LogIndex, ManagerId, Network, Operation, Progress, StartId, VmId, VmSpec, WatcherId, WatcherLegs,
+    AgentQuestion, HypervisorState, LogIndex, ManagerId, Network, Operation, Progress, StartId, VmId, VmSpec,
+    WatcherId, WatcherLegs,
 };
 
 use crate::vm_file::VmFile;
@@ -160,15 +161,6 @@ pub struct View {
     pub watchers: Vec<WatcherView>,
 }
 
-/// What to ask a guest agent. Read-only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AgentQuery {
-    /// `guest-ping`.
-    Ping,
-    /// `guest-info`.
-    Info,
-}
-
 /// What came of asking a guest agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentReply {
@@ -235,7 +227,7 @@ pub trait Hypervisor: Send + Sync + 'static {
     async fn set_vms(&self, files: Vec<VmFile>);
 
     /// Asks a VM's guest agent.
-    async fn guest_agent(&self, vm: VmId, query: AgentQuery, timeout: Duration) -> AgentReply;
+    async fn guest_agent(&self, vm: VmId, question: AgentQuestion, timeout: Duration) -> AgentReply;
 
     /// Creates a watcher VM; one that exists from the same placement is no error.
     ///

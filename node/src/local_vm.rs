@@ -264,11 +264,11 @@ async fn obey(stream: UnixStream, mode: &watch::Sender<Mode>) -> io::Result<()> 
 
 #[cfg(test)]
 mod tests {
-    use vouch_types::Progress;
+    use vouch_types::{AgentQuestion, Progress};
 
     use super::*;
+    use crate::hypervisor::AgentReply;
     use crate::hypervisor::guest_agent::GuestAgent;
-    use crate::hypervisor::{AgentQuery, AgentReply};
 
     const REQUEST: [u8; 19] = [3, 0, 0, 0x13, 0x0e, 0xe0, 0, 0, 0, 0, 0, 1, 0, 8, 0, 0x0b, 0, 0, 0];
 
@@ -305,10 +305,10 @@ mod tests {
         assert_eq!((confirm[5], confirm[11], confirm[15]), (0xd0, 2, 1), "a confirm that selects TLS");
         let agent = GuestAgent::new(dir.path().join("ga.sock"));
         let long = Duration::from_secs(10);
-        assert_eq!(agent.ask(AgentQuery::Ping, long).await, AgentReply::Reply("{\"return\":{}}".into()));
+        assert_eq!(agent.ask(AgentQuestion::Ping, long).await, AgentReply::Reply("{\"return\":{}}".into()));
 
         assert_eq!(control(dir.path(), "hang").await, "ok\n");
-        assert_eq!(agent.ask(AgentQuery::Ping, Duration::from_millis(100)).await, AgentReply::Silent);
+        assert_eq!(agent.ask(AgentQuestion::Ping, Duration::from_millis(100)).await, AgentReply::Silent);
         while LocalWord::read(&dir.path().join(local_word::FILE)).progress != Progress::Still {
             tokio::task::yield_now().await;
         }

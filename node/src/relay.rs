@@ -24,7 +24,7 @@ use vouch_wire::sign::{SignError, StatementSigner, verify_grant};
 
 use crate::agent::SequenceCounter;
 use crate::hearing::Hearing;
-use crate::hypervisor::{AgentQuery, AgentReply, Hypervisor};
+use crate::hypervisor::{AgentReply, Hypervisor};
 use crate::store::{NodeMemory, NodeStore};
 
 /// How old a read may be that a statement rests on which nobody asked for by a nonce.
@@ -208,16 +208,7 @@ impl RelayService for Relay {
         if !grant.vms.contains(&vm) {
             return Err(LinkError::Refused(GrantError::OtherVm(vm).to_string()));
         }
-        let query = match proto::GuestAgentQuery::try_from(request.query) {
-            Ok(proto::GuestAgentQuery::Ping) => AgentQuery::Ping,
-            Ok(proto::GuestAgentQuery::Info) => AgentQuery::Info,
-            Ok(proto::GuestAgentQuery::Unspecified) | Err(_) => {
-                return Err(LinkError::Malformed(format!(
-                    "guest_agent.query: {}: must be ping or info",
-                    request.query
-                )));
-            }
-        };
+        let question = convert::agent_question("guest_agent.query", request.query)?;
         let answer = |result| Ok(proto::GuestAgentResponse { result: Some(result) });
         if self.store.with(|m| !m.owned.contains_key(&vm)) {
             return answer(Answer::NotPut("this node does not own the VM".to_owned()));
@@ -229,7 +220,7 @@ impl RelayService for Relay {
             return answer(Answer::NotPut(format!("{AGENT_QUERIES_MAX} questions are in flight")));
         };
         let left = deadline.saturating_duration_since(Instant::now());
-        answer(match self.hypervisor.guest_agent(vm, query, left).await {
+        answer(match self.hypervisor.guest_agent(vm, question, left).await {
             AgentReply::Reply(reply) => Answer::Reply(reply),
             AgentReply::Silent => Answer::Silent(true),
             AgentReply::Unavailable(why) => Answer::Unavailable(why),

@@ -3,14 +3,11 @@
 //! A component shows its version by what it exports: the interface `vouch:probe/check@1.x`, or the three bare functions of
 //! 0.1. The host runs both; nothing beyond this module knows which one a probe was written for.
 
-mod imports;
 mod v0_1;
 mod v1;
 
 use wasmtime::Store;
 use wasmtime::component::{HasSelf, InstancePre, Linker};
-
-pub(crate) use imports::{allowed, may_import};
 
 use crate::bindings;
 use crate::outcome::Found;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vouch_types::VmId;
+use vouch_types::{AgentQuery, VmId};
 
 /// Why the guest agent gave no answer.
 #[derive(Clone, PartialEq, Eq, thiserror::Error, Debug)]
@@ -22,30 +22,6 @@ pub enum GuestAgentError {
     /// Anything else.
     #[error("{0}")]
     Other(String),
-}
-
-/// A command that only reads.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum AgentQuery {
-    /// `guest-info`: the agent's version and commands.
-    Info,
-}
-
-impl AgentQuery {
-    /// All that are carried.
-    pub const ALL: [Self; 1] = [Self::Info];
-
-    /// Returns the command (QEMU guest agent reference).
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "guest-info",
-        }
-    }
-
-    /// Returns the query of this command, if it is carried.
-    pub fn of(command: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|query| query.as_str() == command)
-    }
 }
 
 /// Carries questions to guest agents.

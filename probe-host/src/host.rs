@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use vouch_types::Digest;
+use vouch_types::allowed_imports::{ALLOWED_IMPORTS, may_import};
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
@@ -40,7 +41,7 @@ pub enum LoadError {
     #[error("the component does not compile: {0}")]
     Compile(String),
     /// It wants an interface that no probe may have.
-    #[error("the component imports `{interface}`, which no probe may have: a probe may import {}", contract::allowed())]
+    #[error("the component imports `{interface}`, which no probe may have: a probe may import {}", ALLOWED_IMPORTS.join(", "))]
     ForbiddenImport {
         /// The interface.
         interface: String,
@@ -191,7 +192,7 @@ impl ProbeHost {
         let engine = &self.shared.engine;
         let mut imports: Vec<String> = component.component_type().imports(engine).map(|(n, _)| n.to_owned()).collect();
         imports.sort();
-        if let Some(interface) = imports.iter().find(|name| !contract::may_import(name)) {
+        if let Some(interface) = imports.iter().find(|name| !may_import(name)) {
             return Err(LoadError::ForbiddenImport { interface: interface.clone() });
         }
         let version = ContractVersion::of(component.component_type().exports(engine).map(|(name, _)| name))?;

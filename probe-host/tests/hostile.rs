@@ -258,7 +258,7 @@ impl GuestAgent for LongAnswer {
     }
 
     async fn query(&self, _vm: &VmId, query: AgentQuery, _timeout: Duration) -> Result<String, GuestAgentError> {
-        assert_eq!(query, AgentQuery::Info);
+        assert!(AgentQuery::ALL.contains(&query));
         Ok("x".repeat(self.0))
     }
 }
@@ -271,7 +271,11 @@ async fn asks(words: &str, answer: usize) -> (String, String) {
 #[tokio::test]
 async fn a_guest_asks_the_agent_for_what_only_reads_and_not_without_end() {
     assert_eq!(asks("ask guest-info", 7).await, ("answered".to_owned(), "xxxxxxx".to_owned()));
-    for command in ["guest-exec", "guest-shutdown", "guest-file-open", ""] {
+    for query in AgentQuery::ALL {
+        let (reason, _) = asks(&format!("ask {}", query.as_str()), 7).await;
+        assert_eq!(reason, "answered", "{query:?}");
+    }
+    for command in ["guest-exec", "guest-shutdown", "guest-file-open", "guest-get-fsinfo", ""] {
         let (_, why) = asks(&format!("ask {command}"), 7).await;
         assert!(why.starts_with("Error::NotCarried(") && why.contains("must be one of guest-info"), "{command}: {why}");
     }

@@ -243,6 +243,20 @@ async fn agents_are_what_their_names_say() {
     assert!(call.text.starts_with("ping: the guest agent stayed silent, after "), "{}", call.text);
 }
 
+#[tokio::test]
+async fn an_agent_that_is_asked_for_facts_tells_what_it_and_its_machine_are() {
+    let asked = finds_with("guest-agent", r#"{"facts": true}"#, "qga:ok", "up", "answered").await;
+    let told: Vec<_> = asked.result.unwrap().facts;
+    let told: Vec<(&str, &str)> = told.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let os = "Debian GNU/Linux 12 (bookworm)";
+    let all = [("agent_version", "10.0.0"), ("os", os), ("kernel", "6.1.0-37-amd64"), ("host_name", "desk-1")];
+    assert_eq!(told, all);
+    for (settings, fake) in [(r#"{"facts": true}"#, "qga:disabled"), ("{}", "qga:ok")] {
+        let none = finds_with("guest-agent", settings, fake, "up", "answered").await.result.unwrap();
+        assert_eq!(none.facts, [], "{settings} {fake}");
+    }
+}
+
 async fn finds_with(probe: &'static str, settings: &str, fake: &str, state: &str, reason: &str) -> Ran {
     let timeout = time_for(reason);
     let plan = Plan { timeout, settings: settings.to_owned(), ..Plan::new(Aim::Fake(fake.parse().unwrap())) };

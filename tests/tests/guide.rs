@@ -33,11 +33,41 @@ fn script(commands: &[&str], after_new: &str) -> String {
     for command in commands {
         let said = command.replace('\'', r"'\''");
         script += &format!("printf '%s\\n' '$ {said}'\n{command}\n");
-        if command.starts_with("vouch probe new ") {
+        if command.starts_with("vouch probe new ssh-banner") {
             script += after_new;
         }
     }
     script + "printf 'the guide ends\\n'\n"
+}
+
+/// The tools of other languages: those on the PATH, else those that `cargo xtask test` fetches below the target folder.
+struct Tools {
+    path: String,
+    zig: Option<String>,
+    has_npm: bool,
+}
+
+impl Tools {
+    fn find(programs: &Path) -> Result<Self> {
+        let tools = paths::target().canonicalize()?.join("tools");
+        let (python, node) = (tools.join("zig/bin/python"), tools.join("node/bin"));
+        let own = paths::program("zig").map(|_| "zig".to_owned());
+        let zig = own.or_else(|| python.is_file().then(|| format!("{} -m ziglang", python.display())));
+        let has_npm = paths::program("npm").is_some() || node.join("npm").is_file();
+        let path = format!("{}:{}:{}", programs.display(), std::env::var("PATH")?, node.display());
+        Ok(Self { path, zig, has_npm })
+    }
+
+    /// Returns whether a command can be run, and says so if not; in CI nothing may be left out.
+    fn has_what_it_takes(&self, command: &str) -> bool {
+        let missing = [("c-banner", "zig", self.zig.is_some()), ("js-banner", "npm", self.has_npm)]
+            .into_iter()
+            .find(|(project, _, is_there)| command.contains(project) && !is_there);
+        if let Some((_, tool, _)) = missing {
+            paths::leave_out(&format!("guide: {command}"), &format!("there is no {tool}"));
+        }
+        missing.is_none()
+    }
 }
 
 fn source() -> Result<PathBuf> {
@@ -57,6 +87,8 @@ fn every_command_of_the_guide_for_probe_authors_does_what_it_says() -> Result<()
     let vouch = paths::vouch()?.canonicalize()?;
     let programs = vouch.parent().context("the folder of vouch")?;
     ensure!(programs.join("vouch-watcher").is_file(), "vouch-watcher is not there: run `cargo build` first");
+    let tools = Tools::find(programs)?;
+    let commands: Vec<&str> = commands.into_iter().filter(|command| tools.has_what_it_takes(command)).collect();
     let folder = tempfile::Builder::new().prefix("vg").tempdir_in("/tmp")?;
     let after_new = format!(
         // A run that did not come to its end left a signature of another component.
@@ -65,9 +97,9 @@ fn every_command_of_the_guide_for_probe_authors_does_what_it_says() -> Result<()
         source.join("Cargo.lock").display()
     );
     fs::write(folder.path().join("guide.sh"), script(&commands, &after_new))?;
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH")?);
     let mut shell = Command::new("bash");
-    shell.arg("guide.sh").current_dir(folder.path()).env("PATH", path).env("VOUCH_SOURCE", &source);
+    shell.arg("guide.sh").current_dir(folder.path()).env("PATH", &tools.path).env("VOUCH_SOURCE", &source);
+    shell.envs(tools.zig.as_ref().map(|zig| ("ZIG", zig)));
     for variable in ["CARGO_TARGET_DIR", "VOUCH_API", "VOUCH_TOKEN_FILE", "VOUCH_CA"] {
         shell.env_remove(variable);
     }
@@ -79,6 +111,10 @@ fn every_command_of_the_guide_for_probe_authors_does_what_it_says() -> Result<()
     };
     let log = shell.log()?;
     ensure!(status.success() && log.ends_with("the guide ends\n"), "the guide ended with {status}:\n{log}");
+    let of_languages = [("c-banner", tools.zig.is_some()), ("js-banner", tools.has_npm)];
+    for (probe, _) in of_languages.into_iter().filter(|(_, is_run)| *is_run) {
+        ensure!(log.contains(&format!("probe     {probe} 0.1.0")), "{probe} was not looked at:\n{log}");
+    }
     for words in [
         "down  closed  port ",
         "down  wedged  port ",

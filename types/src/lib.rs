@@ -4,6 +4,8 @@
 //! serde, uuid and thiserror alone, so that a simulator, a fuzzer or a client can use the words without the system.
 
 pub mod advice;
+pub mod agent_query;
+pub mod allowed_imports;
 pub mod applied;
 pub mod ca;
 pub mod command;
@@ -43,6 +45,7 @@ pub mod wall_clock_watch;
 pub mod watcher;
 
 pub use advice::{Advice, Proof};
+pub use agent_query::{AgentQuery, AgentQuestion};
 pub use applied::Applied;
 pub use ca::{CaSecrets, CaStage, NextCa};
 pub use command::{BootChange, ClaimChange, Command, PlacementChange, VerdictChange};

@@ -70,8 +70,8 @@ pub enum ProbeCommand {
         #[arg(value_enum)]
         switch: Switch,
     },
-    /// Tell what a component is, what it may use, what it says to settings, and which rules it breaks. No cluster is
-    /// asked.
+    /// Tell what a component is, what it may use, what it says to settings, and which rules it breaks, also when it is run at
+    /// a fake that gives no answer. No cluster is asked.
     Check(ProbeCheckArgs),
     /// Run a component as a watcher would, at a target or at a fake, and tell what it finds. No cluster is asked.
     Run(ProbeRunArgs),

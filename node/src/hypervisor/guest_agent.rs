@@ -17,7 +17,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::agent_stream::{AgentStream, Heard};
-use super::{AgentQuery, AgentReply};
+use vouch_types::AgentQuestion;
+
+use super::AgentReply;
 
 /// How many bytes are read at once.
 const READ: usize = 4096;
@@ -75,7 +77,7 @@ impl GuestAgent {
     ///
     /// Several watchers ask the same agent, each at its own times, and one that is silent holds each question to its end:
     /// so its silence counts for those who wait meanwhile, or whoever always comes second would never hear of it.
-    pub async fn ask(&self, query: AgentQuery, timeout: Duration) -> AgentReply {
+    pub async fn ask(&self, question: AgentQuestion, timeout: Duration) -> AgentReply {
         let deadline = Instant::now() + timeout;
         let Ok(mut slot) = timeout_at(deadline, self.channel.lock()).await else {
             return self.unanswered.told(timeout);
@@ -89,7 +91,7 @@ impl GuestAgent {
             },
         };
         self.unanswered.begin();
-        match timeout_at(deadline, channel.exchange(query)).await {
+        match timeout_at(deadline, channel.exchange(question)).await {
             Ok(Ok(reply)) => {
                 self.unanswered.end();
                 *slot = Some(channel);
@@ -112,7 +114,7 @@ impl GuestAgent {
 }
 
 impl Channel {
-    async fn exchange(&mut self, query: AgentQuery) -> io::Result<String> {
+    async fn exchange(&mut self, question: AgentQuestion) -> io::Result<String> {
         if !self.said.is_in_step() {
             let mut random = [0; 4];
             SystemRandom::new().fill(&mut random).map_err(|_| io::Error::other("the system has no random numbers"))?;
@@ -120,12 +122,8 @@ impl Channel {
             self.stream.write_all(&sync).await?;
             while self.hear().await? != Heard::InStep {}
         }
-        let command = match query {
-            AgentQuery::Ping => "guest-ping",
-            AgentQuery::Info => "guest-info",
-        };
-        let question = self.said.ask(command);
-        self.stream.write_all(&question).await?;
+        let asked = self.said.ask(question.as_str());
+        self.stream.write_all(&asked).await?;
         loop {
             if let Heard::Answer(reply) = self.hear().await? {
                 return Ok(reply);
@@ -155,6 +153,7 @@ mod tests {
     use serde_json::Value;
     use tokio::net::UnixListener;
     use tokio::time::sleep;
+    use vouch_types::AgentQuery;
 
     use super::*;
 
@@ -213,9 +212,11 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             answer(&mut stream, b"{\"return\": {}}\n\xff{\"return\": 5}\n{\"return\":").await;
         });
-        assert_eq!(agent.ask(AgentQuery::Ping, LONG).await, AgentReply::Reply("{\"return\":{}}".into()));
-        assert_eq!(agent.ask(AgentQuery::Ping, LONG).await, AgentReply::Reply("{\"return\":{}}".into()));
-        let AgentReply::Reply(info) = agent.ask(AgentQuery::Info, LONG).await else { panic!("an error is an answer") };
+        assert_eq!(agent.ask(AgentQuestion::Ping, LONG).await, AgentReply::Reply("{\"return\":{}}".into()));
+        assert_eq!(agent.ask(AgentQuestion::Ping, LONG).await, AgentReply::Reply("{\"return\":{}}".into()));
+        let AgentReply::Reply(info) = agent.ask(AgentQuery::Info.into(), LONG).await else {
+            panic!("an error is an answer")
+        };
         assert!(info.contains("CommandNotFound"));
     }
 
@@ -225,12 +226,12 @@ mod tests {
         let always_second = async {
             for _ in 0..3 {
                 sleep(LONG / 10).await;
-                assert_eq!(agent.ask(AgentQuery::Ping, LONG).await, AgentReply::Silent);
+                assert_eq!(agent.ask(AgentQuestion::Ping, LONG).await, AgentReply::Silent);
             }
         };
         let always_first = async {
             for _ in 0..3 {
-                assert_eq!(agent.ask(AgentQuery::Ping, LONG).await, AgentReply::Silent);
+                assert_eq!(agent.ask(AgentQuestion::Ping, LONG).await, AgentReply::Silent);
                 sleep(LONG / 10).await;
             }
         };
@@ -250,9 +251,9 @@ mod tests {
         };
         let asks = async {
             let (first, second, third) = tokio::join!(
-                agent.ask(AgentQuery::Ping, LONG),
-                agent.ask(AgentQuery::Ping, LONG),
-                agent.ask(AgentQuery::Ping, LONG / 4),
+                agent.ask(AgentQuestion::Ping, LONG),
+                agent.ask(AgentQuestion::Ping, LONG),
+                agent.ask(AgentQuestion::Ping, LONG / 4),
             );
             assert!(matches!(first, AgentReply::Reply(_)), "{first:?}");
             assert_eq!(second, not_put, "it had a quarter of its time");
@@ -264,22 +265,22 @@ mod tests {
     #[tokio::test]
     async fn an_agent_that_is_silent_is_told_from_one_that_cannot_be_asked() {
         let (dir, listener, agent) = listener();
-        assert_eq!(agent.ask(AgentQuery::Ping, Duration::from_millis(50)).await, AgentReply::Silent);
+        assert_eq!(agent.ask(AgentQuestion::Ping, Duration::from_millis(50)).await, AgentReply::Silent);
         let (stream, _) = listener.accept().await.unwrap();
         drop((stream, listener));
         std::fs::remove_file(dir.path().join("ga.sock")).unwrap();
-        assert!(matches!(agent.ask(AgentQuery::Ping, LONG).await, AgentReply::Unavailable(_)));
+        assert!(matches!(agent.ask(AgentQuestion::Ping, LONG).await, AgentReply::Unavailable(_)));
     }
 
     #[tokio::test]
     async fn an_answer_that_comes_after_its_timeout_is_not_taken_for_the_next_one() {
         let (_dir, listener, agent) = listener();
-        assert_eq!(agent.ask(AgentQuery::Ping, Duration::from_millis(20)).await, AgentReply::Silent);
+        assert_eq!(agent.ask(AgentQuestion::Ping, Duration::from_millis(20)).await, AgentReply::Silent);
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             answer(&mut stream, b"").await;
         });
-        assert_eq!(agent.ask(AgentQuery::Ping, LONG).await, AgentReply::Reply("{\"return\":{}}".into()));
+        assert_eq!(agent.ask(AgentQuestion::Ping, LONG).await, AgentReply::Reply("{\"return\":{}}".into()));
     }
 
     #[tokio::test]
@@ -289,6 +290,6 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             while stream.write_all(&[b'x'; 4096]).await.is_ok() {}
         });
-        assert_eq!(agent.ask(AgentQuery::Ping, LONG).await, AgentReply::Silent);
+        assert_eq!(agent.ask(AgentQuestion::Ping, LONG).await, AgentReply::Silent);
     }
 }

@@ -7,12 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use vouch_types::{HypervisorState, LogIndex, Network, Operation, Progress, StartId, VmId, WatcherId};
+use vouch_types::{AgentQuestion, HypervisorState, LogIndex, Network, Operation, Progress, StartId, VmId, WatcherId};
 
-use super::{
-    AgentQuery, AgentReply, Counters, Hypervisor, HypervisorError, ServiceState, View, VmView, WatcherOrder,
-    WatcherView,
-};
+use super::{AgentReply, Counters, Hypervisor, HypervisorError, ServiceState, View, VmView, WatcherOrder, WatcherView};
 use crate::vm_file::VmFile;
 
 #[derive(Debug, Default)]
@@ -174,7 +171,7 @@ impl Hypervisor for SimHypervisor {
         self.change();
     }
 
-    async fn guest_agent(&self, vm: VmId, _query: AgentQuery, _timeout: Duration) -> AgentReply {
+    async fn guest_agent(&self, vm: VmId, _question: AgentQuestion, _timeout: Duration) -> AgentReply {
         self.world().agents.get(&vm).cloned().unwrap_or(AgentReply::Silent)
     }
 

@@ -5,8 +5,28 @@ use std::time::{Duration, Instant};
 use vouch_probe_host::{AgentQuery, GuestAgent, GuestAgentError};
 use vouch_types::VmId;
 
-/// Answer to `guest-info` (QEMU guest agent reference).
-const INFO: &str = r#"{"return":{"version":"10.0.0","supported_commands":[{"enabled":true,"name":"guest-ping","success-response":true}]}}"#;
+/// Returns an answer to a command, as Debian's agent gives it (QEMU guest agent reference).
+const fn answer_to(query: AgentQuery) -> &'static str {
+    match query {
+        AgentQuery::Info => concat!(
+            r#"{"return":{"version":"10.0.0","supported_commands":["#,
+            r#"{"enabled":true,"name":"guest-ping","success-response":true}]}}"#
+        ),
+        AgentQuery::OsInfo => concat!(
+            r#"{"return":{"name":"Debian GNU/Linux","kernel-release":"6.1.0-37-amd64","version":"12 (bookworm)","#,
+            r#""pretty-name":"Debian GNU/Linux 12 (bookworm)","version-id":"12","machine":"x86_64","id":"debian"}}"#
+        ),
+        AgentQuery::HostName => r#"{"return":{"host-name":"desk-1"}}"#,
+        AgentQuery::Time => r#"{"return":1796000000000000000}"#,
+        AgentQuery::TimeZone => r#"{"return":{"zone":"UTC","offset":0}}"#,
+        AgentQuery::Users => r#"{"return":[{"login-time":1795990000.5,"user":"ada"}]}"#,
+        AgentQuery::NetworkInterfaces => concat!(
+            r#"{"return":[{"name":"lo","ip-addresses":["#,
+            r#"{"ip-address-type":"ipv4","ip-address":"127.0.0.1","prefix":8}]}]}"#
+        ),
+        AgentQuery::FsFreezeStatus => r#"{"return":"thawed"}"#,
+    }
+}
 
 /// What the agent does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -52,7 +72,7 @@ impl GuestAgent for FakeGuestAgent {
         self.ping(vm, timeout).await?;
         Ok(match (self.behaviour, query) {
             (FakeAgent::Disabled, query) => disabled(query),
-            (FakeAgent::Ok | FakeAgent::Hang | FakeAgent::Stale, AgentQuery::Info) => INFO.to_owned(),
+            (FakeAgent::Ok | FakeAgent::Hang | FakeAgent::Stale, query) => answer_to(query).to_owned(),
         })
     }
 }

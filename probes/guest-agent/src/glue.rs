@@ -2,7 +2,7 @@
 
 use probe_kit::Budget;
 
-use crate::{GuestAgentSettings, SCHEMA};
+use crate::{COMMANDS, GuestAgentSettings, SCHEMA, facts_of};
 
 wit_bindgen::generate!({ world: "probe", path: "../../wit/vouch-probe-1" });
 
@@ -34,13 +34,16 @@ impl Guest for GuestAgent {
     }
 
     fn run(_target: Target, settings: String, deadline_ms: u32) -> Result<Outcome, Fault> {
-        let budget = Budget::starting_now(deadline_ms).whole().as_millis() as u32;
+        let whole = Budget::starting_now(deadline_ms);
+        let budget = whole.whole().as_millis() as u32;
         let settings = GuestAgentSettings::parse(&settings).map_err(Fault::BadSettings)?;
         match guest_agent::ping(settings.timeout_ms.unwrap_or(budget).min(budget)) {
             Ok(micros) => {
                 let seconds = micros as f64 / 1e6;
                 let sample = Sample { name: "round_trip".to_owned(), value: seconds, unit: "seconds".to_owned() };
-                Ok(outcome(State::Up, "answered", "the guest agent answered".to_owned(), vec![sample]))
+                let facts = if settings.facts { asked_facts(&whole) } else { Vec::new() };
+                let up = outcome(State::Up, "answered", "the guest agent answered".to_owned(), vec![sample]);
+                Ok(Outcome { facts, ..up })
             }
             Err(Error::Silent) => {
                 Ok(outcome(State::Down, "silent", "the guest agent was asked and stays silent".to_owned(), Vec::new()))
@@ -56,6 +59,18 @@ impl Guest for GuestAgent {
             Err(Error::NotCarried(why) | Error::OutOfBounds(why) | Error::Other(why)) => Err(Fault::Internal(why)),
         }
     }
+}
+
+/// Asks what the agent and its machine are, while there is time. What is not answered, or not as expected, is left out:
+/// that the agent lives is known by now.
+fn asked_facts(budget: &Budget) -> Vec<Fact> {
+    let mut facts = Vec::new();
+    for command in COMMANDS {
+        let Some(left) = budget.left() else { break };
+        let Ok(reply) = guest_agent::query(command, left.as_millis() as u32) else { continue };
+        facts.extend(facts_of(&reply).into_iter().map(|(name, value)| Fact { name: name.to_owned(), value }));
+    }
+    facts
 }
 
 fn outcome(state: State, reason: &str, message: String, samples: Vec<Sample>) -> Outcome {

@@ -5,8 +5,10 @@
 
 #![cfg_attr(target_family = "wasm", expect(unsafe_code, reason = "the glue of the component model is generated"))]
 
+mod answers;
 #[cfg(target_family = "wasm")]
 mod glue;
 mod settings;
 
+pub use answers::{COMMANDS, facts_of};
 pub use settings::{GuestAgentSettings, SCHEMA};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use vouch_probe_host::{AgentQuery, GuestAgent, GuestAgentError};
-use vouch_types::VmId;
+use vouch_types::{AgentQuestion, VmId};
 use vouch_wire::convert::vm_bytes;
 use vouch_wire::links::{LinkError, RelayLink};
 use vouch_wire::proto;
@@ -21,16 +21,11 @@ pub(super) struct RelayedGuestAgent {
 
 impl RelayedGuestAgent {
     /// Has the relay put a question to the agent; returns the agent's answer.
-    async fn ask(
-        &self,
-        vm: &VmId,
-        query: proto::GuestAgentQuery,
-        timeout: Duration,
-    ) -> Result<String, GuestAgentError> {
+    async fn ask(&self, vm: &VmId, question: AgentQuestion, timeout: Duration) -> Result<String, GuestAgentError> {
         let request = proto::GuestAgentRequest {
             grant: Some(self.relay.grant.clone()),
             vm: vm_bytes(*vm),
-            query: query.into(),
+            query: proto::GuestAgentQuery::from(question).into(),
             timeout_micros: u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX),
         };
         match self.link.guest_agent(&self.relay.node, self.relay.address, request).await {
@@ -51,13 +46,10 @@ impl RelayedGuestAgent {
 impl GuestAgent for RelayedGuestAgent {
     async fn ping(&self, vm: &VmId, timeout: Duration) -> Result<Duration, GuestAgentError> {
         let begun = Instant::now();
-        self.ask(vm, proto::GuestAgentQuery::Ping, timeout).await.map(|_reply| begun.elapsed())
+        self.ask(vm, AgentQuestion::Ping, timeout).await.map(|_reply| begun.elapsed())
     }
 
     async fn query(&self, vm: &VmId, query: AgentQuery, timeout: Duration) -> Result<String, GuestAgentError> {
-        let query = match query {
-            AgentQuery::Info => proto::GuestAgentQuery::Info,
-        };
-        self.ask(vm, query, timeout).await
+        self.ask(vm, query.into(), timeout).await
     }
 }

@@ -28,7 +28,7 @@ pub use order::{
     manager_addresses, manager_endpoints, ownership,
 };
 pub use report::{NodeHello, NodeReport, VmReport};
-pub use state::{hypervisor_state, network, operation, outcome, progress, relay_outcome};
+pub use state::{agent_question, hypervisor_state, network, operation, outcome, progress, relay_outcome};
 pub use vm::{vm_description, vm_spec};
 pub use watcher::{WatcherAnswer, WatcherReport, WireObservation, WireRelayObservation};
 

@@ -1,6 +1,9 @@
 //! Enumerations. `UNSPECIFIED` and numbers that this version does not know are refused.
 
-use vouch_types::{ExitReason, HypervisorState, Network, Operation, Outcome, PauseReason, Progress, RelayOutcome};
+use vouch_types::{
+    AgentQuery, AgentQuestion, ExitReason, HypervisorState, Network, Operation, Outcome, PauseReason, Progress,
+    RelayOutcome,
+};
 
 use super::ConvertError;
 use crate::proto;
@@ -53,6 +56,41 @@ pub fn outcome(field: &'static str, value: i32) -> Result<Outcome, ConvertError>
         Ok(proto::Outcome::Unknown) => Ok(Outcome::Unknown),
         Ok(proto::Outcome::Unspecified) | Err(_) => Err(unknown(field, value, "outcome")),
     }
+}
+
+impl From<AgentQuestion> for proto::GuestAgentQuery {
+    fn from(question: AgentQuestion) -> Self {
+        match question {
+            AgentQuestion::Ping => Self::Ping,
+            AgentQuestion::Query(AgentQuery::Info) => Self::Info,
+            AgentQuestion::Query(AgentQuery::OsInfo) => Self::OsInfo,
+            AgentQuestion::Query(AgentQuery::HostName) => Self::HostName,
+            AgentQuestion::Query(AgentQuery::Time) => Self::Time,
+            AgentQuestion::Query(AgentQuery::TimeZone) => Self::TimeZone,
+            AgentQuestion::Query(AgentQuery::Users) => Self::Users,
+            AgentQuestion::Query(AgentQuery::NetworkInterfaces) => Self::NetworkInterfaces,
+            AgentQuestion::Query(AgentQuery::FsFreezeStatus) => Self::FsFreezeStatus,
+        }
+    }
+}
+
+/// Returns the question of this number.
+///
+/// # Errors
+/// [`ConvertError`] when it is unspecified or unknown.
+pub fn agent_question(field: &'static str, value: i32) -> Result<AgentQuestion, ConvertError> {
+    Ok(AgentQuestion::Query(match proto::GuestAgentQuery::try_from(value) {
+        Ok(proto::GuestAgentQuery::Ping) => return Ok(AgentQuestion::Ping),
+        Ok(proto::GuestAgentQuery::Info) => AgentQuery::Info,
+        Ok(proto::GuestAgentQuery::OsInfo) => AgentQuery::OsInfo,
+        Ok(proto::GuestAgentQuery::HostName) => AgentQuery::HostName,
+        Ok(proto::GuestAgentQuery::Time) => AgentQuery::Time,
+        Ok(proto::GuestAgentQuery::TimeZone) => AgentQuery::TimeZone,
+        Ok(proto::GuestAgentQuery::Users) => AgentQuery::Users,
+        Ok(proto::GuestAgentQuery::NetworkInterfaces) => AgentQuery::NetworkInterfaces,
+        Ok(proto::GuestAgentQuery::FsFreezeStatus) => AgentQuery::FsFreezeStatus,
+        Ok(proto::GuestAgentQuery::Unspecified) | Err(_) => return Err(unknown(field, value, "question to an agent")),
+    }))
 }
 
 impl From<HypervisorState> for proto::HypervisorState {

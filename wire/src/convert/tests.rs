@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use vouch_types::{
-    AssignmentGeneration, BootId, ExitReason, Findings, Generation, HypervisorState, Incarnation, LogIndex, ManagerId,
-    Moment, Network, NodeId, Nonce, Outcome, PauseReason, PeerReach, Phase, ProbeAssignment, ProbeGrant,
-    ProbeInterface, ProbeName, RelayOutcome, Sample, Sequence, SortedMap, StartId, Term, TickSequence, VmId, VmSpec,
-    WatcherHealth, WatcherId, WatcherLegs,
+    AgentQuery, AgentQuestion, AssignmentGeneration, BootId, ExitReason, Findings, Generation, HypervisorState,
+    Incarnation, LogIndex, ManagerId, Moment, Network, NodeId, Nonce, Outcome, PauseReason, PeerReach, Phase,
+    ProbeAssignment, ProbeGrant, ProbeInterface, ProbeName, RelayOutcome, Sample, Sequence, SortedMap, StartId, Term,
+    TickSequence, VmId, VmSpec, WatcherHealth, WatcherId, WatcherLegs,
 };
 
 use super::*;
@@ -104,6 +104,12 @@ fn every_state_survives_the_wire_and_unspecified_or_unknown_ones_are_refused() {
     for n in Network::ALL {
         assert_eq!(network("network", proto::Network::from(n).into()), Ok(n));
     }
+    let queries = AgentQuery::ALL.map(AgentQuestion::Query);
+    for question in queries.into_iter().chain([AgentQuestion::Ping]) {
+        assert_eq!(agent_question("query", proto::GuestAgentQuery::from(question).into()), Ok(question));
+    }
+    refused(agent_question("query", 0), "query");
+    refused(agent_question("query", 99), "query");
     for o in [
         RelayOutcome::Reached,
         RelayOutcome::Refused,

@@ -10,6 +10,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use vouch_types::allowed_imports::ALLOWED_IMPORTS;
 use vouch_types::probe_key::PROBE_VERSION_MAX;
 use vouch_types::probe_rollout::ROLLOUT_RUNS;
 use vouch_types::{
@@ -18,7 +19,7 @@ use vouch_types::{
 use vouch_wire::probe_signature::{SIGNATURE_LEN, SignedProbe, read_signature};
 
 use crate::api::blocking::Reading;
-use crate::api::component::{ALLOWED_IMPORTS, ComponentError, read_component};
+use crate::api::component::{ComponentError, read_component};
 use crate::api::forward::Hop;
 use crate::api::freshness::{Wanted, make_current};
 use crate::api::params::Params;

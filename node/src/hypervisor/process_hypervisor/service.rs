@@ -8,15 +8,14 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, info, warn};
-use vouch_types::{HypervisorState, VmId, WatcherId, WatcherLegs};
+use vouch_types::{AgentQuestion, HypervisorState, VmId, WatcherId, WatcherLegs};
 
 use super::ProcessHypervisor;
 use super::view::Packets;
 use crate::hypervisor::machine::MachineStatus;
 use crate::hypervisor::run_dir::{MachineId, MachineLife, MachinePlan, RunDir};
 use crate::hypervisor::{
-    AgentQuery, AgentReply, Hypervisor, HypervisorError, ServiceState, View, VmView, WatcherOrder, WatcherView,
-    interfaces,
+    AgentReply, Hypervisor, HypervisorError, ServiceState, View, VmView, WatcherOrder, WatcherView, interfaces,
 };
 use crate::vm_file::VmFile;
 
@@ -162,10 +161,10 @@ impl Hypervisor for ProcessHypervisor {
         }
     }
 
-    async fn guest_agent(&self, vm: VmId, query: AgentQuery, timeout: Duration) -> AgentReply {
+    async fn guest_agent(&self, vm: VmId, question: AgentQuestion, timeout: Duration) -> AgentReply {
         let agent = self.inner.machines().get(&MachineId::Vm(vm)).map(|m| Arc::clone(&m.agent));
         match agent {
-            Some(agent) => agent.ask(query, timeout).await,
+            Some(agent) => agent.ask(question, timeout).await,
             None => AgentReply::NotPut(format!("vm {vm} is not on this node")),
         }
     }
