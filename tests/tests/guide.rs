@@ -141,10 +141,9 @@ fn every_command_of_the_guide_for_probe_authors_does_what_it_says() -> Result<()
 
 #[test]
 fn commands_are_the_lines_behind_a_dollar_in_console_blocks() {
-    let page =
-        "```sh\n$ no\n```\n```console\n$ a 'b'\nits answer\n$ vouch probe new x\n```\ntext\n```console\n$ c\n```\n";
-    assert_eq!(commands(page), ["a 'b'", "vouch probe new x", "c"]);
+    let page = "```sh\n$ no\n```\n```console\n$ a 'b'\nits answer\n$ vouch probe new ssh-banner\n```\ntext\n```console\n$ c\n```\n";
+    assert_eq!(commands(page), ["a 'b'", "vouch probe new ssh-banner", "c"]);
     let script = script(&commands(page), "after\n");
     assert!(script.contains("printf '%s\\n' '$ a '\\''b'\\'''\na 'b'\n"), "{script}");
-    assert!(script.contains("vouch probe new x\nafter\nprintf"), "{script}");
+    assert!(script.contains("vouch probe new ssh-banner\nafter\nprintf"), "{script}");
 }
