@@ -52,6 +52,7 @@ pub(crate) fn phases(phases: &mut Phases) {
         shell::run(shell::cargo().args(["build", "--locked"]).args(CRATES).args(TARGETS))
     });
     let build_sim = phases.run("build the simulator", || sim::build_tests(&TARGETS));
+    let _ = phases.run("fuzz targets", fuzz_targets);
     let _ = phases.run("image watcher", || image::build(Which::Watcher));
     let _ = phases.run("image guest", || image::build(Which::Guest));
     if build == Went::Well {
@@ -76,6 +77,13 @@ pub(crate) fn phases(phases: &mut Phases) {
             test(chosen(&tests), &[], &["--test-threads=1", "--nocapture"])
         });
     }
+}
+
+/// Checks that the fuzz targets, a workspace of their own, still compile against what they feed. They are run by hand.
+fn fuzz_targets() -> Result<()> {
+    let mut cargo = shell::cargo();
+    cargo.args(["check", "--locked", "--manifest-path", "fuzz/Cargo.toml", "--target-dir"]);
+    shell::run(cargo.arg(shell::target().join("fuzz")))
 }
 
 /// Runs the tests of these targets of all crates but the simulator.
