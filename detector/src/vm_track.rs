@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use vouch_types::vm::CLAIMS_MAX;
 use vouch_types::{
-    HypervisorState, Moment, Network, NodeId, Observation, Operation, Outcome, PauseReason, ProbeName, ProbeTimes,
+    HypervisorState, Moment, Network, NodeId, Observation, Operation, Outcome, PauseReason, Pin, ProbeName, ProbeTimes,
     StartId, Statement, WatcherId,
 };
 
@@ -246,12 +246,10 @@ impl VmTrack {
 
     /// Returns what a check counts as: another machine's answer on the VM's address is not its own.
     pub fn counted(&self, check: &CheckTrack) -> (Outcome, bool) {
-        let pin = self.entry.pins.iter().find(|pin| pin.network == check.network && pin.probe == check.probe);
-        match (pin, check.identity) {
-            (Some(pin), Some(found)) if pin.identity != found && check.outcome.is_sign_of_life() => {
-                (Outcome::Down, true)
-            }
-            (Some(_) | None, Some(_) | None) => (check.outcome, false),
+        let CheckTrack { network, probe, outcome, identity, .. } = check;
+        match Pin::is_of_another(&self.entry.pins, *network, probe, *outcome, *identity) {
+            true => (Outcome::Down, true),
+            false => (*outcome, false),
         }
     }
 }
@@ -358,7 +356,7 @@ pub(crate) mod tests {
     fn another_machine_behind_the_address_is_no_sign_of_its_life() {
         let mut vm = track();
         let pin = |n| vouch_types::Identity::new(n);
-        vm.entry.pins = vec![vouch_types::Pin {
+        vm.entry.pins = vec![Pin {
             probe: ProbeName::new("rdp").expect("a valid name"),
             network: Network::Service,
             identity: pin(7),

@@ -166,6 +166,8 @@ pub struct View {
 pub enum AgentReply {
     /// Its well-formed answer, JSON; an error of its own counts: it proves life.
     Reply(String),
+    /// It answers, with more than is taken ([`agent_stream::REPLY_MAX`]).
+    TooLong,
     /// No well-formed answer in time.
     Silent,
     /// There is no way to the agent, and why.

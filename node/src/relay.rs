@@ -32,8 +32,8 @@ pub const READ_AGE_MAX: Duration = Duration::from_millis(200);
 /// How long a VM may take to be read for a statement: less than a manager's ask takes by default.
 pub const READ_TIME_MAX: Duration = Duration::from_millis(300);
 /// How many guest-agent questions of all watchers may be in flight, those included that wait for another one to the same
-/// VM. Agents that are silent hold theirs to the end, so there are enough for each VM of a large node.
-pub const AGENT_QUERIES_MAX: usize = 192;
+/// VM. Each watcher of a silent agent holds one all the time: two watchers of 192 VMs.
+pub const AGENT_QUERIES_MAX: usize = 384;
 /// How many requests for statements may be in flight.
 pub const STATE_REQUESTS_MAX: usize = 32;
 /// How long a guest-agent question may take at most.
@@ -222,6 +222,7 @@ impl RelayService for Relay {
         let left = deadline.saturating_duration_since(Instant::now());
         answer(match self.hypervisor.guest_agent(vm, question, left).await {
             AgentReply::Reply(reply) => Answer::Reply(reply),
+            AgentReply::TooLong => Answer::TooLong(true),
             AgentReply::Silent => Answer::Silent(true),
             AgentReply::Unavailable(why) => Answer::Unavailable(why),
             AgentReply::NotPut(why) => Answer::NotPut(why),

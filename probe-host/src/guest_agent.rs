@@ -16,6 +16,9 @@ pub enum GuestAgentError {
     /// The agent was asked and stayed silent: this speaks of the agent.
     #[error("the guest agent stayed silent")]
     Silent,
+    /// The agent answered, with more than is carried.
+    #[error("the guest agent's answer has more bytes than are carried")]
+    TooLong,
     /// The question did not reach the agent: this says nothing of it.
     #[error("the question could not be carried: {0}")]
     Unreachable(String),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use vouch_types::Digest;
-use vouch_types::allowed_imports::{ALLOWED_IMPORTS, may_import};
+use vouch_types::allowed_imports::{allowed, may_import};
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
@@ -41,7 +41,7 @@ pub enum LoadError {
     #[error("the component does not compile: {0}")]
     Compile(String),
     /// It wants an interface that no probe may have.
-    #[error("the component imports `{interface}`, which no probe may have: a probe may import {}", ALLOWED_IMPORTS.join(", "))]
+    #[error("the component imports `{interface}`, which no probe may have: a probe may import {}", allowed())]
     ForbiddenImport {
         /// The interface.
         interface: String,

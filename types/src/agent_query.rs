@@ -1,9 +1,9 @@
 //! What may be asked of a guest agent.
 
-/// A command of QEMU's guest agent that only reads, returns at once and has no arguments (QEMU guest agent reference).
+/// A command of QEMU's guest agent that only reads and has no arguments (QEMU guest agent reference).
 ///
-/// Those that look at file systems or disks are not carried: on storage that hangs they hold the agent itself, which then
-/// is told as silent because it was asked.
+/// Those that look at every disk or every mounted file system are not carried: on storage that hangs they hold the agent
+/// itself, which then is told as silent because it was asked.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum AgentQuery {
     /// The agent's version and commands.

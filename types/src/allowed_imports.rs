@@ -54,6 +54,11 @@ pub fn may_import(interface: &str) -> bool {
         .any(|allowed| if allowed.ends_with('.') { interface.starts_with(allowed) } else { interface == *allowed })
 }
 
+/// Returns what a probe may import, as a list for people.
+pub fn allowed() -> String {
+    ALLOWED_IMPORTS.iter().map(|name| name.trim_end_matches('.')).collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -43,6 +43,14 @@ pub struct Findings {
 }
 
 impl Findings {
+    /// Returns how many bytes its texts have, with 16 for the numbers of each of its items.
+    pub fn bytes(&self) -> usize {
+        let phases = self.phases.iter().map(|phase| phase.name.len());
+        let samples = self.samples.iter().map(|sample| sample.name.len() + sample.unit.len());
+        let facts = self.facts.iter().map(|(name, value)| name.len() + value.len());
+        phases.chain(samples).chain(facts).map(|texts| texts + 16).sum()
+    }
+
     /// Returns whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.phases.is_empty() && self.samples.is_empty() && self.facts.is_empty()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Generation, LogIndex, Network, NodeId, ProbeName, SortedMap, StartId, Verdict, VmId};
+use crate::{Generation, LogIndex, Network, NodeId, Outcome, ProbeName, SortedMap, StartId, Verdict, VmId};
 
 /// The most probes that one VM may have.
 pub const PROBES_PER_VM_MAX: usize = 8;
@@ -58,6 +58,21 @@ pub struct Pin {
     pub network: Network,
     /// Whom it found first.
     pub identity: Identity,
+}
+
+impl Pin {
+    /// Returns whether this sign of life is of another machine than the one that was found first.
+    pub fn is_of_another(
+        pins: &[Self],
+        network: Network,
+        probe: &ProbeName,
+        outcome: Outcome,
+        found: Option<Identity>,
+    ) -> bool {
+        let pin = pins.iter().find(|pin| pin.network == network && pin.probe == *probe);
+        let other = pin.is_some_and(|pin| found.is_some_and(|found| pin.identity != found));
+        other && outcome.is_sign_of_life()
+    }
 }
 
 /// What a node knows of one of its VMs from the user's files or the hypervisor.

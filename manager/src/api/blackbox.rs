@@ -2,7 +2,7 @@
 //!
 //! What a probe tells by the names that the contract gives (facts, samples, phases) becomes the series of that exporter's
 //! prober; a series whose value is not known is 0 where the exporter says 0 too, and left out where that would be wrong.
-//! Whatever else a probe tells has series of vouch's own, `vouch_probe_*`.
+//! Whatever else a probe measures has series of vouch's own, `vouch_probe_*`.
 
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
@@ -87,12 +87,12 @@ impl Series {
     }
 
     fn add_regex(&mut self, look: &LookView) {
-        let failed = if look.reason == "body" { 1.0 } else { 0.0 };
+        // What is looked for is not in the body, or not what the service greets with.
+        let failed = if matches!(look.reason.as_str(), "body" | "unexpected") { 1.0 } else { 0.0 };
         self.set("probe_failed_due_to_regex", "Indicates if probe failed due to regex", failed);
     }
 
     fn add_http(&mut self, look: &LookView) {
-        let sample = |name: &str| look.sample(name).unwrap_or_default();
         let number = |text: Option<&str>| text.and_then(|text| text.parse().ok()).unwrap_or_default();
         self.phases(
             "probe_http_duration_seconds",
@@ -109,9 +109,11 @@ impl Series {
         self.set("probe_http_status_code", "Response HTTP status code", number(look.fact("status")));
         self.set("probe_http_version", "Returns the version of HTTP of the probe response", number(version));
         self.set("probe_http_redirects", "The number of redirects: none is followed", 0.0);
-        self.set("probe_http_content_length", "Length of http content response", sample("content_length"));
+        let no_length = if look.fact("status").is_some() { -1.0 } else { 0.0 };
+        let length = look.sample("content_length").unwrap_or(no_length);
+        self.set("probe_http_content_length", "Length of http content response, -1 where none is announced", length);
         let help = "Length of uncompressed response body, as far as it was read";
-        self.set("probe_http_uncompressed_body_length", help, sample("body"));
+        self.set("probe_http_uncompressed_body_length", help, look.sample("body").unwrap_or_default());
         let over_tls = if look.fact("tls_version").is_some() { 1.0 } else { 0.0 };
         self.set("probe_http_ssl", "Indicates if SSL was used for the final redirect", over_tls);
         self.add_regex(look);
@@ -130,10 +132,10 @@ impl Series {
         let took = look.phase("answer");
         let phases = [("resolve", 0.0), ("connect", 0.0), ("request", took.unwrap_or_default())];
         self.phases("probe_dns_duration_seconds", "Duration of DNS request by phase", &phases);
-        let succeeded = if took.is_some() { 1.0 } else { 0.0 };
+        let succeeded = if took.is_some() || look.reason == "truncated" { 1.0 } else { 0.0 };
         self.set("probe_dns_query_succeeded", "Displays whether or not the query was executed successfully", succeeded);
         let records = [
-            ("probe_dns_answer_rrs", "Returns number of entries in the answer resource record list", "answers"),
+            ("probe_dns_answer_rrs", "Returns number of entries in the answer resource record list", "records"),
             ("probe_dns_authority_rrs", "Returns number of entries in the authority record list", "authorities"),
             ("probe_dns_additional_rrs", "Returns number of entries in the additional record list", "additionals"),
         ];
@@ -159,26 +161,39 @@ impl Series {
         }
         if let Some(fingerprint) = look.fact("certificate_sha256") {
             let told = |name: &str| look.fact(name).unwrap_or_default().to_owned();
+            let names = told("certificate_names");
+            let names: Vec<&str> = names.split(", ").filter(|name| name.parse::<IpAddr>().is_err()).collect();
             let labels = vec![
                 ("fingerprint_sha256", fingerprint.to_ascii_lowercase()),
-                ("subject", told("certificate_subject")),
-                ("issuer", told("certificate_issuer")),
-                ("subjectalternative", told("certificate_names").replace(", ", ",")),
+                ("subject", last_first(&told("certificate_subject"))),
+                ("issuer", last_first(&told("certificate_issuer"))),
+                ("subjectalternative", names.join(",")),
             ];
             self.each("probe_ssl_last_chain_info", "Contains SSL leaf certificate information", [(labels, 1.0)]);
         }
     }
 
-    /// Adds all that the probe told, by its own names.
+    /// Adds all that the probe measured, by its own names.
     fn add_own(&mut self, look: &LookView) {
         let phases = look.phases.iter().map(|p| (vec![("phase", p.name.clone())], p.seconds));
         self.each("vouch_probe_phase_seconds", "How long a step of the probe took", phases);
         let samples =
             look.samples.iter().map(|s| (vec![("sample", s.name.clone()), ("unit", s.unit.clone())], s.value));
         self.each("vouch_probe_sample", "What the probe measured", samples);
+    }
+
+    /// Adds the facts as labels. Their values are what the target says, and each new one is a new series: only for whoever
+    /// asks for it.
+    pub(super) fn add_facts(&mut self, look: &LookView) {
         let facts = look.facts.iter().map(|f| (vec![("fact", f.name.clone()), ("value", f.value.clone())], 1.0));
         self.each("vouch_probe_fact", "What the probe learnt", facts);
     }
+}
+
+/// Returns a distinguished name as RFC 2253 and the exporter write it, the last part first: `C=DE, CN=desk` is
+/// `CN=desk,C=DE`.
+fn last_first(name: &str) -> String {
+    name.rsplit(", ").collect::<Vec<_>>().join(",")
 }
 
 /// Returns the FNV-1a hash of 32 bits of an address (draft-eastlake-fnv), as `blackbox_exporter` does.
@@ -250,8 +265,8 @@ mod tests {
                 ("tls_version", "TLS 1.3"),
                 ("certificate_sha256", "AB01"),
                 ("certificate_expires", "2027-01-14T08:00:00Z"),
-                ("certificate_names", "desk, desk.example"),
-                ("certificate_subject", "CN=desk"),
+                ("certificate_names", "desk, 192.0.2.1, desk.example"),
+                ("certificate_subject", "C=DE, O=Farm, CN=desk"),
                 ("certificate_issuer", "CN=farm"),
             ],
         );
@@ -272,7 +287,7 @@ mod tests {
                 "probe_failed_due_to_regex 0.0",
                 "probe_ssl_earliest_cert_expiry 1799913600.0",
                 "probe_tls_version_info{version=\"TLS 1.3\"} 1.0",
-                "probe_ssl_last_chain_info{fingerprint_sha256=\"ab01\",subject=\"CN=desk\",issuer=\"CN=farm\",\
+                "probe_ssl_last_chain_info{fingerprint_sha256=\"ab01\",subject=\"CN=desk,O=Farm,C=DE\",issuer=\"CN=farm\",\
                  subjectalternative=\"desk,desk.example\"} 1.0",
             ],
         );
@@ -282,7 +297,12 @@ mod tests {
     fn a_body_that_does_not_hold_the_text_failed_due_to_regex() {
         let found = LookView { reason: "body".to_owned(), ..look("http", &[], &[], &[("status", "404")]) };
         let told = told(&found);
-        for line in ["probe_failed_due_to_regex 1.0", "probe_http_status_code 404.0", "probe_http_ssl 0.0"] {
+        for line in [
+            "probe_failed_due_to_regex 1.0",
+            "probe_http_status_code 404.0",
+            "probe_http_ssl 0.0",
+            "probe_http_content_length -1.0",
+        ] {
             assert!(told.iter().any(|told| told == line), "{line} in {told:?}");
         }
         assert!(!told.iter().any(|line| line.starts_with("probe_ssl") || line.starts_with("probe_tls")), "{told:?}");
@@ -301,7 +321,7 @@ mod tests {
 
     #[test]
     fn dns_tells_its_records() {
-        let samples = [("answers", 2.0), ("authorities", 1.0), ("additionals", 3.0)];
+        let samples = [("answers", 2.0), ("records", 4.0), ("authorities", 1.0), ("additionals", 3.0)];
         assert_told(
             &look("dns", &[("answer", 0.5)], &samples, &[]),
             &[
@@ -309,7 +329,7 @@ mod tests {
                 "probe_dns_duration_seconds{phase=\"connect\"} 0.0",
                 "probe_dns_duration_seconds{phase=\"request\"} 0.5",
                 "probe_dns_query_succeeded 1.0",
-                "probe_dns_answer_rrs 2.0",
+                "probe_dns_answer_rrs 4.0",
                 "probe_dns_authority_rrs 1.0",
                 "probe_dns_additional_rrs 3.0",
             ],
@@ -327,6 +347,7 @@ mod tests {
         let found = look("my-probe", &[("ask", 0.125)], &[("queue", 7.0)], &[("leader", "b\"1")]);
         let mut series = Series(Registry::default());
         series.add(&found, None);
+        series.add_facts(&found);
         let mut text = String::new();
         encode(&mut text, &series.0).unwrap();
         for line in [

@@ -47,8 +47,8 @@ impl Checks {
         }
     }
 
-    /// Ends checks that are complete or too old; `looks` returns what came of an ask.
-    pub(super) fn finish(&mut self, now: Moment, mut looks: impl FnMut(WatcherId, Nonce) -> Vec<Look>) {
+    /// Ends checks that are complete or too old; `looks` returns what came of an ask on a VM.
+    pub(super) fn finish(&mut self, now: Moment, mut looks: impl FnMut(VmId, WatcherId, Nonce) -> Vec<Look>) {
         let is_done = |c: &Check| c.answered.len() == c.asked.len() || c.deadline <= now;
         let (done, going): (Vec<_>, Vec<_>) = std::mem::take(&mut self.0).into_iter().partition(is_done);
         self.0 = going;
@@ -57,8 +57,7 @@ impl Checks {
             let answered = check.answered.iter().filter_map(|nonce| check.asked.get(nonce));
             let mut found: Vec<(WatcherId, Look)> = Vec::new();
             for (nonce, watcher) in &check.asked {
-                let of_vm = looks(*watcher, *nonce).into_iter().filter(|look| look.seen.vm == check.vm);
-                found.extend(of_vm.map(|look| (*watcher, look)));
+                found.extend(looks(check.vm, *watcher, *nonce).into_iter().map(|look| (*watcher, look)));
             }
             found.sort_by(|(a, x), (b, y)| (a, x.seen.network, &x.seen.probe).cmp(&(b, y.seen.network, &y.seen.probe)));
             let view = CheckView {
@@ -78,29 +77,17 @@ impl Checks {
 mod tests {
     use std::time::Duration;
 
-    use vouch_types::{Findings, Network, Outcome, Phase, ProbeName, TickSequence};
-    use vouch_wire::convert::WireObservation;
+    use vouch_types::{Findings, Phase};
 
     use super::*;
+    use crate::fleet::looks::tests as looks;
 
     fn vm(number: u128) -> VmId {
         VmId::new(uuid::Uuid::from_u128(number))
     }
 
-    fn look(of: u128, probe: &str, found: Option<Findings>) -> Look {
-        let seen = WireObservation {
-            vm: vm(of),
-            network: Network::Service,
-            probe: ProbeName::new(probe).unwrap(),
-            outcome: Outcome::Up,
-            reason: "answered".to_owned(),
-            message: String::new(),
-            identity: None,
-            begun: TickSequence::default(),
-            begun_after: Duration::ZERO,
-            took: Duration::from_millis(3),
-        };
-        Look { seen, found }
+    fn look(probe: &str, found: Option<Findings>) -> Look {
+        Look { seen: looks::seen(1, probe), found }
     }
 
     type Reply = oneshot::Receiver<Result<CheckView, CheckError>>;
@@ -118,17 +105,18 @@ mod tests {
     #[test]
     fn a_check_ends_when_all_have_answered_with_what_they_found_on_its_vm() {
         let (mut checks, mut answer) = checks();
-        let nobody = |_, _| Vec::new();
+        let nobody = |_, _, _| Vec::new();
         checks.answered(WatcherId::new(2), Nonce::new(1));
         checks.answered(WatcherId::new(2), Nonce::new(2));
         checks.finish(Moment::from_micros(2_000), nobody);
         assert!(answer.try_recv().is_err(), "w1 has not answered");
         checks.answered(WatcherId::new(1), Nonce::new(2));
-        checks.finish(Moment::from_micros(7_000), |watcher, nonce| {
+        checks.finish(Moment::from_micros(7_000), |of, watcher, nonce| {
+            assert_eq!(of, vm(1));
             assert!(watcher.get() + nonce.get() == 3, "each is asked for with its own nonce");
             let phases = vec![Phase { name: "connect".to_owned(), took: Duration::from_millis(2) }];
             let found = (watcher.get() == 1).then(|| Findings { phases, ..Findings::default() });
-            vec![look(2, "rdp", None), look(1, "tcp", found), look(1, "rdp", None)]
+            vec![look("tcp", found), look("rdp", None)]
         });
         let view = answer.try_recv().unwrap().unwrap();
         assert_eq!((view.asked, view.answered, view.took_ms), (own(&["w1", "w2"]), own(&["w1", "w2"]), 7));
@@ -141,8 +129,8 @@ mod tests {
     fn a_check_ends_at_its_deadline_with_what_came() {
         let (mut checks, mut answer) = checks();
         checks.answered(WatcherId::new(1), Nonce::new(2));
-        checks.finish(Moment::from_micros(1_000_000), |watcher, _| {
-            if watcher.get() == 1 { vec![look(1, "rdp", None)] } else { Vec::new() }
+        checks.finish(Moment::from_micros(1_000_000), |_, watcher, _| {
+            if watcher.get() == 1 { vec![look("rdp", None)] } else { Vec::new() }
         });
         let view = answer.try_recv().unwrap().unwrap();
         assert_eq!((view.answered, view.looks.len()), (own(&["w1"]), 1));

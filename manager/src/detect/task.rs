@@ -150,9 +150,19 @@ impl Running {
                     None => return,
                 }
             }
-            let fleet = &self.task.fleet;
-            self.checks.finish(self.task.clock.now(), |watcher, nonce| fleet.take_looks(watcher, nonce));
+            self.finish_checks();
         }
+    }
+
+    /// Ends checks; what watchers found counts as the records have it.
+    fn finish_checks(&mut self) {
+        let DetectorTask { fleet, consensus, clock, .. } = &self.task;
+        self.checks.finish(clock.now(), |vm, watcher, nonce| {
+            // Before the records are read: the book of the fleet is never taken while they are.
+            let looks = fleet.take_looks(watcher, nonce);
+            let pins = consensus.read_state(|state| state.vms().get(&vm).map(|vm| vm.pins.clone()).unwrap_or_default());
+            looks.into_iter().map(|look| look.counted(&pins)).collect()
+        });
     }
 
     fn tick(&mut self) {
@@ -404,7 +414,7 @@ impl Running {
             match effect {
                 Effect::Schedule(at) => self.deadline = Some(at),
                 Effect::Ask(ask) if self.leads.is_some() => {
-                    self.task.fleet.ask(&ask, checked.is_some_and(|vm| ask.vms.contains(&vm)));
+                    self.task.fleet.ask(&ask, checked.filter(|vm| ask.vms.contains(vm)));
                 }
                 Effect::Propose(proposal) if self.leads.is_some() => self.propose(proposal),
                 Effect::Ask(_) => self.task.counters.add(Count::EffectsDropped, "ask", 1),

@@ -29,7 +29,7 @@ impl Book {
         id: SessionId,
         network: Network,
         message: &proto::Answer,
-        answer: WatcherAnswer,
+        mut answer: WatcherAnswer,
         now: Moment,
     ) -> Taken {
         let watcher = context.watcher;
@@ -50,7 +50,7 @@ impl Book {
         let (relays, _) = dated_all(answer.relays.clone(), |r| begun_of(r.begun));
         match self.asks.asker(watcher, answer.nonce) {
             Asker::Own { nonce, asked } => {
-                self.asks.note_looks(watcher, nonce, &answer);
+                self.asks.note_looks(watcher, nonce, &mut answer);
                 // Its checks began after the ask, whatever tick the watcher had.
                 let observations = answer.observations.into_iter().map(|seen| {
                     let begun = begun_of(seen.begun).unwrap_or(asked).max(asked);
@@ -108,7 +108,7 @@ impl Book {
         &mut self,
         context: &AnswerContext<'_>,
         incarnation: Incarnation,
-        answer: WatcherAnswer,
+        mut answer: WatcherAnswer,
         begun: &[Option<Moment>],
     ) -> Vec<Event> {
         let watcher = context.watcher;
@@ -121,7 +121,7 @@ impl Book {
             self.counters.add(Count::StaleDropped, "answer", 1);
             return Vec::new();
         };
-        self.asks.note_looks(watcher, nonce, &answer);
+        self.asks.note_looks(watcher, nonce, &mut answer);
         let mut begun = begun.iter().map(|b| b.unwrap_or(asked).max(asked)).chain(std::iter::repeat(asked));
         let mut date = || begun.next().unwrap_or(asked);
         let observations: Vec<_> = answer.observations.into_iter().map(|seen| Dated { seen, begun: date() }).collect();
@@ -191,10 +191,12 @@ fn answer_events(
 
 #[cfg(test)]
 mod tests {
+    use super::super::looks::tests as looks;
     use super::*;
     use crate::counters::Counters;
     use crate::fleet::watcher_words::DatedReport;
     use crate::seams::SeededRng;
+    use crate::store::tests::samples::vm_id;
     use tokio::sync::mpsc;
     use vouch_types::{AssignmentGeneration, Timing};
 
@@ -217,7 +219,7 @@ mod tests {
         assert!(!words.is_stale_life(Incarnation::new(3)));
         let report = DatedReport { assignment: AssignmentGeneration::new(5), full: true, ..DatedReport::default() };
         assert!(words.take(&report));
-        let travelling = book.asks.note(&SeededRng::new(1), watcher, Nonce::new(4), NOW);
+        let travelling = book.asks.note(&SeededRng::new(1), (watcher, Nonce::new(4)), NOW, Some(vm_id(1)));
         Desk { book, watcher, counters, travelling }
     }
 
@@ -226,12 +228,7 @@ mod tests {
             WatcherAnswer {
                 nonce: self.travelling,
                 assignment: AssignmentGeneration::new(generation),
-                observations: Vec::new(),
-                relays: Vec::new(),
-                statements: Vec::new(),
-                complete: true,
-                health: None,
-                findings: Vec::new(),
+                ..looks::answer(vec![looks::seen(1, "rdp")])
             }
         }
 
@@ -283,5 +280,16 @@ mod tests {
         assert_eq!(desk.dropped(), 1);
         assert!(is_answered(&desk.relayed(3, 5)));
         assert!(is_answered(&desk.relayed(4, 1)), "a later life begins its words anew");
+    }
+
+    #[test]
+    fn what_a_look_found_is_kept_whether_the_watcher_or_another_manager_brings_it() {
+        for bring in [|desk: &mut Desk| drop(desk.first_hand(5)), |desk: &mut Desk| drop(desk.relayed(3, 5))] {
+            let mut desk = desk();
+            bring(&mut desk);
+            let looks = desk.book.asks.take_looks(desk.watcher, Nonce::new(4));
+            assert_eq!(looks.len(), 1);
+            assert!(looks[0].found.is_some());
+        }
     }
 }

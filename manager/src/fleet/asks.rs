@@ -15,26 +15,24 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use vouch_detector::{Ask, Weight};
-use vouch_types::{Findings, ManagerId, Moment, Nonce, WatcherId};
-use vouch_wire::convert::limits::FINDINGS_PER_ANSWER_MAX;
-use vouch_wire::convert::{AskDepth, WatcherAnswer, WireFindings, WireObservation};
+use vouch_types::{ManagerId, Moment, Nonce, VmId, WatcherId};
+use vouch_wire::convert::{AskDepth, WatcherAnswer};
 
+use super::looks::{Look, Looks};
 use crate::seams::Rng;
 
 /// How many asks are remembered whose answers may still come.
 pub(crate) const ASKS_KEPT: usize = 4_096;
 
-/// How many looks are kept of one ask: as many as one answer may tell the findings of.
-pub(crate) const LOOKS_PER_ASK_MAX: usize = FINDINGS_PER_ANSWER_MAX;
-
 const MANAGER_SHIFT: u32 = 56;
 const RANDOM_MASK: u64 = (1 << MANAGER_SHIFT) - 1;
 
-/// Returns how much an ask of the detector wants to know.
-pub(crate) const fn depth_of(ask: &Ask) -> AskDepth {
-    match ask.weight {
-        Weight::Light => AskDepth::Light,
-        Weight::Full => AskDepth::Full,
+/// Returns how much an ask of the detector wants to know; all there is, where somebody has a VM looked at.
+pub(crate) const fn depth_of(ask: &Ask, looked_at: Option<VmId>) -> AskDepth {
+    match (looked_at, ask.weight) {
+        (Some(_), Weight::Light | Weight::Full) => AskDepth::Findings,
+        (None, Weight::Light) => AskDepth::Light,
+        (None, Weight::Full) => AskDepth::Full,
     }
 }
 
@@ -62,24 +60,15 @@ struct Asked {
     at: Moment,
 }
 
-/// What came of one check of an answer, for whoever asked to look now.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) struct Look {
-    /// What the watcher saw.
-    pub(crate) seen: WireObservation,
-    /// What that rests on; none from a watcher that does not tell.
-    pub(crate) found: Option<Findings>,
-}
-
 /// The asks of this manager.
 #[derive(Debug)]
 pub(crate) struct AskBook {
     own: ManagerId,
     asked: BTreeMap<u64, Asked>,
-    /// What came of those whose findings are wanted, until it is taken.
-    looks: BTreeMap<(WatcherId, Nonce), Vec<Look>>,
     /// The same, oldest first.
     order: VecDeque<u64>,
+    /// What came of those whose findings are wanted, until it is taken.
+    looks: BTreeMap<(WatcherId, Nonce), Looks>,
 }
 
 impl AskBook {
@@ -87,8 +76,15 @@ impl AskBook {
         Self { own, asked: BTreeMap::new(), looks: BTreeMap::new(), order: VecDeque::new() }
     }
 
-    /// Notes an ask of this manager, and returns the nonce that it travels with.
-    pub(crate) fn note(&mut self, rng: &dyn Rng, watcher: WatcherId, nonce: Nonce, at: Moment) -> Nonce {
+    /// Notes an ask of this manager, and returns the nonce that it travels with. What comes of it for the VM that is looked
+    /// at, if one is, is kept for [`AskBook::take_looks`].
+    pub(crate) fn note(
+        &mut self,
+        rng: &dyn Rng,
+        (watcher, nonce): (WatcherId, Nonce),
+        at: Moment,
+        looked_at: Option<VmId>,
+    ) -> Nonce {
         let travelling = loop {
             let mut bytes = [0; 8];
             rng.fill(&mut bytes);
@@ -98,6 +94,9 @@ impl AskBook {
             }
         };
         self.asked.insert(travelling, Asked { watcher, nonce, at });
+        if let Some(vm) = looked_at {
+            self.looks.insert((watcher, nonce), Looks::of(vm));
+        }
         self.order.push_back(travelling);
         while self.order.len() > ASKS_KEPT {
             let oldest = self.order.pop_front().and_then(|oldest| self.asked.remove(&oldest));
@@ -108,25 +107,16 @@ impl AskBook {
         Nonce::new(travelling)
     }
 
-    /// Keeps what comes of an ask, whose nonce is the detector's, for [`AskBook::take_looks`].
-    pub(crate) fn keep_looks(&mut self, watcher: WatcherId, nonce: Nonce) {
-        self.looks.insert((watcher, nonce), Vec::new());
-    }
-
-    /// Notes what came of an ask, if that is kept.
-    pub(crate) fn note_looks(&mut self, watcher: WatcherId, nonce: Nonce, answer: &WatcherAnswer) {
-        let Some(looks) = self.looks.get_mut(&(watcher, nonce)) else { return };
-        let room = LOOKS_PER_ASK_MAX.saturating_sub(looks.len());
-        looks.extend(answer.observations.iter().take(room).map(|seen| {
-            let same = |f: &&WireFindings| f.vm == seen.vm && f.network == seen.network && f.probe == seen.probe;
-            let found = answer.findings.iter().find(same).map(|f| f.found.clone());
-            Look { seen: seen.clone(), found }
-        }));
+    /// Takes what an answer to an ask tells of its VM, if that is kept; findings leave the answer.
+    pub(crate) fn note_looks(&mut self, watcher: WatcherId, nonce: Nonce, answer: &mut WatcherAnswer) {
+        if let Some(looks) = self.looks.get_mut(&(watcher, nonce)) {
+            looks.take(answer);
+        }
     }
 
     /// Returns what came of an ask by now; what comes later is not kept.
     pub(crate) fn take_looks(&mut self, watcher: WatcherId, nonce: Nonce) -> Vec<Look> {
-        self.looks.remove(&(watcher, nonce)).unwrap_or_default()
+        self.looks.remove(&(watcher, nonce)).map(Looks::into_all).unwrap_or_default()
     }
 
     /// Returns whose ask this watcher's answer answers.
@@ -147,8 +137,10 @@ impl AskBook {
 
 #[cfg(test)]
 mod tests {
+    use super::super::looks::tests as looks;
     use super::*;
     use crate::seams::SeededRng;
+    use crate::store::tests::samples::vm_id;
 
     /// Repeats its bytes.
     struct Dice(std::sync::Mutex<u8>);
@@ -168,7 +160,7 @@ mod tests {
         let rng = SeededRng::new(3);
         let (w1, w2) = (WatcherId::new(1), WatcherId::new(2));
         let mut asks = AskBook::new(ManagerId::new(1));
-        let travelling = asks.note(&rng, w1, Nonce::new(5), at);
+        let travelling = asks.note(&rng, (w1, Nonce::new(5)), at, None);
         assert_eq!(asks.asker(w1, travelling), Asker::Own { nonce: Nonce::new(5), asked: at });
         assert_eq!(asks.asker(w2, travelling), Asker::Nobody, "another watcher was asked");
         let restarted = AskBook::new(ManagerId::new(1));
@@ -184,10 +176,11 @@ mod tests {
         let watcher = WatcherId::new(1);
         let mut asks = AskBook::new(ManagerId::new(1));
         let dice = Dice(std::sync::Mutex::new(0));
-        let first = asks.note(&dice, watcher, Nonce::new(1), at);
-        assert_ne!(asks.note(&dice, watcher, Nonce::new(2), at), first);
+        let first = asks.note(&dice, (watcher, Nonce::new(1)), at, None);
+        assert_ne!(asks.note(&dice, (watcher, Nonce::new(2)), at, None), first);
         let rng = SeededRng::new(3);
-        let kept: Vec<Nonce> = (0..ASKS_KEPT as u64).map(|n| asks.note(&rng, watcher, Nonce::new(n), at)).collect();
+        let kept: Vec<Nonce> =
+            (0..ASKS_KEPT as u64).map(|n| asks.note(&rng, (watcher, Nonce::new(n)), at, None)).collect();
         assert_eq!(asks.asker(watcher, first), Asker::Nobody);
         assert!(kept.iter().all(|nonce| asks.asker(watcher, *nonce) != Asker::Nobody));
         let mut next = kept.windows(2).map(|pair| pair[1].get().wrapping_sub(pair[0].get()));
@@ -196,69 +189,24 @@ mod tests {
     }
 
     #[test]
-    fn looks_are_kept_for_asks_that_want_them_and_taken_once() {
-        let watcher = WatcherId::new(1);
-        let (wanted, other) = (Nonce::new(1), Nonce::new(2));
-        let mut asks = AskBook::new(ManagerId::new(1));
-        let answer = answered("rdp", 2);
-        asks.keep_looks(watcher, wanted);
-        asks.note_looks(watcher, wanted, &answer);
-        asks.note_looks(watcher, other, &answer);
-        asks.note_looks(WatcherId::new(2), wanted, &answer);
-        let looks = asks.take_looks(watcher, wanted);
-        assert_eq!(looks.len(), 2);
-        assert_eq!(looks[0].found.as_ref().map(|found| found.facts.len()), Some(1));
-        assert_eq!(looks[1].found, None, "its findings are of another VM");
-        asks.note_looks(watcher, wanted, &answer);
-        assert_eq!(asks.take_looks(watcher, wanted), [], "what comes late is not kept");
-        assert_eq!(asks.take_looks(watcher, other), []);
-    }
-
-    #[test]
-    fn one_ask_keeps_so_many_looks_and_none_when_it_is_forgotten() {
+    fn looks_are_kept_for_asks_that_look_at_a_vm_and_taken_once() {
         let (at, rng, watcher) = (Moment::from_micros(9), SeededRng::new(3), WatcherId::new(1));
+        let (looking, other) = (Nonce::new(1_000_001), Nonce::new(1_000_002));
+        let answer = || looks::answer(vec![looks::seen(1, "rdp")]);
         let mut asks = AskBook::new(ManagerId::new(1));
-        let nonce = Nonce::new(1_000_000);
-        asks.keep_looks(watcher, nonce);
-        asks.note(&rng, watcher, nonce, at);
-        for _ in 0..2 {
-            asks.note_looks(watcher, nonce, &answered("rdp", LOOKS_PER_ASK_MAX));
+        asks.note(&rng, (watcher, looking), at, Some(vm_id(1)));
+        asks.note(&rng, (watcher, other), at, None);
+        asks.note_looks(watcher, looking, &mut answer());
+        asks.note_looks(watcher, other, &mut answer());
+        asks.note_looks(WatcherId::new(2), looking, &mut answer());
+        assert_eq!(asks.take_looks(watcher, looking).len(), 1);
+        asks.note_looks(watcher, looking, &mut answer());
+        assert_eq!(asks.take_looks(watcher, looking), [], "what comes late is not kept");
+        assert_eq!(asks.take_looks(watcher, other), []);
+        asks.note(&rng, (watcher, looking), at, Some(vm_id(1)));
+        for n in 0..ASKS_KEPT as u64 {
+            asks.note(&rng, (watcher, Nonce::new(n)), at, None);
         }
-        assert_eq!(asks.looks[&(watcher, nonce)].len(), LOOKS_PER_ASK_MAX);
-        (0..ASKS_KEPT as u64).for_each(|n| {
-            asks.note(&rng, watcher, Nonce::new(n), at);
-        });
-        assert!(asks.looks.is_empty());
-    }
-
-    /// An answer that tells of so many VMs, and the findings of the first one.
-    fn answered(probe: &str, vms: usize) -> WatcherAnswer {
-        let probe = vouch_types::ProbeName::new(probe).unwrap();
-        let network = vouch_types::Network::Service;
-        let vm = |n: usize| crate::store::tests::samples::vm_id(n as u128);
-        let seen = |n| WireObservation {
-            vm: vm(n),
-            network,
-            probe: probe.clone(),
-            outcome: vouch_types::Outcome::Up,
-            reason: "negotiated".to_owned(),
-            message: String::new(),
-            identity: None,
-            begun: vouch_types::TickSequence::default(),
-            begun_after: std::time::Duration::ZERO,
-            took: std::time::Duration::ZERO,
-        };
-        let facts = vec![("protocol".to_owned(), "tls".to_owned())];
-        let found = Findings { facts, ..Findings::default() };
-        WatcherAnswer {
-            nonce: Nonce::new(0),
-            assignment: vouch_types::AssignmentGeneration::new(1),
-            observations: (0..vms).map(seen).collect(),
-            relays: Vec::new(),
-            statements: Vec::new(),
-            complete: true,
-            health: None,
-            findings: vec![WireFindings { vm: vm(0), network, probe: probe.clone(), found }],
-        }
+        assert!(asks.looks.is_empty(), "with the ask its looks are forgotten");
     }
 }

@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 
 use vouch_detector::Ask;
-use vouch_types::{ManagerId, Moment, NodeId, Nonce, WatcherId};
+use vouch_types::{ManagerId, Moment, NodeId, Nonce, VmId, WatcherId};
 use vouch_wire::{convert, proto};
 
-use super::asks::Look;
 use super::book::Book;
+use super::looks::Look;
 use super::sessions::{Sent, SessionId, Sessions};
 use super::{FORWARD_WITHIN, Fleet};
 use crate::counters::Count;
@@ -152,31 +152,26 @@ impl Fleet {
         });
     }
 
-    /// Asks a watcher to look now; returns whether the ask is on its way. What comes of it beyond events is kept if
-    /// `findings` are wanted, for [`Fleet::take_looks`].
-    pub(crate) fn ask(&self, ask: &Ask, findings: bool) -> bool {
+    /// Asks a watcher to look now; returns whether the ask is on its way. What it finds at the VM that is looked at, if one
+    /// is, is kept for [`Fleet::take_looks`].
+    pub(crate) fn ask(&self, ask: &Ask, looked_at: Option<VmId>) -> bool {
         let now = self.parts().clock.now();
-        let nonce = {
-            let asks = &mut self.book().asks;
-            if findings {
-                asks.keep_looks(ask.watcher, ask.nonce);
-            }
-            asks.note(&*self.parts().rng, ask.watcher, ask.nonce, now)
-        };
+        let nonce = self.book().asks.note(&*self.parts().rng, (ask.watcher, ask.nonce), now, looked_at);
+        let depth = super::asks::depth_of(ask, looked_at);
         let message = proto::Ask {
             nonce: nonce.get(),
             deadline_micros: u64::try_from(ask.deadline.as_micros()).unwrap_or(u64::MAX),
             nodes: ask.nodes.iter().map(|n| n.as_str().to_owned()).collect(),
             vms: ask.vms.iter().map(|vm| convert::vm_bytes(*vm)).collect(),
-            light: super::asks::depth_of(ask).is_light(),
-            findings,
+            light: depth.is_light(),
+            findings: depth.wants_findings(),
         };
         tracing::debug!(watcher_id = %ask.watcher, nonce = %ask.nonce, vms = ask.vms.len(), "ask");
         self.parts().counters.add(Count::Asks, "watcher", 1);
         self.send_to_watcher(ask.watcher, proto::to_watcher::Message::Ask(message))
     }
 
-    /// Returns what came of an ask with findings by now, once.
+    /// Returns what came of an ask that looks at a VM by now, once.
     pub(crate) fn take_looks(&self, watcher: WatcherId, nonce: Nonce) -> Vec<Look> {
         self.book().asks.take_looks(watcher, nonce)
     }

@@ -14,6 +14,9 @@ use super::sessions::{SessionId, StreamState};
 /// How many answers may wait for the next frame to one manager; older ones leave.
 pub(crate) const ANSWERS_MAX: usize = 256;
 
+/// How many of them keep the findings that they have, which may be as long as all the rest of a frame together.
+pub(crate) const ANSWERS_WITH_FINDINGS_MAX: usize = 16;
+
 /// How another manager hears a node, or a watcher over one network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct HeardByPeer {
@@ -93,7 +96,13 @@ impl Peer {
     }
 
     /// Keeps an answer for the next frame.
-    pub(crate) fn queue_answer(&mut self, answer: proto::RelayedWatcherMessage) {
+    pub(crate) fn queue_answer(&mut self, mut answer: proto::RelayedWatcherMessage) {
+        let with_findings = self.answers.iter().filter(|answer| !findings(answer).is_empty());
+        if with_findings.count() >= ANSWERS_WITH_FINDINGS_MAX
+            && let Some(proto::from_watcher::Message::Answer(answer)) = message_mut(&mut answer)
+        {
+            answer.findings.clear();
+        }
         if self.answers.len() == ANSWERS_MAX {
             self.answers.remove(0);
         }
@@ -114,6 +123,17 @@ impl Peer {
     }
 }
 
+fn message_mut(relayed: &mut proto::RelayedWatcherMessage) -> Option<&mut proto::from_watcher::Message> {
+    relayed.message.as_mut()?.message.as_mut()
+}
+
+fn findings(relayed: &proto::RelayedWatcherMessage) -> &[proto::Findings] {
+    match relayed.message.as_ref().and_then(|said| said.message.as_ref()) {
+        Some(proto::from_watcher::Message::Answer(answer)) => &answer.findings,
+        Some(_) | None => &[],
+    }
+}
+
 pub(crate) fn stream_state(state: StreamState) -> i32 {
     match state {
         StreamState::Open => proto::StreamState::Open,
@@ -129,5 +149,26 @@ pub(crate) fn from_stream_state(state: i32) -> StreamState {
         Ok(proto::StreamState::Open) => StreamState::Open,
         Ok(proto::StreamState::Reset) => StreamState::Reset,
         Ok(proto::StreamState::Closed | proto::StreamState::Unspecified) | Err(_) => StreamState::Closed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_that_wait_for_a_manager_are_bounded_and_so_are_their_findings() {
+        let answer = |nonce| {
+            let findings = vec![proto::Findings::default()];
+            let answer = proto::Answer { nonce, findings, ..proto::Answer::default() };
+            let message = Some(proto::from_watcher::Message::Answer(answer));
+            let message = Some(proto::FromWatcher { message });
+            proto::RelayedWatcherMessage { message, ..proto::RelayedWatcherMessage::default() }
+        };
+        let mut peer = Peer::default();
+        (0..=ANSWERS_MAX as u64).for_each(|nonce| peer.queue_answer(answer(nonce)));
+        assert_eq!(peer.answers.len(), ANSWERS_MAX);
+        let kept = peer.answers.iter().filter(|answer| !findings(answer).is_empty()).count();
+        assert_eq!(kept, ANSWERS_WITH_FINDINGS_MAX - 1, "the oldest one left");
     }
 }

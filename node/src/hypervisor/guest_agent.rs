@@ -15,11 +15,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
-
-use super::agent_stream::{AgentStream, Heard};
 use vouch_types::AgentQuestion;
 
 use super::AgentReply;
+use super::agent_stream::{AgentStream, Heard, NotAnAgent};
 
 /// How many bytes are read at once.
 const READ: usize = 4096;
@@ -101,6 +100,7 @@ impl GuestAgent {
             Ok(Err(e)) => {
                 self.unanswered.end();
                 match e.kind() {
+                    io::ErrorKind::FileTooLarge => AgentReply::TooLong,
                     io::ErrorKind::InvalidData => AgentReply::Silent,
                     _ => AgentReply::Unavailable(format!("agent socket: {e}")),
                 }
@@ -113,6 +113,21 @@ impl GuestAgent {
     }
 }
 
+/// Why nothing was heard.
+enum Unheard {
+    /// What came is not what an agent says.
+    Stream(NotAnAgent),
+    /// The socket failed or was closed.
+    Socket(io::Error),
+}
+
+fn not_an_agent(unheard: Unheard) -> io::Error {
+    match unheard {
+        Unheard::Stream(what) => io::Error::new(io::ErrorKind::InvalidData, what),
+        Unheard::Socket(error) => error,
+    }
+}
+
 impl Channel {
     async fn exchange(&mut self, question: AgentQuestion) -> io::Result<String> {
         if !self.said.is_in_step() {
@@ -120,26 +135,30 @@ impl Channel {
             SystemRandom::new().fill(&mut random).map_err(|_| io::Error::other("the system has no random numbers"))?;
             let sync = self.said.synchronise(u32::from_be_bytes(random));
             self.stream.write_all(&sync).await?;
-            while self.hear().await? != Heard::InStep {}
+            while self.hear().await.map_err(not_an_agent)? != Heard::InStep {}
         }
         let asked = self.said.ask(question.as_str());
         self.stream.write_all(&asked).await?;
         loop {
-            if let Heard::Answer(reply) = self.hear().await? {
-                return Ok(reply);
+            match self.hear().await {
+                Ok(Heard::Answer(reply)) => return Ok(reply),
+                Ok(Heard::InStep) => {}
+                // It is in step: somebody lives there, and says more than is taken.
+                Err(Unheard::Stream(NotAnAgent::TooLong)) => return Err(io::ErrorKind::FileTooLarge.into()),
+                Err(other) => return Err(not_an_agent(other)),
             }
         }
     }
 
     /// Reads until something has come.
-    async fn hear(&mut self) -> io::Result<Heard> {
+    async fn hear(&mut self) -> Result<Heard, Unheard> {
         let mut buffer = [0; READ];
         loop {
-            if let Some(heard) = self.said.hear().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))? {
+            if let Some(heard) = self.said.hear().map_err(Unheard::Stream)? {
                 return Ok(heard);
             }
-            match self.stream.read(&mut buffer).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            match self.stream.read(&mut buffer).await.map_err(Unheard::Socket)? {
+                0 => return Err(Unheard::Socket(io::ErrorKind::UnexpectedEof.into())),
                 count => self.said.push(&buffer[..count]),
             }
         }
@@ -155,12 +174,14 @@ mod tests {
     use tokio::time::sleep;
     use vouch_types::AgentQuery;
 
+    use super::super::agent_stream::REPLY_MAX;
     use super::*;
 
     const SENTINEL: u8 = 0xff;
     const LONG: Duration = Duration::from_secs(20);
 
-    /// Answers as qemu-ga does to the end of the stream: first the error for the stray 0xFF, then whatever `stale` is, then the sync.
+    /// Answers as qemu-ga does to the end of the stream: first the error for the stray 0xFF, then whatever `stale` is, then
+    /// the sync.
     async fn answer(stream: &mut UnixStream, stale: &[u8]) {
         answer_first(usize::MAX, stream, stale).await;
     }
@@ -281,6 +302,23 @@ mod tests {
             answer(&mut stream, b"").await;
         });
         assert_eq!(agent.ask(AgentQuestion::Ping, LONG).await, AgentReply::Reply("{\"return\":{}}".into()));
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_answers_with_more_than_is_taken_is_not_silent() {
+        let (_dir, listener, agent) = listener();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                answer_first(1, &mut stream, b"").await;
+                while stream.read_u8().await.unwrap() != b'\n' {}
+                let long = format!("{{\"return\": \"{}\"}}\n", "x".repeat(REPLY_MAX));
+                // The other side may hang up before its end.
+                let _ = stream.write_all(long.as_bytes()).await;
+            }
+        });
+        assert_eq!(agent.ask(AgentQuery::NetworkInterfaces.into(), LONG).await, AgentReply::TooLong);
+        assert_eq!(agent.ask(AgentQuery::Info.into(), LONG).await, AgentReply::TooLong, "it is asked anew");
     }
 
     #[tokio::test]

@@ -148,6 +148,18 @@ async fn nothing_is_said_of_a_vm_that_the_node_does_not_own() {
     assert!(matches!(answer, Some(proto::guest_agent_response::Result::NotPut(_))));
 }
 
+#[tokio::test(start_paused = true)]
+async fn one_question_to_an_agent_too_many_says_nothing_of_it() {
+    let bed = bed().await;
+    let all = u32::try_from(AGENT_QUERIES_MAX).unwrap();
+    let taken = bed.relay.queries.acquire_many(all).await.unwrap();
+    let answer = bed.ask(bed.vm).await.unwrap().result;
+    let full = format!("{AGENT_QUERIES_MAX} questions are in flight");
+    assert_eq!(answer, Some(proto::guest_agent_response::Result::NotPut(full)));
+    drop(taken);
+    assert_eq!(bed.ask(bed.vm).await.unwrap().result, Some(proto::guest_agent_response::Result::Silent(true)));
+}
+
 #[tokio::test]
 async fn the_guest_agent_answers_through_the_relay_for_granted_vms_only() {
     let bed = bed().await;

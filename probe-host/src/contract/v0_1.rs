@@ -104,6 +104,7 @@ impl guest_agent::Host for RunState {
             AgentRefusal::Agent(GuestAgentError::NoChannel) => guest_agent::Error::NoChannel,
             AgentRefusal::Agent(GuestAgentError::Silent) => guest_agent::Error::Silent,
             AgentRefusal::Agent(GuestAgentError::Unreachable(text)) => guest_agent::Error::Unreachable(text),
+            AgentRefusal::Agent(error @ GuestAgentError::TooLong) => guest_agent::Error::Other(error.to_string()),
             AgentRefusal::Agent(GuestAgentError::Other(text)) => guest_agent::Error::Other(text),
         })?;
         Ok(crate::outcome::micros(pinged))

@@ -134,6 +134,7 @@ impl From<AgentRefusal> for guest_agent::Error {
             AgentRefusal::Agent(GuestAgentError::NoChannel) => Self::NoChannel,
             AgentRefusal::Agent(GuestAgentError::Silent) => Self::Silent,
             AgentRefusal::Agent(GuestAgentError::Unreachable(text)) => Self::Unreachable(text),
+            AgentRefusal::Agent(error @ GuestAgentError::TooLong) => Self::OutOfBounds(error.to_string()),
             AgentRefusal::Agent(GuestAgentError::Other(text)) => Self::Other(text),
         }
     }

@@ -71,6 +71,7 @@ fn answered(settings: &DnsSettings, reply: &Reply, took: Duration, transport: Tr
     with_facts(Outcome::new(state, reason, message), reply, transport)
         .with_phase("answer", took)
         .with_sample("answers", f64::from(answers), "records")
+        .with_sample("records", f64::from(reply.records), "records")
         .with_sample("authorities", f64::from(reply.authorities), "records")
         .with_sample("additionals", f64::from(reply.additionals), "records")
         .with_sample("sent", f64::from(sent), "questions")
@@ -124,6 +125,7 @@ mod tests {
             authoritative: true,
             recursive: false,
             answers,
+            records: 3,
             authorities: 1,
             additionals: 2,
             addresses,
@@ -153,7 +155,10 @@ mod tests {
         let facts = ["protocol", "rcode", "authoritative", "recursion", "addresses"].map(|name| up.fact(name).unwrap());
         assert_eq!(facts, ["DNS over UDP", "NOERROR", "yes", "no", "192.0.2.1, 192.0.2.1"]);
         let samples: Vec<_> = up.samples.iter().map(|sample| (sample.name, sample.value)).collect();
-        assert_eq!(samples, [("answers", 2.0), ("authorities", 1.0), ("additionals", 2.0), ("sent", 1.0)]);
+        assert_eq!(
+            samples,
+            [("answers", 2.0), ("records", 3.0), ("authorities", 1.0), ("additionals", 2.0), ("sent", 1.0)]
+        );
         assert_eq!(said(&found(PLAIN, Rcode::NOERROR, 0)), (State::Degraded, "answers"));
         assert_eq!(said(&found(r#"{"name": "a", "answers_min": 0}"#, Rcode::NOERROR, 0)), (State::Up, "answered"));
         let other = r#"{"name": "a", "rcodes": ["NXDOMAIN"]}"#;
@@ -197,6 +202,7 @@ mod tests {
                 authoritative: true,
                 recursive: false,
                 answers: 0,
+                records: 0,
                 authorities: 0,
                 additionals: 0,
                 addresses,

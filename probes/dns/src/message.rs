@@ -148,6 +148,8 @@ pub struct Reply {
     pub recursive: bool,
     /// How many records of the type there are.
     pub answers: u32,
+    /// How many records its first section has, of whatever type.
+    pub records: u16,
     /// How many records its second section has, on who owns the zone.
     pub authorities: u16,
     /// How many records its third section has, beyond what was asked.
@@ -213,6 +215,7 @@ pub fn parse_reply(bytes: &[u8], id: u16, question: &Question) -> Result<Reply, 
         authoritative: has(AUTHORITATIVE),
         recursive: has(RECURSION_AVAILABLE),
         answers: 0,
+        records,
         authorities,
         additionals,
         addresses: Vec::new(),

@@ -23,6 +23,9 @@ pub struct Head {
     pub server: Option<String>,
     /// How long the body is.
     pub framing: Framing,
+    /// The length that is announced, which there is without a body as well (RFC 9110, section 8.6); none where the body
+    /// comes in chunks.
+    pub announced: Option<u64>,
 }
 
 /// What has come so far.
@@ -77,12 +80,15 @@ fn head(response: &Response<'_, '_>, status: u16, method: Method) -> Result<Head
         let fields = response.headers.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
         fields.map(|field| String::from_utf8_lossy(field.value).trim().to_owned())
     };
+    let framing = framing(status, method, values("transfer-encoding").next_back(), values("content-length"))?;
+    let announced = values("content-length").next().and_then(|length| length.parse().ok());
     Ok(Head {
         protocol: if response.version == Some(1) { "HTTP/1.1" } else { "HTTP/1.0" },
         status,
         location: values("location").next(),
         server: values("server").next(),
-        framing: framing(status, method, values("transfer-encoding").next_back(), values("content-length"))?,
+        framing,
+        announced: announced.filter(|_| framing != Framing::Chunked),
     })
 }
 
@@ -143,6 +149,14 @@ mod tests {
     }
 
     #[test]
+    fn a_length_is_announced_unless_the_body_comes_in_chunks() {
+        let announced = |fields: &str| of(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).announced;
+        assert_eq!(announced("Content-Length: 3\r\n"), Some(3));
+        assert_eq!(announced(""), None);
+        assert_eq!(announced("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n"), None);
+    }
+
+    #[test]
     fn a_bodys_length_follows_the_rules_of_rfc_9112() {
         let of = |fields: &str| of(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).framing;
         assert_eq!(of(""), Framing::UntilClosed);
@@ -150,7 +164,8 @@ mod tests {
         assert_eq!(of("Transfer-Encoding: gzip\r\n"), Framing::UntilClosed);
         assert_eq!(of("Content-Length: 3\r\nContent-Length: 3, 3\r\n"), Framing::Length(3));
         let none = read_head(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", Method::Head).unwrap();
-        assert!(matches!(none, HeadRead::Final(Head { framing: Framing::None, .. }, _)), "{none:?}");
+        let HeadRead::Final(none, _) = none else { panic!("it is unfinished") };
+        assert_eq!((none.framing, none.announced), (Framing::None, Some(9)));
         for fields in ["Content-Length: 3\r\nContent-Length: 4\r\n", "Content-Length: -1\r\n", "Content-Length: +1\r\n"]
         {
             let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");

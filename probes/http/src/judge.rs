@@ -6,7 +6,6 @@ use probe_kit::{Budget, Fault, Outcome, State};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::body::Framing;
 use crate::exchange::{Answer, BodyEnd, Finding, holds};
 use crate::head::{FIELDS_MAX, HEAD_MAX, NotHttp};
 use crate::settings::{HttpSettings, Scheme};
@@ -127,7 +126,7 @@ fn tell_answer(outcome: Outcome, answer: &Answer) -> Outcome {
         .with_fact("status", head.status.to_string());
     outcome.facts.extend(head.location.iter().map(|to| ("location", to.clone())));
     outcome.facts.extend(head.server.iter().map(|name| ("server", name.clone())));
-    if let Framing::Length(length) = head.framing {
+    if let Some(length) = head.announced {
         outcome = outcome.with_sample("content_length", length as f64, "bytes");
     }
     match end {
@@ -179,6 +178,7 @@ mod tests {
             location: (status == 302).then(|| "https://desk/".to_owned()),
             server: Some("nginx".to_owned()),
             framing: Framing::UntilClosed,
+            announced: None,
         };
         let (answered, read) = (Duration::from_millis(3), Duration::from_millis(1));
         Finding::Answered(Answer { head, body: body.as_bytes().to_vec(), end, answered, read })
@@ -220,7 +220,7 @@ mod tests {
         );
         assert_eq!((unwanted.fact("status"), unwanted.fact("protocol")), (Some("302"), Some("HTTP/1.1")));
         let Finding::Answered(mut announced) = whole(200) else { unreachable!("it is an answer") };
-        announced.head.framing = Framing::Length(9);
+        announced.head.announced = Some(9);
         let announced = found(&Finding::Answered(announced), "{}", None);
         let samples: Vec<_> = announced.samples.iter().map(|sample| (sample.name, sample.value)).collect();
         assert_eq!(samples, [("content_length", 9.0), ("body", 5.0)]);

@@ -31,6 +31,7 @@ impl RelayedGuestAgent {
         match self.link.guest_agent(&self.relay.node, self.relay.address, request).await {
             Ok(response) => match response.result {
                 Some(Answered::Reply(reply)) => Ok(reply),
+                Some(Answered::TooLong(_)) => Err(GuestAgentError::TooLong),
                 Some(Answered::Silent(_)) => Err(GuestAgentError::Silent),
                 Some(Answered::Unavailable(_)) => Err(GuestAgentError::NoChannel),
                 Some(Answered::NotPut(why)) => Err(GuestAgentError::Unreachable(why)),

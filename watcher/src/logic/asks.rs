@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use vouch_types::{Moment, Nonce};
+use vouch_wire::convert::AskDepth;
 
 use super::{Check, RunId, SessionId};
 
@@ -36,8 +37,8 @@ pub struct Asked {
     pub session: SessionId,
     /// What the answer has to repeat.
     pub nonce: Nonce,
-    /// The answer is to hold what its observations rest on.
-    pub findings: bool,
+    /// How much it wants to know.
+    pub depth: AskDepth,
 }
 
 #[derive(Debug)]
@@ -185,7 +186,7 @@ mod tests {
         Check::Relay { node: NodeId::new(&format!("n{n}")).unwrap() }
     }
 
-    const ASKED: Asked = Asked { session: SessionId(1), nonce: Nonce::new(9), findings: false };
+    const ASKED: Asked = Asked { session: SessionId(1), nonce: Nonce::new(9), depth: AskDepth::Full };
 
     #[test]
     fn a_run_that_began_before_the_ask_does_not_answer_it() {

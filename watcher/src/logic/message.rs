@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vouch_types::TickSequence;
-use vouch_wire::convert::limits::FINDINGS_PER_ANSWER_MAX;
+use vouch_wire::convert::limits::{FINDINGS_BYTES_MAX, FINDINGS_PER_ANSWER_MAX};
 use vouch_wire::convert::{WireFindings, WireObservation, WireRelayObservation};
 use vouch_wire::proto;
 
@@ -66,14 +66,17 @@ impl Observed {
     }
 }
 
-/// Returns what these observations rest on, as far as an answer may hold it.
+/// Returns what these observations rest on, as much of it as an answer may hold.
 pub(super) fn findings_of<'a>(entries: impl Iterator<Item = (&'a Check, &'a Entry)>) -> Vec<proto::Findings> {
+    let mut room = FINDINGS_BYTES_MAX;
     let found = entries.filter_map(|(check, entry)| {
         let (Check::Probe { vm, network, probe }, Ended::Probe { findings, .. }) = (check, &entry.ended) else {
             return None;
         };
-        let found = findings.as_deref()?.clone();
-        Some(WireFindings { vm: *vm, network: *network, probe: probe.clone(), found }.into())
+        let found = findings.as_deref()?;
+        room = room.checked_sub(found.bytes())?;
+        let (probe, found) = (probe.clone(), found.clone());
+        Some(WireFindings { vm: *vm, network: *network, probe, found }.into())
     });
     found.take(FINDINGS_PER_ANSWER_MAX).collect()
 }

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use vouch_types::{
-    Digest, Findings, Incarnation, ManagerId, Moment, Network, Outcome, RelayOutcome, Timing, VmId, WatcherId,
-};
+use vouch_types::{Digest, Incarnation, ManagerId, Moment, Network, Outcome, RelayOutcome, Timing, VmId, WatcherId};
 use vouch_wire::links::ManagerEndpoint;
 use vouch_wire::proto;
 use vouch_wire::proto::from_watcher::Message as Said;
@@ -14,6 +12,7 @@ use vouch_wire::proto::to_watcher::Message as Heard;
 use super::*;
 
 mod bursts;
+mod findings;
 mod loss;
 
 const DIGEST: [u8; 32] = [7; 32];
@@ -107,21 +106,9 @@ impl Bench {
     }
 
     fn ask(&mut self, nonce: u64, nodes: &[&str], vms: &[u8]) {
-        self.ask_with(nonce, nodes, vms, false);
-    }
-
-    fn ask_with(&mut self, nonce: u64, nodes: &[&str], vms: &[u8], findings: bool) {
-        self.hear(
-            M1,
-            Heard::Ask(proto::Ask {
-                nonce,
-                deadline_micros: 400_000,
-                nodes: nodes.iter().map(|n| (*n).to_owned()).collect(),
-                vms: vms.iter().map(|n| vm(*n).get().as_bytes().to_vec()).collect(),
-                light: false,
-                findings,
-            }),
-        );
+        let nodes = nodes.iter().map(|n| (*n).to_owned()).collect();
+        let vms = vms.iter().map(|n| vm(*n).get().as_bytes().to_vec()).collect();
+        self.hear(M1, Heard::Ask(proto::Ask { nonce, deadline_micros: 400_000, nodes, vms, ..Default::default() }));
     }
 
     /// Lets time pass, waking the watcher whenever it asked for it; ticks come so that streams stay.
@@ -247,30 +234,6 @@ fn each_manager_gets_its_own_tick_and_none_that_came_after_the_run_began() {
         let begun: Vec<_> = bench.reports(session).into_iter().flat_map(|r| r.observations).map(|o| o.begun).collect();
         assert_eq!(begun, [Some(proto::Tick { sequence: tick })]);
     }
-}
-
-#[test]
-fn what_an_outcome_rests_on_is_told_to_asks_that_want_to_know_and_kept_for_nobody() {
-    let mut bench = Bench::new(1);
-    bench.pass(Duration::from_millis(1000));
-    bench.end_runs(Outcome::Up);
-    let facts = vec![("status".to_owned(), "200".to_owned())];
-    let found = Findings { facts, ..Findings::default() };
-    for (nonce, wanted) in [(71, false), (72, true)] {
-        bench.ask_with(nonce, &[], &[1], wanted);
-        for run in std::mem::take(&mut bench.runs) {
-            let ended = Ended::probe(Outcome::Degraded, "status", "text").finding(found.clone());
-            bench.event(Event::RunEnded { run: run.id, ended });
-        }
-        bench.pass(Duration::from_millis(10));
-        let told: Vec<_> = bench.answers().into_iter().flat_map(|answer| answer.findings).collect();
-        assert_eq!(told.len(), usize::from(wanted));
-        assert!(told.iter().all(|f| f.probe == "tcp" && f.facts[0].value == "200"), "{told:?}");
-    }
-    let kept = bench.logic.ledger.all();
-    let kept: Vec<_> = kept.into_iter().map(|number| &bench.logic.ledger.get(number).unwrap().ended).collect();
-    assert!(kept.iter().any(|ended| matches!(ended, Ended::Probe { outcome: Outcome::Degraded, .. })));
-    assert!(kept.iter().all(|ended| matches!(ended, Ended::Probe { findings: None, .. } | Ended::Relay { .. })));
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub struct Logic {
     sessions: BTreeMap<SessionId, SessionState>,
     ticks: Ticks,
     schedule: Schedule,
-    pub(super) ledger: Ledger,
+    ledger: Ledger,
     asks: Asks,
     probes: Probes,
     health: HealthState,
@@ -239,12 +239,13 @@ impl Logic {
         };
         let checks: BTreeSet<_> =
             self.assigned.checks.iter().map(|assigned| &assigned.check).filter(is_asked).cloned().collect();
-        let checks = match AskDepth::of_light(ask.light) {
-            AskDepth::Full => checks,
+        let depth = AskDepth::of(ask.light, ask.findings);
+        let checks = match depth {
+            AskDepth::Full | AskDepth::Findings => checks,
             AskDepth::Light => lightened(checks),
         };
         let deadline = Duration::from_micros(ask.deadline_micros).min(ASK_DEADLINE_MAX);
-        let asked = Asked { session, nonce: Nonce::new(ask.nonce), findings: ask.findings };
+        let asked = Asked { session, nonce: Nonce::new(ask.nonce), depth };
         let Some(id) = self.asks.open(now, asked, deadline, checks.clone(), RunId(self.next_run)) else { return };
         // Relays first: one answer of a node speaks for all its VMs.
         let (relays, vms): (Vec<_>, Vec<_>) = checks.into_iter().partition(|c| matches!(c, Check::Relay { .. }));
@@ -399,10 +400,10 @@ impl Logic {
     }
 
     fn answer(&mut self, now: Moment) {
-        for Answering { asked: Asked { session, nonce, findings }, runs, complete } in self.asks.take_answers(now) {
+        for Answering { asked: Asked { session, nonce, depth }, runs, complete } in self.asks.take_answers(now) {
             let results =
                 runs.iter().filter_map(|run| self.results.get(run)).map(|(target, entry)| (&target.check, entry));
-            let findings = if findings { findings_of(results.clone()) } else { Vec::new() };
+            let findings = if depth.wants_findings() { findings_of(results.clone()) } else { Vec::new() };
             let observed = Observed::of(results, session);
             let answer = proto::Answer {
                 nonce: nonce.get(),

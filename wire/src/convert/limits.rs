@@ -16,8 +16,10 @@ pub const VMS_PER_REPORT_MAX: usize = 10_000;
 pub const WATCHERS_PER_REPORT_MAX: usize = 1_000;
 /// Observations in one report or answer of a watcher.
 pub const OBSERVATIONS_PER_REPORT_MAX: usize = 5_000;
-/// Findings in one answer of a watcher: of one VM with all its probes over both networks, at least.
-pub const FINDINGS_PER_ANSWER_MAX: usize = 64;
+/// Findings in one answer of a watcher: of one VM with all its probes over both networks.
+pub const FINDINGS_PER_ANSWER_MAX: usize = 2 * PROBES_PER_VM_MAX;
+/// Bytes of all of these together (`Findings::bytes`).
+pub const FINDINGS_BYTES_MAX: usize = 128 * 1024;
 /// Relay observations in one report or answer of a watcher.
 pub const RELAYS_PER_REPORT_MAX: usize = 1_000;
 /// Signed statements in one answer.

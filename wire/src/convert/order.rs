@@ -155,19 +155,33 @@ pub enum AskDepth {
     Full,
     /// Ping, connect and relay only, for asks that follow each other fast.
     Light,
+    /// All probes, and what their outcomes rest on, for whoever has a VM looked at.
+    Findings,
 }
 
 impl AskDepth {
-    /// Returns the depth as `Ask.light` tells it.
-    pub const fn of_light(light: bool) -> Self {
-        if light { Self::Light } else { Self::Full }
+    /// Returns the depth as `Ask.light` and `Ask.findings` tell it.
+    pub const fn of(light: bool, findings: bool) -> Self {
+        match (light, findings) {
+            (true, _) => Self::Light,
+            (false, true) => Self::Findings,
+            (false, false) => Self::Full,
+        }
     }
 
     /// Returns what `Ask.light` is for it.
     pub const fn is_light(self) -> bool {
         match self {
-            Self::Full => false,
+            Self::Full | Self::Findings => false,
             Self::Light => true,
+        }
+    }
+
+    /// Returns what `Ask.findings` is for it.
+    pub const fn wants_findings(self) -> bool {
+        match self {
+            Self::Full | Self::Light => false,
+            Self::Findings => true,
         }
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use vouch_types::{
-    AgentQuery, AgentQuestion, AssignmentGeneration, BootId, ExitReason, Findings, Generation, HypervisorState,
-    Incarnation, LogIndex, ManagerId, Moment, Network, NodeId, Nonce, Outcome, PauseReason, PeerReach, Phase,
-    ProbeAssignment, ProbeGrant, ProbeInterface, ProbeName, RelayOutcome, Sample, Sequence, SortedMap, StartId, Term,
-    TickSequence, VmId, VmSpec, WatcherHealth, WatcherId, WatcherLegs,
+    AgentQuery, AgentQuestion, AssignmentGeneration, BootId, ExitReason, Generation, HypervisorState, Incarnation,
+    LogIndex, ManagerId, Moment, Network, NodeId, Nonce, Outcome, PauseReason, PeerReach, ProbeAssignment, ProbeGrant,
+    ProbeInterface, ProbeName, RelayOutcome, Sequence, SortedMap, StartId, Term, TickSequence, VmId, VmSpec,
+    WatcherHealth, WatcherId, WatcherLegs,
 };
 
 use super::*;
@@ -253,58 +253,13 @@ fn a_watchers_words_survive_the_wire_and_get_their_moment_from_the_manager() {
     assert_eq!((held.begun, held.outcome, held.asked), (Moment::from_micros(77), Outcome::Down, Some(Nonce::new(5))));
 }
 
-fn findings() -> WireFindings {
-    let text = |text: &str| text.to_owned();
-    WireFindings {
-        vm: vm(),
-        network: Network::Service,
-        probe: ProbeName::new("http").unwrap(),
-        found: Findings {
-            phases: vec![Phase { name: text("connect"), took: Duration::from_micros(7) }],
-            samples: vec![Sample { name: text("body"), value: 0.25, unit: text("bytes") }],
-            facts: vec![(text("status"), text("200"))],
-        },
-    }
-}
-
-#[test]
-fn what_an_observation_rests_on_survives_the_wire_and_its_limits_are_hit() {
-    let one = proto::Findings::from(findings());
-    assert_eq!(WireFindings::try_from(one.clone()), Ok(findings()));
-    let with = |change: &dyn Fn(&mut proto::Findings)| {
-        let mut changed = one.clone();
-        change(&mut changed);
-        WireFindings::try_from(changed)
-    };
-    let (phase, sample, fact) = (&one.phases[0], &one.samples[0], &one.facts[0]);
-    assert!(with(&|f| f.phases = vec![phase.clone(); limits::PHASES_MAX]).is_ok());
-    refused(with(&|f| f.phases = vec![phase.clone(); limits::PHASES_MAX + 1]), "findings.phases");
-    refused(with(&|f| f.samples = vec![sample.clone(); limits::SAMPLES_MAX + 1]), "findings.samples");
-    refused(with(&|f| f.facts = vec![fact.clone(); limits::FACTS_MAX + 1]), "findings.facts");
-    let long = || "x".repeat(limits::FINDING_TEXT_MAX + 1);
-    refused(with(&|f| f.phases[0].name = long()), "findings.phases.name");
-    refused(with(&|f| f.samples[0].name = long()), "findings.samples.name");
-    refused(with(&|f| f.samples[0].unit = long()), "findings.samples.unit");
-    refused(with(&|f| f.facts[0].name = long()), "findings.facts.name");
-    refused(with(&|f| f.facts[0].value = long()), "findings.facts.value");
-    for value in [f64::NAN, f64::INFINITY] {
-        refused(with(&|f| f.samples[0].value = value), "findings.samples.value");
-    }
-    assert!(with(&|f| f.phases[0].took_micros = u64::MAX).is_ok(), "a probe may say that, and the answer holds");
-
-    let answer = |findings| WatcherAnswer::try_from(proto::Answer { findings, ..Default::default() });
-    let of = |n: usize| proto::Findings { vm: vm_bytes(VmId::new(Uuid::from_u128(n as u128 + 1))), ..one.clone() };
-    let told = answer((0..limits::FINDINGS_PER_ANSWER_MAX).map(of).collect()).unwrap();
-    assert_eq!(proto::Answer::from(told).findings.len(), limits::FINDINGS_PER_ANSWER_MAX);
-    refused(answer((0..=limits::FINDINGS_PER_ANSWER_MAX).map(of).collect()), "answer.findings");
-    refused(answer(vec![one.clone(), one.clone()]), "answer.findings");
-}
-
 #[test]
 fn an_observation_with_too_much_text_or_impossible_health_is_refused() {
     let m = proto::Observation::from(&observation());
     let long = proto::Observation { reason: "r".repeat(limits::REASON_MAX + 1), ..m.clone() };
     refused(WireObservation::try_from(long), "observation.reason");
+    let coloured = proto::Observation { message: "a\u{1b}[2Jb\nc".to_owned(), ..m.clone() };
+    assert_eq!(WireObservation::try_from(coloured).unwrap().message, "a [2Jb c");
     let long = proto::Observation { message: "m".repeat(limits::MESSAGE_MAX + 1), ..m };
     refused(WireObservation::try_from(long), "observation.message");
     refused(

@@ -93,13 +93,18 @@ impl TryFrom<proto::Observation> for WireObservation {
             probe: probe_name("observation.probe", &m.probe)?,
             outcome: outcome("observation.outcome", m.outcome)?,
             reason: text("observation.reason", m.reason, limits::REASON_MAX)?,
-            message: text("observation.message", m.message, limits::MESSAGE_MAX)?,
+            message: on_one_line(text("observation.message", m.message, limits::MESSAGE_MAX)?),
             begun: tick(m.begun),
             begun_after: age("observation.begun_after_micros", m.begun_after_micros)?,
             took: age("observation.took_micros", m.took_micros)?,
             identity: m.identity.map(Identity::new),
         })
     }
+}
+
+/// Takes out what would disturb a terminal or a log.
+fn on_one_line(text: String) -> String {
+    if text.contains(char::is_control) { text.replace(char::is_control, " ") } else { text }
 }
 
 /// One question to a node's relay, as it travels.

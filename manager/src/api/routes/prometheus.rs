@@ -1,8 +1,9 @@
 //! `/probe` and `/v1/discovery/prometheus`: checks in the form of `blackbox_exporter`, and the targets of these.
 //!
 //! `/probe?module=PROBE&target=VM` has the VM's watchers look now and answers in the names of `blackbox_exporter` (its
-//! `/probe` of version 0.23), so that dashboards and alerts that were written for it work. A check that came to nothing for reasons of vouch's own is an error of the scrape and never
-//! `probe_success 0`: it says nothing of the VM. The discovery is Prometheus' `http_sd_config`.
+//! `/probe` of version 0.23), so that dashboards and alerts that were written for it work. A check that came to nothing for
+//! reasons of vouch's own is an error of the scrape and never `probe_success 0`: it says nothing of the VM. The discovery
+//! is Prometheus' `http_sd_config`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -40,15 +41,18 @@ struct Found<'a> {
     check: &'a CheckView,
     looks: Vec<&'a LookView>,
     module: &'a VmModule,
+    /// Facts are told as series too.
+    facts: bool,
 }
 
 impl<'a> Found<'a> {
-    /// Returns what the watchers that answered found with this probe; or one of them alone.
-    fn of(check: &'a CheckView, module: &'a VmModule, only: Option<WatcherId>) -> Self {
+    /// Returns what the watchers found with this probe, also those whose answer was not complete in time; or one of them
+    /// alone.
+    fn of(check: &'a CheckView, module: &'a VmModule, only: Option<WatcherId>, facts: bool) -> Self {
         let only = only.map(|watcher| watcher.to_string());
         let meant = |look: &&LookView| only.as_ref().is_none_or(|only| look.watcher == *only);
         let told = |look: &&LookView| look.probe == module.probe.as_str() && look.outcome != "unknown";
-        Self { check, looks: check.looks.iter().filter(meant).filter(told).collect(), module }
+        Self { check, looks: check.looks.iter().filter(meant).filter(told).collect(), module, facts }
     }
 
     /// Returns the look that is told in the exporter's names, which know one only: the best one, as for `probe_success`,
@@ -66,6 +70,9 @@ impl<'a> Found<'a> {
         series.0.register("probe_success", "Displays whether or not the probe was a success", success);
         if let Some(look) = telling {
             series.add(look, self.module.address_over(&look.network));
+            if self.facts {
+                series.add_facts(look);
+            }
         }
         // Milliseconds of one check: far below 2^52.
         #[expect(clippy::cast_precision_loss, reason = "it is small")]
@@ -166,6 +173,7 @@ impl VmModule {
         ("module" = String, Query, description = "A probe that the VM is watched with"),
         ("target" = String, Query, description = "UUID of the VM, or a name that only one VM has"),
         ("watcher" = Option<String>, Query, description = "Only what this watcher of the VM finds, such as `w3`"),
+        ("facts" = Option<bool>, Query, description = "`true`: what the probe learnt is told too, as labels"),
         ("debug" = Option<bool>, Query, description = "`true`: a text for people"),
     ),
     responses(
@@ -186,8 +194,9 @@ pub async fn probe(State(api): State<Api>, hop: Hop, uri: Uri, mut params: Param
     let module = module.ok_or_else(|| missing("module", "must be given: a probe that the VM is watched with"))?;
     let target = params.take("target").ok_or_else(|| missing("target", "must be given: UUID or name of a VM"))?;
     let debug = params.parse::<bool>("debug", "must be true or false")?.unwrap_or(false);
+    let facts = params.parse::<bool>("facts", "must be true or false")?.unwrap_or(false);
     let watcher = params.parse::<WatcherId>("watcher", "must be a watcher of the VM, such as w3")?;
-    params.finish(&["module", "target", "watcher", "debug"])?;
+    params.finish(&["module", "target", "watcher", "facts", "debug"])?;
     let headers = make_current(&api, Wanted::Default).await?;
     let module = published::read(api.published(), |state| VmModule::of(state, &target, module));
     let module = module.map_err(|mut problem: Problem| {
@@ -209,7 +218,7 @@ pub async fn probe(State(api): State<Api>, hop: Hop, uri: Uri, mut params: Param
         return Ok(answer);
     }
     let check = check_now(&api, module.id).await?;
-    let found = Found::of(&check, &module, watcher);
+    let found = Found::of(&check, &module, watcher, facts);
     if found.looks.is_empty() {
         let asked = check.asked.join(", ");
         let detail = format!("vm {}: of {asked} none could say in time what {} finds", module.id, module.probe);

@@ -15,6 +15,7 @@ pub struct CheckView {
     /// How long it took.
     pub took_ms: u64,
     /// What they found with each probe, by watcher, network and probe.
+    #[serde(default)]
     pub looks: Vec<LookView>,
 }
 

@@ -48,7 +48,7 @@ fn an_answer_counts_the_records_of_its_type() {
     let asked = question("desk.example", RecordType::A);
     let records: [(u16, &[u8]); 3] = [(5, b"\x01x\0"), (1, &[192, 0, 2, 1]), (1, &[192, 0, 2, 2])];
     let reply = parse_reply(&answer(&asked, AUTHORITATIVE | RECURSION_AVAILABLE, &records), ID, &asked).unwrap();
-    assert_eq!((reply.rcode, reply.answers, reply.truncated), (Rcode::NOERROR, 2, false));
+    assert_eq!((reply.rcode, reply.answers, reply.records, reply.truncated), (Rcode::NOERROR, 2, 3, false));
     assert!(reply.authoritative && reply.recursive);
     assert_eq!(reply.addresses, ["192.0.2.1", "192.0.2.2"].map(|a| a.parse::<IpAddr>().unwrap()));
     let six = question("desk.example", RecordType::AAAA);
@@ -60,7 +60,7 @@ fn an_answer_counts_the_records_of_its_type() {
     let mut more = answer(&asked, 0, &[]);
     more[8..12].copy_from_slice(&[1, 3, 0, 4]);
     let reply = parse_reply(&more, ID, &asked).unwrap();
-    assert_eq!((reply.authorities, reply.additionals), (0x103, 4), "they are counted, and not read");
+    assert_eq!((reply.records, reply.authorities, reply.additionals), (0, 0x103, 4), "they are counted, and not read");
 }
 
 #[test]

@@ -172,6 +172,7 @@ impl Target<'_> {
             Ok(Some(Answered::Silent(_))) => Ended::probe(Outcome::Down, "silent", "the guest agent stays silent"),
             Ok(Some(Answered::Unavailable(why))) => Ended::probe(Outcome::Unknown, "not_applicable", &why),
             Ok(Some(Answered::NotPut(why))) => Ended::probe(Outcome::Unknown, "unreachable", &why),
+            Ok(Some(Answered::TooLong(_))) => Ended::probe(Outcome::Unknown, "other", "the answer is too long"),
             Ok(None) => Ended::probe(Outcome::Unknown, "other", "the relay's answer is empty"),
             Err(LinkError::Refused(_)) => Ended::probe(Outcome::Unknown, "not_granted", ""),
             Err(error) => Ended::probe(Outcome::Unknown, "unreachable", &error.to_string()),

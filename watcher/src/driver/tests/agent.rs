@@ -23,6 +23,7 @@ async fn what_a_relay_answers_is_told_apart() {
         (response(Some(Answered::Silent(true))), GuestAgentError::Silent),
         (response(Some(Answered::Unavailable("agent socket".to_owned()))), GuestAgentError::NoChannel),
         (response(Some(Answered::NotPut("busy".to_owned()))), GuestAgentError::Unreachable("busy".to_owned())),
+        (response(Some(Answered::TooLong(true))), GuestAgentError::TooLong),
         (response(None), GuestAgentError::Other("the relay's answer is empty".to_owned())),
         (None, GuestAgentError::NotGranted),
     ] {
