@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use vouch_types::probe_descriptor::INTERVAL_MS_MAX;
+use vouch_types::vm::REASON_IDENTITY;
 use vouch_types::{HypervisorState, Moment, Network, Outcome, Policy, Source, Timing, VmId, WatcherId, WatcherLife};
 
 use crate::Detector;
@@ -17,8 +18,6 @@ use crate::watcher_track::WatcherTrack;
 /// The longest time between two runs of a probe, and of one run, that is reckoned with. What is recorded is judged where it is
 /// taken, and is shorter; a longer one must not overflow here.
 const PROBE_TIME_LONGEST: Duration = Duration::from_millis(INTERVAL_MS_MAX);
-/// The word for an answer of another machine on the VM's address.
-pub(crate) const REASON_IDENTITY: &str = "identity";
 
 /// Returns how long the guest of a VM may take to its first answer.
 pub(crate) fn boot_budget(policy: &Policy, timing: &Timing) -> Duration {

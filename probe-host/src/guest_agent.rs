@@ -33,12 +33,12 @@ pub trait GuestAgent: Send + Sync {
     /// Asks the agent of this VM for a sign of life; returns how long the answer took.
     ///
     /// # Errors
-    /// [`GuestAgentError`]; only `Silent` speaks of the agent.
+    /// [`GuestAgentError`]; only `Silent` speaks against the agent.
     async fn ping(&self, vm: &VmId, timeout: Duration) -> Result<Duration, GuestAgentError>;
 
     /// Has the agent of this VM run a command that only reads; returns its answer, JSON with `return` or `error`.
     ///
     /// # Errors
-    /// [`GuestAgentError`]; only `Silent` speaks of the agent.
+    /// [`GuestAgentError`]; only `Silent` speaks against the agent.
     async fn query(&self, vm: &VmId, query: AgentQuery, timeout: Duration) -> Result<String, GuestAgentError>;
 }

@@ -41,7 +41,7 @@ pub enum LoadError {
     #[error("the component does not compile: {0}")]
     Compile(String),
     /// It wants an interface that no probe may have.
-    #[error("the component imports `{interface}`, which no probe may have: a probe may import {}", allowed())]
+    #[error("the component imports `{interface}`, which no probe may have: a probe may import {}", allowed().collect::<Vec<_>>().join(", "))]
     ForbiddenImport {
         /// The interface.
         interface: String,

@@ -29,7 +29,7 @@ const NOT_TOLD: [&str; 3] = [
     "probe_http_last_modified_timestamp_seconds",
 ];
 
-/// Series whose values depend on who looked and when: they are above 0 in both.
+/// Series whose values depend on who looked and when: both have to be above 0 or both 0, but for steps that vouch has no need of.
 const TIMES: [&str; 5] = [
     "probe_duration_seconds",
     "probe_dns_lookup_time_seconds",

@@ -3,7 +3,7 @@
 
 /// What a probe may import: full names, or with `.` at the end the beginning of one, for every patch of WASI 0.2 and every
 /// 1.x of the contract.
-pub const ALLOWED_IMPORTS: &[&str] = &[
+const ALLOWED_IMPORTS: &[&str] = &[
     "vouch:probe/types@1.",
     "vouch:probe/icmp@1.",
     "vouch:probe/tcp@1.",
@@ -54,14 +54,19 @@ pub fn may_import(interface: &str) -> bool {
         .any(|allowed| if allowed.ends_with('.') { interface.starts_with(allowed) } else { interface == *allowed })
 }
 
-/// Returns what a probe may import, as a list for people.
-pub fn allowed() -> String {
-    ALLOWED_IMPORTS.iter().map(|name| name.trim_end_matches('.')).collect::<Vec<_>>().join(", ")
+/// Returns what a probe may import, for people.
+pub fn allowed() -> impl Iterator<Item = &'static str> {
+    ALLOWED_IMPORTS.iter().map(|name| name.trim_end_matches('.'))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_are_told_names_and_versions() {
+        assert!(allowed().all(|name| name.contains('@') && name.ends_with(|c: char| c.is_ascii_digit())));
+    }
 
     #[test]
     fn what_is_not_on_the_list_is_refused() {

@@ -60,6 +60,9 @@ pub struct Pin {
     pub identity: Identity,
 }
 
+/// The reason of an answer that is another machine's.
+pub const REASON_IDENTITY: &str = "identity";
+
 impl Pin {
     /// Returns whether this sign of life is of another machine than the one that was found first.
     pub fn is_of_another(

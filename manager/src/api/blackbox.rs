@@ -75,7 +75,9 @@ impl Series {
             let help = "Specifies the hash of IP address. It's useful to detect if the IP address changes.";
             self.set("probe_ip_addr_hash", help, hash_of(address));
         }
-        match Prober::of(&look.probe) {
+        // An answer of which nothing is told is not one of length 0.
+        let prober = Prober::of(&look.probe).filter(|_| look.is_told() || look.outcome == "down");
+        match prober {
             Some(Prober::Http) => self.add_http(look),
             Some(Prober::Tcp) => self.add_regex(look),
             Some(Prober::Icmp) => self.add_icmp(look),
@@ -109,7 +111,8 @@ impl Series {
         self.set("probe_http_status_code", "Response HTTP status code", number(look.fact("status")));
         self.set("probe_http_version", "Returns the version of HTTP of the probe response", number(version));
         self.set("probe_http_redirects", "The number of redirects: none is followed", 0.0);
-        let no_length = if look.fact("status").is_some() { -1.0 } else { 0.0 };
+        // Without a length, and without an answer or a body that could have one (RFC 9110, section 15).
+        let no_length = if matches!(look.fact("status"), None | Some("204" | "304")) { 0.0 } else { -1.0 };
         let length = look.sample("content_length").unwrap_or(no_length);
         self.set("probe_http_content_length", "Length of http content response, -1 where none is announced", length);
         let help = "Length of uncompressed response body, as far as it was read";
@@ -320,6 +323,30 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_of_which_nothing_is_told_is_no_answer_of_nothing() {
+        let untold = look("http", &[], &[], &[]);
+        assert_told(&untold, &[]);
+        let closed = told(&LookView { outcome: "down".to_owned(), ..untold });
+        assert!(closed.iter().any(|line| line == "probe_http_status_code 0.0"), "{closed:?}");
+    }
+
+    #[test]
+    fn reasons_become_what_the_exporter_has_a_series_for() {
+        let of = |probe: &str, reason: &str| {
+            let phases: &[_] = if reason == "answered" { &[("answer", 0.5)] } else { &[] };
+            told(&LookView { reason: reason.to_owned(), ..look(probe, phases, &[], &[("protocol", "x")]) })
+        };
+        for (probe, reason, line) in [
+            ("ssh", "unexpected", "probe_failed_due_to_regex 1.0"),
+            ("ssh", "greeted", "probe_failed_due_to_regex 0.0"),
+            ("dns", "truncated", "probe_dns_query_succeeded 1.0"),
+            ("dns", "not_dns", "probe_dns_query_succeeded 0.0"),
+        ] {
+            assert!(of(probe, reason).iter().any(|told| told == line), "{probe} {reason}");
+        }
+    }
+
+    #[test]
     fn dns_tells_its_records() {
         let samples = [("answers", 2.0), ("records", 4.0), ("authorities", 1.0), ("additionals", 3.0)];
         assert_told(
@@ -334,7 +361,7 @@ mod tests {
                 "probe_dns_additional_rrs 3.0",
             ],
         );
-        let silent = told(&look("dns", &[], &[], &[]));
+        let silent = told(&LookView { outcome: "down".to_owned(), ..look("dns", &[], &[], &[]) });
         assert!(silent.iter().any(|line| line == "probe_dns_query_succeeded 0.0"), "{silent:?}");
     }
 

@@ -8,7 +8,7 @@ use vouch_types::{Moment, Nonce, VmId, WatcherId};
 use super::views::look_view;
 use crate::api::CheckError;
 use crate::api::view::CheckView;
-use crate::fleet::Look;
+use crate::fleet::looks::Look;
 
 /// How many checks may be under way.
 pub(crate) const CHECKS_MAX: usize = 64;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
-use vouch_detector::{Ask, Detector, Effect, Event, Proposal, Settlement};
+use vouch_detector::{Ask, Detector, Effect, Event, Proposal, Settlement, Weight};
 use vouch_types::{
     Applied, AssignmentGeneration, Command, Generation, LogIndex, ManagerId, Moment, NodeId, Term, Timing, VmId,
     WatcherId, WatcherLife,
@@ -229,7 +229,7 @@ impl Running {
         let asks: Vec<&Ask> = effects
             .iter()
             .filter_map(|effect| match effect {
-                Effect::Ask(ask) if ask.vms.contains(&vm) => Some(ask),
+                Effect::Ask(ask) if is_check_of(vm, ask) => Some(ask),
                 Effect::Ask(_) | Effect::Propose(_) | Effect::Schedule(_) => None,
             })
             .collect();
@@ -414,7 +414,7 @@ impl Running {
             match effect {
                 Effect::Schedule(at) => self.deadline = Some(at),
                 Effect::Ask(ask) if self.leads.is_some() => {
-                    self.task.fleet.ask(&ask, checked.filter(|vm| ask.vms.contains(vm)));
+                    self.task.fleet.ask(&ask, checked.filter(|vm| is_check_of(*vm, &ask)));
                 }
                 Effect::Propose(proposal) if self.leads.is_some() => self.propose(proposal),
                 Effect::Ask(_) => self.task.counters.add(Count::EffectsDropped, "ask", 1),
@@ -446,6 +446,12 @@ impl Running {
             let _ = settled.send((number, settlement)).await;
         });
     }
+}
+
+/// Returns whether an ask is part of a check of this VM. A light one is not: it follows a suspicion, and may name the VM among
+/// many others.
+fn is_check_of(vm: VmId, ask: &Ask) -> bool {
+    ask.weight == Weight::Full && ask.vms.contains(&vm)
 }
 
 /// Ends at this moment, or never.

@@ -12,7 +12,7 @@ use vouch_types::{
 use crate::api::view::{
     EvidenceView, FactView, LookView, NodeWordView, ObservationView, PhaseView, RelayView, SampleView, StatementView,
 };
-use crate::fleet::Look;
+use crate::fleet::looks::Look;
 use crate::store::State;
 
 /// What a watcher last said of a relay, and how it was itself.

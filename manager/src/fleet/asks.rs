@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use vouch_detector::{Ask, Weight};
+use vouch_detector::Weight;
 use vouch_types::{ManagerId, Moment, Nonce, VmId, WatcherId};
 use vouch_wire::convert::{AskDepth, WatcherAnswer};
 
@@ -28,11 +28,11 @@ const MANAGER_SHIFT: u32 = 56;
 const RANDOM_MASK: u64 = (1 << MANAGER_SHIFT) - 1;
 
 /// Returns how much an ask of the detector wants to know; all there is, where somebody has a VM looked at.
-pub(crate) const fn depth_of(ask: &Ask, looked_at: Option<VmId>) -> AskDepth {
-    match (looked_at, ask.weight) {
-        (Some(_), Weight::Light | Weight::Full) => AskDepth::Findings,
-        (None, Weight::Light) => AskDepth::Light,
-        (None, Weight::Full) => AskDepth::Full,
+pub(crate) const fn depth_of(weight: Weight, looked_at: Option<VmId>) -> AskDepth {
+    match (weight, looked_at) {
+        (Weight::Light, _) => AskDepth::Light,
+        (Weight::Full, Some(_)) => AskDepth::Findings,
+        (Weight::Full, None) => AskDepth::Full,
     }
 }
 
@@ -186,6 +186,13 @@ mod tests {
         let mut next = kept.windows(2).map(|pair| pair[1].get().wrapping_sub(pair[0].get()));
         let step = next.next();
         assert!(next.any(|other| Some(other) != step), "the next one does not follow from the last ones");
+    }
+
+    #[test]
+    fn light_asks_stay_light_and_full_ones_on_a_vm_that_is_looked_at_want_to_know_all() {
+        let vm = Some(vm_id(1));
+        assert_eq!([None, vm].map(|vm| depth_of(Weight::Light, vm)), [AskDepth::Light; 2]);
+        assert_eq!([None, vm].map(|vm| depth_of(Weight::Full, vm)), [AskDepth::Full, AskDepth::Findings]);
     }
 
     #[test]

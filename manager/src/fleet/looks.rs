@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use vouch_types::vm::PROBES_PER_VM_MAX;
+use vouch_types::vm::REASON_IDENTITY;
 use vouch_types::{Findings, Network, Outcome, Pin, ProbeName, VmId};
+use vouch_wire::convert::limits::FINDINGS_PER_ANSWER_MAX;
 use vouch_wire::convert::{WatcherAnswer, WireFindings, WireObservation};
 
-/// How many looks are kept of one ask: each probe of the VM over each network.
-pub(crate) const LOOKS_PER_ASK_MAX: usize = PROBES_PER_VM_MAX * Network::ALL.len();
-
-/// The reason of an answer that is another machine's.
-const IDENTITY: &str = "identity";
+/// How many looks are kept of one ask: as many as an answer may tell the findings of.
+pub(crate) const LOOKS_PER_ASK_MAX: usize = FINDINGS_PER_ANSWER_MAX;
 
 /// What one run of one probe came to.
 #[derive(Clone, PartialEq, Debug)]
@@ -27,7 +25,7 @@ impl Look {
         let WireObservation { network, probe, outcome, identity, .. } = &self.seen;
         if Pin::is_of_another(pins, *network, probe, *outcome, *identity) {
             self.seen.message = format!("another machine answers: {}", self.seen.message);
-            (self.seen.outcome, self.seen.reason) = (Outcome::Down, IDENTITY.to_owned());
+            (self.seen.outcome, self.seen.reason) = (Outcome::Down, REASON_IDENTITY.to_owned());
         }
         self
     }

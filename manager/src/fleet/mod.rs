@@ -59,7 +59,6 @@ use book::Book;
 use durations::DurationBook;
 use health::HealthBook;
 use heartbeats::HeartbeatBook;
-pub(crate) use looks::Look;
 pub(crate) use node_words::NodeWords;
 pub(crate) use orders::Route;
 pub(crate) use probe_words::{ProbeWord, ProbeWords};

@@ -157,7 +157,7 @@ impl Fleet {
     pub(crate) fn ask(&self, ask: &Ask, looked_at: Option<VmId>) -> bool {
         let now = self.parts().clock.now();
         let nonce = self.book().asks.note(&*self.parts().rng, (ask.watcher, ask.nonce), now, looked_at);
-        let depth = super::asks::depth_of(ask, looked_at);
+        let depth = super::asks::depth_of(ask.weight, looked_at);
         let message = proto::Ask {
             nonce: nonce.get(),
             deadline_micros: u64::try_from(ask.deadline.as_micros()).unwrap_or(u64::MAX),

@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vouch_types::{Incarnation, Moment, Network, NodeId, Sequence, TickSequence, WatcherId};
+use vouch_wire::convert::limits::FINDINGS_BYTES_MAX;
+use vouch_wire::grpc::PEER_MESSAGE_MAX;
 use vouch_wire::pki::ShownCertificate;
 use vouch_wire::proto;
 
@@ -14,8 +16,9 @@ use super::sessions::{SessionId, StreamState};
 /// How many answers may wait for the next frame to one manager; older ones leave.
 pub(crate) const ANSWERS_MAX: usize = 256;
 
-/// How many of them keep the findings that they have, which may be as long as all the rest of a frame together.
+/// How many of them keep the findings that they have: those of all would not fit into one frame.
 pub(crate) const ANSWERS_WITH_FINDINGS_MAX: usize = 16;
+const _: () = assert!(ANSWERS_WITH_FINDINGS_MAX * FINDINGS_BYTES_MAX <= PEER_MESSAGE_MAX / 4);
 
 /// How another manager hears a node, or a watcher over one network.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

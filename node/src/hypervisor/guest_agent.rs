@@ -11,6 +11,7 @@ use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
+use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
@@ -18,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use vouch_types::AgentQuestion;
 
 use super::AgentReply;
-use super::agent_stream::{AgentStream, Heard, NotAnAgent};
+use super::agent_stream::{AgentStream, Heard, NotAnAgent, REPLY_MAX};
 
 /// How many bytes are read at once.
 const READ: usize = 4096;
@@ -96,13 +97,13 @@ impl GuestAgent {
                 *slot = Some(channel);
                 AgentReply::Reply(reply)
             }
-            // The stream is closed or speaks no JSON: the next question opens it anew.
-            Ok(Err(e)) => {
+            // The next question opens the stream anew.
+            Ok(Err(unheard)) => {
                 self.unanswered.end();
-                match e.kind() {
-                    io::ErrorKind::FileTooLarge => AgentReply::TooLong,
-                    io::ErrorKind::InvalidData => AgentReply::Silent,
-                    _ => AgentReply::Unavailable(format!("agent socket: {e}")),
+                match unheard {
+                    Unheard::TooLong => AgentReply::TooLong,
+                    Unheard::NotAnAgent(_) => AgentReply::Silent,
+                    Unheard::Socket(error) => AgentReply::Unavailable(format!("agent socket: {error}")),
                 }
             }
             Err(_) => {
@@ -113,29 +114,28 @@ impl GuestAgent {
     }
 }
 
-/// Why nothing was heard.
+/// Why there is no answer.
+#[derive(Debug, Error)]
 enum Unheard {
+    /// The agent answers, with more than is taken.
+    #[error("an answer of more than {REPLY_MAX} bytes")]
+    TooLong,
     /// What came is not what an agent says.
-    Stream(NotAnAgent),
+    #[error("no agent: {0}")]
+    NotAnAgent(#[from] NotAnAgent),
     /// The socket failed or was closed.
-    Socket(io::Error),
-}
-
-fn not_an_agent(unheard: Unheard) -> io::Error {
-    match unheard {
-        Unheard::Stream(what) => io::Error::new(io::ErrorKind::InvalidData, what),
-        Unheard::Socket(error) => error,
-    }
+    #[error(transparent)]
+    Socket(#[from] io::Error),
 }
 
 impl Channel {
-    async fn exchange(&mut self, question: AgentQuestion) -> io::Result<String> {
+    async fn exchange(&mut self, question: AgentQuestion) -> Result<String, Unheard> {
         if !self.said.is_in_step() {
             let mut random = [0; 4];
             SystemRandom::new().fill(&mut random).map_err(|_| io::Error::other("the system has no random numbers"))?;
             let sync = self.said.synchronise(u32::from_be_bytes(random));
             self.stream.write_all(&sync).await?;
-            while self.hear().await.map_err(not_an_agent)? != Heard::InStep {}
+            while self.hear().await? != Heard::InStep {}
         }
         let asked = self.said.ask(question.as_str());
         self.stream.write_all(&asked).await?;
@@ -143,9 +143,9 @@ impl Channel {
             match self.hear().await {
                 Ok(Heard::Answer(reply)) => return Ok(reply),
                 Ok(Heard::InStep) => {}
-                // It is in step: somebody lives there, and says more than is taken.
-                Err(Unheard::Stream(NotAnAgent::TooLong)) => return Err(io::ErrorKind::FileTooLarge.into()),
-                Err(other) => return Err(not_an_agent(other)),
+                // It is in step: somebody lives there.
+                Err(Unheard::NotAnAgent(NotAnAgent::TooLong)) => return Err(Unheard::TooLong),
+                Err(other) => return Err(other),
             }
         }
     }
@@ -154,11 +154,11 @@ impl Channel {
     async fn hear(&mut self) -> Result<Heard, Unheard> {
         let mut buffer = [0; READ];
         loop {
-            if let Some(heard) = self.said.hear().map_err(Unheard::Stream)? {
+            if let Some(heard) = self.said.hear()? {
                 return Ok(heard);
             }
-            match self.stream.read(&mut buffer).await.map_err(Unheard::Socket)? {
-                0 => return Err(Unheard::Socket(io::ErrorKind::UnexpectedEof.into())),
+            match self.stream.read(&mut buffer).await? {
+                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
                 count => self.said.push(&buffer[..count]),
             }
         }
@@ -174,7 +174,6 @@ mod tests {
     use tokio::time::sleep;
     use vouch_types::AgentQuery;
 
-    use super::super::agent_stream::REPLY_MAX;
     use super::*;
 
     const SENTINEL: u8 = 0xff;
@@ -322,12 +321,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_rest_of_an_answer_that_was_too_long_is_not_in_the_way_of_the_next_question() {
+        let (_dir, listener, agent) = listener();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            answer(&mut stream, &[b'x'; 2 * REPLY_MAX]).await;
+        });
+        assert_eq!(agent.ask(AgentQuestion::Ping, LONG).await, AgentReply::Reply("{\"return\":{}}".into()));
+    }
+
+    #[tokio::test]
     async fn an_answer_without_end_is_given_up() {
         let (_dir, listener, agent) = listener();
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             while stream.write_all(&[b'x'; 4096]).await.is_ok() {}
         });
-        assert_eq!(agent.ask(AgentQuestion::Ping, LONG).await, AgentReply::Silent);
+        assert_eq!(agent.ask(AgentQuestion::Ping, Duration::from_millis(100)).await, AgentReply::Silent);
     }
 }

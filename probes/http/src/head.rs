@@ -23,8 +23,7 @@ pub struct Head {
     pub server: Option<String>,
     /// How long the body is.
     pub framing: Framing,
-    /// The length that is announced, which there is without a body as well (RFC 9110, section 8.6); none where the body
-    /// comes in chunks.
+    /// The length that is announced, which there is without a body as well (RFC 9110, section 8.6).
     pub announced: Option<u64>,
 }
 
@@ -81,15 +80,25 @@ fn head(response: &Response<'_, '_>, status: u16, method: Method) -> Result<Head
         fields.map(|field| String::from_utf8_lossy(field.value).trim().to_owned())
     };
     let framing = framing(status, method, values("transfer-encoding").next_back(), values("content-length"))?;
-    let announced = values("content-length").next().and_then(|length| length.parse().ok());
+    let announced = match framing {
+        Framing::Length(length) => Some(length),
+        Framing::None => values("content-length").next().as_deref().and_then(whole),
+        Framing::Chunked | Framing::UntilClosed => None,
+    };
     Ok(Head {
         protocol: if response.version == Some(1) { "HTTP/1.1" } else { "HTTP/1.0" },
         status,
         location: values("location").next(),
         server: values("server").next(),
         framing,
-        announced: announced.filter(|_| framing != Framing::Chunked),
+        announced,
     })
+}
+
+/// Reads a number of digits alone.
+fn whole(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number)
 }
 
 /// Returns how long the body is (RFC 9112, section 6.3).
@@ -109,9 +118,7 @@ fn framing(
     let mut length = None;
     // A field that came twice may have been joined to one by whoever passed it on; then both must say the same.
     for value in lengths.flat_map(|value| value.split(',').map(|one| one.trim().to_owned()).collect::<Vec<_>>()) {
-        let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-        let read = value.parse::<u64>().ok().filter(|_| is_number);
-        match (read, length) {
+        match (whole(&value), length) {
             (None, _) => return Err(NotHttp::Malformed(format!("the content length is {value:?}"))),
             (Some(read), Some(other)) if read != other => {
                 return Err(NotHttp::Malformed(format!("the content length is {other} and {read}")));
@@ -149,11 +156,18 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_announced_unless_the_body_comes_in_chunks() {
+    fn a_length_is_announced_with_a_body_and_without_and_not_beside_an_encoding() {
         let announced = |fields: &str| of(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).announced;
         assert_eq!(announced("Content-Length: 3\r\n"), Some(3));
         assert_eq!(announced(""), None);
-        assert_eq!(announced("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n"), None);
+        assert_eq!(announced("Content-Length: 3, 3\r\n"), Some(3));
+        for encoding in ["chunked", "gzip"] {
+            assert_eq!(announced(&format!("Transfer-Encoding: {encoding}\r\nContent-Length: 3\r\n")), None);
+        }
+        for (length, announced) in [("5", Some(5)), ("+5", None), ("", None)] {
+            let text = format!("HTTP/1.1 204 No\r\nContent-Length: {length}\r\n\r\n");
+            assert_eq!(of(&text).announced, announced, "{length:?}");
+        }
     }
 
     #[test]

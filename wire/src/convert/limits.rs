@@ -16,7 +16,7 @@ pub const VMS_PER_REPORT_MAX: usize = 10_000;
 pub const WATCHERS_PER_REPORT_MAX: usize = 1_000;
 /// Observations in one report or answer of a watcher.
 pub const OBSERVATIONS_PER_REPORT_MAX: usize = 5_000;
-/// Findings in one answer of a watcher: of one VM with all its probes over both networks.
+/// Findings in one answer of a watcher: twice as many as one VM can have probes.
 pub const FINDINGS_PER_ANSWER_MAX: usize = 2 * PROBES_PER_VM_MAX;
 /// Bytes of all of these together (`Findings::bytes`).
 pub const FINDINGS_BYTES_MAX: usize = 128 * 1024;

@@ -148,10 +148,9 @@ impl TryFrom<proto::CreateWatcher> for CreateWatcher {
 }
 
 /// How much an ask wants to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AskDepth {
     /// All probes.
-    #[default]
     Full,
     /// Ping, connect and relay only, for asks that follow each other fast.
     Light,

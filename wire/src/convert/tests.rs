@@ -258,8 +258,10 @@ fn an_observation_with_too_much_text_or_impossible_health_is_refused() {
     let m = proto::Observation::from(&observation());
     let long = proto::Observation { reason: "r".repeat(limits::REASON_MAX + 1), ..m.clone() };
     refused(WireObservation::try_from(long), "observation.reason");
-    let coloured = proto::Observation { message: "a\u{1b}[2Jb\nc".to_owned(), ..m.clone() };
-    assert_eq!(WireObservation::try_from(coloured).unwrap().message, "a [2Jb c");
+    let (reason, message) = ("a\nb".to_owned(), "a\u{1b}[2Jb\nc".to_owned());
+    let coloured = WireObservation::try_from(proto::Observation { reason, message, ..m.clone() }).unwrap();
+    assert_eq!((coloured.reason.as_str(), coloured.message.as_str()), ("a b", "a [2Jb c"));
+    assert_eq!(AskDepth::of(true, true), AskDepth::Light);
     let long = proto::Observation { message: "m".repeat(limits::MESSAGE_MAX + 1), ..m };
     refused(WireObservation::try_from(long), "observation.message");
     refused(

@@ -92,7 +92,7 @@ impl TryFrom<proto::Observation> for WireObservation {
             network: network("observation.network", m.network)?,
             probe: probe_name("observation.probe", &m.probe)?,
             outcome: outcome("observation.outcome", m.outcome)?,
-            reason: text("observation.reason", m.reason, limits::REASON_MAX)?,
+            reason: on_one_line(text("observation.reason", m.reason, limits::REASON_MAX)?),
             message: on_one_line(text("observation.message", m.message, limits::MESSAGE_MAX)?),
             begun: tick(m.begun),
             begun_after: age("observation.begun_after_micros", m.begun_after_micros)?,

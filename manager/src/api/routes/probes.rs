@@ -10,7 +10,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use vouch_types::allowed_imports::ALLOWED_IMPORTS;
+use vouch_types::allowed_imports::allowed;
 use vouch_types::probe_key::PROBE_VERSION_MAX;
 use vouch_types::probe_rollout::ROLLOUT_RUNS;
 use vouch_types::{
@@ -246,7 +246,7 @@ fn judge(
 fn refusal(e: &ComponentError) -> Problem {
     let mut problem = Problem::new(ProblemKind::ComponentRefused, e.to_string());
     problem.field = Some("body".to_owned());
-    problem.allowed_imports = Some(ALLOWED_IMPORTS.iter().map(|s| (*s).to_owned()).collect());
+    problem.allowed_imports = Some(allowed().map(ToOwned::to_owned).collect());
     match e {
         ComponentError::NotAComponent(_) => {
             problem.rule = Some("must be a WebAssembly component (wasm32-wasip2)".to_owned());

@@ -36,19 +36,25 @@ use crate::store::State as Records;
 
 type Labels = Vec<(&'static str, String)>;
 
+/// Whether facts are told as series too.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Facts {
+    AsLabels,
+    LeftOut,
+}
+
 /// What one check of one probe came to.
 struct Found<'a> {
     check: &'a CheckView,
     looks: Vec<&'a LookView>,
     module: &'a VmModule,
-    /// Facts are told as series too.
-    facts: bool,
+    facts: Facts,
 }
 
 impl<'a> Found<'a> {
     /// Returns what the watchers found with this probe, also those whose answer was not complete in time; or one of them
     /// alone.
-    fn of(check: &'a CheckView, module: &'a VmModule, only: Option<WatcherId>, facts: bool) -> Self {
+    fn of(check: &'a CheckView, module: &'a VmModule, only: Option<WatcherId>, facts: Facts) -> Self {
         let only = only.map(|watcher| watcher.to_string());
         let meant = |look: &&LookView| only.as_ref().is_none_or(|only| look.watcher == *only);
         let told = |look: &&LookView| look.probe == module.probe.as_str() && look.outcome != "unknown";
@@ -56,9 +62,9 @@ impl<'a> Found<'a> {
     }
 
     /// Returns the look that is told in the exporter's names, which know one only: the best one, as for `probe_success`,
-    /// and of several as good ones that over the service network.
+    /// and of several as good ones that over the service network, and of a watcher that tells what it rests on.
     fn telling(&self) -> Option<&'a LookView> {
-        let rank = |look: &&LookView| (rank_of(&look.outcome), look.network != Network::Service.as_str());
+        let rank = |look: &&LookView| (rank_of(&look.outcome), look.network != Network::Service.as_str(), !look.is_told());
         self.looks.iter().copied().min_by_key(rank)
     }
 
@@ -70,8 +76,9 @@ impl<'a> Found<'a> {
         series.0.register("probe_success", "Displays whether or not the probe was a success", success);
         if let Some(look) = telling {
             series.add(look, self.module.address_over(&look.network));
-            if self.facts {
-                series.add_facts(look);
+            match self.facts {
+                Facts::AsLabels => series.add_facts(look),
+                Facts::LeftOut => {}
             }
         }
         // Milliseconds of one check: far below 2^52.
@@ -195,6 +202,7 @@ pub async fn probe(State(api): State<Api>, hop: Hop, uri: Uri, mut params: Param
     let target = params.take("target").ok_or_else(|| missing("target", "must be given: UUID or name of a VM"))?;
     let debug = params.parse::<bool>("debug", "must be true or false")?.unwrap_or(false);
     let facts = params.parse::<bool>("facts", "must be true or false")?.unwrap_or(false);
+    let facts = if facts { Facts::AsLabels } else { Facts::LeftOut };
     let watcher = params.parse::<WatcherId>("watcher", "must be a watcher of the VM, such as w3")?;
     params.finish(&["module", "target", "watcher", "facts", "debug"])?;
     let headers = make_current(&api, Wanted::Default).await?;

@@ -49,6 +49,10 @@ async fn a_check_is_told_in_the_names_of_blackbox_exporter() {
     ] {
         assert!(up.lines().any(|l| l == line), "{line} in {up}");
     }
+    let fact = "vouch_probe_fact{fact=\"name\",value=\"desk-7\"} 1.0";
+    assert!(!up.contains("vouch_probe_fact{"), "a fact is a label for who asks for it: {up}");
+    let (_, _, with_facts) = text(&manager, "/probe?module=ping&target=desk-7&facts=true").await;
+    assert!(with_facts.lines().any(|l| l == fact), "{with_facts}");
     let (_, _, closed) = text(&manager, &format!("/probe?module=rdp&target={}", vm_id(7))).await;
     assert!(closed.lines().any(|l| l == "probe_success 0"), "{closed}");
     let told = "vouch_probe_outcome{watcher_id=\"w1\",network=\"service\",outcome=\"down\",reason=\"closed\"} 1";
@@ -129,6 +133,7 @@ async fn what_says_nothing_of_the_vm_is_an_error_of_the_scrape_and_no_failed_pro
         ("/probe?module=ssh&target=desk-7", "module", "ssh"),
         ("/probe?module=ping&target=desk-9", "target", "desk-9"),
         ("/probe?module=ping&target=desk-7&debug=yes", "debug", "yes"),
+        ("/probe?module=ping&target=desk-7&facts=yes", "facts", "yes"),
         ("/probe?module=ping&target=desk-7&colour=red", "colour", "red"),
     ] {
         let (status, problem) = get(&manager, path).await;

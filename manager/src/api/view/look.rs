@@ -45,6 +45,11 @@ pub struct LookView {
 }
 
 impl LookView {
+    /// Returns whether it tells what it rests on. A watcher of an earlier version does not.
+    pub fn is_told(&self) -> bool {
+        !(self.phases.is_empty() && self.samples.is_empty() && self.facts.is_empty())
+    }
+
     /// Returns how long the step of this name took, in seconds, if it was taken.
     pub fn phase(&self, name: &str) -> Option<f64> {
         self.phases.iter().find(|phase| phase.name == name).map(|phase| phase.seconds)

@@ -10,7 +10,7 @@ use vouch_wire::convert::{DurationHistogram, DurationKey};
 use crate::api::ca_view::CaView;
 use crate::api::live::{CaError, CaStep, MemberChange};
 use crate::api::view::{
-    CheckView, EvidenceView, HeardView, HearingView, LookView, ObservationView, ReasonView, SampleView,
+    CheckView, EvidenceView, FactView, HeardView, HearingView, LookView, ObservationView, ReasonView, SampleView,
     StateComparedView, StateHashView,
 };
 use crate::api::{CheckError, InitError, LiveView, Metric, MetricKind, Readiness};
@@ -73,13 +73,14 @@ impl LiveView for SimLive {
             ..LookView::default()
         };
         let round_trip = SampleView { name: "round_trip_mean".to_owned(), value: 0.002, unit: "seconds".to_owned() };
+        let fact = FactView { name: "name".to_owned(), value: "desk-7".to_owned() };
         Ok(CheckView {
             vm: vm.to_string(),
             asked: vec!["w1".to_owned()],
             answered: vec!["w1".to_owned()],
             took_ms: 7,
             looks: vec![
-                LookView { samples: vec![round_trip], ..look("ping", "up", "replied", 0.003) },
+                LookView { samples: vec![round_trip], facts: vec![fact], ..look("ping", "up", "replied", 0.003) },
                 look("rdp", "down", "closed", 0.001),
                 look("tcp", "unknown", "unreachable", 0.0),
             ],
