@@ -64,7 +64,8 @@ impl<'a> Found<'a> {
     /// Returns the look that is told in the exporter's names, which know one only: the best one, as for `probe_success`,
     /// and of several as good ones that over the service network, and of a watcher that tells what it rests on.
     fn telling(&self) -> Option<&'a LookView> {
-        let rank = |look: &&LookView| (rank_of(&look.outcome), look.network != Network::Service.as_str(), !look.is_told());
+        let rank =
+            |look: &&LookView| (rank_of(&look.outcome), look.network != Network::Service.as_str(), !look.is_told());
         self.looks.iter().copied().min_by_key(rank)
     }
 
