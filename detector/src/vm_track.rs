@@ -247,10 +247,8 @@ impl VmTrack {
     /// Returns what a check counts as: another machine's answer on the VM's address is not its own.
     pub fn counted(&self, check: &CheckTrack) -> (Outcome, bool) {
         let CheckTrack { network, probe, outcome, identity, .. } = check;
-        match Pin::is_of_another(&self.entry.pins, *network, probe, *outcome, *identity) {
-            true => (Outcome::Down, true),
-            false => (*outcome, false),
-        }
+        let is_of_another = Pin::is_of_another(&self.entry.pins, *network, probe, *outcome, *identity);
+        (if is_of_another { Outcome::Down } else { *outcome }, is_of_another)
     }
 }
 

@@ -70,11 +70,12 @@ mod tests {
 
     #[test]
     fn what_is_not_on_the_list_is_refused() {
-        assert!(may_import("wasi:sockets/tcp@0.2.6"));
+        assert!(may_import("wasi:sockets/tcp@0.2.6") && may_import("wasi:clocks/wall-clock@0.2.3"));
         assert!(may_import("vouch:probe/icmp@0.1.0"));
         assert!(may_import("vouch:probe/tls@1.0.0") && may_import("vouch:probe/icmp@1.2.0"));
         for other in [
             "wasi:http/outgoing-handler@0.2.6",
+            "wasi:http/types@0.2.0",
             "wasi:sockets/tcp@0.3.0",
             "wasi:sockets/tcp",
             "vouch:probe/icmp@0.2.0",

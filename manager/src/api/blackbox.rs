@@ -323,6 +323,15 @@ mod tests {
     }
 
     #[test]
+    fn a_length_that_is_not_announced_is_0_only_where_there_is_no_body() {
+        for (status, length) in [("200", "-1.0"), ("404", "-1.0"), ("204", "0.0"), ("304", "0.0")] {
+            let told = told(&look("http", &[], &[], &[("status", status)]));
+            let line = format!("probe_http_content_length {length}");
+            assert!(told.contains(&line), "{status}: {told:?}");
+        }
+    }
+
+    #[test]
     fn an_answer_of_which_nothing_is_told_is_no_answer_of_nothing() {
         let untold = look("http", &[], &[], &[]);
         assert_told(&untold, &[]);

@@ -11,6 +11,8 @@ use thiserror::Error;
 
 /// The most bytes of a line that are kept to wait for its end.
 pub const REPLY_MAX: usize = 64 * 1024;
+/// The most bytes before a 0xFF that are thrown away: what is left of an answer that was too long, and no flood.
+pub const STALE_MAX: usize = 16 * REPLY_MAX;
 /// Ends whatever the agent has read so far, and begins its answer to a synchronisation.
 const SENTINEL: u8 = 0xff;
 const LINE_END: u8 = b'\n';
@@ -21,6 +23,9 @@ pub enum NotAnAgent {
     /// More than [`REPLY_MAX`] bytes came without the end that was waited for.
     #[error("more than {REPLY_MAX} bytes without an end")]
     TooLong,
+    /// More than [`STALE_MAX`] bytes came before the answer to the synchronisation.
+    #[error("more than {STALE_MAX} bytes before the answer to the synchronisation")]
+    Flood,
     /// The line behind a question is no JSON object with `return` or `error`.
     #[error("neither `return` nor `error`")]
     NoAnswer,
@@ -58,6 +63,8 @@ pub struct AgentStream {
     unread: Vec<u8>,
     /// How many bytes at the front of `unread` are known not to hold the end that is waited for.
     searched: usize,
+    /// How many bytes were thrown away since the last synchronisation.
+    stale: usize,
     awaited: Awaited,
 }
 
@@ -70,6 +77,7 @@ impl AgentStream {
     /// Returns what is to be sent so that the stream gets into step; the number must be one that was not used on it.
     pub fn synchronise(&mut self, number: u32) -> Vec<u8> {
         self.wait_for(Awaited::Sentinel(number));
+        self.stale = 0;
         let sync = json!({ "execute": "guest-sync-delimited", "arguments": { "id": number } });
         [&[SENTINEL], sync.to_string().as_bytes(), &[LINE_END]].concat()
     }
@@ -96,7 +104,7 @@ impl AgentStream {
             match self.awaited {
                 Awaited::Beginning | Awaited::Nothing => return Ok(None),
                 Awaited::Sentinel(number) => {
-                    if !self.throw_away_until(SENTINEL) {
+                    if !self.throw_away_until(SENTINEL)? {
                         return Ok(None);
                     }
                     self.wait_for(Awaited::InStep(number));
@@ -126,11 +134,15 @@ impl AgentStream {
 
     /// Throws away what comes up to this byte, and the byte: the rest of an answer that was too long, say. Returns whether it
     /// has come.
-    fn throw_away_until(&mut self, end: u8) -> bool {
+    fn throw_away_until(&mut self, end: u8) -> Result<bool, NotAnAgent> {
         let found = self.unread.iter().position(|byte| *byte == end);
-        let gone = found.map_or(self.unread.len(), |at| at + 1);
-        self.unread.drain(..gone);
-        found.is_some()
+        let stale = found.unwrap_or(self.unread.len());
+        self.stale += stale;
+        if self.stale > STALE_MAX {
+            return Err(NotAnAgent::Flood);
+        }
+        self.unread.drain(..found.map_or(stale, |at| at + 1));
+        Ok(found.is_some())
     }
 
     /// Takes what comes before this byte, and throws the byte away.
@@ -223,6 +235,10 @@ mod tests {
         assert_eq!(read([line(longest + 1).as_slice()].concat().chunks(999)), Err(NotAnAgent::TooLong));
         let late = [vec![b'x'; 3 * REPLY_MAX].as_slice(), b"\xff{\"return\":7}\n"].concat();
         assert_eq!(read(late.chunks(999)).map(|heard| heard.len()), Ok(1), "what comes before the 0xFF is thrown away");
+        let stale = |bytes: usize| [vec![b'x'; bytes].as_slice(), b"\xff{\"return\":7}\n"].concat();
+        assert_eq!(read(stale(STALE_MAX).chunks(9_999)).map(|heard| heard.len()), Ok(1));
+        assert_eq!(read(stale(STALE_MAX + 1).chunks(9_999)), Err(NotAnAgent::Flood));
+        assert_eq!(read([stale(STALE_MAX + 1).as_slice()]), Err(NotAnAgent::Flood));
     }
 
     #[test]

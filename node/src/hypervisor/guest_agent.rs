@@ -337,6 +337,6 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             while stream.write_all(&[b'x'; 4096]).await.is_ok() {}
         });
-        assert_eq!(agent.ask(AgentQuestion::Ping, Duration::from_millis(100)).await, AgentReply::Silent);
+        assert_eq!(agent.ask(AgentQuestion::Ping, LONG).await, AgentReply::Silent);
     }
 }

@@ -40,10 +40,10 @@ impl From<WireFindings> for proto::Findings {
 /// A watcher's host lets no control character of a probe through: terminals and logs show these texts.
 fn text(field: &'static str, value: String) -> Result<String, ConvertError> {
     let value = super::text(field, value, limits::FINDING_TEXT_MAX)?;
-    match value.chars().any(char::is_control) {
-        true => Err(ConvertError::new(field, value.escape_debug(), "must have no control characters")),
-        false => Ok(value),
+    if value.contains(char::is_control) {
+        return Err(ConvertError::new(field, value.escape_debug(), "must have no control characters"));
     }
+    Ok(value)
 }
 
 fn phase(p: proto::Phase) -> Result<Phase, ConvertError> {
